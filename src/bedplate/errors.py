@@ -1,0 +1,80 @@
+"""The whole exception family. The message says what, which object, got, expected; the hint says what to do now.
+
+A subclass exists only where a caller acts differently. `exit_code` is what the command line ends with; the table stands
+in docs/reference/exit-codes.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BedplateError(Exception):
+    """Something the user can understand and act on. Everything else that escapes is a bug and shows its traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BedplateError):
+    """The command line or a value on it is wrong."""
+
+    exit_code = 2
+
+
+class PreflightError(BedplateError):
+    """This host lacks something that the job needs; all of it is named at once."""
+
+    exit_code = 3
+
+
+class NotRunningError(BedplateError):
+    """The virtual machine, or the endpoint in it, is not there."""
+
+    exit_code = 4
+
+
+class BusyError(BedplateError):
+    """Another bedplate process holds the lock."""
+
+    exit_code = 5
+
+
+class ReadError(BedplateError):
+    """A file could not be read, or its text is not what its format says."""
+
+
+class DataError(BedplateError):
+    """A data file (recipe, catalog row) breaks its schema: every problem of the file at once, each `file:key: text`."""
+
+    def __init__(self, problems: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(problems), hint=hint)
+        self.problems = tuple(problems)
+
+
+class ModelRefused(BedplateError):
+    """A model file is truncated, hostile, unknown, or does not fit where it was asked to run."""
+
+
+class CommandError(BedplateError):
+    """A subprocess could not start, ended with a status that means failure, or ran past its time.
+
+    status is None when it never started or was killed for its time; tail holds its last lines.
+    """
+
+    def __init__(self, message: str, *, status: int | None, tail: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.tail = tail
+
+
+class BuildError(BedplateError):
+    """A phase of a build failed; nothing of it was published."""
+
+
+class BootError(BedplateError):
+    """A machine was started and did not come to the state it was asked for."""

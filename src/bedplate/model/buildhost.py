@@ -1,0 +1,112 @@
+"""The host that builds and boots images, as `up` must judge it before it starts: facts, wishes and findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class KvmDevice(StrEnum):
+    ABSENT = "absent"
+    NO_PERMISSION = "no-permission"
+    PRESENT = "present"
+    """The device opens for us. Whether a guest runs on it, only a trial can say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firmware:
+    """A pair of UEFI flash images that belong together."""
+
+    code: str
+    vars: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """Where this host's own apt configuration gets Debian from; None where it names none that can be used."""
+
+    main: str | None
+    security: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    directory: str
+    """The directory that was asked about; it need not exist yet."""
+    device: int
+    """st_dev of the filesystem that holds it: two directories of one filesystem share its space."""
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildHost:
+    distribution: str
+    """ID of os-release ("debian"); empty when the host has none."""
+    like: tuple[str, ...]
+    """ID_LIKE of os-release."""
+    release: str
+    """VERSION_ID of os-release ("12")."""
+    pretty_name: str
+    machine: str
+    """uname -m."""
+    euid: int
+    cpus: int
+    """CPUs that this process may run on."""
+    memory_bytes: int
+    memory_available_bytes: int
+    """MemAvailable: what can be used without swapping."""
+    spaces: tuple[Space, ...]
+    programs: tuple[tuple[str, str], ...]
+    """(program, path) of each that was found."""
+    files: tuple[str, ...]
+    """Data files that were looked for and are there."""
+    firmware: Firmware | None
+    """UEFI firmware without SMM; None when no pair was found."""
+    secure_firmware: Firmware | None
+    """UEFI firmware built for Secure Boot with SMM, and an empty variable store."""
+    kvm: KvmDevice
+    mirror: Mirror
+
+    def program(self, name: str) -> str | None:
+        """Path of a program, or None when it is not installed."""
+        return dict(self.programs).get(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What `up` was asked for, as far as the host must be able to carry it."""
+
+    build: bool
+    """The image, the engine or the tools have to be built."""
+    guest_memory_bytes: int
+    secure_boot: bool
+    uefi: bool
+    tpm: bool
+    mirror: str | None
+    """BEDPLATE_MIRROR, which goes before the host's own configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    what: str
+    got: str
+    needed: str
+    fix: str
+    fatal: bool
+    """Without it the work cannot be done; otherwise it is only worth knowing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    findings: tuple[Finding, ...]
+    packages: tuple[str, ...]
+    """Packages of this distribution that are missing."""
+    install: tuple[tuple[str, ...], ...]
+    """Commands that install them, in order; empty when nothing is missing or the distribution is unknown."""
+    may_install: bool
+    """bedplate may run them itself: root on Debian or Ubuntu."""
+
+    @property
+    def fatal(self) -> tuple[Finding, ...]:
+        """The findings that stop the work."""
+        return tuple(finding for finding in self.findings if finding.fatal)

@@ -1,0 +1,44 @@
+"""What the rooms must agree on about one served model: the names made from its own, and the room for the probe."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+from bedplate.errors import ModelRefused
+
+ENGINE_DIRECTORY = "/run/bedplate/engine"
+BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
+PROBE_TOKENS = 64  # room in the KV pool for the probe, beside what requests may take
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_CHECKSUM = re.compile(r".*-[0-9a-f]{8}")
+_LONGEST = 64  # of 108 bytes of a Unix socket's path (sun_path, unix(7))
+
+
+def instance_of(model: str) -> str:
+    """The instance of a model: its name where systemd, HAProxy and a path take that as it is, else a form with a checksum.
+
+    "known-answer" -> "known-answer"; "Qwen/Qwen3-8B" -> "Qwen_Qwen3-8B-" and 8 hexadecimal digits. A name that looks like
+    the second form gets a checksum too, so that two names never meet but by a collision of CRC-32. The template unit takes
+    %i as it stands, without unescaping. Raises ModelRefused for a name that could break a configuration file.
+    """
+    if _NAME.fullmatch(model) is None:
+        raise ModelRefused(
+            f"{model!r} is no name for a model: expected a letter or digit, then up to 127 letters, digits, . _ : / @ + -",
+            hint="Add the model again with another --name.",
+        )
+    safe = _UNSAFE.sub("_", model)
+    if safe == model and len(safe) <= _LONGEST and _CHECKSUM.fullmatch(model) is None:
+        return safe
+    return f"{safe[: _LONGEST - 9]}-{zlib.crc32(model.encode()):08x}"
+
+
+def socket_of(model: str) -> str:
+    """Path of the Unix socket that the engine of a model listens on."""
+    return f"{ENGINE_DIRECTORY}/{instance_of(model)}/http.sock"
+
+
+def model_file_of(model: str) -> str:
+    """Path under which the engine of a model, and only that engine, sees the model's file."""
+    return f"/run/bedplate/model/{instance_of(model)}"

@@ -1,0 +1,76 @@
+"""What an engine is asked to do and how it is started: ModelRef, Placement, Limits -> Launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    GGUF = "gguf"
+    SAFETENSORS = "safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model of the store, as its own header describes it."""
+
+    name: str
+    """The name that clients put into the `model` field."""
+    sha256: str
+    """Hex digest of the file; the identity of the model."""
+    path: str
+    """Where the engine will find it."""
+    format: Format
+    size_bytes: int
+    architecture: str
+    parameters: int
+    quantisation: str
+    context_length: int
+    """Tokens the model was made for; 0 when the header does not say."""
+    kv_bytes_per_token: int
+    """K and V of all layers at 16 bits for one token; 0 when the header does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an engine may run. cpus holds the CPUs that are really available: cpuset and quota already applied."""
+
+    cpus: tuple[int, ...]
+    cpu_quota: float | None = None
+    """CPUs' worth of time that the cgroup grants; None without a quota."""
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    context: int
+    """Tokens a request may hold, prompt and answer together."""
+    parallel: int
+    """Requests decoded at once."""
+    memory_bytes: int
+    """What the engine may use in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A request that an engine answers only when it makes tokens. 200 with `expect` in the body is alive."""
+
+    path: str
+    body: str
+    expect: str
+    """A regular expression that the body must match."""
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start one engine for one model."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    probe: Probe
+    memory_bytes: int
+    """What the launch is expected to use: weights, KV cache and work buffers."""
+    socket: str
+    """Path of the Unix socket that it will listen on."""

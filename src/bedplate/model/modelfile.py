@@ -1,0 +1,40 @@
+"""What the header of a model file says, after it was checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bedplate.model.launch import Format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    name: str
+    type: str
+    """Type of the elements in the format's own words: "Q4_0", "BF16"."""
+    shape: tuple[int, ...]
+    """As the file gives it: GGUF counts the fastest dimension first, safetensors last."""
+    offset: int
+    """Bytes from the beginning of the file."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """All of it was read from the file and none of it was believed: sizes add up to the size of the file."""
+
+    format: Format
+    architecture: str
+    """"llama", "qwen3"; "unknown" for a single safetensors file, which does not say."""
+    title: str
+    """The name that the file gives itself, without control characters; empty when it gives none."""
+    parameters: int
+    quantisation: str
+    """What most parameters are stored in: "Q4_0", "BF16"."""
+    context_length: int
+    kv_bytes_per_token: int
+    vocabulary: int
+    """Number of tokens; 0 when the header does not say."""
+    chat_template: bool
+    size_bytes: int
+    tensors: tuple[Tensor, ...]
