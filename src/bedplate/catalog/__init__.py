@@ -1,0 +1,1 @@
+"""Knowledge as data, and the strict loader that reads it."""

@@ -1,0 +1,58 @@
+"""The shapes of real models, read from shapes.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedplate.catalog.strict import read_toml
+from bedplate.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """Numbers of one decoder-only model; feed_forward is the width of its gated feed-forward block."""
+
+    id: str
+    architecture: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    feed_forward: int
+    vocabulary: int
+    context_length: int
+    rope_base: float
+    norm_epsilon: float
+    tied: bool
+    """Output and input embeddings are one matrix."""
+    source: str
+    qk_norm: bool = False
+    qkv_bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    schema: int
+    shape: tuple[ModelShape, ...]
+
+
+def read_shapes(path: Path = Path(__file__).parent / "shapes.toml") -> tuple[ModelShape, ...]:
+    """All shapes, in the order of the file."""
+    shapes = read_toml(path, Shapes)
+    ids = [shape.id for shape in shapes.shape]
+    problems = [f"{path.name}:{one}: appears twice" for one in sorted(set(ids)) if ids.count(one) > 1]
+    problems += [f"{path.name}:schema: got {shapes.schema}, expected 1"] if shapes.schema != 1 else []
+    if problems:
+        raise DataError(problems)
+    return shapes.shape
+
+
+def find_shape(id: str) -> ModelShape:
+    """The shape of that id. Raises UsageError naming those there are."""
+    shapes = read_shapes()
+    for shape in shapes:
+        if shape.id == id:
+            return shape
+    raise UsageError(f"{id}: no shape of that name; there are: {', '.join(shape.id for shape in shapes)}")

@@ -1,0 +1,95 @@
+"""The strict loader of data files: a TOML table becomes a frozen dataclass, or every problem of the file is told at once.
+
+Unknown keys (with the nearest right one), missing keys and values of the wrong type are each one line `file:key: text`.
+A dataclass field may be str, bool, int, float, a tuple of them, another such dataclass, a tuple of dataclasses, or any
+of these `| None`. A StrEnum field takes one of its values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bedplate.errors import DataError, ReadError
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path, cls: type[T]) -> T:
+    """The file as a `cls`. Raises ReadError when it cannot be read, DataError with all of its problems otherwise."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: cannot read: {error}") from error
+    return parse_toml(text, cls, name=path.name)
+
+
+def parse_toml(text: str, cls: type[T], *, name: str) -> T:
+    """The text as a `cls`; name stands for the file in messages."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError([f"{name}: not TOML: {error}"]) from error
+    problems: list[str] = []
+    value = _build(table, cls, name + ":", problems)
+    if problems:
+        raise DataError(problems, hint=f"Correct {name}; the keys are listed in docs/reference/recipe.md.")
+    return typing.cast(T, value)
+
+
+def _build(table: dict[str, Any], cls: type, where: str, problems: list[str]) -> object:
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in table:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            help_text = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
+            problems.append(f"{where}{key}: unknown key; {help_text}")
+    values: dict[str, object] = {}
+    for key, field in fields.items():
+        if key in table:
+            values[key] = _convert(table[key], hints[key], f"{where}{key}", problems)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            problems.append(f"{where}{key}: missing")
+    return None if problems else cls(**values)
+
+
+def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> object:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
+        origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            problems.append(f"{where}: got {_kind(value)}, expected a list")
+            return ()
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(one, item, f"{where}[{index}]", problems) for index, one in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            problems.append(f"{where}: got {_kind(value)}, expected a table")
+            return None
+        return _build(value, typing.cast(type, hint), where + ".", problems)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        choices = [str(one) for one in hint]
+        if value not in choices:
+            problems.append(f"{where}: got {value!r}, expected one of {', '.join(choices)}")
+            return None
+        return hint(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        problems.append(f"{where}: got {_kind(value)} {value!r}, expected {hint.__name__}")
+    return value
+
+
+def _kind(value: object) -> str:
+    return {"str": "text", "dict": "a table", "list": "a list", "bool": "a boolean"}.get(
+        type(value).__name__, type(value).__name__
+    )

@@ -1,0 +1,32 @@
+"""One file an engine: a model, a placement and limits become a Launch. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bedplate.engines import llamacpp
+from bedplate.errors import ModelRefused
+from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    name: str
+    """Also the name of its layer: NAME_VERSION.raw, or a disk with the serial bp-NAME."""
+    formats: tuple[Format, ...]
+    make_launch: Callable[[ModelRef, Placement, Limits], Launch]
+
+
+ENGINES = {
+    "llamacpp": Engine(name="llamacpp", formats=(Format.GGUF,), make_launch=llamacpp.make_launch),
+}
+
+
+def engine_for(model: ModelRef) -> Engine:
+    """The first engine that reads the format of a model; raises ModelRefused when there is none."""
+    for engine in ENGINES.values():
+        if model.format in engine.formats:
+            return engine
+    known = ", ".join(f"{engine.name} reads {'/'.join(engine.formats)}" for engine in ENGINES.values())
+    raise ModelRefused(f"{model.name}: no engine reads {model.format.value}: {known}", hint="Convert the model to GGUF.")

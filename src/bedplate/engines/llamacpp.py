@@ -1,0 +1,103 @@
+"""llama.cpp's llama-server: (model, placement, limits) -> Launch. Pure.
+
+Source of the options: `llama-server --help` of 0.7.0 (build 11669, Debian sid), and what was measured with it:
+threads beyond the CPUs that are really there cost most of the speed (both spin at barriers), so they are always given.
+"""
+
+from __future__ import annotations
+
+from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS, model_file_of, socket_of
+from bedplate.model.launch import Launch, Limits, ModelRef, Placement, Probe
+
+# Each layer has its engine under this path, so that one template unit starts every engine.
+ENTRY = "/usr/lib/bedplate/engine"
+
+_PROBE_FLOOR_S = 10.0
+_SMALLEST_BATCH = 32  # tokens
+_LONGEST_BATCH_S = 30.0
+# Floating point operations a second and CPU on a prompt: 3.5 to 5.3e9 were measured with 16-bit weights on two AVX2 CPUs
+# that others used as well (load 4, three runs). It is for deadlines only and may err low.
+_FLOPS_PER_CPU = 5e9
+
+
+def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch:
+    """How llama-server is started for one model.
+
+    It gets one slot more than limits.parallel: the front never sends more than limits.parallel requests, so that the probe
+    always finds a slot. The KV pool is shared (`--kv-unified`), so that this slot costs PROBE_TOKENS and not a context.
+    """
+    threads = engine_threads(placement)
+    batch = batch_tokens(model, threads)
+    argv = (
+        ENTRY,
+        *("--model", model_file_of(model.name)),
+        *("--alias", model.name),
+        *("--host", socket_of(model.name)),
+        *("--threads", str(threads)),
+        *("--threads-batch", str(threads)),
+        # A connection keeps one of these; each request, the probe and one spare.
+        *("--threads-http", str(limits.parallel + 3)),
+        *("--parallel", str(limits.parallel + 1)),
+        *("--ctx-size", str(pool_tokens(limits))),
+        *("--kv-unified-per-slot", str(limits.context)),
+        "--kv-unified",
+        *("--batch-size", str(batch)),
+        *("--ubatch-size", str(batch)),
+        "--no-cache-idle-slots",
+        *("--cache-ram", "0"),  # its own default is 8 GiB that nothing accounts for
+        *("--fit", "off"),  # the limits were computed; its own search loads the model once more
+        "--no-warmup",  # the probe warms up, and proves a token
+        "--offline",
+        "--no-webui",
+        "--no-slots",
+        *("--log-verbosity", "2"),  # warnings; 3 writes nine lines for each probe
+    )
+    return Launch(
+        argv=argv,
+        # malloc asks for huge pages with madvise for this process alone: +13 % where THP stands at madvise or always.
+        env=(("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"), ("LANG", "C.UTF-8")),
+        probe=make_probe(model, threads, batch),
+        memory_bytes=limits.memory_bytes,
+        socket=socket_of(model.name),
+    )
+
+
+def batch_tokens(model: ModelRef, threads: int) -> int:
+    """Tokens of a prompt that are worked on at once: the most of 512, 256, ... 32 that take no more than half a minute.
+
+    Nobody else gets a token meanwhile, nor does the probe.
+    """
+    tokens = BATCH_TOKENS
+    while tokens > _SMALLEST_BATCH and _batch_s(model, threads, tokens) > _LONGEST_BATCH_S:
+        tokens //= 2
+    return tokens
+
+
+def make_probe(model: ModelRef, threads: int, batch: int) -> Probe:
+    """A request for one token; its deadline leaves room for one batch of somebody's prompt before it."""
+    return Probe(
+        path="/v1/completions",
+        body=f'{{"model":"{model.name}","prompt":"a","max_tokens":1,"temperature":0}}',
+        expect='"completion_tokens":1',  # no sign that a regular expression reads otherwise: the front takes it as it is
+        deadline_s=_PROBE_FLOOR_S + _batch_s(model, threads, batch),
+    )
+
+
+def _batch_s(model: ModelRef, threads: int, tokens: int) -> float:
+    return 2.0 * model.parameters * tokens / (_FLOPS_PER_CPU * threads)
+
+
+def engine_threads(placement: Placement) -> int:
+    """Threads for a placement: its CPUs, and no more than its quota pays for; at least 1.
+
+    A quota of 1.5 gives one thread: two would be stopped by the quota in the middle of a barrier.
+    """
+    threads = len(placement.cpus)
+    if placement.cpu_quota is not None:
+        threads = min(threads, int(placement.cpu_quota))
+    return max(1, threads)
+
+
+def pool_tokens(limits: Limits) -> int:
+    """Tokens in the KV pool that all requests share."""
+    return limits.context * limits.parallel + PROBE_TOKENS

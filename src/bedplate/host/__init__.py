@@ -1,0 +1,1 @@
+"""Read the machine: kernel text and host configuration become values. Changes nothing."""

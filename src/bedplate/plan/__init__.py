@@ -1,0 +1,1 @@
+"""Decide: facts, wishes and policy become plans. Pure: no files, clock, processes or randomness."""

@@ -1,0 +1,98 @@
+"""How much one engine may take: context, requests at once, memory; or the refusal, with its arithmetic. Pure.
+
+need = weights + KV pool + buffers. The buffers are an upper bound: ModelRef does not carry the size of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bedplate.errors import ModelRefused
+from bedplate.model.host import MemoryFacts
+from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS
+from bedplate.model.launch import Limits, ModelRef, Placement
+from bedplate.model.units import KIB, MIB, render_size
+
+SMALLEST_CONTEXT = 512
+DEFAULT_CONTEXT = 8192
+UNKNOWN_CONTEXT = 4096  # tokens, for a model whose header does not say
+_PROCESS_BYTES = 48 * MIB  # llama-server 0.7.0 itself: 25 MiB anonymous and 26 MiB of libraries with a 9 MiB model
+_LARGEST_VOCABULARY = 160_000  # tokens; Qwen 3 has 151 936, Llama 3 128 256
+_LEAST_WEIGHTS_PER_TOKEN = 256  # embedding length of the smallest models, so that a tiny one is not charged for a big table
+_UNKNOWN_KV_BYTES = 128 * KIB  # a token, where the header does not say; Llama 3 8B has just this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    weights_bytes: int
+    kv_bytes: int
+    buffers_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.buffers_bytes
+
+    def render(self) -> str:
+        """The arithmetic for people: "1.2 GiB weights + 512.0 MiB KV cache + 300.0 MiB buffers = 2.0 GiB"."""
+        return (
+            f"{render_size(self.weights_bytes)} weights + {render_size(self.kv_bytes)} KV cache"
+            f" + {render_size(self.buffers_bytes)} buffers = {render_size(self.total_bytes)}"
+        )
+
+
+def plan_limits(
+    model: ModelRef,
+    placement: Placement,
+    memory: MemoryFacts,
+    *,
+    promised_bytes: int = 0,
+    context: int | None = None,
+    parallel: int | None = None,
+) -> Limits:
+    """The limits of one engine, where promised_bytes are spoken for by engines planned before it.
+
+    Without a wish, parallel is the number of CPUs between 2 and 8, and the context is what the model was made for, up to
+    8192 tokens, halved until it fits. A wished context is never cut. Raises ModelRefused with the arithmetic.
+    """
+    requests = parallel if parallel is not None else min(8, max(2, len(placement.cpus)))
+    wanted = context if context is not None else min(DEFAULT_CONTEXT, model.context_length or UNKNOWN_CONTEXT)
+    usable = usable_bytes(memory) - promised_bytes
+    tokens = wanted
+    while True:
+        need = memory_need(model, context=tokens, parallel=requests)
+        if need.total_bytes <= usable:
+            return Limits(context=tokens, parallel=requests, memory_bytes=need.total_bytes)
+        if context is not None or tokens // 2 < SMALLEST_CONTEXT:
+            break
+        tokens //= 2
+    others = f" after {render_size(promised_bytes)} for the models before it" if promised_bytes else ""
+    raise ModelRefused(
+        f"{model.name}: does not fit: {need.render()} for {requests} requests of {tokens} tokens,"
+        f" but {render_size(max(0, usable))} of {render_size(memory.total_bytes)} can be had{others}",
+        hint="Give the machine more memory, or serve a smaller or more quantised model.",
+    )
+
+
+def memory_need(model: ModelRef, *, context: int, parallel: int) -> MemoryNeed:
+    """What an engine will hold in memory and cannot give back."""
+    per_token = model.kv_bytes_per_token or _UNKNOWN_KV_BYTES
+    vocabulary = min(_LARGEST_VOCABULARY, model.parameters // _LEAST_WEIGHTS_PER_TOKEN)
+    logits_bytes = 4 * vocabulary * BATCH_TOKENS  # 32-bit floats for each token of a batch
+    return MemoryNeed(
+        weights_bytes=model.size_bytes,
+        kv_bytes=per_token * (context * parallel + PROBE_TOKENS),
+        buffers_bytes=_PROCESS_BYTES + logits_bytes,
+    )
+
+
+def usable_bytes(memory: MemoryFacts) -> int:
+    """What engines may have in all: what is available now, with what engines hold already, less a reserve for the system.
+
+    The reserve is 64 MiB and 2 % of all memory: page tables, the kernel's own caches, the front and a login.
+    """
+    return memory.available_bytes + memory.engines_bytes - 64 * MIB - memory.total_bytes // 50
+
+
+def memory_ceiling_bytes(limits: Limits, memory: MemoryFacts) -> int:
+    """MemoryMax= of an engine: half as much again as it needs, so that a leak ends the engine and not the host."""
+    return min(limits.memory_bytes * 3 // 2, memory.total_bytes)

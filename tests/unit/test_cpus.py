@@ -1,0 +1,96 @@
+"""CPUs and memory that a host really has, from recorded hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bedplate.errors import ReadError
+from bedplate.host.cpus import parse_cpu_list, quota_v1, quota_v2, read_cpus
+from bedplate.host.memory import parse_meminfo, read_memory
+from bedplate.host.root import Root
+
+MACHINES = Path(__file__).parents[1] / "machines"
+CGROUP2 = Root(MACHINES / "serving-cgroup2")
+CONTAINER = Root(MACHINES / "serving-cgroup1-container")
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [("0", (0,)), ("0-2,8", (0, 1, 2, 8)), ("", ()), ("\n", ()), ("3,1", (1, 3)), ("0-0", (0,)), (" 1 , 2-3\n", (1, 2, 3))],
+)
+def test_a_cpu_list_is_read(text: str, cpus: tuple[int, ...]) -> None:
+    assert parse_cpu_list(text) == cpus
+
+
+def test_what_is_no_cpu_list_is_named() -> None:
+    with pytest.raises(ReadError, match="'0-x'"):
+        parse_cpu_list("0-x")
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"), [("max 100000", None), ("150000 100000", 1.5), (None, None), ("50000", 0.5), ("", None)]
+)
+def test_cpu_max(text: str | None, quota: float | None) -> None:
+    assert quota_v2(text) == quota
+
+
+@pytest.mark.parametrize(("pair", "quota"), [(("-1", "100000"), None), (("50000", "100000"), 0.5), ((None, None), None)])
+def test_cfs_quota(pair: tuple[str | None, str | None], quota: float | None) -> None:
+    assert quota_v1(*pair) == quota
+
+
+@pytest.mark.parametrize(
+    ("root", "cgroup", "affinity", "cpus", "quota"),
+    [
+        (CGROUP2, "inference.slice", None, (0, 1, 2, 3, 4, 5), 6.0),
+        # The narrowest quota of the chain, and the parent's cpuset where a child has none.
+        (CGROUP2, "inference.slice/small.service", None, (0, 1, 2, 3, 4, 5), 2.5),
+        # A cgroup that is yet to be made has what its parent has.
+        (CGROUP2, "inference.slice/bedplate-engine@x.service", None, (0, 1, 2, 3, 4, 5), 6.0),
+        (CGROUP2, "other.slice", None, tuple(range(8)), None),
+        # Without a name, the cgroup of /proc/self/cgroup.
+        (CGROUP2, None, {1, 2, 7}, (1, 2), 6.0),
+        # cgroup v1 in a container: /proc/self/cgroup names a path of the host that is not there.
+        (CONTAINER, None, None, (8, 9, 10, 11), 1.5),
+        (CONTAINER, None, {9, 10, 60}, (9, 10), 1.5),
+    ],
+)
+def test_cpus_of_recorded_hosts(
+    root: Root, cgroup: str | None, affinity: set[int] | None, cpus: tuple[int, ...], quota: float | None
+) -> None:
+    facts = read_cpus(root, cgroup=cgroup, affinity=affinity)
+    assert (facts.cpus, facts.quota) == (cpus, quota)
+
+
+def test_the_reason_names_each_bound() -> None:
+    assert read_cpus(CONTAINER, affinity={9, 10}).because == (
+        "64 online, 4 in the cpuset, 2 in the affinity, a quota of 1.5"
+    )
+
+
+def test_no_cpu_left_is_an_error_and_not_an_empty_answer() -> None:
+    with pytest.raises(ReadError, match="no CPU is left"):
+        read_cpus(CGROUP2, cgroup="inference.slice", affinity={7})
+
+
+def test_memory_of_recorded_hosts() -> None:
+    facts = read_memory(CGROUP2)
+    assert (facts.total_bytes, facts.available_bytes, facts.engines_bytes) == (2014312 * 1024, 1800000 * 1024, 104857600)
+    assert read_memory(CONTAINER).engines_bytes == 0
+    assert parse_meminfo("HugePages_Total:       4\nMemTotal: 2 kB") == {"HugePages_Total": 4, "MemTotal": 2048}
+
+
+def test_a_host_without_meminfo_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="meminfo"):
+        read_memory(Root(tmp_path))
+
+
+def test_root_tells_nothing_from_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    root = Root(tmp_path)
+    assert (root.read_text("/empty"), root.read_text("/nothing"), root.read_text("/empty/below")) == ("", None, None)
+    assert (root.listdir("/"), root.listdir("/nothing")) == (("empty",), ())
+    with pytest.raises(ReadError, match="cannot read"):
+        root.read_text("/")
