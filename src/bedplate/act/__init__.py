@@ -1,0 +1,1 @@
+"""Change the machine: processes, files, stores. Carries plans out and decides nothing."""

@@ -1,0 +1,106 @@
+"""Processes that outlive the command that started them: known by id and start time, so that a reused id is never touched."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+_KILL_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    pid: int
+    start_ticks: int
+    """Clock ticks from the boot of the host to the start of the process: field 22 of /proc/PID/stat, proc_pid_stat(5)."""
+    boot_id: str
+
+
+def read_process(pid: int) -> Process | None:
+    """The process that has this id now; None when there is none, or only a zombie waits for its parent."""
+    try:
+        # The second field is a name in parentheses that may hold anything; fields are counted after its end.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if fields[0] in ("Z", "X"):
+        return None
+    return Process(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id)
+
+
+def is_alive(process: Process) -> bool:
+    """Whether this very process still runs."""
+    return read_process(process.pid) == process
+
+
+def end_process(process: Process, *, grace_s: float) -> None:
+    """Make it end: SIGTERM, and SIGKILL after grace_s; returns when it is gone. Does nothing when it is gone already."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not is_alive(process):  # asked after the descriptor holds it: from here the id cannot be reused under us
+            return
+        for signum, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _KILL_GRACE_S)):
+            try:
+                signal.pidfd_send_signal(descriptor, signum)
+            except ProcessLookupError:
+                return
+            if _wait_end(descriptor, wait_s):
+                return
+    finally:
+        os.close(descriptor)
+
+
+def wait_end(process: Process, *, timeout_s: float) -> bool:
+    """Whether it ended within the time."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return not is_alive(process) or _wait_end(descriptor, timeout_s)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def hold_signals() -> Iterator[None]:
+    """Keep SIGINT, SIGTERM and SIGHUP back while the block runs, and deliver what came at its end.
+
+    For the moment between starting a process and writing down that it was started: Ctrl-C there would lose it. A child
+    started inside gets the default actions, since handlers do not survive exec (a blocked mask would). Does nothing in
+    a thread: Python delivers signals to the main one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def remember(signum: int, _: FrameType | None) -> None:
+        came.append(signum)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(signum, remember) for signum in signals]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _wait_end(descriptor: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))

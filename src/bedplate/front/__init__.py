@@ -1,0 +1,1 @@
+"""The front door of a serving host: HAProxy configuration and admission."""

@@ -1,0 +1,273 @@
+"""HAProxy's configuration for the models of this host: routes by the JSON `model` field, bounds, probes, errors.
+
+Pure text. Source: configuration.txt of HAProxy 3.0. What the rules rely on, each with a test against the real program:
+`req.body` reaches to the end of the buffer, so a body is refused (413) before it could be larger than that, and the model is
+found wherever it stands in it; a response is passed on as it comes; a health check is a request that makes a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bedplate.model.instance import instance_of
+from bedplate.model.launch import Launch, Limits, ModelRef
+
+PORT = 8080
+STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
+
+_SMALLEST_BODY = 256 * 1024  # bytes
+_LARGEST_BODY = 4 * 1024**2  # bytes
+_BODY_BYTES_PER_TOKEN = 16  # JSON with every character escaped takes 6 to 12 bytes a token, plain English 4 to 5
+_HEADER_ROOM = 32 * 1024  # bytes of the buffer beside the body
+_QUEUE_PER_SLOT = 4
+_RETRY_AFTER_S = 5
+
+_JSON = "content-type application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One model behind the front."""
+
+    model: str
+    launch: Launch
+    parallel: int
+    """Requests that the engine gets at once; more wait here."""
+    queue: int
+    """Requests that may wait; the next one gets 429."""
+
+
+def make_route(model: ModelRef, launch: Launch, limits: Limits) -> Route:
+    return Route(model=model.name, launch=launch, parallel=limits.parallel, queue=_QUEUE_PER_SLOT * limits.parallel)
+
+
+def body_limit_bytes(contexts: Sequence[int]) -> int:
+    """The largest request body: 16 bytes for each token of the longest context, between 256 KiB and 4 MiB."""
+    return min(_LARGEST_BODY, max(_SMALLEST_BODY, _BODY_BYTES_PER_TOKEN * max(contexts, default=0)))
+
+
+def render_haproxy(
+    routes: Sequence[Route],
+    *,
+    body_limit: int,
+    bind: Sequence[str] = (f"*:{PORT}",),
+    stats_socket: str | None = STATS_SOCKET,
+) -> str:
+    """haproxy.cfg for these models; the same input gives the same text. body_limit in bytes (body_limit_bytes)."""
+    parts = [
+        _global(body_limit, stats_socket),
+        _defaults(),
+        _frontend(routes, bind, body_limit),
+        *(_backend(index, route) for index, route in enumerate(routes)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_error(message: str, *, kind: str, code: str | None, param: str | None = None) -> str:
+    """An error in the form of OpenAI's API; message and code are ours and need no escaping."""
+    shown = ",".join(
+        f'"{key}":{"null" if value is None else chr(34) + value + chr(34)}'
+        for key, value in (("message", message), ("type", kind), ("param", param), ("code", code))
+    )
+    return '{"error":{' + shown + "}}"
+
+
+def _global(body_limit: int, stats_socket: str | None) -> str:
+    lines = [
+        "# Written by `bedplate serve prepare` at each boot; changes here are lost.",
+        "global",
+        "    log stdout format raw daemon err",
+        "    maxconn 1024",
+        # One thread passes some ten thousand requests a second on; the other CPUs belong to the engines.
+        "    nbthread 1",
+        "    hard-stop-after 60s",
+        "    # The model is looked up in a body that is whole in the buffer: the largest body, and room for the header.",
+        f"    tune.bufsize {body_limit + _HEADER_ROOM}",
+        "    tune.maxrewrite 1024",
+    ]
+    if stats_socket is not None:
+        lines.append(f"    stats socket {stats_socket} mode 660 level user")
+    return "\n".join(lines)
+
+
+# status: (what an operator should read, OpenAI's type, code); HAProxy answers these by itself
+_OWN_ERRORS = {
+    400: ("The request is not valid HTTP.", "invalid_request_error", "bad_request"),
+    408: ("The request did not arrive in time.", "invalid_request_error", "request_timeout"),
+    500: ("The front door failed.", "server_error", "internal_error"),
+    502: ("The engine ended the connection before it answered.", "server_error", "engine_failed"),
+    503: ("The engine does not answer now: it starts again, or all its slots were taken.", "server_error", "unavailable"),
+    504: ("The engine did not answer in time.", "server_error", "engine_timeout"),
+}
+
+
+def _defaults() -> str:
+    lines = [
+        "defaults",
+        "    mode http",
+        "    log global",
+        "    option httplog",
+        "    option log-separate-errors",
+        "    # Each token goes out as it comes.",
+        "    option http-no-delay",
+        "    # A client that has gone frees its place in the queue and its slot in the engine.",
+        "    option abortonclose",
+        "    option clitcpka",
+        "    # An idle connection would keep one of the engine's HTTP threads.",
+        "    option http-server-close",
+        "    retries 0",
+        "    timeout connect 2s",
+        "    timeout http-request 10s",
+        "    timeout http-keep-alive 60s",
+        "    timeout queue 60s",
+        "    # A whole answer without streaming may take this long; a wedged engine is found by the probe, not by these.",
+        "    timeout client 1h",
+        "    timeout server 1h",
+    ]
+    for status, (message, kind, code) in _OWN_ERRORS.items():
+        retry = f" hdr Retry-After {_RETRY_AFTER_S}" if status == 503 else ""
+        lines.append(f"    http-error status {status} {_JSON} string '{render_error(message, kind=kind, code=code)}'{retry}")
+    return "\n".join(lines)
+
+
+def _frontend(routes: Sequence[Route], bind: Sequence[str], body_limit: int) -> str:
+    lines = ["frontend api"]
+    lines += [f"    bind {address}" for address in bind]
+    lines += [f"    acl inference path {' '.join(INFERENCE_PATHS)}", "    acl reading method GET HEAD"]
+    for index, route in enumerate(routes):
+        # nbsrv counts a server as up until its first check has failed; the variable stands only after a token.
+        lines += [
+            f"    acl alive_{index} nbsrv({_backend_name(route)}) gt 0",
+            f"    acl token_{index} var(proc.token_{index}) -m found",
+            f"    acl model_{index} var(txn.model) -m str {route.model}",
+            f"    acl full_{index} queue({_backend_name(route)}) ge {route.queue}",
+        ]
+    lines += _health(routes) + _models(routes)
+    lines += [
+        _refuse(405, "Use POST here.", code="method_not_allowed", when="inference !METH_POST", extra="hdr Allow POST"),
+        _refuse(404, "There is nothing under this path.", code="not_found", when="!inference"),
+        _too_large(body_limit),
+        "    http-request wait-for-body time 30s",
+        _too_large(body_limit),
+        "    http-request set-var(txn.model) req.body,json_query('$.model')",
+        _refuse(
+            400,
+            "The body must be JSON with a model; /v1/models lists them.",
+            code="missing_model",
+            param="model",
+            when="!{ var(txn.model) -m found }",
+        ),
+    ]
+    known = " ".join(f"!model_{index}" for index in range(len(routes)))
+    unknown = render_error(
+        "The model NAME does not exist here.", kind="invalid_request_error", code="model_not_found", param="model"
+    )
+    # The json converter escapes what the client wrote; it is cut so that an answer cannot become as large as a request.
+    shown = unknown.replace("NAME", "%[var(txn.model),bytes(0,128),json(utf8s)]")
+    lines.append(f"    http-request return status 404 {_JSON} lf-string '{shown}'" + (f" if {known}" if known else ""))
+    for index in range(len(routes)):
+        for condition in (f"!alive_{index}", f"!token_{index}"):
+            lines.append(
+                _refuse(
+                    503,
+                    "The model is not answering now: its engine starts, or it is stuck.",
+                    kind="server_error",
+                    code="model_not_ready",
+                    when=f"model_{index} {condition}",
+                    extra=f"hdr Retry-After {_RETRY_AFTER_S}",
+                )
+            )
+        lines.append(
+            _refuse(
+                429,
+                "Too many requests wait for this model.",
+                kind="rate_limit_error",
+                code="queue_full",
+                when=f"model_{index} full_{index}",
+                extra=f"hdr Retry-After {_RETRY_AFTER_S}",
+            )
+        )
+    lines += [f"    use_backend {_backend_name(route)} if model_{index}" for index, route in enumerate(routes)]
+    return "\n".join(lines)
+
+
+def _health(routes: Sequence[Route]) -> list[str]:
+    """/health is 200 when every model made a token lately, /health/MODEL when that one did."""
+    ready = [f"alive_{index} token_{index}" for index in range(len(routes))]
+    checks = [(f"/health/{route.model}", condition) for route, condition in zip(routes, ready, strict=True)]
+    lines: list[str] = []
+    for path, condition in [*checks, ("/health", " ".join(ready))]:
+        if condition:
+            lines.append(_answer(200, '{"status":"ok"}', path, condition))
+        lines.append(_answer(503, '{"status":"unavailable"}', path))
+    return lines
+
+
+def _models(routes: Sequence[Route]) -> list[str]:
+    rows = [f'{{"id":"{route.model}","object":"model","created":0,"owned_by":"bedplate"}}' for route in routes]
+    lines = [_answer(200, f'{{"object":"list","data":[{",".join(rows)}]}}', "/v1/models")]
+    for route, row in zip(routes, rows, strict=True):
+        lines.append(_answer(200, row, f"/v1/models/{route.model}"))
+    return lines
+
+
+def _answer(status: int, body: str, path: str, condition: str = "") -> str:
+    rule = f"    http-request return status {status} {_JSON} string '{body}' if reading {{ path {path} }} {condition}"
+    return rule.rstrip()
+
+
+def _too_large(body_limit: int) -> str:
+    # Twice in the rules: by Content-Length before anything is read, and by what came of a chunked body.
+    return _refuse(
+        413,
+        f"The body is larger than {body_limit} bytes.",
+        code="request_too_large",
+        when=f"{{ req.body_size gt {body_limit} }}",
+    )
+
+
+def _refuse(
+    status: int,
+    message: str,
+    *,
+    code: str,
+    when: str,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
+    extra: str = "",
+) -> str:
+    body = render_error(message, kind=kind, code=code, param=param)
+    return f"    http-request return status {status} {_JSON} string '{body}'{' ' if extra else ''}{extra} if {when}"
+
+
+def _backend_name(route: Route) -> str:
+    return f"engine-{instance_of(route.model)}"
+
+
+def _backend(index: int, route: Route) -> str:
+    probe = route.launch.probe
+    send = (
+        f"meth POST uri {probe.path} ver HTTP/1.1 hdr Host localhost hdr Content-Type application/json body '{probe.body}'"
+    )
+    # While down a check is a failed connect or an early 503: four a second cost nothing and see the first token soon.
+    # While up: a wedged engine is found after at most inter + fastinter + two deadlines.
+    check = "check inter 5s fastinter 500ms downinter 250ms rise 1 fall 2 on-marked-down shutdown-sessions"
+    # A refused connection brings the next check forward.
+    observe = "observe layer4 error-limit 1 on-error fastinter"
+    lines = [
+        f"backend {_backend_name(route)}",
+        "    option httpchk",
+        f"    timeout check {round(probe.deadline_s * 1000)}ms",
+        f"    http-check send {send}",
+        "    http-check expect status 200",
+        # No `rstring`: HAProxy compiles a regular expression to machine code, which MemoryDenyWriteExecute= forbids.
+        f"    http-check expect string '{probe.expect}'",
+        f"    http-check set-var(proc.token_{index}) date()",
+        # The engine names itself and lets every web page in; the front speaks for it.
+        "    http-response del-header Server",
+        "    http-response del-header Access-Control- -m beg",
+        f"    server engine unix@{route.launch.socket} maxconn {route.parallel} {check} {observe}",
+    ]
+    return "\n".join(lines)
