@@ -1,0 +1,1 @@
+"""Recipes, and the path recipe -> mkosi -> artefacts -> manifest -> boot in QEMU."""

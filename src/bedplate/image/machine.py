@@ -1,0 +1,414 @@
+"""The one virtual machine of a state directory: started, watched until it serves, stopped, and found again.
+
+One file says that it runs (machine.json: processes with their start times, where it listens, what it was made from). It is
+written as soon as each process is there and removed last, so that whoever comes next, after whatever end, can finish or
+undo what it finds. The callers hold the lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bedplate.act.paths import Paths
+from bedplate.act.process import Process, end_process, hold_signals, is_alive, read_process, wait_end
+from bedplate.act.run import last_lines, run, spawn
+from bedplate.errors import BootError, CommandError, ReadError, UsageError
+from bedplate.host.port import find_free_port, is_port_free, read_port_owner
+from bedplate.host.root import Root
+from bedplate.image.manifest import Image
+from bedplate.image.qemu import (
+    CONSOLE_SOCKET,
+    OVERLAY,
+    QMP_SOCKET,
+    SERIAL_LOG,
+    SERIAL_SOCKET,
+    TPM_SOCKET,
+    TPM_STATE,
+    VARS,
+    BootMode,
+    BootOptions,
+    overlay_argv,
+    qemu_argv,
+    swtpm_argv,
+    swtpm_setup_argv,
+)
+from bedplate.image.qmp import connect_unix, send_qmp
+from bedplate.model.progress import Progress
+
+STATE = "machine.json"
+QEMU_LOG, TPM_LOG = "qemu.log", "swtpm.log"
+_DISK_KEY, _UUID = "disk.key", "uuid"
+_SCHEMA = 1
+_POLL_S = 0.25
+_TPM_START_S = 10.0
+_QEMU_START_S = 20.0
+POWERDOWN_S = 60.0
+"""How long a guest may take to shut down; 10 to 30 s were seen under TCG."""
+
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]"
+)
+_TIMESTAMP = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\]\s*")
+# Lines that only repeat the one before, and lines that say less than what they stand for.
+_EMPTY_WORDS = ("See 'systemctl status",)
+_MEANINGS = (
+    ("Booting from ROM", "kernel and initrd"),
+    ("BdsDxe: starting", "the firmware loads and measures the image"),
+)
+_HOPELESS = (
+    ("Kernel panic", "the guest's kernel panicked"),
+    ("You are in emergency mode", "the guest stopped in emergency mode"),
+    ("bedplate: cannot start:", "the initrd refused to start the system"),
+    ("is corrupted", "the root is not what was signed: dm-verity"),
+    ("Unable to mount root", "the guest found no root file system"),
+    ("No bootable option or device was found", "the firmware found nothing to boot"),
+    ("UEFI Interactive Shell", "the firmware found nothing to boot"),
+    ("Security Violation", "the firmware refused the image: Secure Boot"),
+    ("Access Denied", "the firmware refused the image: Secure Boot"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """Absolute paths. tpm and tpm_setup may be empty when no TPM is asked for."""
+
+    qemu: str
+    qemu_img: str
+    tpm: str
+    tpm_setup: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    directory: Path
+    version: str
+    """Of the image it was booted from."""
+    mode: str
+    accel: str
+    port: int
+    memory_bytes: int
+    cpus: int
+    models: tuple[str, ...]
+    since: float
+    """When it was started, in seconds of the epoch."""
+    ready: bool
+    """It has answered its health check once since it was started."""
+    tpm: Process | None
+    qemu: Process | None
+    """None between the start of the TPM and that of QEMU."""
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def read_machine(paths: Paths) -> Machine | None:
+    """The machine that runs; None when none does, also where a state file was left by one that is gone."""
+    machine = _read_state(paths.machine)
+    return machine if machine is not None and machine.qemu is not None and is_alive(machine.qemu) else None
+
+
+def clear_stale(paths: Paths) -> bool:
+    """End and remove what a machine left behind whose QEMU is gone; whether there was anything."""
+    machine = _read_state(paths.machine)
+    if machine is None or (machine.qemu is not None and is_alive(machine.qemu)):
+        return False
+    if machine.tpm is not None:
+        end_process(machine.tpm, grace_s=2.0)
+    _forget(paths.machine)
+    return True
+
+
+def check_port(port: int) -> None:
+    """Raise UsageError naming who has the port, and a free one, when we cannot listen on it."""
+    if is_port_free(port):
+        return
+    owner = read_port_owner(Root(), port) or "another process"
+    raise UsageError(
+        f"port {port} of 127.0.0.1: in use by {owner}",
+        hint=f"End it, or take another port: bedplate up --port {find_free_port()}",
+    )
+
+
+def start_machine(
+    paths: Paths,
+    image: Image,
+    options: BootOptions,
+    programs: Programs,
+    progress: Progress,
+    *,
+    models: tuple[str, ...] = (),
+    fresh: bool = False,
+) -> Machine:
+    """Start the TPM and QEMU; the machine is written down but its guest has not booted yet.
+
+    The disk of the last machine goes on when it was made from the same image in the same boot mode, unless fresh. Raises
+    BootError with QEMU's last words, or UsageError for a port in use; nothing of it runs then.
+    """
+    directory = paths.machine
+    directory.mkdir(parents=True, exist_ok=True)
+    check_port(options.port)
+    progress.detail("the machine's disk")
+    _prepare_disk(directory, image, options, programs, fresh=fresh)
+    options = replace(options, uuid=options.uuid or (directory / _UUID).read_text())
+    for log in (QEMU_LOG, TPM_LOG, SERIAL_LOG):
+        (directory / log).unlink(missing_ok=True)
+    machine = Machine(
+        directory=directory,
+        version=image.version,
+        mode=options.mode,
+        accel=options.accel,
+        port=options.port,
+        memory_bytes=options.memory_bytes,
+        cpus=options.cpus,
+        models=models,
+        since=time.time(),
+        ready=False,
+        tpm=None,
+        qemu=None,
+    )
+    try:
+        if options.tpm:
+            progress.detail("the TPM")
+            machine = _start_tpm(machine, programs)
+        progress.detail("QEMU")
+        return _start_qemu(machine, qemu_argv(programs.qemu, image, options))
+    except BaseException:
+        kill_machine(paths)
+        raise
+
+
+def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Machine:
+    """Wait until the endpoint's health check says 200, telling what the guest does meanwhile.
+
+    Raises BootError with the guest's last lines when QEMU ends, the guest gives up, or the time is over; the machine is
+    left as it is, for its caller to look at or end.
+    """
+    deadline = time.monotonic() + timeout_s
+    log = machine.directory / SERIAL_LOG
+    next_probe = 0.0
+    while True:
+        text = read_tail(log)
+        if machine.qemu is None or wait_end(machine.qemu, timeout_s=_POLL_S):
+            raise BootError(
+                f"QEMU ended before the machine served{_quote(read_tail(machine.directory / QEMU_LOG), text)}",
+                hint=f"Read {machine.directory / QEMU_LOG} and {log}.",
+            )
+        for sign, meaning in _HOPELESS:
+            if sign in text:
+                raise BootError(f"{meaning}{_quote(text)}", hint=f"Read {log}.")
+        progress.detail(last_meaningful_line(text) or "starting")
+        if time.monotonic() >= next_probe:
+            status = read_health(machine.port)
+            if status == 200:
+                ready = replace(machine, ready=True)
+                _write_state(ready)
+                return ready
+            next_probe = time.monotonic() + 2 * _POLL_S
+        if time.monotonic() >= deadline:
+            failed = "\n".join(line for line in text.splitlines() if "FAILED" in line)
+            raise BootError(
+                f"the machine did not serve within {timeout_s:.0f} s{_quote(failed, text)}",
+                hint=f"Give it longer (bedplate up --timeout {2 * timeout_s:.0f}), or read {log}.",
+            )
+
+
+def stop_machine(paths: Paths, progress: Progress, *, powerdown_s: float = POWERDOWN_S) -> bool:
+    """Power the machine off, by force after powerdown_s; whether one ran. Its disk stays for the next start."""
+    machine = read_machine(paths)
+    if machine is None or machine.qemu is None:
+        clear_stale(paths)
+        return False
+    try:
+        send_qmp(machine.directory, QMP_SOCKET, "system_powerdown")
+    except BootError as error:
+        progress.note(f"{error.message}; ending it by force")
+        powerdown_s = 0.0
+    else:
+        _ask_console(machine.directory)
+    deadline = time.monotonic() + powerdown_s
+    while (left_s := deadline - time.monotonic()) > 0 and not wait_end(machine.qemu, timeout_s=min(left_s, 1.0)):
+        progress.detail(last_meaningful_line(read_tail(machine.directory / SERIAL_LOG)) or "shutting down")
+    if powerdown_s and is_alive(machine.qemu):
+        progress.note(f"the guest did not power off within {powerdown_s:.0f} s; ending it by force")
+    kill_machine(paths)
+    return True
+
+
+def kill_machine(paths: Paths) -> None:
+    """End the machine's processes at once; returns when they are gone."""
+    machine = _read_state(paths.machine)
+    if machine is None:
+        return
+    if machine.qemu is not None and is_alive(machine.qemu):
+        try:
+            send_qmp(machine.directory, QMP_SOCKET, "quit", timeout_s=2.0)  # closes the disk as it should be
+            wait_end(machine.qemu, timeout_s=2.0)
+        except BootError:
+            pass  # it is ended by signal next
+        end_process(machine.qemu, grace_s=3.0)
+    if machine.tpm is not None:
+        wait_end(machine.tpm, timeout_s=1.0)  # it ends with QEMU's connection
+        end_process(machine.tpm, grace_s=2.0)
+    _forget(paths.machine)
+
+
+def read_health(port: int, *, timeout_s: float = 5.0) -> int | None:
+    """HTTP status of the endpoint's /health; None when nothing answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def read_tail(file: Path, *, size: int = 32 * 1024) -> str:
+    """The end of a log, empty when there is none yet."""
+    try:
+        with file.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, 2) - size))
+            return handle.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def last_meaningful_line(text: str) -> str:
+    """What a serial console said last, without escapes and the kernel's time stamps; empty when it said nothing yet.
+
+    "[   12.01] systemd[1]: Started x.service - The X.\\r\\n\\r\\n" -> "systemd[1]: Started x.service - The X."
+    """
+    for line in reversed(re.split(r"[\r\n]+", text)):
+        clean = _TIMESTAMP.sub("", _ESCAPES.sub("", line)).strip()
+        if clean.startswith(_EMPTY_WORDS) or not any(character.isalpha() for character in clean):
+            continue
+        return next((meaning for sign, meaning in _MEANINGS if sign in clean), clean[:160])
+    return ""
+
+
+def _ask_console(directory: Path) -> None:
+    """Ask for the power-off on the debug console too: an image without systemd-logind does not hear the power button.
+
+    Where there is no shell on the console, nobody reads it.
+    """
+    try:
+        with connect_unix(directory, CONSOLE_SOCKET, timeout_s=2.0) as console:
+            console.sendall(b"\x15systemctl poweroff\n")  # Ctrl-U takes away a half-typed line
+    except OSError:
+        pass  # the power button alone must do
+
+
+def _prepare_disk(directory: Path, image: Image, options: BootOptions, programs: Programs, *, fresh: bool) -> None:
+    stat = image.raw.stat()
+    identity = f"{image.raw} {stat.st_size} {stat.st_mtime_ns} {options.mode} tpm={options.tpm} {options.firmware}"
+    key = hashlib.sha256(identity.encode()).hexdigest()
+    stamp = directory / _DISK_KEY
+    if not fresh and stamp.is_file() and stamp.read_text() == key:
+        return
+    stamp.unlink(missing_ok=True)  # last written, first removed: a half-made disk is never taken for a whole one
+    for name in (OVERLAY, VARS):
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / TPM_STATE, ignore_errors=True)
+    run(overlay_argv(programs.qemu_img, image), timeout_s=60, cwd=directory)
+    if options.tpm:
+        (directory / TPM_STATE).mkdir()
+        run(swtpm_setup_argv(programs.tpm_setup), timeout_s=60, cwd=directory)
+    if options.mode is not BootMode.DIRECT and options.firmware is not None:
+        shutil.copyfile(options.firmware.vars, directory / VARS)
+    (directory / _UUID).write_text(str(uuid.uuid4()))  # a new disk is a new machine
+    stamp.write_text(key)
+
+
+def _start_tpm(machine: Machine, programs: Programs) -> Machine:
+    directory = machine.directory
+    (directory / TPM_SOCKET).unlink(missing_ok=True)
+    started = _spawn(swtpm_argv(programs.tpm), directory / TPM_LOG, lambda process: replace(machine, tpm=process))
+    _wait_for_socket(directory / TPM_SOCKET, started.tpm, "swtpm", directory / TPM_LOG, _TPM_START_S)
+    return started
+
+
+def _start_qemu(machine: Machine, argv: tuple[str, ...]) -> Machine:
+    directory = machine.directory
+    for name in (SERIAL_SOCKET, CONSOLE_SOCKET, QMP_SOCKET):
+        (directory / name).unlink(missing_ok=True)
+    started = _spawn(argv, directory / QEMU_LOG, lambda process: replace(machine, qemu=process))
+    _wait_for_socket(directory / QMP_SOCKET, started.qemu, "QEMU", directory / QEMU_LOG, _QEMU_START_S)
+    return started
+
+
+def _spawn(argv: tuple[str, ...], log: Path, note: Callable[[Process], Machine]) -> Machine:
+    """Start a program and write down the machine that it makes, with no moment between in which a signal could lose it."""
+    with hold_signals():
+        try:
+            started = spawn(argv, log=log, cwd=log.parent)
+        except CommandError as error:
+            raise BootError(error.message) from error
+        process = read_process(started.pid)
+        if process is not None:
+            machine = note(process)
+            _write_state(machine)
+            started.returncode = 0  # it outlives this object, which must not complain about that
+            return machine
+    raise BootError(f"{Path(argv[0]).name} ended at once{_quote(read_tail(log))}", hint=f"Read {log}.")
+
+
+def _wait_for_socket(path: Path, process: Process | None, name: str, log: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.is_socket():
+        if process is None or wait_end(process, timeout_s=0.02):
+            raise BootError(f"{name} ended at once{_quote(read_tail(log))}", hint=f"Read {log}.")
+        if time.monotonic() > deadline:
+            raise BootError(f"{name}: no {path.name} after {timeout_s:.0f} s{_quote(read_tail(log))}", hint=f"Read {log}.")
+
+
+def _quote(*texts: str) -> str:
+    """The last lines of the first text that says something, as the end of a message."""
+    for text in texts:
+        lines = [_ESCAPES.sub("", line).strip() for line in last_lines(text, 6).splitlines() if not line.startswith("$ ")]
+        if lines:
+            return ":\n" + "\n".join(f"  | {line[:200]}" for line in lines)
+    return ""
+
+
+def _read_state(directory: Path) -> Machine | None:
+    file = directory / STATE
+    try:
+        record: dict[str, Any] = json.loads(file.read_text())
+        if record.pop("schema") != _SCHEMA:
+            raise ValueError("it is of another version of bedplate")
+        for name in ("tpm", "qemu"):
+            record[name] = Process(**record[name]) if record[name] is not None else None
+        return Machine(**(record | {"directory": directory, "models": tuple(record["models"])}))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReadError(
+            f"{file}: not the state of a machine: {error}",
+            hint=f"If no qemu-system-x86_64 of yours runs, remove it: rm {file}",
+        ) from error
+
+
+def _write_state(machine: Machine) -> None:
+    record = asdict(machine)
+    del record["directory"]
+    file = machine.directory / STATE
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"schema": _SCHEMA, **record}, indent=1) + "\n")
+    partial.replace(file)
+
+
+def _forget(directory: Path) -> None:
+    for name in (SERIAL_SOCKET, CONSOLE_SOCKET, QMP_SOCKET, TPM_SOCKET, STATE):
+        (directory / name).unlink(missing_ok=True)
