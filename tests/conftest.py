@@ -1,0 +1,109 @@
+"""Real builds and real boots: everything is driven as a user drives it, by the `bedplate` command, in a state directory of
+its own. The cache is the user's, so that tools and packages are fetched once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedplate.act.paths import Paths, find_paths
+from bedplate.image.manifest import Image, read_image
+
+BUILD_S, BOOT_S = 1500, 900  # seconds; emulated machines on a loaded host
+
+
+@dataclass(frozen=True)
+class Bedplate:
+    """The command, with a state directory of this test run."""
+
+    paths: Paths
+    port: int
+
+    def __call__(self, *arguments: str, timeout_s: float = 120, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "BEDPLATE_STATE_DIR": str(self.paths.state),
+            "BEDPLATE_CACHE_DIR": str(self.paths.cache),
+            "PYTHONUNBUFFERED": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "bedplate.cli.main", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+        )
+        if ok and done.returncode != 0:
+            pytest.fail(f"bedplate {' '.join(arguments)}: status {done.returncode}\n{done.stdout}\n{done.stderr[-6000:]}")
+        return done
+
+    def shell(self, command: str) -> str:
+        """What a command prints in the guest; fails the test when its status is not 0."""
+        return self("shell", "--timeout", "180", "-c", command, timeout_s=300).stdout
+
+    def wait_answer(self, question: str, *, limit_s: float) -> str:
+        """Ask until an answer comes or the time is over."""
+        deadline = time.monotonic() + limit_s
+        while True:
+            done = self("ask", "--endpoint", f"http://127.0.0.1:{self.port}", question, ok=False)
+            if done.returncode == 0:
+                return done.stdout.strip()
+            assert time.monotonic() < deadline, done.stderr
+            time.sleep(1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def bedplate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bedplate]:
+    if os.geteuid() != 0:
+        pytest.skip("building an image needs root")
+    state = tmp_path_factory.mktemp("state")
+    command = Bedplate(paths=Paths(cache=find_paths().cache, state=state), port=free_port())
+    yield command
+    command("down", ok=False)
+
+
+@pytest.fixture(scope="session")
+def image(bedplate: Bedplate) -> Image:
+    """The image of the recipe, built now."""
+    record = json.loads(bedplate("image", "build", "--json", timeout_s=BUILD_S).stdout)
+    return read_image(Path(record["manifest"]).parent)
+
+
+@pytest.fixture(scope="session")
+def built(bedplate: Bedplate, image: Image) -> Paths:
+    """The directories after a build: the tools tree (HAProxy among it) and the engine's unpacked layer are there."""
+    assert (bedplate.paths.tools / "usr/sbin/haproxy").is_file()
+    assert (bedplate.paths.cache / "engine-tree/llamacpp/usr/bin/llama-server").is_file()
+    return bedplate.paths
+
+
+@pytest.fixture(scope="session")
+def manifest(image: Image) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(image.manifest.read_text())
+    return record
+
+
+@pytest.fixture(scope="session")
+def machine(bedplate: Bedplate, image: Image) -> Bedplate:
+    """The machine, booted through the whole chain: firmware with Secure Boot, enrolled keys, signed image, TPM."""
+    arguments = ("--secure-boot", "--json", "--port", str(bedplate.port), "--timeout", str(BOOT_S), "--image", image.version)
+    record = json.loads(bedplate("up", *arguments, timeout_s=BUILD_S + BOOT_S).stdout)
+    assert record["answer"].startswith("Bedplate is an open Linux distribution"), record
+    return bedplate

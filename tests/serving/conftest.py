@@ -1,0 +1,231 @@
+"""Real HAProxy and llama-server from the trees that the build makes, run as this user, without a chroot.
+
+Both are started through their own tree's loader, so that they use their own libraries; llama-server finds its CPU backends
+in its working directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedplate.act.paths import Paths
+from bedplate.engines.llamacpp import make_launch
+from bedplate.front.haproxy import Route, render_haproxy
+from bedplate.model.instance import model_file_of
+from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
+from tests.serving.tiny_gguf import write_tiny_model
+
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+BODY_LIMIT = 256 * 1024
+
+
+def in_tree(tree: Path, program: str, *more: str) -> list[str]:
+    libraries = tree / LIBRARIES
+    path = ":".join(str(libraries / part) for part in ("", *more))
+    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", path, str(tree / program)]
+
+
+@pytest.fixture(scope="session")
+def haproxy(built: Paths) -> list[str]:
+    return in_tree(built.tools, "usr/sbin/haproxy")
+
+
+@pytest.fixture(scope="session")
+def engine_tree(built: Paths) -> Path:
+    return built.cache / "engine-tree" / "llamacpp"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A fast one, and one of some milliseconds a token."""
+    directory = tmp_path_factory.mktemp("models")
+    files = {"tiny": directory / "tiny", "Lab/slow:v1": directory / "slow"}
+    write_tiny_model(files["tiny"], embedding=64, layers=2)
+    write_tiny_model(files["Lab/slow:v1"], embedding=512, layers=8)
+    return files
+
+
+def model_ref(name: str, file: Path) -> ModelRef:
+    return ModelRef(
+        name=name,
+        sha256="0" * 64,
+        path=str(file),
+        format=Format.GGUF,
+        size_bytes=file.stat().st_size,
+        architecture="llama",
+        parameters=file.stat().st_size // 2,
+        quantisation="F16",
+        context_length=8192,
+        kv_bytes_per_token=4096,
+    )
+
+
+@dataclasses.dataclass(slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def code(self) -> str:
+        """error.code of an answer that must be an error in OpenAI's form."""
+        error = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}, error
+        assert self.headers["content-type"] == "application/json"
+        return str(error["code"])
+
+
+class Stack:
+    """A front, and engines that can be started, stopped, frozen and killed."""
+
+    def __init__(self, directory: Path, haproxy: list[str], tree: Path, models: dict[str, Path], **bounds: int) -> None:
+        self._directory, self._haproxy, self._tree, self._models = directory, haproxy, tree, models
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._launches: dict[str, Launch] = {}
+        self.stats = directory / "stats.sock"
+        limits = Limits(context=bounds.get("context", 8192), parallel=bounds.get("parallel", 2), memory_bytes=1 << 30)
+        routes = []
+        for index, (name, file) in enumerate(models.items()):
+            launch = make_launch(model_ref(name, file), Placement(cpus=(0, 1)), limits)
+            where = str(directory / f"{index}.sock")
+            replaced = {launch.socket: where, model_file_of(name): str(file)}
+            launch = dataclasses.replace(
+                launch,
+                argv=tuple(replaced.get(word, word) for word in launch.argv[1:]),
+                socket=where,
+                probe=dataclasses.replace(launch.probe, deadline_s=bounds.get("deadline_s", 5)),
+            )
+            self._launches[name] = launch
+            routes.append(Route(model=name, launch=launch, parallel=limits.parallel, queue=bounds.get("queue", 8)))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        text = render_haproxy(routes, body_limit=BODY_LIMIT, bind=(f"127.0.0.1:{self.port}",), stats_socket=str(self.stats))
+        self._configuration = directory / "haproxy.cfg"
+        self._configuration.write_text(text)
+
+    def start_front(self) -> None:
+        self._spawn("front", [*self._haproxy, "-db", "-f", str(self._configuration)], self._directory)
+        wait_until(lambda: self._listens(), "the front listens")
+
+    def start_engine(self, name: str) -> None:
+        launch = self._launches[name]
+        Path(launch.socket).unlink(missing_ok=True)
+        command = [*in_tree(self._tree, "usr/bin/llama-server", "llama"), *launch.argv]
+        self._spawn(name, command, self._tree / LIBRARIES / "ggml/backends0", dict(launch.env))
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self._processes[name].send_signal(number)
+
+    def kill(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def start_all(self) -> None:
+        self.start_front()
+        for name in self._models:
+            self.start_engine(name)
+        wait_until(lambda: self.ask("/health", method="GET").status == 200, "/health is 200")
+
+    def stop(self) -> None:
+        for name in list(self._processes):
+            self.kill(name)
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+
+    def ask(self, path: str, body: object = None, *, method: str = "POST", **headers: str) -> Answer:
+        """One request; a body that is no text is sent as JSON."""
+        with contextlib.closing(self.connect()) as connection:
+            data = body if isinstance(body, (str, bytes)) or body is None else json.dumps(body)
+            connection.request(method, path, data, headers)
+            answer = connection.getresponse()
+            return Answer(
+                answer.status,
+                {key.lower(): value for key, value in answer.getheaders()},
+                answer.read().decode(errors="replace"),
+            )
+
+    def complete(self, model: str, tokens: int, **more: object) -> Answer:
+        return self.ask("/v1/completions", {"model": model, "prompt": "a", "max_tokens": tokens, "ignore_eos": True, **more})
+
+    def queued(self, backend: str) -> tuple[int, int]:
+        """Requests of a backend that wait, and that its engine works on (qcur and scur of `show stat`)."""
+        with socket.socket(socket.AF_UNIX) as stats:
+            stats.connect(str(self.stats))
+            stats.sendall(b"show stat\n")
+            text = b"".join(iter(lambda: stats.recv(65536), b"")).decode()
+        head, *rows = text.lstrip("# ").splitlines()
+        names = head.split(",")
+        for row in rows:
+            values = dict(zip(names, row.split(","), strict=False))
+            if (values["pxname"], values["svname"]) == (backend, "BACKEND"):
+                waiting = int(values["qcur"])
+                return waiting, int(values["scur"]) - waiting
+        raise AssertionError(text)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _spawn(self, name: str, command: list[str], cwd: Path, env: dict[str, str] | None = None) -> None:
+        with (self._directory / f"{name.replace('/', '_')}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command, cwd=cwd, env={"PATH": os.defpath, **(env or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+
+def wait_until(fact: Callable[[], bool], what: str, *, within_s: float = 30.0) -> float:
+    """Seconds until a fact came true; fails naming it."""
+    started = time.monotonic()
+    while not fact():
+        assert time.monotonic() - started < within_s, f"{what}: not within {within_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+@pytest.fixture(scope="session")
+def make_stack(
+    haproxy: list[str], engine_tree: Path, models: dict[str, Path]
+) -> Iterator[Callable[..., contextlib.AbstractContextManager[Stack]]]:
+    @contextlib.contextmanager
+    def make(*names: str, **bounds: int) -> Iterator[Stack]:
+        # A short path: a Unix socket's has 107 characters.
+        with tempfile.TemporaryDirectory(prefix="bp") as directory:
+            stack = Stack(Path(directory), haproxy, engine_tree, {name: models[name] for name in names}, **bounds)
+            try:
+                yield stack
+            finally:
+                stack.stop()
+
+    yield make
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: Callable[..., contextlib.AbstractContextManager[Stack]]) -> Iterator[Stack]:
+    """Both models up: for tests that leave it as it was."""
+    with make_stack("tiny", "Lab/slow:v1") as running:
+        running.start_all()
+        yield running

@@ -1,0 +1,254 @@
+"""What a client sees of the front door: routing, refusals, streams, queues, and a health that means tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedplate.engines.llamacpp import make_launch
+from bedplate.front.haproxy import body_limit_bytes, make_route, render_haproxy
+from bedplate.model.launch import Limits, Placement
+from tests.serving.conftest import BODY_LIMIT, Stack, model_ref, wait_until
+
+pytestmark = pytest.mark.build
+
+MakeStack = Callable[..., contextlib.AbstractContextManager[Stack]]
+SLOW = "Lab/slow:v1"
+SLOW_BACKEND = "engine-Lab_slow_v1-95484f70"
+CHAT = "/v1/chat/completions"
+
+
+def chat(model: str, text: str, **more: object) -> dict[str, object]:
+    # The order of OpenAI's own client: the messages before the model.
+    return {"messages": [{"role": "user", "content": text}], "model": model, "max_tokens": 4, **more}
+
+
+@pytest.mark.parametrize("model", ["tiny", SLOW])
+def test_a_request_reaches_the_engine_of_its_model(stack: Stack, model: str) -> None:
+    answer = stack.ask(CHAT, chat(model, "hello"))
+    assert (answer.status, answer.json["model"]) == (200, model)
+    assert answer.json["usage"]["completion_tokens"] >= 1
+    assert "server" not in answer.headers
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_models_are_listed(stack: Stack) -> None:
+    answer = stack.ask("/v1/models", method="GET")
+    assert answer.status == 200
+    assert [(row["id"], row["object"]) for row in answer.json["data"]] == [("tiny", "model"), (SLOW, "model")]
+    assert stack.ask(f"/v1/models/{SLOW}", method="GET").json["id"] == SLOW
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", CHAT, {"model": "nobody", "messages": []}, 404, "model_not_found"),
+        ("POST", CHAT, {"model": 'a"b\\c%[src]\n', "messages": []}, 404, "model_not_found"),
+        ("POST", CHAT, {"model": "x" * 5000, "messages": []}, 404, "model_not_found"),
+        ("POST", CHAT, {"model": "TINY", "messages": []}, 404, "model_not_found"),
+        ("POST", CHAT, {"model": 7, "messages": []}, 404, "model_not_found"),
+        ("POST", CHAT, {"messages": [{"model": "tiny"}]}, 400, "missing_model"),
+        ("POST", CHAT, "hello", 400, "missing_model"),
+        ("POST", CHAT, "", 400, "missing_model"),
+        ("POST", CHAT, "[1]", 400, "missing_model"),
+        ("GET", CHAT, None, 405, "method_not_allowed"),
+        ("POST", "/v1/nothing", {"model": "tiny"}, 404, "not_found"),
+        ("GET", "/", None, 404, "not_found"),
+        ("GET", "/slots", None, 404, "not_found"),
+        ("GET", "/metrics", None, 404, "not_found"),
+        ("POST", "/props", {"model": "tiny"}, 404, "not_found"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_as_openai_does(
+    stack: Stack, method: str, path: str, body: object, status: int, code: str
+) -> None:
+    answer = stack.ask(path, body, method=method)
+    assert (answer.status, answer.code) == (status, code)
+    assert len(answer.text) < 1024
+
+
+def test_a_body_that_breaks_off_is_the_engine_s_400(stack: Stack) -> None:
+    answer = stack.ask(CHAT, '{"model": "tiny", "messages": [{"role": "us')
+    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_long_prompt_before_the_model_is_served(stack: Stack) -> None:
+    answer = stack.ask(CHAT, chat("tiny", "ab " * 2500))
+    assert (answer.status, answer.json["usage"]["prompt_tokens"] > 4000) == (200, True)
+
+
+def test_the_model_is_found_behind_the_largest_body_and_one_byte_more_is_413(stack: Stack) -> None:
+    empty = len(json.dumps(chat("tiny", "")))
+    largest = json.dumps(chat("tiny", "a" * (BODY_LIMIT - empty)))
+    assert len(largest) == BODY_LIMIT
+    # Far over the context: the engine itself says so, which shows that it got it whole.
+    answer = stack.ask(CHAT, largest)
+    assert (answer.status, answer.json["error"]["type"]) == (400, "exceed_context_size_error")
+    answer = stack.ask(CHAT, json.dumps(chat("tiny", "a" * (BODY_LIMIT - empty + 1))))
+    assert (answer.status, answer.code) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize(("size", "status"), [(100, 200), (BODY_LIMIT + 1000, 413)])
+def test_a_chunked_body_has_the_same_limit(stack: Stack, size: int, status: int) -> None:
+    body = json.dumps(chat("tiny", "a" * size)).encode()
+    pieces = (body[start : start + 8192] for start in range(0, len(body), 8192))
+    with contextlib.closing(stack.connect()) as connection:
+        connection.request("POST", CHAT, pieces, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+        assert connection.getresponse().status == status
+
+
+def test_tokens_are_passed_on_one_by_one(stack: Stack) -> None:
+    started = time.monotonic()
+    times, text = stream(stack, chat(SLOW, "hello", stream=True, max_tokens=100, ignore_eos=True))
+    assert text.rstrip().endswith("data: [DONE]")
+    # Something that gathers the answer before it passes it on gives one piece, or all of them at the end.
+    assert len(times) > 20, f"100 tokens came in {len(times)} pieces"
+    assert times[len(times) // 4] - started < 0.6 * (times[-1] - started), [round(at - started, 3) for at in times]
+
+
+def test_a_client_that_leaves_frees_the_engine(make_stack: MakeStack) -> None:
+    with make_stack(SLOW, parallel=1, queue=4) as stack:
+        stack.start_all()
+        for streaming in (True, False):
+            connection = stack.connect()
+            body = {"model": SLOW, "prompt": "a", "max_tokens": 8000, "ignore_eos": True, "stream": streaming}
+            connection.request("POST", "/v1/completions", json.dumps(body))
+            wait_until(lambda: stack.queued(SLOW_BACKEND) == (0, 1), "the engine works")
+            if streaming:
+                connection.getresponse().read(100)
+            assert connection.sock is not None
+            connection.sock.close()
+            connection.close()
+            started = time.monotonic()
+            assert stack.complete(SLOW, 1).status == 200
+            # 8000 tokens take more than half a minute.
+            assert time.monotonic() - started < 10
+
+
+def test_a_full_queue_sheds_and_a_queued_client_that_leaves_makes_room(make_stack: MakeStack) -> None:
+    with make_stack(SLOW, parallel=1, queue=2) as stack, ThreadPoolExecutor() as pool:
+        stack.start_all()
+        working = pool.submit(stack.complete, SLOW, 600)
+        wait_until(lambda: stack.queued(SLOW_BACKEND) == (0, 1), "one is decoded")
+        waiting = pool.submit(stack.complete, SLOW, 1)
+        wait_until(lambda: stack.queued(SLOW_BACKEND) == (1, 1), "one waits")
+        leaving = stack.connect()
+        leaving.request("POST", "/v1/completions", json.dumps({"model": SLOW, "prompt": "a", "max_tokens": 1}))
+        wait_until(lambda: stack.queued(SLOW_BACKEND) == (2, 1), "two wait")
+
+        started = time.monotonic()
+        shed = stack.complete(SLOW, 1)
+        assert (shed.status, shed.code, shed.headers["retry-after"]) == (429, "queue_full", "5")
+        assert time.monotonic() - started < 1
+        assert stack.ask("/health", method="GET").status == 200, "busy is not sick"
+
+        leaving.close()
+        wait_until(lambda: stack.queued(SLOW_BACKEND) == (1, 1), "the one who left is out of the queue")
+        assert working.result().status == waiting.result().status == 200
+
+
+def test_a_busy_engine_is_not_taken_for_a_wedged_one(make_stack: MakeStack) -> None:
+    with make_stack(SLOW, parallel=2, queue=8, deadline_s=10) as stack, ThreadPoolExecutor() as pool:
+        stack.start_all()
+        ends = time.monotonic() + 12  # two probes and more
+
+        def work() -> set[int]:
+            return {stack.complete(SLOW, 100).status for _ in iter(lambda: time.monotonic() < ends, False)}
+
+        workers = [pool.submit(work) for _ in range(2)]
+        seen = set()
+        while not all(worker.done() for worker in workers):
+            seen.add(stack.ask("/health", method="GET").status)
+            time.sleep(0.1)
+        assert (seen, [worker.result() for worker in workers]) == ({200}, [{200}, {200}])
+
+
+def test_health_says_whether_a_token_came_lately(make_stack: MakeStack) -> None:
+    with make_stack("tiny", SLOW, deadline_s=5) as stack:
+        stack.start_front()
+        # Before any check has failed HAProxy itself takes its servers for up: this must not show.
+        assert health(stack) == {"": 503, "tiny": 503, SLOW: 503}
+        answer = stack.complete("tiny", 1)
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "model_not_ready", "5")
+
+        stack.start_engine("tiny")
+        wait_until(lambda: health(stack)["tiny"] == 200, "tiny made a token")
+        assert health(stack) == {"": 503, "tiny": 200, SLOW: 503}
+        stack.start_engine(SLOW)
+        wait_until(lambda: health(stack)[""] == 200, "both made a token")
+
+        # Wedged: it still accepts connections, and a stream is open.
+        with ThreadPoolExecutor() as pool:
+            cut = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=8000, ignore_eos=True))
+            wait_until(lambda: stack.queued("engine-tiny") == (0, 1), "a stream is open")
+            stack.signal("tiny", signal.SIGSTOP)
+            wait_until(lambda: health(stack)["tiny"] == 503, "the wedge is seen", within_s=5 + 0.5 + 2 * 5 + 2)
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                cut.result(timeout=10)
+        assert stack.complete("tiny", 1).status == 503
+        assert stack.complete(SLOW, 1).status == 200
+        stack.signal("tiny", signal.SIGCONT)
+        wait_until(lambda: health(stack) == {"": 200, "tiny": 200, SLOW: 200}, "it goes on")
+
+        # Crashed, and started again.
+        stack.kill(SLOW)
+        wait_until(lambda: health(stack)[SLOW] == 503, "the crash is seen", within_s=12)
+        stack.start_engine(SLOW)
+        wait_until(lambda: health(stack)[""] == 200, "it is back")
+
+
+def health(stack: Stack) -> dict[str, int]:
+    return {name: stack.ask(f"/health{'/' if name else ''}{name}", method="GET").status for name in ("", "tiny", SLOW)}
+
+
+def stream(stack: Stack, body: dict[str, Any]) -> tuple[list[float], str]:
+    """When each piece came, and all of it."""
+    with contextlib.closing(stack.connect()) as connection:
+        connection.request("POST", CHAT, json.dumps(body))
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.getheader("content-type", "").startswith("text/event-stream")
+        times: list[float] = []
+        pieces: list[bytes] = []
+        while piece := answer.read1(65536):
+            times.append(time.monotonic())
+            pieces.append(piece)
+        return times, b"".join(pieces).decode(errors="replace")
+
+
+def deny_write_execute() -> None:
+    """What MemoryDenyWriteExecute= of the unit does, by prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) of Linux 6.3."""
+    ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("names", [(), ("known-answer", "Qwen/Qwen3-8B")])
+def test_haproxy_takes_the_configuration_in_its_sandbox(haproxy: list[str], tmp_path: Path, names: tuple[str, ...]) -> None:
+    limits = Limits(context=512, parallel=2, memory_bytes=1)
+    placement = Placement(cpus=(0,))
+    routes = []
+    for name in names:
+        model = model_ref(name, Path(__file__))
+        routes.append(make_route(model, make_launch(model, placement, limits), limits))
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(
+        render_haproxy(routes, body_limit=body_limit_bytes([]), bind=("127.0.0.1:8080",), stats_socket=None)
+    )
+    done = subprocess.run(
+        [*haproxy, "-c", "-f", str(configuration)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=deny_write_execute,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -1,0 +1,106 @@
+"""One machine booted through the whole chain, looked at from outside and from inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bedplate.image.manifest import Image
+from tests.conftest import Bedplate
+
+pytestmark = pytest.mark.vm
+
+CHECKS = Path(__file__).with_name("guest_checks.sh")
+
+
+def post(machine: Bedplate, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{machine.port}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    return urllib.request.urlopen(request, timeout=120)
+
+
+def test_the_answer_is_streamed_to_the_outside(machine: Bedplate) -> None:
+    body = {
+        "model": "known-answer",
+        "stream": True,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": "What is NUMA?"}],
+    }
+    with post(machine, body) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        events = [line for line in answer.read().decode().splitlines() if line.startswith("data: {")]
+    pieces = [json.loads(event[6:])["choices"][0]["delta"].get("content") or "" for event in events if '"choices"' in event]
+    assert len(events) > 8  # token by token, not in one piece
+    assert "memory" in "".join(pieces).lower()
+
+
+def test_errors_are_told_in_the_form_clients_know(machine: Bedplate) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(machine, {"model": "no-such-model", "messages": []})
+    with caught.value as answer:
+        assert answer.status == 404
+        assert json.loads(answer.read())["error"]["code"]
+
+
+def test_the_guest_vouches_for_itself(machine: Bedplate, manifest: dict[str, Any]) -> None:
+    """A script inside checks everything that only the inside knows and says one word when all of it holds."""
+    expected = bytes.fromhex(manifest["pcr11"])
+    for phase in ("sysinit", "ready"):
+        expected = hashlib.sha256(expected + hashlib.sha256(phase.encode()).digest()).digest()
+    script = CHECKS.read_text().replace("@PCR11@", expected.hex()).replace("@KERNEL@", manifest["kernel"])
+    said = machine.shell(f"cat >/run/checks <<'END'\n{script}\nEND\nsh /run/checks")
+    assert said.rstrip().endswith("ALL CHECKS HOLD"), said
+
+
+def test_status_inside_and_outside(machine: Bedplate, image: Image) -> None:
+    outside = json.loads(machine("status", "--json").stdout)
+    assert image.version in json.dumps(outside)
+    inside = machine.shell("bedplate status")
+    assert image.version in inside
+    assert "Secure Boot on" in inside
+    assert "verity on" in inside
+
+
+def test_a_killed_engine_comes_back_and_answers(machine: Bedplate) -> None:
+    before = machine.shell("systemctl show -P MainPID bedplate-engine@known-answer").strip()
+    machine.shell("systemctl kill --signal=KILL bedplate-engine@known-answer")
+    answer = machine.wait_answer("What is a UKI?", limit_s=180)
+    assert "kernel" in answer.lower()
+    after = machine.shell("systemctl show -P MainPID bedplate-engine@known-answer").strip()
+    assert before != after
+
+
+def test_a_second_up_says_that_it_is_up(machine: Bedplate) -> None:
+    assert "up already" in machine("up").stdout
+
+
+def test_poweroff_from_inside_is_clean_and_leaves_no_process(machine: Bedplate) -> None:
+    pids = [process["pid"] for process in _processes(machine)]
+    assert len(pids) == 2, "QEMU and swtpm"
+    machine("shell", "-c", "systemctl poweroff", ok=False)
+    machine("down", timeout_s=180)
+    assert [pid for pid in pids if runs(pid)] == []
+    log = (machine.paths.machine / "serial.log").read_text(errors="replace")
+    assert "Failed" not in log.rpartition("Reached target")[2]
+
+
+def runs(pid: int) -> bool:
+    """Whether it runs; one that has ended and that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _processes(machine: Bedplate) -> list[dict[str, Any]]:
+    record = json.loads((machine.paths.machine / "machine.json").read_text())
+    return [record[name] for name in ("qemu", "tpm") if record.get(name)]
