@@ -21,6 +21,7 @@ from bedplate.image.manifest import Image
 from bedplate.image.packages import ensure_packages, pool
 from bedplate.image.recipe import read_recipe, recipes_directory
 from bedplate.image.tools import read_tools
+from bedplate.model.units import MIB
 from tests.conftest import BUILD_S, Bedplate
 
 pytestmark = pytest.mark.build
@@ -139,7 +140,9 @@ def test_a_killed_build_publishes_nothing_and_the_next_is_clean(bedplate: Bedpla
 def test_a_full_disk_is_told_and_leaves_the_image(bedplate: Bedplate, image: Image, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=180m", "tmpfs", str(small)], check=True)
+    # Room for the packages, which a long-lived cache has more of than this build's, and for a tenth of what a build writes.
+    room = sum(package.stat().st_size for package in pool(bedplate.paths).iterdir()) + 40 * MIB
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(small)], check=True)
     try:
         (small / "tools").symlink_to(bedplate.paths.tools)
         shutil.copytree(pool(bedplate.paths), small / "packages/pool", copy_function=shutil.copyfile)
