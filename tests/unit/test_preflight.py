@@ -22,6 +22,8 @@ HOST = BuildHost(
     pretty_name="Debian 12",
     machine="x86_64",
     euid=0,
+    mounts_allowed=True,
+    root_is_mount=True,
     cpus=4,
     memory_bytes=16 * GIB,
     memory_available_bytes=12 * GIB,
@@ -45,6 +47,8 @@ def test_a_host_that_has_everything_has_no_findings() -> None:
     [
         (replace(HOST, machine="aarch64"), WISHES, "architecture", True),
         (replace(HOST, euid=1000), WISHES, "user", True),
+        (replace(HOST, mounts_allowed=False), WISHES, "capabilities", True),
+        (replace(HOST, root_is_mount=False), WISHES, "/", True),
         (replace(HOST, spaces=(Space(directory="/c", device=1, free_bytes=GIB),)), WISHES, "disk space at /c", True),
         (replace(HOST, memory_available_bytes=GIB), WISHES, "memory", True),
         (HOST, replace(WISHES, guest_memory_bytes=256 * MIB), "memory of the machine", True),
@@ -139,6 +143,8 @@ def test_a_host_is_read_from_its_files(tmp_path: Path) -> None:
     for name, text in {
         "etc/os-release": '# comment\nID=ubuntu\nID_LIKE="debian"\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n',
         "proc/meminfo": "MemTotal:       16000000 kB\nMemAvailable:    8000000 kB\n",
+        "proc/self/status": "Name:\tpython3\nCapEff:\t00000000a80425fb\n",  # what docker leaves root
+        "proc/self/mountinfo": "22 1 0:21 / / rw,relatime - ext4 /dev/root rw\n",
         "usr/share/OVMF/OVMF_CODE_4M.fd": "",
         "usr/share/OVMF/OVMF_VARS_4M.fd": "",
         "usr/share/keyrings/x.gpg": "",
@@ -158,6 +164,7 @@ def test_a_host_is_read_from_its_files(tmp_path: Path) -> None:
     assert (host.distribution, host.like, host.release) == ("ubuntu", ("debian",), "24.04")
     assert host.memory_available_bytes == 8000000 * 1024
     assert host.program("tool") == str(tmp_path / "bin/tool")
+    assert (host.mounts_allowed, host.root_is_mount) == (False, True)
     assert host.program("other") is None
     assert host.files == ("/usr/share/keyrings/x.gpg",)
     assert host.firmware == Firmware(code="/usr/share/OVMF/OVMF_CODE_4M.fd", vars="/usr/share/OVMF/OVMF_VARS_4M.fd")

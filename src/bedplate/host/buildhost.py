@@ -6,6 +6,7 @@ Firmware paths are those of the packages ovmf (Debian, Ubuntu), edk2-ovmf (Fedor
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from bedplate.host.memory import read_memory
 from bedplate.host.mirror import read_debian_mirror
 from bedplate.host.root import Root
 from bedplate.model.buildhost import BuildHost, Firmware, KvmDevice, Space
+
+_CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h
 
 # (code, empty variable store), the 4 MiB builds first: Debian 13 and Ubuntu 24.04 have no others
 FIRMWARE = (
@@ -49,6 +52,10 @@ def read_build_host(
         pretty_name=release.get("PRETTY_NAME", release.get("ID", "unknown system")),
         machine=os.uname().machine,
         euid=os.geteuid(),
+        mounts_allowed=parse_effective_capabilities(root.read_text("/proc/self/status") or "") >> _CAP_SYS_ADMIN & 1 == 1,
+        root_is_mount=any(
+            line.split()[4:5] == ["/"] for line in (root.read_text("/proc/self/mountinfo") or "").splitlines()
+        ),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=memory.total_bytes,
         memory_available_bytes=memory.available_bytes,
@@ -74,6 +81,12 @@ def read_space(directory: Path) -> Space:
         existing = existing.parent
     answer = os.statvfs(existing)
     return Space(directory=str(directory), device=existing.stat().st_dev, free_bytes=answer.f_bavail * answer.f_frsize)
+
+
+def parse_effective_capabilities(status: str) -> int:
+    """CapEff of /proc/PID/status as a set of bits (capabilities(7)): "CapEff:\t000001ffffffffff"; 0 without such a line."""
+    found = re.search(r"^CapEff:\s*([0-9a-fA-F]+)$", status, re.MULTILINE)
+    return int(found[1], 16) if found else 0
 
 
 def _find_firmware(root: Root, pairs: Sequence[tuple[str, str]]) -> Firmware | None:

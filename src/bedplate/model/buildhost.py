@@ -50,6 +50,10 @@ class BuildHost:
     machine: str
     """uname -m."""
     euid: int
+    mounts_allowed: bool
+    """CAP_SYS_ADMIN is in the effective set: containers often lack it."""
+    root_is_mount: bool
+    """"/" is a mount point; in a plain chroot it is not, and mount namespaces cannot be set up."""
     cpus: int
     """CPUs that this process may run on."""
     memory_bytes: int

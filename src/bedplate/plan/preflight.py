@@ -83,6 +83,7 @@ def plan_preflight(host: BuildHost, wishes: Wishes) -> Preflight:
     ]
     findings += _judge_machine(host)
     findings += _judge_root(host, wishes)
+    findings += _judge_namespaces(host, wishes)
     findings += _judge_space(host, wishes)
     findings += _judge_memory(host, wishes)
     findings += _judge_kvm(host)
@@ -173,6 +174,33 @@ def _judge_root(host: BuildHost, wishes: Wishes) -> list[Finding]:
             got=f"uid {host.euid}",
             needed="root, to unpack packages with their owners into the image",
             fix="Run: sudo make up",
+            fatal=True,
+        )
+    ]
+
+
+def _judge_namespaces(host: BuildHost, wishes: Wishes) -> list[Finding]:
+    if not wishes.build or host.euid != 0:
+        return []
+    needed = "mount namespaces: the build tools run in a tree of their own"
+    if not host.mounts_allowed:
+        return [
+            Finding(
+                what="capabilities",
+                got="root without CAP_SYS_ADMIN, as in an unprivileged container",
+                needed=needed,
+                fix="Run it in a privileged container (--privileged), a virtual machine, or on the host.",
+                fatal=True,
+            )
+        ]
+    if host.root_is_mount:
+        return []
+    return [
+        Finding(
+            what="/",
+            got="no mount point, as in a plain chroot",
+            needed=needed,
+            fix="Before chroot, run: mount --bind DIR DIR; or use systemd-nspawn -D DIR.",
             fatal=True,
         )
     ]
