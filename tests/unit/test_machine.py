@@ -29,6 +29,7 @@ from bedplate.model.launch import Format, ModelRef
         ("first\rsecond\r\n....\r\n", "second"),
         ("\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading Boot0002\r\n", "BdsDxe: loading Boot0002"),
         ("\x1b[!p\x1b]104\x07\x1b[?7h[\x1b[1;31mFAILED\x1b[0m] Failed to start x", "[FAILED] Failed to start x"),
+        ("\x1bc\x1b[?7l\x1b[2J", ""),
         ("Booting from ROM...\r\n", "kernel and initrd"),
         ("[FAILED] Failed to start x.\r\nSee 'systemctl status x.service' for details.\r\n", "[FAILED] Failed to start x."),
     ],

@@ -171,12 +171,15 @@ def _say_up(arguments: argparse.Namespace, machine: Machine, progress: PhaseCloc
 
     model = find_model(machine.endpoint, timeout_s=60.0)
     progress.close()
-    phases = [{"name": one.name, "seconds": round(one.seconds, 2)} for one in progress.times if one.depth == 0]
+    seconds: dict[str, float] = {}
+    for one in progress.times:
+        if one.depth == 0:  # a phase may be entered twice: image and engine are built with the same tools
+            seconds[one.name] = seconds.get(one.name, 0.0) + one.seconds
+    phases = [{"name": name, "seconds": round(spent, 2)} for name, spent in seconds.items()]
     if not arguments.json:
         _print_endpoint(machine, model)
-        for one in progress.times:
-            if one.depth == 0:
-                print(f"  {one.name:<26} {render_seconds(one.seconds):>12}")
+        for name, spent in seconds.items():
+            print(f"  {name:<26} {render_seconds(spent):>12}")
         print(flush=True)
     answer = ""
     if not arguments.no_ask:

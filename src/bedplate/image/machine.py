@@ -56,7 +56,7 @@ POWERDOWN_S = 60.0
 """How long a guest may take to shut down; 10 to 30 s were seen under TCG."""
 
 _ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f]"
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1bc|[\x00-\x08\x0b-\x1f\x7f]"
 )
 _TIMESTAMP = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d+\]\s*")
 # Lines that only repeat the one before, and lines that say less than what they stand for.
