@@ -1,0 +1,100 @@
+"""CPUs, caches and NUMA nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bedplate.model.facts.reading import Reading
+
+
+class CoreKind(StrEnum):
+    UNIFORM = "uniform"
+    PERFORMANCE = "performance"
+    EFFICIENT = "efficient"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalCpu:
+    cpu: int
+    online: bool
+    package: int | None
+    """physical_package_id; None when offline or not said."""
+    core: int | None
+    """core_id: unique within its package only."""
+    die: int | None
+    node: int | None
+    """NUMA node that lists it; None without NUMA support."""
+    siblings: tuple[int, ...]
+    """SMT siblings, itself among them, sorted; () when offline."""
+    kind: CoreKind
+    max_khz: int | None
+    """cpuinfo_max_freq, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    level: int
+    kind: str
+    """Data, Instruction, Unified: the kernel's own words."""
+    size_bytes: int
+    cpus: tuple[int, ...]
+    """CPUs that share it, sorted. Each cache instance stands once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuTopology:
+    model_name: Reading[str]
+    architecture: str
+    """x86_64, aarch64, as uname says; "" when not known."""
+    cpus: tuple[LogicalCpu, ...]
+    """Present CPUs, by number; offline ones too."""
+    caches: tuple[Cache, ...]
+    flags: tuple[str, ...]
+    smt: Reading[str]
+    """/sys/devices/system/cpu/smt/control: on, off, forceoff, notsupported."""
+    driver: Reading[str]
+    """cpufreq scaling_driver of the first online CPU."""
+    governors: tuple[tuple[str, int], ...]
+    """(governor, number of CPUs with it), most first; () without cpufreq."""
+    energy_preference: Reading[str]
+    idle_states: tuple[tuple[str, int, bool], ...]
+    """(name, exit latency in microseconds, disabled) of CPU 0, in order; () without cpuidle."""
+    isolated: tuple[int, ...]
+    nohz_full: tuple[int, ...]
+
+    @property
+    def online(self) -> tuple[int, ...]:
+        """Numbers of the CPUs that are online."""
+        return tuple(one.cpu for one in self.cpus if one.online)
+
+    @property
+    def cores(self) -> int:
+        """Physical cores that have at least one online CPU."""
+        return len({one.siblings for one in self.cpus if one.online})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugePages:
+    size_bytes: int
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumaNode:
+    node: int
+    cpus: tuple[int, ...]
+    """() for a memory-only node (CXL, HBM)."""
+    mem_bytes: int
+    free_bytes: int
+    distances: tuple[int, ...]
+    """SLIT row in the order of the node numbers; 10 is local."""
+    huge_pages: tuple[HugePages, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumaTopology:
+    nodes: tuple[NumaNode, ...]
+    """Online nodes by number; () when the kernel has no NUMA support."""
+    source: str

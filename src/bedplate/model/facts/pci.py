@@ -1,0 +1,148 @@
+"""The PCI tree and what hangs in it: accelerators, network devices, block devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bedplate.model.facts.reading import Reading
+
+
+class PciKind(StrEnum):
+    ENDPOINT = "endpoint"
+    ROOT_PORT = "root-port"
+    SWITCH_UPSTREAM = "switch-upstream"
+    SWITCH_DOWNSTREAM = "switch-downstream"
+    BRIDGE = "bridge"
+    """A bridge whose place is not said (no PCIe capability readable)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acs:
+    """ACSCtl bits of a port; PCI Express Base Specification 6.0, 7.7.11.3."""
+
+    source_validation: bool
+    request_redirect: bool
+    completion_redirect: bool
+    upstream_forwarding: bool
+    egress_control: bool
+    direct_translated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Speed in GT/s and width in lanes, now and at most; None where the file is absent or says Unknown."""
+
+    speed_gts: float | None
+    width: int | None
+    max_speed_gts: float | None
+    max_width: int | None
+    port_max_speed_gts: float | None
+    """Of the port above it: what the slot can; None when not known."""
+    port_max_width: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciDevice:
+    address: str
+    """Domain:bus:device.function in lower case, "0000:19:00.0"."""
+    parent: str | None
+    """Address of the bridge above; None at a host bridge."""
+    kind: PciKind
+    class_code: int
+    """24 bits: 0x030200 is a 3D controller."""
+    vendor: int
+    device: int
+    name: str
+    """From the recording or pci.ids where that is at hand; "" otherwise."""
+    driver: Reading[str]
+    numa_node: Reading[int]
+    """HIDDEN when the kernel says -1."""
+    local_cpus: tuple[int, ...]
+    link: Link
+    acs: Reading[Acs]
+    iommu_group: Reading[int]
+    iommu_type: Reading[str]
+    """/sys/kernel/iommu_groups/N/type: DMA, DMA-FQ, identity."""
+    max_payload_bytes: int | None
+    max_read_request_bytes: int | None
+    relaxed_ordering: bool | None
+    bars_bytes: tuple[int, ...]
+    """Sizes of its memory BARs; () when not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    vendor: str
+    """nvidia, amd, intel, or the PCI vendor in hexadecimal."""
+    index: int
+    """The vendor library's own number, else the order of the PCI addresses."""
+    name: str
+    address: str | None
+    """PCI address; None for one that is not on PCI (GB10, APU) or not said."""
+    uuid: str
+    """As recorded (redacted in a recording); "" when not known."""
+    memory_bytes: Reading[int]
+    driver_version: Reading[str]
+    library_version: Reading[str]
+    """Version of the user-space library (NVML, amdsmi) that answered."""
+    persistence: Reading[bool]
+    compute_mode: Reading[str]
+    ecc: Reading[bool]
+    ecc_uncorrected: Reading[int]
+    mig: Reading[bool]
+    power_limit_w: Reading[float]
+    power_default_w: Reading[float]
+    power_draw_w: Reading[float]
+    sm_clock_mhz: Reading[int]
+    max_sm_clock_mhz: Reading[int]
+    throttle_reasons: tuple[str, ...]
+    """Active reasons that hold the clock down, other than idle; () also when not known."""
+    utilization_pct: Reading[float]
+    temperature_c: Reading[float]
+    fabric_state: Reading[str]
+    """NVSwitch fabric: "Completed", "In Progress", "N/A"."""
+    nvlinks_active: Reading[int]
+    nvlinks_total: Reading[int]
+    confidential: Reading[bool]
+    processes: tuple[tuple[int, str, int], ...]
+    """(process id, name, bytes of device memory)."""
+    peers: tuple[tuple[int, str], ...]
+    """(index of another accelerator, how they meet): NVLink, XGMI, PIX, PXB, NODE, SYS; () when not said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDevice:
+    name: str
+    driver: Reading[str]
+    address: str | None
+    """PCI address, None when it is not on PCI."""
+    speed_mbps: Reading[int]
+    operstate: str
+    numa_node: Reading[int]
+    rx_queues: int
+    tx_queues: int
+    irqs: tuple[tuple[int, tuple[int, ...]], ...]
+    """(IRQ, CPUs it may go to)."""
+    rdma: tuple[str, ...]
+    """Names of its RDMA devices ("mlx5_0"); () without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockDevice:
+    name: str
+    model: str
+    address: str | None
+    numa_node: Reading[int]
+    size_bytes: int
+    rotational: Reading[bool]
+    scheduler: Reading[str]
+    """The one in brackets."""
+    read_ahead_bytes: Reading[int]
+    queues: int
+    """Hardware queues (mq/)."""
+    transport: str
+    """nvme, virtio, scsi, dm, md, loop, zram, other."""
+    parents: tuple[str, ...]
+    """Devices below a dm or md device."""
+    mounts: tuple[str, ...]

@@ -1,0 +1,146 @@
+"""The kernel, the system around it, cgroups and limits of this process, and the engines that run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bedplate.model.facts.reading import Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelFacts:
+    release: Reading[str]
+    cmdline: tuple[str, ...]
+    taint: Reading[int]
+    lockdown: Reading[str]
+    """none, integrity or confidentiality."""
+    modules: tuple[tuple[str, str], ...]
+    """(name, version or ""), sorted; () when /proc/modules is not readable."""
+    next_release: Reading[str]
+    """The kernel that the next boot starts, where that can be told: /boot symlinks, loader entries, the newest in /lib/modules."""
+    installed: tuple[str, ...]
+    """Releases in /lib/modules, sorted by version."""
+    gpu_modules: tuple[tuple[str, tuple[str, ...]], ...]
+    """(release, GPU modules found for it: nvidia, nvidia-open, amdgpu, xe, i915, nouveau), one row an installed release."""
+    nvidia_flavour: Reading[str]
+    """open or proprietary, of the loaded module (/proc/driver/nvidia/version); ABSENT without one."""
+    config: tuple[tuple[str, str], ...]
+    """("CONFIG_PSI", "y") of /boot/config-RELEASE or /proc/config.gz, only the options that the catalog asks about."""
+    vulnerabilities: tuple[tuple[str, str], ...]
+    clocksource: Reading[str]
+    clocksources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OsFacts:
+    id: str
+    """ID of os-release; "" when there is none."""
+    version: str
+    pretty_name: str
+    init: Reading[str]
+    """Name of process 1."""
+    systemd: bool
+    virtualisation: Reading[str]
+    """kvm, qemu, vmware, hyperv, xen, amazon, google, ..., or "none" on bare metal."""
+    container: Reading[str]
+    """docker, podman, lxc, kubernetes, systemd-nspawn, or "none"."""
+    tee: Reading[str]
+    """tdx, sev-snp, sev, or "none"."""
+    unattended_upgrades: Reading[bool]
+    driver_packages_held: Reading[bool]
+    """Whether unattended upgrades leave the GPU driver alone (blacklist or hold)."""
+    co_owners: tuple[str, ...]
+    """Programs that also set kernel knobs here and run now: tuned, power-profiles-daemon, irqbalance, bpftune, kubelet."""
+    cdi_files: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    """Container runtimes whose binary or socket is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFacts:
+    total_bytes: int
+    available_bytes: int
+    swap_total_bytes: int
+    swap_free_bytes: int
+    thp: Reading[str]
+    thp_defrag: Reading[str]
+    zswap: Reading[bool]
+    zram: bool
+    huge_pages: tuple[tuple[int, int, int], ...]
+    """(size in bytes, total, free) of the whole machine."""
+    shm_bytes: Reading[int]
+    """Size of the tmpfs on /dev/shm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupFacts:
+    """The cgroup of one process: this one, or an engine's."""
+
+    version: int
+    """2, 1, or 0 when no hierarchy is mounted."""
+    path: str
+    cpus: Reading[tuple[int, ...]]
+    mems: Reading[tuple[int, ...]]
+    quota_cpus: Reading[float]
+    """CPUs' worth of time by the narrowest quota of the chain; ABSENT without a quota."""
+    throttled_periods: Reading[int]
+    periods: Reading[int]
+    throttled_s: Reading[float]
+    memory_max_bytes: Reading[int]
+    """The narrowest limit of the chain; ABSENT without one."""
+    memory_current_bytes: Reading[int]
+    swap_max_bytes: Reading[int]
+    cpu_weight: Reading[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    tid: int
+    name: str
+    allowed: tuple[int, ...]
+    """CPUs of Cpus_allowed_list."""
+    run_s: float
+    wait_s: float
+    """Runnable and not running: field 2 of schedstat."""
+    policy: str
+    """other, batch, idle, fifo, rr, deadline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProcess:
+    engine: str
+    """vllm, sglang, llama.cpp, triton, ollama, tgi, tensorrt-llm, ..."""
+    pid: int
+    argv: tuple[str, ...]
+    """Secrets (--api-key ...) replaced."""
+    threads: tuple[Thread, ...]
+    cgroup: CgroupFacts
+    rss_bytes: int
+    swap_bytes: int
+    numa_bytes: tuple[tuple[int, int], ...]
+    """(node, bytes resident there); () when numa_maps is not readable."""
+    limits: tuple[tuple[str, int | None], ...]
+    """(nofile|memlock|nproc, soft limit; None is unlimited)."""
+    oom_score_adj: int
+    devices: tuple[str, ...]
+    """Accelerator device files that it holds open (/dev/nvidia0, /dev/kfd, /dev/dri/renderD128); () also when denied."""
+    devices_known: bool
+    """False when its open files could not be read: "uses no GPU" must not be concluded."""
+    model_paths: tuple[str, ...]
+    """Model files or directories that its command line names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    point: str
+    source: str
+    kind: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    resource: str
+    """cpu, memory, io, irq."""
+    some_avg60: float
+    full_avg60: float | None
