@@ -1,1 +1,1 @@
-"""Facts of a machine: what was read of it, from where, and what could not be known. Frozen values, no behaviour that reads."""
+"""Facts of a machine: what was read of it, from where, and what could not be known. Frozen values only."""

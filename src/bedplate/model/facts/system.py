@@ -17,7 +17,7 @@ class KernelFacts:
     modules: tuple[tuple[str, str], ...]
     """(name, version or ""), sorted; () when /proc/modules is not readable."""
     next_release: Reading[str]
-    """The kernel that the next boot starts, where that can be told: /boot symlinks, loader entries, the newest in /lib/modules."""
+    """What the next boot starts, where that can be told: /boot symlinks, loader entries, else the newest of /lib/modules."""
     installed: tuple[str, ...]
     """Releases in /lib/modules, sorted by version."""
     gpu_modules: tuple[tuple[str, tuple[str, ...]], ...]
