@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bedplate.errors import ReadError
-from bedplate.host.cpus import parse_cpu_list, quota_v1, quota_v2, read_cpus
+from bedplate.host.cpus import parse_cpu_list, parse_cpu_mask, quota_v1, quota_v2, read_cpus
 from bedplate.host.memory import parse_meminfo, read_memory
 from bedplate.host.root import Root
 
@@ -27,6 +27,33 @@ def test_a_cpu_list_is_read(text: str, cpus: tuple[int, ...]) -> None:
 def test_what_is_no_cpu_list_is_named() -> None:
     with pytest.raises(ReadError, match="'0-x'"):
         parse_cpu_list("0-x")
+
+
+@pytest.mark.parametrize("text", ["0-4000000000", "70000", "9" * 5000])
+def test_an_absurd_cpu_list_is_refused_before_it_takes_memory(text: str) -> None:
+    with pytest.raises(ReadError):
+        parse_cpu_list(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("00000001,0000000f", (0, 1, 2, 3, 32)),
+        ("f", (0, 1, 2, 3)),
+        ("0", ()),
+        ("0x00000001,,0x80000000", (31, 64)),
+        ("ffff0000\n", tuple(range(16, 32))),
+        ("1000000000000", (48,)),
+    ],
+)
+def test_a_cpu_mask_is_read(text: str, cpus: tuple[int, ...]) -> None:
+    assert parse_cpu_mask(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["x", "1,000000000", "-1", "1 2", "0," * 3000, "f" * 20_000])
+def test_what_is_no_cpu_mask_is_refused(text: str) -> None:
+    with pytest.raises(ReadError):
+        parse_cpu_mask(text)
 
 
 @pytest.mark.parametrize(

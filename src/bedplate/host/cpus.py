@@ -14,6 +14,9 @@ from bedplate.host.root import Root
 from bedplate.model.host import CpuFacts
 
 _CGROUP = "/sys/fs/cgroup"
+CPU_LIMIT = 65_536  # the most CPUs that a kernel is built for is 8192 (NR_CPUS of x86 and POWER)
+_SHOWN = 80  # characters of a malformed text
+_HEX = "0123456789abcdefABCDEF"
 
 
 def read_cpus(root: Root, *, affinity: Collection[int] | None = None, cgroup: str | None = None) -> CpuFacts:
@@ -54,17 +57,44 @@ def read_cpus(root: Root, *, affinity: Collection[int] | None = None, cgroup: st
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """CPUs of a kernel list: "0-2,8" -> (0, 1, 2, 8); "" -> (). Raises ReadError naming the text."""
+    """CPUs of a kernel list: "0-2,8" -> (0, 1, 2, 8); "" -> (). Raises ReadError naming the text.
+
+    A number past CPU_LIMIT is refused: "0-4000000000" in a hostile recording would take the memory of this machine.
+    """
     cpus: set[int] = set()
     for part in text.replace("\n", "").split(","):
         if not part.strip():
             continue
         first, dash, last = part.strip().partition("-")
         try:
-            cpus.update(range(int(first), int(last if dash else first) + 1))
+            low, high = int(first), int(last if dash else first)
         except ValueError as error:
-            raise ReadError(f"{text!r} is not a list of CPUs such as 0-3,8") from error
+            raise ReadError(f"{text[:_SHOWN]!r} is not a list of CPUs such as 0-3,8") from error
+        if high >= CPU_LIMIT:
+            raise ReadError(f"{text[:_SHOWN]!r} names a CPU past {CPU_LIMIT - 1}")
+        cpus.update(range(low, high + 1))
     return tuple(sorted(cpus))
+
+
+def parse_cpu_mask(text: str) -> tuple[int, ...]:
+    """CPUs of a kernel mask, 32-bit words with the highest first: "00000001,0000000f" -> (0, 1, 2, 3, 32).
+
+    hwloc's "0x00000001,,0x0000000f" is read too: an empty word is zero. Raises ReadError naming the text.
+    """
+    cpus: list[int] = []
+    words = text.strip().split(",")
+    if len(words) > CPU_LIMIT // 32:
+        raise ReadError(f"{text[:_SHOWN]!r} names a CPU past {CPU_LIMIT - 1}")
+    for place, word in enumerate(reversed(words)):
+        digits = word.strip().removeprefix("0x")
+        if len(words) > 1 and len(digits) > 8 or len(digits) > CPU_LIMIT // 4 or digits.strip(_HEX):
+            raise ReadError(f"{text[:_SHOWN]!r} is not a mask of CPUs such as 00000000,0000000f")
+        bits = int(digits or "0", 16)
+        while bits:
+            lowest = bits & -bits
+            cpus.append(place * 32 + lowest.bit_length() - 1)
+            bits ^= lowest
+    return tuple(cpus)
 
 
 def quota_v2(text: str | None) -> float | None:

@@ -86,8 +86,10 @@ class NumaNode:
     node: int
     cpus: tuple[int, ...]
     """() for a memory-only node (CXL, HBM)."""
-    mem_bytes: int
-    free_bytes: int
+    mem_bytes: int | None
+    """MemTotal of the node; None where a recording does not say (an NCCL topology)."""
+    free_bytes: int | None
+    """MemFree; None as above."""
     distances: tuple[int, ...]
     """SLIT row in the order of the node numbers; 10 is local."""
     huge_pages: tuple[HugePages, ...]
