@@ -1,4 +1,4 @@
-"""Caches from /sys/devices/system/cpu/cpuN/cache (Documentation/ABI/testing/sysfs-devices-system-cpu), each instance once."""
+"""Caches from /sys/devices/system/cpu/cpuN/cache (Documentation/ABI/testing/sysfs-devices-system-cpu)."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class CpuInfo:
 
 
 def read_cpuinfo(root: Root) -> CpuInfo:
-    """What the first processor says of itself; /proc/sys/kernel/arch (Linux 6.1) settles the architecture where it is there."""
+    """What the first processor says of itself; /proc/sys/kernel/arch (Linux 6.1) settles the architecture."""
     raw = root.read_bytes(CPUINFO, _BLOCK)
     told = root.read("/proc/sys/kernel/arch").value or ""
     if raw.value is None:

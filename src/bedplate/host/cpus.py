@@ -87,7 +87,7 @@ def parse_cpu_mask(text: str) -> tuple[int, ...]:
         raise ReadError(f"{text[:_SHOWN]!r} names a CPU past {CPU_LIMIT - 1}")
     for place, word in enumerate(reversed(words)):
         digits = word.strip().removeprefix("0x")
-        if len(words) > 1 and len(digits) > 8 or len(digits) > CPU_LIMIT // 4 or digits.strip(_HEX):
+        if (len(words) > 1 and len(digits) > 8) or len(digits) > CPU_LIMIT // 4 or digits.strip(_HEX):
             raise ReadError(f"{text[:_SHOWN]!r} is not a mask of CPUs such as 00000000,0000000f")
         bits = int(digits or "0", 16)
         while bits:

@@ -17,9 +17,10 @@ from bedplate.model.facts.cpu import CoreKind
 _CPUS = "/sys/devices/system/cpu"
 _POLICY = re.compile(r"policy\d{1,5}", re.ASCII)
 _STATE = re.compile(r"state(\d{1,2})", re.ASCII)
-# Cores below this share of the fastest are of another kind. Favoured cores (Turbo Boost Max 3, preferred cores of amd-pstate)
-# differ by a few percent only: GB10 has capacities 1024, 1017 and 997, and 731 and 718.
+# Cores below this share of the fastest are of another kind. Favoured cores (Turbo Boost Max 3, preferred cores of
+# amd-pstate) differ by a few percent only: GB10 has capacities 1024, 1017 and 997, and 731 and 718.
 _SLOWER = 0.85
+_PMUS = (("cpu_core", CoreKind.PERFORMANCE), ("cpu_atom", CoreKind.EFFICIENT), ("cpu_lowpower", CoreKind.EFFICIENT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +62,12 @@ def read_governors(root: Root, policies: Sequence[Policy]) -> tuple[tuple[str, i
 def read_kinds(root: Root, online: Sequence[int], policies: Sequence[Policy]) -> dict[int, CoreKind]:
     """Kind of each online CPU of a hybrid machine; {} when all are alike.
 
-    Newest form first: the PMUs that Intel's hybrid parts have (cpu_core, cpu_atom; Linux 5.13), the capacity of Arm's, and for
-    a recording without both the base frequency of intel_pstate where also the highest frequency is far lower (Speed Select
-    gives equal cores different base frequencies, but the same highest one).
+    Newest form first: the PMUs that Intel's hybrid parts have (cpu_core, cpu_atom; Linux 5.13), the capacity of Arm's, and
+    for a recording without both the base frequency of intel_pstate where also the highest frequency is far lower (Speed
+    Select gives equal cores different base frequencies, but the same highest one).
     """
     kinds: dict[int, CoreKind] = {}
-    for pmu, kind in (
-        ("cpu_core", CoreKind.PERFORMANCE),
-        ("cpu_atom", CoreKind.EFFICIENT),
-        ("cpu_lowpower", CoreKind.EFFICIENT),
-    ):
+    for pmu, kind in _PMUS:
         for cpu in read_cpu_list(root, f"/sys/devices/{pmu}/cpus") or ():
             kinds[cpu] = kind
     if kinds:
