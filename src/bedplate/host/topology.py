@@ -1,8 +1,8 @@
 """CPUs, cores and packages from /sys/devices/system/cpu, with their caches, clocks and idle states.
 
 Sources: Documentation/ABI/testing/sysfs-devices-system-cpu, Documentation/admin-guide/cputopology.rst. Kernels before 5.3
-have thread_siblings_list where newer ones have core_cpus_list; the oldest have only the masks. What SMT siblings share is read
-once: a server of 200 CPUs has 9000 such files.
+have thread_siblings_list where newer ones have core_cpus_list; the oldest have only the masks. What SMT siblings share is
+read once: a server of 200 CPUs has 9000 such files.
 """
 
 from __future__ import annotations
