@@ -1,0 +1,134 @@
+"""`bedplate doctor` on a terminal: findings in their order, what could not be judged, and a last line that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bedplate.cli.faces.machine import headline
+from bedplate.cli.faces.paint import Screen, Word, lay, prose
+from bedplate.cli.faces.report import Report, at_least
+from bedplate.cli.faces.words import clean, counted, plural
+from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
+
+_LABEL = 10  # columns of "evidence", "effect", "fix"
+_SHORT = 3  # pieces of evidence without --verbose; the rest is counted
+
+
+def render_listing(report: Report, screen: Screen, *, threshold: Severity | None, verbose: bool) -> str:
+    """All of it, with a line end after the last line; threshold None fails never."""
+    lines = lay(
+        screen, [Word(text=part, style="bold" if number == 0 else "") for number, part in enumerate(headline(report.facts))]
+    )
+    if report.facts.origin != "live":
+        lines += lay(screen, [Word(text=f"recorded: {clean(report.facts.origin)}", style="dim")])
+    for number, finding in enumerate(report.findings, 1):
+        lines += ["", *_finding(screen, number, finding, verbose=verbose)]
+    lines += _aside(report, screen, verbose=verbose)
+    lines += ["", *prose(screen, verdict(report, threshold), style="bold")]
+    return "\n".join(lines) + "\n"
+
+
+def verdict(report: Report, threshold: Severity | None) -> str:
+    """The last line: how many findings of which severity, how many reach the threshold, how much could not be judged."""
+    if not report.findings:
+        said = "No findings."
+    else:
+        said = f"{plural(len(report.findings), 'finding')}: {counted(report.counts)}."
+        if threshold is not None:
+            reached = sum(at_least(one.severity, threshold) for one in report.findings)
+            said += f" {reached or 'None'} at or above {threshold.value}."
+    if report.suppressed:
+        said += f" {len(report.suppressed)} suppressed."
+    if report.unjudged:
+        said += f" {len(report.unjudged)} could not be judged."
+    return said
+
+
+def unjudged_by_reason(report: Report) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(why, what), the most frequent reason first."""
+    reasons: dict[str, list[str]] = {}
+    for one in report.unjudged:
+        reasons.setdefault(clean(one.why), []).append(clean(one.what))
+    ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple((why, tuple(what)) for why, what in ranked)
+
+
+def _finding(screen: Screen, number: int, finding: Finding, *, verbose: bool) -> list[str]:
+    style = finding.severity.value
+    head = lay(screen, [Word(text=f"[{number}]", style=style), Word(text=style.upper(), style=style)], gap=" ")[0]
+    begin = len(f"[{number}] {style}") + 2
+    indent = "    " if screen.width >= 40 else "  "
+    title = prose(screen, clean(finding.title), first=" " * begin, rest=indent, style="bold")
+    lines = [head + title[0].replace(" " * begin, "  ", 1), *title[1:]]
+    where = f"{finding.id} at {_places(finding.where)}" if finding.where else finding.id
+    if finding.confidence is not Confidence.CERTAIN:
+        where += f" ({finding.confidence.value})"
+    lines += prose(screen, where, first=indent, rest=indent, style="dim")
+    evidence = finding.evidence if verbose else finding.evidence[:_SHORT]
+    for place, one in enumerate(evidence):
+        lines += _row(screen, indent, "evidence" if place == 0 else "", [_evidence(one)])
+    if len(finding.evidence) > len(evidence):
+        lines += _row(screen, indent, "", [f"and {len(finding.evidence) - len(evidence)} more (--verbose)"], style="dim")
+    lines += _row(screen, indent, "effect", [clean(finding.effect)])
+    if verbose:
+        lines += _commands(screen, indent, "fix", finding.fix)
+        lines += _commands(screen, indent, "undo", finding.undo)
+    elif finding.fix:
+        more = len(finding.fix) - 1
+        said = clean(finding.fix[0]).removeprefix("# ")
+        lines += _row(screen, indent, "fix", [said + (f"  (+{plural(more, 'line')}: --verbose)" if more else "")])
+    return lines
+
+
+def _evidence(one: Evidence) -> str:
+    return f"{clean(one.fact)} ({clean(one.source)})"
+
+
+def _places(where: Sequence[str]) -> str:
+    shown = ", ".join(clean(place) for place in where[:8])
+    return shown if len(where) <= 8 else f"{shown} and {len(where) - 8} more"
+
+
+def _row(screen: Screen, indent: str, label: str, texts: Sequence[str], *, style: str = "") -> list[str]:
+    """A label and its text; in a narrow terminal the text begins a line of its own."""
+    if screen.width < 60:
+        rest = indent + "  "
+        lines = [f"{indent}{screen.paint('dim', label)}"] if label else []
+        return lines + [line for text in texts for line in prose(screen, text, first=rest, rest=rest, style=style)]
+    rest = indent + " " * _LABEL
+    lines = [line for text in texts for line in prose(screen, text, first=rest, rest=rest, style=style)]
+    lines[0] = f"{indent}{screen.paint('dim', label)}{' ' * (_LABEL - len(label))}{lines[0][len(rest) :]}"
+    return lines
+
+
+def _commands(screen: Screen, indent: str, label: str, commands: Sequence[str]) -> list[str]:
+    """Commands as they are typed: never wrapped, so that a copied line is whole; sentences ("# ...") are wrapped."""
+    lines: list[str] = []
+    rest = indent + ("  " if screen.width < 60 else " " * _LABEL)
+    for command in commands:
+        text = screen.plain(clean(command, longest=4000))
+        if text.startswith("#"):
+            lines += prose(screen, text, first=rest, rest=rest + "# ")
+        else:
+            lines.append(rest + text)
+    if not lines:
+        return []
+    if screen.width < 60:
+        return [f"{indent}{screen.paint('dim', label)}", *lines]
+    lines[0] = f"{indent}{screen.paint('dim', label)}{' ' * (_LABEL - len(label))}{lines[0][len(rest) :]}"
+    return lines
+
+
+def _aside(report: Report, screen: Screen, *, verbose: bool) -> list[str]:
+    """What was set aside, what could not be judged, and the readers that failed."""
+    lines: list[str] = []
+    for one in report.suppressed:
+        text = f"suppressed: {clean(one.finding.id)} at {_places(one.finding.where)}: {clean(one.reason)}"
+        lines += prose(screen, text, rest="  ", style="dim")
+    for why, what in unjudged_by_reason(report):
+        names = ", ".join(what if verbose else what[:6])
+        more = "" if verbose or len(what) <= 6 else f" and {len(what) - 6} more"
+        lines += prose(screen, f"not judged, {why}: {names}{more}", rest="  ", style="dim")
+    for problem in report.facts.problems:
+        lines += prose(screen, f"not read: {clean(problem.source)}: {clean(problem.message)}", rest="  ", style="dim")
+    return ["", *lines] if lines else []

@@ -1,0 +1,84 @@
+"""What every face shows: the facts, the findings in their order, and what could not be judged.
+
+A finding's number is its place in the ranked list, from 1: the same in the tree, the list, the page and the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bedplate.model.facts.finding import Finding, Severity
+from bedplate.model.facts.host import HostFacts
+
+SEVERITIES = tuple(Severity)
+"""Most first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """A finding that a person has set aside, and the reason given."""
+
+    finding: Finding
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unjudged:
+    """Something that the audit would have looked at and could not."""
+
+    what: str
+    """A knob's or a finding's id, or the reader that failed."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A kind of finding, as the catalog has it."""
+
+    id: str
+    title: str
+    why: str
+    effect: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    facts: HostFacts
+    findings: tuple[Finding, ...]
+    """Ranked, most first."""
+    suppressed: tuple[Suppressed, ...] = ()
+    unjudged: tuple[Unjudged, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    version: str
+    """Of bedplate."""
+
+    @property
+    def counts(self) -> dict[Severity, int]:
+        """Findings of each severity, most severe first; zeros too."""
+        return {one: sum(finding.severity is one for finding in self.findings) for one in SEVERITIES}
+
+    @property
+    def by_place(self) -> dict[str, tuple[int, ...]]:
+        """Numbers of the findings about each place ("0000:19:00.0", "node 1", "pid 4711", "machine"), ascending."""
+        numbers: dict[str, list[int]] = {}
+        for number, finding in enumerate(self.findings, 1):
+            for place in finding.where:
+                if number not in numbers.setdefault(place, []):
+                    numbers[place].append(number)
+        return {place: tuple(those) for place, those in numbers.items()}
+
+    def finding(self, number: int) -> Finding:
+        """The finding with that number."""
+        return self.findings[number - 1]
+
+    def worst(self, numbers: Iterable[int]) -> Severity | None:
+        """The highest severity among these findings; None for none."""
+        those = [self.finding(number).severity for number in numbers]
+        return min(those, key=SEVERITIES.index) if those else None
+
+
+def at_least(severity: Severity, threshold: Severity) -> bool:
+    """Whether a severity reaches the threshold."""
+    return SEVERITIES.index(severity) <= SEVERITIES.index(threshold)

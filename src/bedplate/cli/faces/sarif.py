@@ -1,0 +1,111 @@
+"""Findings as SARIF 2.1.0 (OASIS standard, 2020), for code scanning views and dashboards.
+
+A finding is about a machine, not a line of a file: its place is a logical location, and the kernel file that is its evidence
+the artifact, below the base "MACHINE".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import quote
+
+from bedplate.cli.faces.report import Report, Rule
+from bedplate.cli.faces.words import clean
+from bedplate.model.facts.finding import Finding, Severity
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+# SARIF 2.1.0, 3.27.9 and 3.27.10: a result that is not a failure has the level "none".
+_LEVELS = {
+    Severity.CRITICAL: "error",
+    Severity.HIGH: "error",
+    Severity.MEDIUM: "warning",
+    Severity.LOW: "note",
+    Severity.INFO: "none",
+}
+
+
+def render_sarif(report: Report) -> str:
+    """A SARIF log with one run and a line end; the same bytes for the same report."""
+    return json.dumps(make_sarif(report), ensure_ascii=True, indent=1) + "\n"
+
+
+def make_sarif(report: Report) -> dict[str, Any]:
+    """The log before it is text."""
+    rules = _rules(report)
+    index = {rule["id"]: number for number, rule in enumerate(rules)}
+    results = [_result(one, index) for one in report.findings]
+    for aside in report.suppressed:
+        suppression = {"kind": "external", "status": "accepted", "justification": clean(aside.reason)}
+        results.append(_result(aside.finding, index) | {"suppressions": [suppression]})
+    notes = [(f"{problem.source}: {problem.message}", "error") for problem in report.facts.problems]
+    notes += [(f"not judged: {one.what}: {one.why}", "note") for one in report.unjudged]
+    run: dict[str, Any] = {
+        "tool": {"driver": {"name": "bedplate doctor", "version": report.version, "rules": rules}},
+        "invocations": [
+            {
+                "executionSuccessful": True,
+                "toolExecutionNotifications": [{"level": level, "message": {"text": clean(text)}} for text, level in notes],
+            }
+        ],
+        "originalUriBaseIds": {"MACHINE": {"uri": "file:///", "description": {"text": clean(report.facts.origin)}}},
+        "columnKind": "unicodeCodePoints",
+        "results": results,
+    }
+    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _rules(report: Report) -> list[dict[str, Any]]:
+    """The catalog's rule of each finding that is there, or one made of the finding itself."""
+    known = {rule.id: rule for rule in report.rules}
+    found = [*report.findings, *(one.finding for one in report.suppressed)]
+    rules: dict[str, dict[str, Any]] = {}
+    for finding in found:
+        if finding.id not in rules:
+            rules[finding.id] = _rule(finding, known.get(finding.id))
+    return [rules[id] for id in sorted(rules)]
+
+
+def _rule(finding: Finding, rule: Rule | None) -> dict[str, Any]:
+    title = rule.title if rule is not None else finding.title
+    why = rule.why if rule is not None and rule.why else finding.effect
+    made: dict[str, Any] = {
+        "id": finding.id,
+        "shortDescription": {"text": clean(title)},
+        "fullDescription": {"text": clean(why)},
+        "defaultConfiguration": {"level": _LEVELS[finding.severity]},
+    }
+    if rule is not None and rule.effect:
+        made["help"] = {"text": clean(f"{rule.effect} Source: {rule.source}" if rule.source else rule.effect)}
+    return made
+
+
+def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
+    places = [{"name": clean(one), "fullyQualifiedName": clean(one), "kind": "resource"} for one in finding.where]
+    location: dict[str, Any] = {"logicalLocations": places or [{"name": "machine", "kind": "resource"}]}
+    file = next((one.source for one in finding.evidence if one.source.startswith("/")), None)
+    if file is not None:
+        uri = quote(file.lstrip("/").split(" ")[0])
+        location["physicalLocation"] = {"artifactLocation": {"uri": uri, "uriBaseId": "MACHINE"}}
+    identity = "\0".join([finding.id, *sorted(finding.where)]).encode(errors="backslashreplace")
+    level = _LEVELS[finding.severity]
+    fix = [clean(one, longest=4000) for one in finding.fix]
+    undo = [clean(one, longest=4000) for one in finding.undo]
+    return {
+        "ruleId": finding.id,
+        "ruleIndex": index[finding.id],
+        "kind": "informational" if level == "none" else "fail",
+        "level": level,
+        "message": {"text": f"{clean(finding.title)}. {clean(finding.effect)}" if finding.effect else clean(finding.title)},
+        "locations": [location],
+        "partialFingerprints": {"findingAndPlaces/v1": hashlib.sha256(identity).hexdigest()},
+        "properties": {
+            "severity": finding.severity.value,
+            "confidence": finding.confidence.value,
+            "expectedEffect": finding.rank,
+            "evidence": [{"fact": clean(one.fact), "source": clean(one.source)} for one in finding.evidence],
+            "fix": fix,
+            "undo": undo,
+        },
+    }
