@@ -52,8 +52,8 @@ class _Block:
 def parse_lspci(text: str) -> tuple[PciDevice, ...]:
     """Devices by address, with their tree where the listing has bus numbers. Raises ReadError when it is no listing.
 
-    "17:01.0 PCI bridge: Broadcom / LSI PEX890xx PCIe Gen 5 Switch (rev b0)" with "Bus: primary=17, secondary=19, ..." becomes
-    the parent of 0000:19:00.0.
+    "17:01.0 PCI bridge: Broadcom / LSI PEX890xx PCIe Gen 5 Switch (rev b0)" with "Bus: primary=17, secondary=19, ..."
+    becomes the parent of 0000:19:00.0.
     """
     blocks = _blocks(text)
     if not blocks:
