@@ -19,7 +19,18 @@ from bedplate.model.facts.reading import Unknown
 
 _MERGED_FROM = 4  # like devices below one port are drawn as one from here on
 _NVIDIA = 0x10DE
+_FORMS = (
+    " Corporation",
+    " Technologies",
+    " Technology Inc",
+    " Inc. and subsidiaries",
+    " Inc.",
+    ", Inc",
+    " Co Ltd",
+    " / LSI",
+)
 _VIRTUAL_BLOCKS = ("loop", "dm", "md", "zram")
+_DISKS = (0x0104, 0x0108)  # RAID and NVMe; other controllers are drawn when a disk is seen behind them
 _DEEPEST = 32  # bridges above each other; a loop in a hostile recording ends here
 
 
@@ -280,7 +291,7 @@ class _Builder:
         of_link, own = self._split(marks)
         branch = Branch(
             label="switch" if one.kind is PciKind.SWITCH_UPSTREAM else one.kind.value.replace("-", " "),
-            name=clean(one.name),
+            name=_short_name(Kind.OTHER, clean(one.name)),
             address=short_address(one.address),
             link=self._link(one, _joined(via, of_link)),
             marks=_joined(own, stray),
@@ -301,7 +312,7 @@ class _Builder:
             return self._gpu(self._accelerators[one.address], one, via)
         if base == 0x02 or one.address in self._networks:
             return self._nic(tuple(self._networks.get(one.address, ())), one, via)
-        if base == 0x01 or one.address in self._blocks:
+        if one.class_code >> 8 in _DISKS or one.address in self._blocks:
             return self._block(tuple(self._blocks.get(one.address, ())), one, via)
         if one.vendor == _NVIDIA and one.class_code >> 8 == 0x0680:
             return self._device(Kind.FABRIC, "NVSwitch", one.name, (), one, via)
@@ -363,7 +374,7 @@ class _Builder:
         return DeviceView(
             kind=kind,
             label=clean(label),
-            name=clean(name),
+            name=_short_name(kind, clean(name)),
             address=clean(short_address(address)),
             details=tuple(clean(part) for part in details),
             link=self._link(one, _joined(via, of_link)),
@@ -404,14 +415,15 @@ def _merge(devices: Iterable[DeviceView]) -> tuple[DeviceView, ...]:
     for one in devices:
         last = made[-1] if made else None
         if last is not None and last.kind is one.kind is Kind.NIC and _slot(last) == _slot(one) and last.name == one.name:
-            label = last.label if one.label == last.label else f"{last.label} {one.label}"
+            count = last.count + one.count
+            others = [part for part in (*last.details, *one.details) if not part.endswith(" ports")]
             made[-1] = replace(
                 last,
-                label=label,
-                details=tuple(dict.fromkeys((*last.details, *one.details))),
+                label=last.label if one.label == last.label else f"{last.label} {one.label}",
+                details=(f"{count} ports", *dict.fromkeys(others)),
                 marks=_joined(last.marks, one.marks),
                 link=replace(last.link, marks=_joined(last.link.marks, one.link.marks), bad=last.link.bad or one.link.bad),
-                count=last.count + one.count,
+                count=count,
             )
         else:
             made.append(one)
@@ -425,11 +437,24 @@ def _merge(devices: Iterable[DeviceView]) -> tuple[DeviceView, ...]:
             final += those
             continue
         details = those[0].details if len({one.details for one in those}) == 1 else ()
-        label = {Kind.NIC: "NICs", Kind.DISK: "disks"}[those[0].kind]
+        count = sum(one.count for one in those)
+        label = f"{count} {'NICs' if those[0].kind is Kind.NIC else 'disks'}"
         address = f"{those[0].address} to {those[-1].address}" if those[0].address else ""
         final.append(replace(those[0], label=label, details=details, address=address, count=sum(one.count for one in those)))
     order = list(Kind)
     return tuple(sorted(final, key=lambda one: order.index(one.kind)))
+
+
+def _short_name(kind: Kind, name: str) -> str:
+    """A name of pci.ids without the legal form of its maker: "Mellanox Technologies MT2910 Family [ConnectX-7]" is
+    "Mellanox ConnectX-7"."""
+    for form in _FORMS:
+        name = name.replace(form, "", 1)
+    head, bracket, brand = name.partition(" [")
+    if kind in (Kind.NIC, Kind.GPU) and bracket and brand.endswith("]"):
+        maker = head.split(" ")[0]
+        return f"{maker} {brand[:-1]}" if maker != brand.split(" ")[0] else brand[:-1]
+    return name
 
 
 def _slot(one: DeviceView) -> str:

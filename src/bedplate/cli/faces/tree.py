@@ -81,9 +81,8 @@ def _branch(report: Report, branch: Branch) -> _Twig:
 
 
 def _device(report: Report, device: DeviceView) -> _Twig:
-    label = f"{device.count} x {device.label}" if device.count > 1 and " " not in device.label else device.label
     words = (
-        Word(text=label, style="bold" if device.kind is Kind.GPU else ""),
+        Word(text=device.label, style="bold" if device.kind is Kind.GPU else ""),
         *_marks(report, device.marks),
         *_plain((device.name,)),
         *_plain((device.address,), style="dim"),
