@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 _ID = re.compile(r"[a-z]{2,8}\.[a-z0-9_-]{2,40}")
 _SOURCE = re.compile(r"S\d+")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_PLACEHOLDERS = ("want", "old", "path", "name", "text", "id")
+_PLACEHOLDERS = ("want", "target", "old", "path", "name", "text", "id")
 _BARE = (Compare.ABSENT, Compare.REPORT)
 
 # sysctl.d(5): where settings for the next boot stand. A setting that the running kernel does not have is dead.
@@ -86,7 +86,11 @@ def parse_knobs(texts: dict[str, str], sources: dict[str, str]) -> tuple[Knob, .
         seen.setdefault(knob.id, where)
     if problems:
         raise DataError(problems, hint="Correct the rows; their keys are the fields of Knob and Check in model/knob.py.")
-    return tuple(dataclasses.replace(knob, sources=tuple(sources.get(one, one) for one in knob.sources)) for _, knob in rows)
+    return tuple(dataclasses.replace(knob, sources=tuple(_titled(one, sources) for one in knob.sources)) for _, knob in rows)
+
+
+def _titled(source: str, titles: dict[str, str]) -> str:
+    return f"{source}: {titles[source]}" if source in titles else source
 
 
 def _rows(table: dict[str, Any], file: str, problems: list[str]) -> Iterator[tuple[str, Knob]]:
@@ -129,7 +133,7 @@ def _problems(knob: Knob, ids: set[str], sources: dict[str, str]) -> Iterator[st
     for key, links in (("knob", (knob.knob,) if knob.knob else ()), ("conflicts", knob.conflicts)):
         for link in links:
             if link not in ids or link == knob.id:
-                near = difflib.get_close_matches(link, ids, 1)
+                near = difflib.get_close_matches(link, ids - {knob.id}, 1)
                 yield f"{key}: {link!r} is no other row" + (f"; did you mean {near[0]!r}?" if near else "")
     if knob.verdict in (Verdict.CARGO_CULT, Verdict.HARMFUL, Verdict.REJECT, Verdict.DEAD) and not knob.instead:
         yield f"instead: missing; {knob.verdict} needs it"
@@ -147,7 +151,7 @@ def _problems(knob: Knob, ids: set[str], sources: dict[str, str]) -> Iterator[st
 def _check_problems(check: Check) -> Iterator[str]:
     readers = [bool(check.parameter), bool(check.config), bool(check.fact), bool(check.paths) and not check.fact]
     if sum(readers) != 1:
-        yield "paths: exactly one of paths, parameter, config, fact is read (a fact may name paths that it needs)"
+        yield "paths: exactly one of paths, parameter, config, fact; a fact may name paths it needs"
     for path in check.paths:
         if not path.startswith("/") or ".." in path.split("/") or "**" in path:
             yield f"paths: {path!r} is not an absolute path, with * within a name at most"
@@ -157,15 +161,15 @@ def _check_problems(check: Check) -> Iterator[str]:
             yield f"want: {check.compare} compares with nothing"
         return
     if check.formula and check.want:
-        yield "formula: the row has want too"
-    if wanted == 0:
+        yield "formula: the check has want too"
+    elif wanted == 0:
         yield f"want: missing; {check.compare} needs it or a formula"
-    if wanted > 1 and check.compare in (Compare.AT_LEAST, Compare.AT_MOST, Compare.EQUAL):
+    elif wanted > 1 and check.compare in (Compare.AT_LEAST, Compare.AT_MOST, Compare.EQUAL):
         yield f"want: {check.compare} takes one value, got {wanted}"
     if check.compare in (Compare.AT_LEAST, Compare.AT_MOST) and check.parse not in NUMERIC:
         yield f"compare: {check.compare} compares numbers, not {check.parse}"
     if (check.compare in (Compare.CONTAINS, Compare.NOT_CONTAINS)) != (check.parse is Parse.WORDS):
-        yield f"compare: contains and not-contains, and only they, compare words; got {check.compare} of {check.parse}"
+        yield f"compare: only contains and not-contains compare words; got {check.compare} of {check.parse}"
     # A count of CPUs is wanted as a number, not as a list.
     how = Parse.NUMBER if check.parse in (Parse.CPU_COUNT, Parse.LAST_NUMBER) else check.parse
     for one in check.want:

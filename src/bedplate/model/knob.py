@@ -152,7 +152,7 @@ class Knob:
     """How it survives a reboot; "" when it cannot or need not."""
     reversible: str
     sources: tuple[str, ...] = ()
-    """Titles in full (the loader puts them for S1, S2, ...); () only with grade N."""
+    """Titles; () only with grade N. A row names S1, S2, ... of catalog/sources.toml, the loader makes "S1: title" of it."""
     unchecked: str = ""
     """What of the row nobody looked up again."""
     effect: str = ""
@@ -163,7 +163,7 @@ class Knob:
     when: tuple[str, ...] = ()
     """Names of conditions; all must be true."""
     target: str = ""
-    """Name of a formula that says what would be right here, where no check compares it."""
+    """Name of a formula that says what would be right here, where it is not what a check compares with."""
     conflicts: tuple[str, ...] = ()
     """Ids of rows that must not be adopted together with it, or that it makes pointless."""
     knob: str = ""
@@ -180,8 +180,9 @@ class Knob:
     fix: tuple[str, ...] = ()
     """Commands where they do not follow from what is read, for each place where the row does not hold.
 
-    {want} {old} {path} are replaced by the wanted value, the one that was read and its file; {name} by the unit, process or
-    device; {text} by what was read in words; {id} by the row's id; {old:/a/path} by what another file of the row held.
+    {want} {old} {path} are replaced by the wanted value, the one that was read and its file; {target} by the value of the
+    row's formula; {name} by the unit, process or device; {text} by what was read in words; {id} by the row's id;
+    {old:/a/path} by what another file of the row held.
     """
     undo: tuple[str, ...] = ()
 

@@ -1,0 +1,267 @@
+"""Facts about the engines that run: threads, quotas, limits, how they load.
+
+() without an engine; a sample without a value says why it is not known.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
+from bedplate.model.facts.system import EngineProcess
+from bedplate.model.units import render_size
+from bedplate.plan.knobs.files import KnobFiles
+from bedplate.plan.knobs.samples import Fact, Sample, make_sample, pass_on
+from bedplate.plan.knobs.terms import argument
+
+_NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "9p", "ceph", "cifs", "smb3", "gpfs", "beegfs", "virtiofs")
+_LOADER_FLAGS = ("--safetensors-load-strategy", "--load-format", "--no-mmap", "--direct-io", "--model-loader-extra-config")
+_REALTIME = ("fifo", "rr", "deadline")
+
+
+def _where(engine: EngineProcess) -> str:
+    return f"pid {engine.pid} ({engine.engine})"
+
+
+def _unit(engine: EngineProcess) -> str:
+    """The innermost unit of its cgroup: what systemctl takes."""
+    units = [part for part in engine.cgroup.path.split("/") if part.endswith((".service", ".slice", ".scope"))]
+    return units[-1] if units else engine.cgroup.path or "/"
+
+
+def _threads(engine: EngineProcess, number: int, text: str) -> Sample:
+    source = f"/proc/{engine.pid}/task/*/status"
+    if not engine.threads:
+        gone: Reading[str] = missing(Unknown.DENIED, source, "its threads were not read")
+        return Sample(reading=gone, where=_where(engine), name=str(engine.pid))
+    words = f"{number} of {len(engine.threads)} threads {text}"
+    return make_sample(number, source, words, where=_where(engine), name=str(engine.pid))
+
+
+def _engine_pinned_threads(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    """Threads that may run on one CPU only, where their cgroup has more."""
+
+    def count(engine: EngineProcess) -> int:
+        room = engine.cgroup.cpus.value
+        if room is not None and len(room) < 2:
+            return 0
+        return sum(len(one.allowed) == 1 for one in engine.threads)
+
+    return tuple(_threads(one, count(one), "may run on one CPU only") for one in facts.engines)
+
+
+def _engine_realtime_threads(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    return tuple(
+        _threads(one, sum(thread.policy in _REALTIME for thread in one.threads), "run at real-time priority")
+        for one in facts.engines
+    )
+
+
+def _engine_threads_off_node(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    """Threads that may run off the node of the accelerators that the process holds, where those are on one node."""
+    samples = []
+    for engine in facts.engines:
+        node = _node_of_devices(facts, engine)
+        if node is None:
+            why: Reading[str] = missing(
+                Unknown.HIDDEN, f"/proc/{engine.pid}/fd", "which node its accelerators are on is not known"
+            )
+            samples.append(Sample(reading=why, where=_where(engine), name=str(engine.pid)))
+        elif len(node) == 1:
+            near = {cpu for one in facts.numa.nodes if one.node == node[0] for cpu in one.cpus}
+            far = sum(not near.issuperset(thread.allowed) for thread in engine.threads)
+            words = f"may run off node {node[0]}, where its accelerator is"
+            samples.append(_threads(engine, far, words))
+    return tuple(samples)
+
+
+def _node_of_devices(facts: HostFacts, engine: EngineProcess) -> tuple[int, ...] | None:
+    """Nodes of the accelerators that an engine holds open; None when that cannot be told."""
+    if not engine.devices_known or not engine.devices:
+        return None
+    nodes = {one.address: one.numa_node.value for one in facts.pci}
+    found: set[int] = set()
+    for device in engine.devices:
+        number = re.fullmatch(r"/dev/nvidia(\d{1,4})", device)
+        if number is None:
+            continue
+        held = [one for one in facts.accelerators if one.vendor == "nvidia" and one.index == int(number[1])]
+        node = nodes.get(held[0].address or "") if held else None
+        if node is None:
+            return None
+        found.add(node)
+    return tuple(sorted(found)) or None
+
+
+def _engine_quota(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    return tuple(
+        pass_on(one.cgroup.quota_cpus, "a quota of {} CPUs", where=_where(one), name=_unit(one)) for one in facts.engines
+    )
+
+
+def _engine_throttled_periods(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    return tuple(
+        pass_on(one.cgroup.throttled_periods, "throttled in {} periods", where=_where(one), name=_unit(one))
+        for one in facts.engines
+    )
+
+
+def _engine_cores(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    """Physical cores that each engine's cgroup has, also by its quota; those of this process without an engine."""
+    core_of = {cpu: one.siblings for one in facts.cpu.cpus if one.online for cpu in one.siblings}
+    groups = [(_where(one), one.cgroup) for one in facts.engines] or [("machine", facts.cgroup)]
+    samples = []
+    for where, cgroup in groups:
+        allowed = cgroup.cpus.value if cgroup.cpus.value is not None else facts.cpu.online
+        cores: float = len({core_of[cpu] for cpu in allowed if cpu in core_of})
+        words = f"{cores:g} physical cores in its cpuset"
+        if cgroup.quota_cpus.value is not None and cgroup.quota_cpus.value < cores:
+            cores = cgroup.quota_cpus.value
+            words = f"a quota of {cores:g} CPUs"
+        if core_of:
+            samples.append(make_sample(f"{cores:g}", cgroup.cpus.source, words, where=where, name=where))
+        else:
+            gone: Reading[str] = missing(Unknown.HIDDEN, cgroup.cpus.source, "the cores are not known")
+            samples.append(Sample(reading=gone, where=where))
+    return tuple(samples)
+
+
+def _engine_memory_headroom(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    """Memory limit by resident memory: below 1.2 it is too little for certain; above, the weights on disk would decide."""
+    samples = []
+    for one in facts.engines:
+        limit = one.cgroup.memory_max_bytes
+        if limit.value is None or one.rss_bytes <= 0:
+            samples.append(pass_on(limit, "{}", where=_where(one), name=_unit(one), endless=True))
+            continue
+        share = limit.value / one.rss_bytes
+        words = f"a limit of {render_size(limit.value)}, {share:.2f} times its resident memory"
+        if share < 1.2:
+            samples.append(make_sample(f"{share:.2f}", limit.source, words, where=_where(one), name=_unit(one)))
+        else:
+            gone: Reading[str] = missing(
+                Unknown.HIDDEN, limit.source, f"{words}; the size of its weights on disk is not a fact"
+            )
+            samples.append(Sample(reading=gone, where=_where(one), name=_unit(one)))
+    return tuple(samples)
+
+
+def _engine_swap_max(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    text = "its cgroup may swap {} bytes"
+    return tuple(
+        pass_on(one.cgroup.swap_max_bytes, text, where=_where(one), name=_unit(one), endless=True) for one in facts.engines
+    )
+
+
+def _engine_oom_score(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    return tuple(
+        make_sample(
+            one.oom_score_adj,
+            f"/proc/{one.pid}/oom_score_adj",
+            f"oom_score_adj is {one.oom_score_adj}",
+            where=_where(one),
+            name=str(one.pid),
+        )
+        for one in facts.engines
+    )
+
+
+def _limit(name: str) -> Fact:
+    def fact(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+        samples = []
+        for engine in facts.engines:
+            source = f"/proc/{engine.pid}/limits"
+            limits = dict(engine.limits)
+            if name not in limits:
+                gone: Reading[str] = missing(Unknown.DENIED, source, f"its limit {name} was not read")
+                samples.append(Sample(reading=gone, where=_where(engine), name=str(engine.pid)))
+            else:
+                value = limits[name]
+                text = f"its limit {name} is {'unlimited' if value is None else value}"
+                number = "unlimited" if value is None else value
+                samples.append(make_sample(number, source, text, where=_where(engine), name=str(engine.pid)))
+        return tuple(samples)
+
+    return fact
+
+
+def _engine_mlock_flag(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    return tuple(
+        make_sample(
+            int("--mlock" in one.argv),
+            f"/proc/{one.pid}/cmdline",
+            "started with --mlock" if "--mlock" in one.argv else "started without --mlock",
+            where=_where(one),
+            name=str(one.pid),
+        )
+        for one in facts.engines
+    )
+
+
+def _engine_memory_nodes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    samples = []
+    for one in facts.engines:
+        source = f"/proc/{one.pid}/numa_maps"
+        text = ", ".join(f"node {node}: {render_size(size)}" for node, size in one.numa_bytes)
+        reading: Reading[str] = known(text, source) if text else missing(Unknown.DENIED, source)
+        samples.append(Sample(reading=reading, where=_where(one), name=str(one.pid)))
+    return tuple(samples)
+
+
+def _engine_load_path(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    """The network file system that an engine maps its model from; "local" otherwise, also with a loader's flag."""
+    samples = []
+    for engine in facts.engines:
+        for path in engine.model_paths:
+            over = [one for one in facts.mounts if path == one.point or path.startswith(one.point.rstrip("/") + "/")]
+            if not over:
+                continue
+            kind = max(over, key=lambda one: len(one.point)).kind
+            network = kind in _NETWORK_FILESYSTEMS or kind.startswith("fuse.")
+            told = any(argument(engine, flag) is not None or flag in engine.argv for flag in _LOADER_FLAGS)
+            text = f"{path} is on {kind}" + (", read by a loader's flag" if network and told else "")
+            value = kind if network and not told else "local"
+            samples.append(
+                make_sample(value, f"/proc/{engine.pid}/cmdline", text, where=_where(engine), name=str(engine.pid))
+            )
+    return tuple(samples)
+
+
+def _nofile_by_pam_only(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    """yes: limits.conf raises nofile, and the engine, a service, has less than it says."""
+    promised = [
+        (int(found[1]), one.source)
+        for pattern in ("/etc/security/limits.conf", "/etc/security/limits.d/*.conf")
+        for one in files.find(pattern)
+        for found in re.finditer(r"^\s*[^#\s]\S*\s+(?:soft|-)\s+nofile\s+(\d{1,9})\b", one.value or "", re.MULTILINE)
+    ]
+    if not promised:
+        return ()
+    most, source = max(promised)
+    samples = []
+    for engine in facts.engines:
+        limit = dict(engine.limits).get("nofile", most)
+        short = limit is not None and limit < most
+        text = f"{source} says nofile {most}, its limit is {limit}"
+        samples.append(make_sample("yes" if short else "no", source, text, where=_where(engine), name=str(engine.pid)))
+    return tuple(samples)
+
+
+ENGINE_FACTS: dict[str, Fact] = {
+    "engine_cores": _engine_cores,
+    "engine_load_path": _engine_load_path,
+    "engine_memlock": _limit("memlock"),
+    "engine_memory_headroom": _engine_memory_headroom,
+    "engine_memory_nodes": _engine_memory_nodes,
+    "engine_mlock_flag": _engine_mlock_flag,
+    "engine_nofile": _limit("nofile"),
+    "engine_oom_score": _engine_oom_score,
+    "engine_pinned_threads": _engine_pinned_threads,
+    "engine_quota": _engine_quota,
+    "engine_realtime_threads": _engine_realtime_threads,
+    "engine_swap_max": _engine_swap_max,
+    "engine_threads_off_node": _engine_threads_off_node,
+    "engine_throttled_periods": _engine_throttled_periods,
+    "nofile_by_pam_only": _nofile_by_pam_only,
+}

@@ -1,0 +1,270 @@
+"""Judging rows on a machine: what each check found, and what follows for the row.
+
+Unknown stays unknown: a row holds only when something was read and compares well, and fails only when something was read, or
+is known to be absent, and does not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bedplate.model.facts.finding import Evidence
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
+from bedplate.model.knob import Absent, Check, Judgement, Knob, Outcome
+from bedplate.model.knob_value import Compare, Parse, holds, parse_value
+from bedplate.model.units import render_size
+from bedplate.plan.knobs.device_facts import DEVICE_FACTS
+from bedplate.plan.knobs.engine_facts import ENGINE_FACTS
+from bedplate.plan.knobs.files import SYSCTL, KnobFiles, Setting, parameters, sysctl_name
+from bedplate.plan.knobs.machine_facts import MACHINE_FACTS
+from bedplate.plan.knobs.samples import Fact, Sample, sorted_samples
+from bedplate.plan.knobs.terms import CONDITIONS, FORMULAS, Answer
+
+FACTS: dict[str, Fact] = ENGINE_FACTS | MACHINE_FACTS | DEVICE_FACTS
+
+_SHOWN = 100  # characters of a value in a sentence
+_WHY = {
+    Unknown.ABSENT: "is not there",
+    Unknown.DENIED: "may not be read by this user",
+    Unknown.HIDDEN: "is not said",
+    Unknown.MALFORMED: "makes no sense",
+    Unknown.NOT_RECORDED: "was not recorded",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One sample judged by one check; sample is None where the check as a whole could not be made."""
+
+    check: Check
+    outcome: Outcome
+    because: str
+    sample: Sample | None = None
+    want: str = ""
+    """The value that should be there, as it would be written; "" when it is only that one should not be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A row judged: what the judgement and the finding are both made of."""
+
+    knob: Knob
+    outcome: Outcome
+    because: str
+    results: tuple[Result, ...]
+    dead: tuple[Setting, ...]
+    """Lines that set a sysctl of the row at boot which this kernel does not have."""
+
+
+def judge(knob: Knob, facts: HostFacts, files: KnobFiles) -> Judged:
+    """One row on its own; links to other rows are not followed."""
+    dead = _dead_settings(knob, facts, files)
+    if dead:
+        names = ", ".join(f"{sysctl_name(one.path)} in {one.source}" for one in dead)
+        because = f"set at boot and not in this kernel: {names}"
+        return Judged(knob=knob, outcome=Outcome.DOES_NOT_HOLD, because=because, results=(), dead=dead)
+    if knob.not_evaluable:
+        return Judged(knob=knob, outcome=Outcome.NOT_EVALUABLE, because=knob.not_evaluable, results=(), dead=())
+    stopped = _stopped(knob.when, facts)
+    if stopped is not None:
+        return Judged(knob=knob, outcome=stopped[0], because=stopped[1], results=(), dead=())
+    results = tuple(result for check in knob.check for result in judge_check(check, facts, files))
+    outcome = _together(results)
+    because = next((one.because for one in results if one.outcome is outcome), "")
+    return Judged(knob=knob, outcome=outcome, because=because, results=results, dead=())
+
+
+def judge_check(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Result, ...]:
+    """A result for each thing that the check is about; one that says why there is none otherwise."""
+    stopped = _stopped(check.when, facts)
+    if stopped is not None:
+        return (Result(check=check, outcome=stopped[0], because=stopped[1]),)
+    wanted = check.want
+    if check.formula:
+        value = FORMULAS[check.formula](facts)
+        if value is None:
+            because = f"{check.formula} needs facts that are not known"
+            return (Result(check=check, outcome=Outcome.UNKNOWN, because=because),)
+        wanted = (value,)
+    samples = _samples(check, facts, files)
+    if not samples:
+        because = "there is nothing here that it is about"
+        return (Result(check=check, outcome=Outcome.DOES_NOT_APPLY, because=because),)
+    return tuple(_compare(check, sample, wanted) for sample in samples)
+
+
+def judgement(judged: Judged) -> Judgement:
+    """What others see of it."""
+    evidence = [_evidence(one) for one in judged.results if one.sample is not None and one.outcome is judged.outcome]
+    evidence += [Evidence(fact=f"{sysctl_name(one.path)} = {one.value}", source=one.source) for one in judged.dead]
+    return Judgement(
+        knob=judged.knob.id,
+        outcome=judged.outcome,
+        because=judged.because,
+        evidence=tuple(dict.fromkeys(one for one in evidence if one is not None)),
+    )
+
+
+def _evidence(result: Result) -> Evidence | None:
+    assert result.sample is not None
+    return Evidence(fact=describe(result.check, result.sample), source=result.sample.reading.source)
+
+
+def describe(check: Check, sample: Sample) -> str:
+    """What was read, in a few words: "vm.swappiness is 1"; "pid 7 (vllm): a quota of 4 CPUs"."""
+    reading = sample.reading
+    if check.parameter:
+        return (
+            f"{_shown(reading.text)} is on the kernel command line"
+            if reading.value is not None
+            else (
+                f"{check.parameter} is not on the kernel command line"
+                if reading.unknown is Unknown.ABSENT
+                else "the kernel command line was not read"
+            )
+        )
+    if reading.value is None:
+        why = _WHY[reading.unknown or Unknown.ABSENT]
+        name = sample.where if check.fact else _name(reading.source)
+        return f"{name}: {_shown(reading.text)}" if check.fact and reading.text else f"{name} {why}"
+    if check.fact:
+        plain = sample.where.startswith("/") or sample.where == "machine" or reading.text.startswith(sample.where)
+        return _shown(reading.text) if plain else f"{sample.where}: {_shown(reading.text)}"
+    value = reading.value
+    if check.parse is Parse.CHOICE and "[" in value:
+        value = re.sub(r".*\[([^\[\]]*)\].*", r"\1", value, flags=re.DOTALL)
+    return f"{_name(reading.source)} is {_shown(value) or 'empty'}"
+
+
+def wanted_words(check: Check, wanted: tuple[str, ...]) -> str:
+    """What should be, after "should be ": "at least 2", "madvise or always", "gone"."""
+    if check.parse is Parse.FLAG and check.fact:
+        wanted = tuple("on" if parse_value(one, Parse.FLAG) else "off" for one in wanted)
+    if check.parse is Parse.BYTES:
+        wanted = tuple(render_size(int(one)) if one.isdecimal() and one != "0" else one for one in wanted)
+    match check.compare:
+        case Compare.ABSENT:
+            return "gone"
+        case Compare.AT_LEAST:
+            return f"at least {wanted[0]}"
+        case Compare.AT_MOST:
+            return f"at most {wanted[0]}"
+        case Compare.EQUAL | Compare.ONE_OF:
+            return " or ".join(wanted)
+        case Compare.CONTAINS:
+            return f"with {', '.join(wanted)}"
+        case Compare.NOT_CONTAINS:
+            return f"without {', '.join(wanted)}"
+        case Compare.REPORT:
+            return "there"
+
+
+def _compare(check: Check, sample: Sample, wanted: tuple[str, ...]) -> Result:
+    want = check.set or ("" if check.compare in (Compare.ABSENT, Compare.NOT_CONTAINS, Compare.REPORT) else wanted[0])
+    said = describe(check, sample)
+
+    def result(outcome: Outcome, because: str) -> Result:
+        return Result(check=check, outcome=outcome, because=because, sample=sample, want=want)
+
+    reading = sample.reading
+    if reading.value is None:
+        if reading.unknown is not Unknown.ABSENT:
+            return result(Outcome.UNKNOWN, said)
+        outcome = {
+            Absent.HOLDS: Outcome.HOLDS,
+            Absent.FAILS: Outcome.DOES_NOT_HOLD,
+            Absent.DOES_NOT_APPLY: Outcome.DOES_NOT_APPLY,
+        }[check.when_absent]
+        return result(outcome, said)
+    if check.compare is Compare.REPORT:
+        return result(Outcome.REPORTED, said)
+    # A count of CPUs, or the last of several numbers, is compared with a plain number.
+    how = Parse.NUMBER if check.parse in (Parse.CPU_COUNT, Parse.LAST_NUMBER) else check.parse
+    try:
+        value = parse_value(reading.value, check.parse)
+        good = holds(value, check.compare, tuple(parse_value(one, how) for one in wanted))
+    except ValueError as error:
+        return result(Outcome.UNKNOWN, f"{said}: {error}")
+    if good:
+        return result(Outcome.HOLDS, said)
+    if check.compare is Compare.ABSENT or (check.compare is Compare.AT_MOST and check.fact and wanted == ("0",)):
+        return result(Outcome.DOES_NOT_HOLD, said)  # "3 of 4 threads are pinned" needs no "should be none"
+    return result(Outcome.DOES_NOT_HOLD, f"{said}; it should be {wanted_words(check, wanted)}")
+
+
+def _samples(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    if check.fact:
+        return sorted_samples(FACTS[check.fact](facts, files))
+    if check.parameter:
+        readings = parameters(facts.kernel.cmdline, check.parameter)
+        return tuple(Sample(reading=one, where=one.text or check.parameter, name=one.text) for one in readings)
+    if check.config:
+        one = _config(facts, check.config)
+        return (Sample(reading=one, where=check.config, name=check.config),)
+    readings = tuple(one for path in check.paths for one in files.find(path))
+    return tuple(Sample(reading=one, where=one.source, name=_unit_of(one.source)) for one in readings)
+
+
+def _config(facts: HostFacts, option: str) -> Reading[str]:
+    source = f"/boot/config-{facts.kernel.release.value or 'RELEASE'}"
+    if not facts.kernel.config:
+        return missing(Unknown.NOT_RECORDED, source, "the kernel's configuration was not read")
+    value = dict(facts.kernel.config).get(option)
+    return known(value, source) if value is not None else missing(Unknown.ABSENT, source)
+
+
+def _unit_of(path: str) -> str:
+    """The slice or service of a cgroup file, else the file's path."""
+    units = [part for part in path.split("/") if part.endswith((".slice", ".service", ".scope"))]
+    return units[-1] if units and path.startswith("/sys/fs/cgroup/") else path
+
+
+def _stopped(names: tuple[str, ...], facts: HostFacts) -> tuple[Outcome, str] | None:
+    """Why conditions keep from judging; None when all of them are true. One "no" decides, whatever else is not known."""
+    answers: list[Answer] = [CONDITIONS[name](facts) for name in names]
+    for holds_not, outcome in ((False, Outcome.DOES_NOT_APPLY), (None, Outcome.UNKNOWN)):
+        for answer in answers:
+            if answer.holds is holds_not:
+                return outcome, answer.because
+    return None
+
+
+def _together(results: tuple[Result, ...]) -> Outcome:
+    """Of a row: a failed check decides, then an unknown one; what is only reported counts where nothing was compared."""
+    compared = {one.outcome for one in results if one.check.compare is not Compare.REPORT}
+    reported = {one.outcome for one in results if one.check.compare is Compare.REPORT}
+    if Outcome.DOES_NOT_HOLD in compared | reported:
+        return Outcome.DOES_NOT_HOLD
+    for outcome in (Outcome.UNKNOWN, Outcome.HOLDS):
+        if outcome in compared:
+            return outcome
+    if Outcome.REPORTED in reported:
+        return Outcome.REPORTED
+    return Outcome.UNKNOWN if Outcome.UNKNOWN in reported and not compared else Outcome.DOES_NOT_APPLY
+
+
+def _dead_settings(knob: Knob, facts: HostFacts, files: KnobFiles) -> tuple[Setting, ...]:
+    """Settings of the row's sysctls, for the next boot, that this kernel knows to be absent.
+
+    In a container much of /proc/sys/net belongs to another network namespace: absence there says nothing.
+    """
+    in_container = CONDITIONS["is_container"](facts).holds is not False
+    dead: dict[tuple[str, str], Setting] = {}
+    for check in knob.check:
+        for path in check.paths:
+            if not path.startswith(SYSCTL) or "*" in path or (in_container and path.startswith(SYSCTL + "net/")):
+                continue
+            if files.read(path).unknown is Unknown.ABSENT:
+                dead |= {(path, one.source): one for one in files.set_at_boot(path) if "*" not in one.path}
+    return tuple(dead.values())
+
+
+def _name(path: str) -> str:
+    return sysctl_name(path) if path.startswith(SYSCTL) else path
+
+
+def _shown(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

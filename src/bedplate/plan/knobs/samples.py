@@ -1,0 +1,47 @@
+"""A sample: one value that is judged, and what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
+from bedplate.plan.knobs.files import KnobFiles, natural_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One value to judge; the text of the reading says it in words."""
+
+    reading: Reading[str]
+    where: str
+    """What it is about: "pid 4711 (vllm)", a PCI address, a path."""
+    name: str = ""
+    """The same as a command takes it: 4711, "vllm.service"."""
+
+
+Fact = Callable[[HostFacts, KnobFiles], tuple[Sample, ...]]
+
+
+def make_sample(value: object, source: str, text: str, *, where: str, name: str = "") -> Sample:
+    return Sample(reading=known(str(value), source, text), where=where, name=name)
+
+
+def pass_on(reading: Reading[Any], text: str, *, where: str, name: str = "", endless: bool = False) -> Sample:
+    """A reading as text; endless: its absence means that there is no limit."""
+    if reading.value is not None:
+        value = ("off", "on")[reading.value] if isinstance(reading.value, bool) else str(reading.value)
+        return Sample(reading=known(value, reading.source, text.format(value)), where=where, name=name)
+    if endless and reading.unknown is Unknown.ABSENT:
+        return Sample(reading=known("max", reading.source, text.format("no limit")), where=where, name=name)
+    gone: Reading[str] = missing(reading.unknown or Unknown.ABSENT, reading.source, reading.text)
+    return Sample(reading=gone, where=where, name=name)
+
+
+def sorted_samples(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """In an order that does not depend on the order of the facts."""
+    return tuple(
+        sorted(samples, key=lambda one: (natural_key(one.where), one.reading.source, str(one.reading.value), one.name))
+    )

@@ -1,0 +1,394 @@
+"""Conditions and formulas that rows of the catalog name: what kind of machine this is, and what a value should be here.
+
+A condition answers yes, no or unknown, and why. A formula answers with the value as text, or None when a fact that it needs
+is not known. Sources of the formulas: the rows that name them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Reading, Unknown
+from bedplate.model.facts.system import EngineProcess
+from bedplate.model.units import GIB, KIB, MIB
+
+OWN_SLICE = "inference.slice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """holds is None when it cannot be told."""
+
+    holds: bool | None
+    because: str
+
+
+Condition = Callable[[HostFacts], Answer]
+Formula = Callable[[HostFacts], str | None]
+
+
+def _answer(holds: bool | None, yes: str, no: str, unknown: str = "") -> Answer:
+    return Answer(holds=holds, because=yes if holds else unknown if holds is None else no)
+
+
+def _says(reading: Reading[str], *, wanted: Callable[[str], bool], what: str, no: str) -> Answer:
+    if reading.value is None:
+        return Answer(holds=None, because=f"{what} is not known ({reading.unknown})")
+    return _answer(wanted(reading.value), f"{what} is {reading.value}", no.format(reading.value))
+
+
+def _not(condition: Condition) -> Condition:
+    def negated(facts: HostFacts) -> Answer:
+        answer = condition(facts)
+        return Answer(holds=None if answer.holds is None else not answer.holds, because=answer.because)
+
+    return negated
+
+
+def _has_engine(facts: HostFacts) -> Answer:
+    # A recording without processes says nothing about engines.
+    seen = facts.os.init.unknown is not Unknown.NOT_RECORDED
+    holds = True if facts.engines else False if seen else None
+    return _answer(holds, "an engine runs here", "no engine was found running", "processes were not recorded")
+
+
+def _engine_in_own_slice(facts: HostFacts) -> Answer:
+    if not facts.engines:
+        return _has_engine(facts)
+    outside = sorted({one.cgroup.path for one in facts.engines if OWN_SLICE not in one.cgroup.path.split("/")})
+    return _answer(
+        not outside, f"the engine is in {OWN_SLICE}", f"the engine is in {(outside or ['/'])[0]}, not in {OWN_SLICE}"
+    )
+
+
+def is_bound(facts: HostFacts, engine: EngineProcess) -> bool | None:
+    """Whether all threads of an engine may run on the CPUs of one node only; None when that was not read."""
+    if not engine.threads:
+        return None
+    allowed = {cpu for thread in engine.threads for cpu in thread.allowed}
+    if not allowed:
+        return None
+    return any(allowed <= set(node.cpus) for node in facts.numa.nodes)
+
+
+def _engine_bound(facts: HostFacts) -> Answer:
+    if not facts.engines:
+        return _has_engine(facts)
+    bound = [is_bound(facts, one) for one in facts.engines]
+    holds = False if False in bound else None if None in bound else True
+    return _answer(holds, "the engines are bound to nodes", "an engine is not bound to a node", "affinities were not read")
+
+
+def _many(count: int, what: str, *, known: bool) -> Answer:
+    holds = count > 1 if known else None
+    return _answer(holds, f"{count} {what}", f"{count or 'no'} {what}", f"the number of {what} is not known")
+
+
+def _many_nodes(facts: HostFacts) -> Answer:
+    with_cpus = [node for node in facts.numa.nodes if node.cpus]
+    return _many(len(with_cpus), "NUMA nodes with CPUs", known=bool(facts.numa.nodes or facts.cpu.cpus))
+
+
+def _many_accelerators(facts: HostFacts) -> Answer:
+    return _many(len(facts.accelerators), "accelerators", known=True)
+
+
+def _many_caches(facts: HostFacts) -> Answer:
+    last = max((one.level for one in facts.cpu.caches), default=0)
+    return _many(sum(one.level == last for one in facts.cpu.caches), "last-level caches", known=last > 0)
+
+
+def _has_accelerator(facts: HostFacts) -> Answer:
+    return _answer(bool(facts.accelerators), f"{len(facts.accelerators)} accelerators", "no accelerator was found")
+
+
+def _vendor(vendor: str, name: str) -> Condition:
+    def condition(facts: HostFacts) -> Answer:
+        holds = any(one.vendor == vendor for one in facts.accelerators)
+        return _answer(holds, f"an accelerator of {name} is here", f"no accelerator of {name} was found")
+
+    return condition
+
+
+def _bare_metal(facts: HostFacts) -> Answer:
+    what = "the virtualisation"
+    return _says(
+        facts.os.virtualisation, wanted=lambda value: value == "none", what=what, no="this is a virtual machine ({})"
+    )
+
+
+def _is_vm(facts: HostFacts) -> Answer:
+    what = "the virtualisation"
+    return _says(facts.os.virtualisation, wanted=lambda value: value != "none", what=what, no="this is no virtual machine")
+
+
+def _is_container(facts: HostFacts) -> Answer:
+    return _says(facts.os.container, wanted=lambda value: value != "none", what="the container", no="this is no container")
+
+
+def _is_kubernetes(facts: HostFacts) -> Answer:
+    if "kubelet" in facts.os.co_owners:
+        return Answer(holds=True, because="a kubelet runs here")
+    return _says(
+        facts.os.container, wanted=lambda value: value == "kubernetes", what="the container", no="no kubelet was found"
+    )
+
+
+def _is_confidential(facts: HostFacts) -> Answer:
+    return _says(facts.os.tee, wanted=lambda value: value != "none", what="the TEE", no="this is no confidential guest")
+
+
+def _shared_or_confidential(facts: HostFacts) -> Answer:
+    confidential, kubernetes = _is_confidential(facts), _is_kubernetes(facts)
+    if confidential.holds:
+        return confidential
+    if kubernetes.holds:
+        return kubernetes
+    return Answer(holds=None, because="facts do not tell whether several tenants share this machine")
+
+
+def _has_swap(facts: HostFacts) -> Answer:
+    holds = facts.memory.swap_total_bytes > 0 if facts.memory.total_bytes else None
+    return _answer(holds, "there is swap", "there is no swap", "the memory was not read")
+
+
+def _ram_from_64_gib(facts: HostFacts) -> Answer:
+    total = facts.memory.total_bytes
+    # A machine of 64 GiB keeps up to 5 % of it from MemTotal.
+    holds = total >= 0.95 * 64 * GIB if total else None
+    return _answer(holds, f"{total / GIB:.0f} GiB of memory", f"{total / GIB:.0f} GiB of memory", "the memory was not read")
+
+
+def _has_spare_cores(facts: HostFacts) -> Answer:
+    wanted = housekeeping_cores(facts)
+    if wanted is None:
+        return Answer(holds=None, because="the cores are not known")
+    holds = facts.cpu.cores > wanted
+    return _answer(holds, f"{facts.cpu.cores} cores", f"{facts.cpu.cores} cores are too few to give {wanted} to neighbours")
+
+
+def _governor_schedutil(facts: HostFacts) -> Answer:
+    if not facts.cpu.governors:
+        return Answer(holds=False, because="there is no cpufreq governor")
+    names = ", ".join(name for name, _ in facts.cpu.governors)
+    return _answer(any(name == "schedutil" for name, _ in facts.cpu.governors), f"governor {names}", f"governor {names}")
+
+
+def _architecture(*names: str) -> Condition:
+    def condition(facts: HostFacts) -> Answer:
+        told = facts.cpu.architecture
+        return _answer(told in names if told else None, told, f"the architecture is {told}", "the architecture is not known")
+
+    return condition
+
+
+def _flag(*flags: str) -> Condition:
+    def condition(facts: HostFacts) -> Answer:
+        holds = any(flag in facts.cpu.flags for flag in flags) if facts.cpu.flags else None
+        return _answer(holds, f"the CPU has {flags[0]}", f"the CPU does not have {flags[0]}", "CPU flags are not known")
+
+    return condition
+
+
+def _has_rdma(facts: HostFacts) -> Answer:
+    return _answer(any(one.rdma for one in facts.network), "an RDMA device is here", "no RDMA device was found")
+
+
+def _pins_memory(facts: HostFacts) -> Answer:
+    if any("--mlock" in one.argv for one in facts.engines):
+        return Answer(holds=True, because="an engine locks its model (--mlock)")
+    return _has_rdma(facts)
+
+
+def _kernel_from_7_0(facts: HostFacts) -> Answer:
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", facts.kernel.release.value or "")
+    if found is None:
+        return Answer(holds=None, because="the kernel's release is not known")
+    return _answer(int(found[1]) >= 7, f"kernel {found[0]}", f"kernel {found[0]} is older than 7.0")
+
+
+def _many_cpus(facts: HostFacts) -> Answer:
+    return _many(len(facts.cpu.online), "CPUs", known=bool(facts.cpu.cpus))
+
+
+CONDITIONS: dict[str, Condition] = {
+    "bare_metal": _bare_metal,
+    "engine_bound": _engine_bound,
+    "engine_in_own_slice": _engine_in_own_slice,
+    "governor_schedutil": _governor_schedutil,
+    "has_accelerator": _has_accelerator,
+    "has_amd": _vendor("amd", "AMD"),
+    "has_cat": _flag("cat_l3"),
+    "has_engine": _has_engine,
+    "has_mba": _flag("mba"),
+    "has_nvidia": _vendor("nvidia", "NVIDIA"),
+    "has_rdma": _has_rdma,
+    "has_spare_cores": _has_spare_cores,
+    "has_swap": _has_swap,
+    "is_64_bit": _architecture("x86_64", "aarch64", "riscv64", "ppc64le", "s390x"),
+    "is_arm64": _architecture("aarch64"),
+    "is_confidential": _is_confidential,
+    "is_container": _is_container,
+    "is_vm": _is_vm,
+    "kernel_from_7_0": _kernel_from_7_0,
+    "many_accelerators": _many_accelerators,
+    "many_caches": _many_caches,
+    "many_cpus": _many_cpus,
+    "many_nodes": _many_nodes,
+    "not_confidential": _not(_is_confidential),
+    "not_container": _not(_is_container),
+    "not_kubernetes": _not(_is_kubernetes),
+    "pins_memory": _pins_memory,
+    "ram_from_64_gib": _ram_from_64_gib,
+    "shared_or_confidential": _shared_or_confidential,
+}
+
+
+def housekeeping_cores(facts: HostFacts) -> int | None:
+    """Cores that neighbours get: at least 2, one a node, a tenth of all."""
+    if facts.cpu.cores == 0:
+        return None
+    return max(2, len([node for node in facts.numa.nodes if node.cpus]), math.ceil(0.10 * facts.cpu.cores))
+
+
+def _housekeeping_cpus(facts: HostFacts) -> str | None:
+    """Whole cores, one of each node first and then of the nodes with the fewest accelerators: "0-1,64-65"."""
+    count = housekeeping_cores(facts)
+    if count is None:
+        return None
+    node_of = {one.cpu: one.node for one in facts.cpu.cpus}
+    nodes_of_devices = {one.address: one.numa_node.value for one in facts.pci}
+    load = [nodes_of_devices.get(one.address or "") for one in facts.accelerators]
+    cores = sorted({one.siblings for one in facts.cpu.cpus if one.online and one.siblings})
+    by_node: dict[int | None, list[tuple[int, ...]]] = {}
+    for core in cores:
+        by_node.setdefault(node_of[core[0]], []).append(core)
+    nodes = sorted(by_node, key=lambda node: (load.count(node), -1 if node is None else node))
+    chosen = [by_node[node].pop(0) for node in nodes][:count]
+    for node in nodes:
+        chosen += by_node[node][: count - len(chosen)]
+    return render_cpus(cpu for core in chosen for cpu in core)
+
+
+def render_cpus(cpus: Iterable[int]) -> str:
+    """A kernel list of CPUs: (0, 1, 2, 8) -> "0-2,8"."""
+    left = sorted(set(cpus))
+    parts: list[str] = []
+    while left:
+        end = 0
+        while end + 1 < len(left) and left[end + 1] == left[end] + 1:
+            end += 1
+        parts.append(f"{left[0]}-{left[end]}" if end else f"{left[0]}")
+        left = left[end + 1 :]
+    return ",".join(parts)
+
+
+def _online_cpus_less_one(facts: HostFacts) -> str | None:
+    return str(len(facts.cpu.online) - 1) if len(facts.cpu.online) > 1 else None
+
+
+def argument(engine: EngineProcess, *names: str) -> str | None:
+    """Value of an argument of an engine, "--name value" or "--name=value"; the last one."""
+    value = None
+    for index, word in enumerate(engine.argv):
+        name, equals, rest = word.partition("=")
+        if name in names:
+            value = rest if equals else engine.argv[index + 1] if index + 1 < len(engine.argv) else None
+    return value
+
+
+def _count(engine: EngineProcess, default: int, *names: str) -> int:
+    value = argument(engine, *names)
+    return int(value) if value is not None and re.fullmatch(r"[1-9]\d{0,3}", value) else default
+
+
+def _need_cores(facts: HostFacts) -> str | None:
+    """A + DP + N (+ 1 if DP > 1): API servers, data-parallel ranks, accelerators.
+
+    An engine that runs as several processes is counted by the one that names its parallelism: ranks do not count twice.
+    """
+    if not facts.accelerators:
+        return None
+    ranks, servers = 1, 1
+    for engine in facts.engines:
+        ranks = max(ranks, _count(engine, 1, "--data-parallel-size", "-dp", "--dp-size", "--dp"))
+        servers = max(servers, _count(engine, 1, "--api-server-count", "-asc"))
+    return str(servers + ranks + len(facts.accelerators) + (ranks > 1))
+
+
+def _provision_cores(facts: HostFacts) -> str | None:
+    need = _need_cores(facts)
+    return None if need is None else str(math.ceil(1.5 * int(need)))
+
+
+def _omp_threads(facts: HostFacts) -> str | None:
+    """Of one process: floor(cores of a node / (its accelerators + 2)), 1 to 8; without accelerators the cores of a node."""
+    nodes = max(1, len([node for node in facts.numa.nodes if node.cpus]))
+    cores = facts.cpu.cores // nodes
+    if cores == 0:
+        return None
+    if not facts.accelerators:
+        return str(cores)
+    return str(min(8, max(1, cores // (math.ceil(len(facts.accelerators) / nodes) + 2))))
+
+
+def _reserve(facts: HostFacts) -> float:
+    return max(2 * GIB, 0.03 * facts.memory.total_bytes)
+
+
+def _memory_low(facts: HostFacts) -> str | None:
+    """min(1.1 * working set, 0.9 * RAM - reserve): what the engines' cgroups hold now."""
+    held = {one.cgroup.path: one.cgroup.memory_current_bytes.value for one in facts.engines}
+    if not held or not facts.memory.total_bytes:
+        return None
+    working_set = 0
+    for value in held.values():
+        if value is None:
+            return None
+        working_set += value
+    return str(int(max(0, min(1.1 * working_set, 0.9 * facts.memory.total_bytes - _reserve(facts)))))
+
+
+def _neighbour_memory_high(facts: HostFacts) -> str | None:
+    low = _memory_low(facts)
+    return None if low is None else str(int(max(0, facts.memory.total_bytes - int(low) - _reserve(facts))))
+
+
+def _share_of_ram(share: float) -> Formula:
+    return lambda facts: str(int(share * facts.memory.total_bytes)) if facts.memory.total_bytes else None
+
+
+def _min_free_kbytes_least(facts: HostFacts) -> str | None:
+    """Nine tenths of the kernel's own 4 * sqrt(lowmem kB), at most 256 MiB: lowmem is a little less than MemTotal here."""
+    if not facts.memory.total_bytes:
+        return None
+    return str(int(0.9 * min(4 * math.sqrt(facts.memory.total_bytes / KIB), 256 * MIB / KIB)))
+
+
+def _shm_least(facts: HostFacts) -> str | None:
+    return str(max(16 * GIB, 2 * GIB * len(facts.accelerators)))
+
+
+def _dirty_bytes_most(facts: HostFacts) -> str | None:
+    """Four times the most that one second of writing may count, 2 GiB."""
+    return str(8 * GIB)
+
+
+FORMULAS: dict[str, Formula] = {
+    "dirty_bytes_most": _dirty_bytes_most,
+    "housekeeping_cpus": _housekeeping_cpus,
+    "memory_low": _memory_low,
+    "memory_min_most": _share_of_ram(0.7),
+    "min_free_kbytes_least": _min_free_kbytes_least,
+    "need_cores": _need_cores,
+    "neighbour_memory_high": _neighbour_memory_high,
+    "omp_threads": _omp_threads,
+    "online_cpus_less_one": _online_cpus_less_one,
+    "provision_cores": _provision_cores,
+    "shm_least": _shm_least,
+    "swap_least": _share_of_ram(0.25),
+}
