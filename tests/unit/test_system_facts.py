@@ -98,7 +98,7 @@ def test_config_that_the_kernel_holds_itself(tmp_path: Path) -> None:
 
 def test_versions_are_ordered_as_boot_loaders_order_them() -> None:
     ordered = ["5.15.0-9-generic", "5.15.0-100-generic", "6.8.0-9-generic", "6.8.0-31-generic", "6.12~rc1", "6.12", "6.12.1"]
-    assert sorted(ordered[::-1], key=version_key) == ordered
+    assert sorted(set(ordered), key=version_key) == ordered
 
 
 @pytest.mark.parametrize(
