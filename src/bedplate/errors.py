@@ -48,6 +48,12 @@ class ReadError(BedplateError):
     """A file could not be read, or its text is not what its format says."""
 
 
+class AuditError(BedplateError):
+    """`doctor` or `inspect` could not read what it was to judge, or not write its page; 1 would mean findings."""
+
+    exit_code = 2
+
+
 class DataError(BedplateError):
     """A data file (recipe, catalog row) breaks its schema: every problem of the file at once, each `file:key: text`."""
 
