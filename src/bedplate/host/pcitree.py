@@ -8,8 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from bedplate.model.facts.pci import Link, PciDevice, PciKind
+from bedplate.model.facts.reading import Reading, Unknown, missing
+
+T = TypeVar("T")
 
 NO_LINK = Link(speed_gts=None, width=None, max_speed_gts=None, max_width=None, port_max_speed_gts=None, port_max_width=None)
 CLASS_BRIDGE = 0x0604
@@ -33,6 +37,34 @@ def bus_of(address: str) -> tuple[str, int]:
     """(domain, bus) of an address."""
     domain, bus, _ = address.split(":")
     return domain, int(bus, 16)
+
+
+def make_device(address: str, *, class_code: int, source: str) -> PciDevice:
+    """A PCI device of which a recording tells the place and class only, to be completed with `replace`."""
+
+    def unknown() -> Reading[T]:
+        return missing(Unknown.NOT_RECORDED, source)
+
+    return PciDevice(
+        address=address,
+        parent=None,
+        kind=PciKind.BRIDGE if class_code >> 8 == CLASS_BRIDGE else PciKind.ENDPOINT,
+        class_code=class_code,
+        vendor=0,
+        device=0,
+        name="",
+        driver=unknown(),
+        numa_node=unknown(),
+        local_cpus=(),
+        link=NO_LINK,
+        acs=unknown(),
+        iommu_group=unknown(),
+        iommu_type=unknown(),
+        max_payload_bytes=None,
+        max_read_request_bytes=None,
+        relaxed_ordering=None,
+        bars_bytes=(),
+    )
 
 
 def parents_by_bus(addresses: Iterable[str], secondary: Mapping[str, int]) -> dict[str, str]:

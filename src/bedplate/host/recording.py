@@ -261,7 +261,7 @@ def _texts(table: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _members(file: BinaryIO) -> Iterator[Member]:
-    read = _exactly(_decompress(file))
+    read = _exactly(decompress(file))
     head = read(512)
     rest = head
 
@@ -279,7 +279,7 @@ def _members(file: BinaryIO) -> Iterator[Member]:
     raise ReadError("is no recording of a machine: neither a directory, a tar nor a ttar")
 
 
-def _decompress(file: BinaryIO) -> Iterator[bytes]:
+def decompress(file: BinaryIO) -> Iterator[bytes]:
     """Chunks of the archive whatever it was packed with, told by its first bytes, not by its name."""
     magic = file.read(6)
     file.seek(0)

@@ -59,6 +59,28 @@ def read_accelerators(root: Root, pci: Sequence[PciDevice]) -> tuple[Accelerator
     return tuple(found)
 
 
+def find_accelerators(pci: Sequence[PciDevice]) -> tuple[Accelerator, ...]:
+    """Accelerators of a listing of PCI devices alone: their places and the driver, nothing of their state."""
+    found: list[Accelerator] = []
+    makers = {NVIDIA: "nvidia", AMD: "amd", INTEL: "intel"}
+    for device in pci:
+        if is_accelerator(device):
+            vendor = makers.get(device.vendor, f"{device.vendor:04x}")
+            index = sum(1 for one in found if one.vendor == vendor)
+            source = device.driver.source
+            found.append(
+                make_accelerator(
+                    vendor=vendor,
+                    index=index,
+                    name=device.name,
+                    address=device.address,
+                    why=Unknown.NOT_RECORDED,
+                    source=source,
+                )
+            )
+    return tuple(found)
+
+
 def record_vendor(root: Root) -> dict[str, bytes]:
     """What a recording of this machine must hold besides the files that the readers read: path -> bytes.
 

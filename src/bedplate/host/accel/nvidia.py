@@ -96,7 +96,7 @@ def _accelerator(
         uuid=ask("UUID", str).value or "",
         memory_bytes=ask("MemoryInfo", int),
         driver_version=_reading(document.get("driver"), "nvml:SystemGetDriverVersion", str),
-        library_version=_reading(document.get("library"), "nvml:SystemGetNVMLVersion", str),
+        library_version=_reading(document.get("library"), "nvml:SystemGetNVMLVersion", _library),
         persistence=ask("PersistenceMode", bool),
         compute_mode=ask("ComputeMode", lambda value: _COMPUTE.get(int(value), str(value))),
         ecc=ask("EccMode", bool),
@@ -131,6 +131,14 @@ def _reading(answer: Any, source: str, convert: Callable[[Any], T]) -> Reading[T
         return known(convert(answer["value"]), source)
     except (TypeError, ValueError, OverflowError):
         return missing(Unknown.MALFORMED, source, str(answer["value"])[:80])
+
+
+def _library(value: Any) -> str:
+    """NVML's version without the CUDA version before it, which makes it the driver's: "13.590.48.01" -> "590.48.01"."""
+    first, _, rest = str(value).partition(".")
+    return (
+        rest if len(first) <= 2 and rest.partition(".")[0].isdecimal() and len(rest.partition(".")[0]) == 3 else str(value)
+    )
 
 
 def _map(reading: Reading[list[int]], convert: Callable[[list[int]], int]) -> Reading[int]:

@@ -1,0 +1,132 @@
+"""A single file that another program wrote of a machine, recognised by its content: what it tells, and nothing else.
+
+lspci, nvidia-smi (-q, -q -x, nvlink -s), rocm-smi JSON, topologies of NCCL and RCCL, hwloc XML; plain, or packed with gzip,
+bzip2 or xz.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bedplate.errors import ReadError
+from bedplate.host.accel import find_accelerators
+from bedplate.host.accel.nvidia_smi import LOG, parse_nvidia_smi, parse_nvidia_smi_pci
+from bedplate.host.accel.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
+from bedplate.host.hwlocxml import parse_hwloc
+from bedplate.host.lspci import parse_lspci
+from bedplate.host.nccl import parse_nccl
+from bedplate.host.recording import decompress
+from bedplate.host.unrecorded import empty_facts
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import known
+
+TEXT_MOST = 16 << 20  # bytes after unpacking
+_HEAD = 65_536  # characters that are looked at to recognise a format
+_LSPCI = re.compile(r"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S", re.ASCII | re.MULTILINE)
+_NVLINK = re.compile(r"^GPU \d{1,3}: .{1,80} \(UUID: GPU-", re.ASCII | re.MULTILINE)
+_ROOT_TAG = re.compile(r"<([A-Za-z_]\w{0,40})[\s>/]", re.ASCII)
+_READERS: dict[str, Callable[[str, str], HostFacts]]
+
+
+def read_foreign(path: Path) -> HostFacts | None:
+    """Facts of a single-file recording; None when it is none that is known here (an archive, a directory, something else).
+
+    What the file does not hold is NOT_RECORDED. Raises ReadError when it is one and is malformed or too large.
+    """
+    if not path.is_file():
+        return None
+    text = _read_text(path)
+    format_name = recognise(text) if text is not None else None
+    if text is None or format_name is None:
+        return None
+    try:
+        return _READERS[format_name](text, path.name)
+    except ReadError as error:
+        raise ReadError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def recognise(text: str) -> str | None:
+    """The name of the format that a text has: "lspci", "nvidia-smi", "rocm-smi", "nccl", "hwloc"; None for another."""
+    head = text[:_HEAD].lstrip("\ufeff \t\r\n")
+    if head.startswith("<"):
+        tag = next((match[1] for match in _ROOT_TAG.finditer(_without_comments(head))), "")
+        return {"nvidia_smi_log": "nvidia-smi", "system": "nccl", "topology": "hwloc"}.get(tag)
+    if head.startswith("{"):
+        return "rocm-smi" if '"card' in head else None
+    if LOG in text or _NVLINK.match(head) is not None:
+        return "nvidia-smi"
+    return "lspci" if _LSPCI.match(head) is not None else None
+
+
+def _without_comments(head: str) -> str:
+    return re.sub(r"<!--.*?(?:-->|\Z)", "", head, flags=re.DOTALL)
+
+
+def _read_text(path: Path) -> str | None:
+    """The text, unpacked; None when it is not text: most archives are told by the first bytes and are not unpacked whole."""
+    data = bytearray()
+    try:
+        with path.open("rb") as file:
+            for chunk in decompress(file):
+                data += chunk
+                if b"\0" in data[:_HEAD]:
+                    return None
+                if len(data) > TEXT_MOST:
+                    raise ReadError(f"{path}: is longer than {TEXT_MOST} bytes")
+    except OSError as error:
+        raise ReadError(f"{path}: cannot read: {error.strerror}") from error
+    return data.decode("utf-8", errors="replace")
+
+
+def _from_lspci(text: str, origin: str) -> HostFacts:
+    pci = parse_lspci(text)
+    return replace(empty_facts(origin), pci=pci, accelerators=find_accelerators(pci))
+
+
+def _from_nvidia_smi(text: str, origin: str) -> HostFacts:
+    return replace(empty_facts(origin), pci=parse_nvidia_smi_pci(text), accelerators=parse_nvidia_smi(text))
+
+
+def _from_rocm_smi(text: str, origin: str) -> HostFacts:
+    return replace(empty_facts(origin), pci=parse_rocm_smi_pci(text), accelerators=parse_rocm_smi(text))
+
+
+def _from_nccl(text: str, origin: str) -> HostFacts:
+    told = parse_nccl(text)
+    facts = empty_facts(origin)
+    return replace(
+        facts,
+        cpu=replace(facts.cpu, architecture=told.architecture),
+        numa=told.numa,
+        pci=told.pci,
+        accelerators=told.accelerators,
+        network=told.network,
+    )
+
+
+def _from_hwloc(text: str, origin: str) -> HostFacts:
+    told = parse_hwloc(text)
+    facts = empty_facts(origin)
+    name = known(told.model_name, "hwloc XML") if told.model_name else facts.cpu.model_name
+    total = sum(node.mem_bytes or 0 for node in told.numa.nodes)
+    return replace(
+        facts,
+        cpu=replace(facts.cpu, model_name=name, architecture=told.architecture, cpus=told.cpus, caches=told.caches),
+        numa=told.numa,
+        memory=replace(facts.memory, total_bytes=total),
+        pci=told.pci,
+        accelerators=told.accelerators,
+        network=told.network,
+    )
+
+
+_READERS = {
+    "lspci": _from_lspci,
+    "nvidia-smi": _from_nvidia_smi,
+    "rocm-smi": _from_rocm_smi,
+    "nccl": _from_nccl,
+    "hwloc": _from_hwloc,
+}
