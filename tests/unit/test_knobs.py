@@ -322,7 +322,7 @@ def test_what_needs_root_is_told_where_the_row_says_so() -> None:
     facts = with_gpus(make_facts(), 1, persistence=denied("nvml:(0)"))
     finding = found(facts, "gpu.persist")
     assert finding.severity is Severity.INFO
-    assert finding.title.startswith("Persistence: could not be judged: ")
+    assert finding.title.startswith("Persistence mode: could not be judged: ")
 
 
 def test_persistence_off_names_each_gpu() -> None:

@@ -31,6 +31,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "model": ("model", "add, list, show, verify, remove and make models"),
         "clean": ("clean", "remove what bedplate keeps in its cache and state directories"),
     },
+    "any host": {
+        "explain": ("explain", "what a knob or a finding is about, on what evidence, what to do and how to undo it"),
+    },
     "on a serving host": {
         "serve": ("serve", "prepare the engines and the front door of this host"),
     },

@@ -1,0 +1,183 @@
+"""What a knob or a finding is about: why, on what evidence, what to do, how to undo it.
+
+A name is the id of a row (numa.zone_reclaim), of a finding (knob.numa.zone_reclaim), or what the kernel calls it
+(vm.swappiness, isolcpus=). Without one all knobs are listed.
+
+examples:
+  bedplate explain vm.swappiness        one knob, on a page
+  bedplate explain cargo.isolcpus       a setting that should not be there, and what to do instead
+  bedplate explain                      all of them, a line each
+  bedplate explain --json cpu.isolcpus  the row as JSON
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from bedplate.catalog.knobs import read_knobs
+from bedplate.errors import UsageError
+from bedplate.model.knob import Check, Grade, Knob
+from bedplate.model.knob_value import Compare
+
+HELP = "what a knob or a finding is about, on what evidence, what to do and how to undo it"
+
+GRADES = {
+    Grade.A: "controlled A/B or bisect, mostly on inference",
+    Grade.B: "measured nearby, production practice, or a strong field report",
+    Grade.C: "advice of a vendor or of the documentation, without numbers",
+    Grade.N: "no evidence found",
+}
+_WIDEST = 110  # columns that are read easily
+_LABEL = 13
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="id of a row or finding, or the kernel's name")
+    parser.add_argument("--json", action="store_true", help="the row, or all of them, as JSON")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    knobs = read_knobs()
+    if arguments.name is None:
+        print(json.dumps([_record(knob, knobs) for knob in knobs], indent=1) if arguments.json else _list(knobs))
+        return 0
+    knob = find_knob(knobs, arguments.name)
+    print(json.dumps(_record(knob, knobs), indent=1) if arguments.json else render_knob(knob, knobs, style=_style()))
+    return 0
+
+
+def find_knob(knobs: Sequence[Knob], name: str) -> Knob:
+    """The row of an id, a finding's id, or an interface; the knob itself before its wrong forms. Raises UsageError."""
+    wanted = _plain(name)
+    by_id = {knob.id: knob for knob in knobs}
+    if wanted in by_id:
+        return by_id[wanted]
+    by_name: dict[str, Knob] = {}
+    for knob in sorted(knobs, key=lambda one: bool(one.knob)):
+        for interface in (*knob.interface, *_read_by(knob)):
+            by_name.setdefault(_plain(interface), knob)
+            by_name.setdefault(_plain(interface).partition("=")[0], knob)
+    if wanted in by_name:
+        return by_name[wanted]
+    import difflib
+
+    near = difflib.get_close_matches(wanted, [*by_id, *by_name], 3, 0.6)
+    hint = f"Did you mean {' or '.join(repr(one) for one in near)}?" if near else "bedplate explain lists all of them."
+    raise UsageError(f"{name}: no knob and no finding of that name", hint=hint)
+
+
+def _plain(name: str) -> str:
+    """A name as it is looked up: "/proc/sys/vm/swappiness" and "vm.swappiness" are one."""
+    name = name.strip()
+    if name.startswith("/proc/sys/"):
+        name = name.removeprefix("/proc/sys/").replace("/", ".")
+    return name.removeprefix("knob.").removesuffix("=")
+
+
+def _read_by(knob: Knob) -> Iterator[str]:
+    for check in knob.check:
+        yield from check.paths if not check.fact else ()
+        yield from (name for name in (check.parameter, check.config) if name)
+
+
+def render_knob(knob: Knob, knobs: Iterable[Knob], *, style: Style | None = None) -> str:
+    """The row as a page for a terminal; style None is plain text at the widest."""
+    style = style or Style(width=_WIDEST, colour=False)
+    wrong = [f"{one.id}: {one.name}" for one in knobs if one.knob == knob.id]
+    words = [f"Only where {', '.join(knob.when)}."] if knob.when else []
+    fields: list[tuple[str, Iterable[str]]] = [
+        ("interface", [f"{', '.join(knob.interface)} ({knob.kind})"]),
+        ("problem", [knob.problem]),
+        ("why", [knob.why]),
+        ("applies", [" ".join([knob.applies, *words])]),
+        ("wanted", [knob.wanted]),
+        ("instead", [knob.instead] if knob.instead else []),
+        ("verdict", [f"{knob.verdict} ({knob.verdict_note})"]),
+        ("effect", [f"{knob.effect}."] if knob.effect else []),
+        ("evidence", [f"{knob.grade}, {GRADES[knob.grade]}. {knob.evidence}"]),
+        ("sources", knob.sources),
+        ("unchecked", [knob.unchecked] if knob.unchecked else []),
+        ("risk", [knob.risk] if knob.risk else []),
+        ("needs", [", ".join(knob.needs)] if knob.needs else []),
+        ("persists", [knob.persist] if knob.persist else []),
+        ("undo", [knob.reversible, *knob.undo]),
+        ("fix", knob.fix),
+        ("read", [render_check(check) for check in knob.check] or [_unread(knob)]),
+        ("conflicts", [", ".join(knob.conflicts)] if knob.conflicts else []),
+        ("wrong form of", [knob.knob] if knob.knob else []),
+        ("wrong forms", wrong),
+        ("told by", [", ".join(knob.findings)] if knob.findings else []),
+    ]
+    lines = [style.bold(knob.id), *textwrap.wrap(knob.name, max(10, style.width)), ""]
+    for label, texts in fields:
+        for index, text in enumerate(texts):
+            lines += style.field(label if index == 0 else "", text)
+    return "\n".join(lines)
+
+
+def render_check(check: Check) -> str:
+    """One check in words: "/proc/sys/vm/swappiness: number, at-least 2"."""
+    where = check.parameter and f"{check.parameter}= on the kernel command line"
+    where = where or check.config or (check.fact and f"fact {check.fact}") or ", ".join(check.paths)
+    if check.fact and check.paths:
+        where += f" (of {', '.join(check.paths)})"
+    wanted = " or ".join(check.want) if check.compare is Compare.ONE_OF else " ".join(check.want)
+    wanted = wanted or check.formula
+    said = f"{where}: {check.parse}, {check.compare}{' ' + wanted if wanted else ''}"
+    return said + (f"; only where {', '.join(check.when)}" if check.when else "")
+
+
+def _unread(knob: Knob) -> str:
+    return f"not from facts: {knob.not_evaluable}" if knob.not_evaluable else f"judged as {knob.knob}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    width: int
+    colour: bool
+
+    def bold(self, text: str) -> str:
+        return f"\033[1m{text}\033[0m" if self.colour else text
+
+    def field(self, label: str, text: str) -> list[str]:
+        """A label and its text, wrapped beside it; below it where the terminal is narrow."""
+        room = self.width - _LABEL - 2
+        dim, plain = ("\033[2m", "\033[0m") if self.colour else ("", "")
+        if room < 30:
+            head = [f"{dim}{label}{plain}"] if label else []
+            return head + textwrap.wrap(text, max(10, self.width - 2), initial_indent="  ", subsequent_indent="  ")
+        wrapped = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+        first = f"{dim}{label:<{_LABEL}}{plain}  {wrapped[0]}"
+        return [first.rstrip(), *(" " * (_LABEL + 2) + line for line in wrapped[1:])]
+
+
+def _style() -> Style:
+    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    return Style(width=width, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+
+
+def _list(knobs: Sequence[Knob]) -> str:
+    style = _style()
+    longest = max(len(knob.id) for knob in knobs)
+    lines = []
+    for knob in knobs:
+        line = f"{knob.id:<{longest}}  {knob.grade}  {knob.verdict:<11}  {knob.name}"
+        lines.append(line if len(line) <= style.width else line[: max(20, style.width) - 3] + "...")
+    return "\n".join(lines)
+
+
+def _record(knob: Knob, knobs: Iterable[Knob]) -> dict[str, Any]:
+    """The row as JSON: its fields, and which rows are wrong forms of it."""
+    return {
+        "finding": f"knob.{knob.id}",
+        **dataclasses.asdict(knob),
+        "wrong_forms": [k.id for k in knobs if k.knob == knob.id],
+    }

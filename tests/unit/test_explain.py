@@ -1,0 +1,79 @@
+"""`bedplate explain`: every row is found by its names and is printed whole, on any width."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bedplate.catalog.knobs import read_knobs
+from bedplate.cli.explain import Style, find_knob, render_knob
+from bedplate.cli.main import main
+from bedplate.errors import UsageError
+
+KNOBS = read_knobs()
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("numa.zone_reclaim", "numa.zone_reclaim"),
+        ("knob.numa.zone_reclaim", "numa.zone_reclaim"),
+        ("vm.zone_reclaim_mode", "numa.zone_reclaim"),
+        ("/proc/sys/vm/zone_reclaim_mode", "numa.zone_reclaim"),
+        ("isolcpus", "cpu.isolcpus"),
+        ("isolcpus=", "cpu.isolcpus"),
+        ("mitigations", "sec.mitigations"),
+        ("cargo.isolcpus", "cargo.isolcpus"),
+        ("/sys/kernel/mm/transparent_hugepage/enabled", "mem.thp"),
+        ("CONFIG_ARM64_64K_PAGES", "arm.64k"),
+        ("AllowedCPUs=", "cpu.confine-neighbours"),
+        ("CPUWeight", "cpu.weight"),
+    ],
+)
+def test_a_row_is_found_by_id_finding_and_what_the_kernel_calls_it(name: str, id: str) -> None:
+    assert find_knob(KNOBS, name).id == id
+
+
+def test_a_wrong_name_gets_the_nearest_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "vm.swapines"]) == UsageError.exit_code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "error: vm.swapines: no knob and no finding of that name" in said.err
+    assert "Did you mean 'vm.swappiness'" in said.err
+    assert main(["explain", "%%%"]) == UsageError.exit_code
+    assert "bedplate explain lists all of them." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [110, 80, 40, 20])
+def test_every_row_is_printed_whole_within_the_width(width: int) -> None:
+    for knob in KNOBS:
+        text = render_knob(knob, KNOBS, style=Style(width=width, colour=False))
+        flat = " ".join(text.split())
+        assert " ".join(knob.why.split()[:3]) in flat
+        assert knob.evidence.split()[-1] in flat
+        assert "\033" not in text
+        too_long = [line for line in text.splitlines() if len(line) > width]
+        assert all(len(line.split()) <= 2 for line in too_long)  # paths are not broken, so that they can be copied
+
+
+def test_the_list_has_a_line_for_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [knob.id for knob in KNOBS]
+
+
+def test_json_is_the_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--json", "cpu.isolcpus"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["id"], row["finding"], row["wrong_forms"]) == ("cpu.isolcpus", "knob.cpu.isolcpus", ["cargo.isolcpus"])
+    assert row["check"][0]["parameter"] == "isolcpus"
+    assert main(["explain", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(KNOBS)
+
+
+def test_the_page_of_a_cargo_cult_setting_says_what_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "cargo.thp-never"]) == 0
+    text = capsys.readouterr().out
+    assert "instead" in text and "defrag=defer+madvise" in text
+    assert "wrong form of" in text and "mem.thp" in text
