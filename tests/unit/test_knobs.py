@@ -325,6 +325,12 @@ def test_what_needs_root_is_told_where_the_row_says_so() -> None:
     assert finding.title.startswith("Persistence mode: could not be judged: ")
 
 
+def test_what_a_recording_does_not_hold_is_no_finding() -> None:
+    facts = with_gpus(make_facts(), 1, persistence=not_recorded())
+    assert judge(facts, "gpu.persist").outcome is Outcome.UNKNOWN
+    assert find(facts, "gpu.persist") is None
+
+
 def test_persistence_off_names_each_gpu() -> None:
     facts = with_gpus(make_facts(), 2, persistence=known(False, "nvml"))
     finding = found(facts, "gpu.persist")
@@ -414,7 +420,7 @@ def test_cores_are_counted_against_the_engines_formula() -> None:
     narrow = make_cgroup(cpus=known((0, 1, 2, 3), "cpuset.cpus.effective"))
     facts = dataclasses.replace(with_gpus(make_facts(), 4), engines=(make_engine(cgroup=narrow),))
     finding = found(facts, "cpu.provision")
-    assert finding.title == "pid 4711 (vllm): 4 physical cores in its cpuset; it should be at least 6"
+    assert finding.title == "pid 4711 (vllm): 4 physical cores; it should be at least 6"
     assert FORMULAS["provision_cores"](facts) == "9"
     ranks = make_engine(argv=("vllm", "serve", "m", "--data-parallel-size=2", "--api-server-count", "4"))
     assert FORMULAS["need_cores"](dataclasses.replace(facts, engines=(ranks,))) == str(4 + 2 + 4 + 1)

@@ -179,7 +179,7 @@ class Knob:
     not_evaluable: str = ""
     """Why facts cannot decide it; "" when they can."""
     say_unknown: bool = False
-    """Whether "not known" is worth a finding of its own (INFO): where a reader with more rights would know."""
+    """Whether "not known" is a finding of its own (INFO) where this user was denied what root could read."""
     fix: tuple[str, ...] = ()
     """Commands where they do not follow from what is read, for each place where the row does not hold.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from bedplate.model.facts.finding import Confidence, Finding, Severity
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Unknown
 from bedplate.model.knob import Grade, Judgement, Knob, Outcome, Verdict
 from bedplate.plan.knobs import judge as judging
 from bedplate.plan.knobs.files import KnobFiles, sysctl_name
@@ -52,7 +53,7 @@ def audit_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[Finding, ...]:
         knob = judged.knob
         if knob.findings:
             continue
-        if judged.outcome is Outcome.UNKNOWN and knob.say_unknown:
+        if judged.outcome is Outcome.UNKNOWN and knob.say_unknown and _is_denied(judged):
             findings.append(_unknown(judged))
         elif judged.outcome is Outcome.DOES_NOT_HOLD and (knob.verdict is not Verdict.EXPERIMENT or judged.dead):
             linked = all_judged.get(knob.knob)
@@ -95,6 +96,12 @@ def _finding(judged: judging.Judged, facts: HostFacts, files: KnobFiles) -> Find
         confidence=Confidence.CERTAIN if judged.dead else _CONFIDENCE[knob.grade],
         rank=_WEIGHT[Grade.N] if judged.dead else _rank(knob),
     )
+
+
+def _is_denied(judged: judging.Judged) -> bool:
+    """Whether a user with more rights would know."""
+    readings = [one.sample.reading for one in judged.results if one.sample is not None]
+    return any(one.unknown is Unknown.DENIED for one in readings)
 
 
 def _unknown(judged: judging.Judged) -> Finding:

@@ -64,10 +64,9 @@ def _engine_threads_off_node(facts: HostFacts, files: KnobFiles) -> tuple[Sample
     for engine in facts.engines:
         node = _node_of_devices(facts, engine)
         if node is None:
-            why: Reading[str] = missing(
-                Unknown.HIDDEN, f"/proc/{engine.pid}/fd", "which node its accelerators are on is not known"
-            )
-            samples.append(Sample(reading=why, where=_where(engine), name=str(engine.pid)))
+            why = Unknown.HIDDEN if engine.devices_known else Unknown.DENIED
+            gone: Reading[str] = missing(why, f"/proc/{engine.pid}/fd", "which node its accelerators are on is not known")
+            samples.append(Sample(reading=gone, where=_where(engine), name=str(engine.pid)))
         elif len(node) == 1:
             near = {cpu for one in facts.numa.nodes if one.node == node[0] for cpu in one.cpus}
             far = sum(not near.issuperset(thread.allowed) for thread in engine.threads)
@@ -113,16 +112,20 @@ def _engine_cores(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
     groups = [(_where(one), one.cgroup) for one in facts.engines] or [("machine", facts.cgroup)]
     samples = []
     for where, cgroup in groups:
-        allowed = cgroup.cpus.value if cgroup.cpus.value is not None else facts.cpu.online
+        told = cgroup.cpus
+        if told.value is None and told.unknown is not Unknown.ABSENT:
+            samples.append(pass_on(told, "{}", where=where))
+            continue
+        allowed = told.value if told.value is not None else facts.cpu.online
         cores: float = len({core_of[cpu] for cpu in allowed if cpu in core_of})
-        words = f"{cores:g} physical cores in its cpuset"
+        words = f"{cores:g} physical cores"
         if cgroup.quota_cpus.value is not None and cgroup.quota_cpus.value < cores:
             cores = cgroup.quota_cpus.value
             words = f"a quota of {cores:g} CPUs"
-        if core_of:
-            samples.append(make_sample(f"{cores:g}", cgroup.cpus.source, words, where=where, name=where))
+        if cores > 0:
+            samples.append(make_sample(f"{cores:g}", told.source, words, where=where, name=where))
         else:
-            gone: Reading[str] = missing(Unknown.HIDDEN, cgroup.cpus.source, "the cores are not known")
+            gone: Reading[str] = missing(Unknown.HIDDEN, told.source, "its cores are not known")
             samples.append(Sample(reading=gone, where=where))
     return tuple(samples)
 
