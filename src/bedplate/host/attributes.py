@@ -50,7 +50,12 @@ def read_cpu_list(root: Root, *where: str, mask: str | None = None) -> tuple[int
         if text is not None:
             with suppress(ReadError):
                 return parse_cpu_list(text)
-    text = root.read(mask).value if mask is not None else None
+    return read_cpu_mask(root, mask) if mask is not None else None
+
+
+def read_cpu_mask(root: Root, where: str) -> tuple[int, ...] | None:
+    """CPUs of a mask; None where it is not there or malformed."""
+    text = root.read(where).value
     if text is not None:
         with suppress(ReadError):
             return parse_cpu_mask(text)

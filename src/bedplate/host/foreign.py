@@ -1,7 +1,7 @@
 """A single file that another program wrote of a machine, recognised by its content: what it tells, and nothing else.
 
 lspci, nvidia-smi (-q, -q -x, nvlink -s), rocm-smi JSON, topologies of NCCL and RCCL, hwloc XML; plain, or packed with gzip,
-bzip2 or xz.
+bzip2, xz or zstd.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def _read_text(path: Path) -> str | None:
                 if b"\0" in data[:_HEAD]:
                     return None
                 if len(data) > TEXT_MOST:
+                    if recognise(data[:_HEAD].decode("utf-8", errors="replace")) is None:
+                        return None
                     raise ReadError(f"{path}: is longer than {TEXT_MOST} bytes")
     except OSError as error:
         raise ReadError(f"{path}: cannot read: {error.strerror}") from error

@@ -15,24 +15,28 @@ _KB = re.compile(r"^Node \d+ (MemTotal|MemFree): +(\d{1,15}) kB", re.ASCII | re.
 
 
 def read_numa(root: Root) -> NumaTopology:
-    """Online NUMA nodes by number; `nodes == ()` when the kernel has no NUMA support or a recording does not hold it.
+    """Online NUMA nodes with their online CPUs; `nodes == ()` when the kernel has no NUMA or a recording does not hold it.
 
-    A node without CPUs is memory-only (CXL, HBM); a node whose CPUs are all offline looks the same.
+    Older kernels list offline CPUs too; they are left out. A node without CPUs is memory-only (CXL, HBM); a node whose CPUs
+    are all offline looks the same.
     """
     numbers = {int(match[1]) for name in root.listdir(NODES) if (match := _NODE.fullmatch(name))}
     online = read_cpu_list(root, f"{NODES}/online")  # None too when malformed: every node whose directory is there, then
     if online is not None:
         numbers &= set(online)
-    return NumaTopology(nodes=tuple(_read_node(root, one) for one in sorted(numbers)), source=NODES)
+    cpus = read_cpu_list(root, "/sys/devices/system/cpu/online")
+    here = frozenset(cpus) if cpus is not None else None
+    return NumaTopology(nodes=tuple(_read_node(root, one, here) for one in sorted(numbers)), source=NODES)
 
 
-def _read_node(root: Root, number: int) -> NumaNode:
+def _read_node(root: Root, number: int, online: frozenset[int] | None) -> NumaNode:
     where = f"{NODES}/node{number}"
+    cpus = read_cpu_list(root, f"{where}/cpulist", mask=f"{where}/cpumap") or ()
     memory = {key: int(kib) << 10 for key, kib in _KB.findall(root.read(f"{where}/meminfo").value or "")}
     distances = tuple(parse_int(word) for word in (root.read(f"{where}/distance").value or "").split())
     return NumaNode(
         node=number,
-        cpus=read_cpu_list(root, f"{where}/cpulist", mask=f"{where}/cpumap") or (),
+        cpus=tuple(one for one in cpus if online is None or one in online),
         mem_bytes=memory.get("MemTotal"),
         free_bytes=memory.get("MemFree"),
         distances=tuple(one for one in distances if one is not None),

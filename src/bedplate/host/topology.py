@@ -100,6 +100,8 @@ def _read_places(root: Root, online: Sequence[int]) -> dict[int, _Place]:
         where = f"{CPUS}/cpu{cpu}/topology"
         lists = (f"{where}/core_cpus_list", f"{where}/thread_siblings_list")
         siblings = read_cpu_list(root, *lists, mask=f"{where}/thread_siblings") or ()
+        if _are_cores(root, siblings):
+            siblings = (cpu,)
         place = _Place(
             package=_at_least_zero(root, f"{where}/physical_package_id"),
             core=_at_least_zero(root, f"{where}/core_id"),
@@ -110,6 +112,14 @@ def _read_places(root: Root, online: Sequence[int]) -> dict[int, _Place]:
         if len(place.siblings) <= _SMT_MOST:
             places.update((one, place) for one in place.siblings if one not in places)
     return places
+
+
+def _are_cores(root: Root, siblings: Sequence[int]) -> bool:
+    """Whether "siblings" are cores of their own: the compute units of AMD's Bulldozer share only a cache."""
+    if not 1 < len(siblings) <= _SMT_MOST:
+        return False
+    first, second = (root.read(f"{CPUS}/cpu{cpu}/topology/core_id").value for cpu in siblings[:2])
+    return first is not None and second is not None and first != second
 
 
 def _at_least_zero(root: Root, where: str) -> int | None:
