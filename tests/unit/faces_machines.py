@@ -23,7 +23,8 @@ from tests.unit.facts_factory import (
     make_port,
 )
 
-from bedplate.cli.faces.report import Report, Rule, Suppressed, Unjudged
+from bedplate.cli.faces.report import SEVERITIES, Report
+from bedplate.model.audit import Audit, FindingRow, NotJudged, SuppressedFinding
 from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
 from bedplate.model.facts.host import HostFacts, Problem
 from bedplate.model.facts.pci import PciDevice, PciKind
@@ -131,7 +132,7 @@ def make_finding(id: str, severity: Severity, title: str, *where: str, **changes
 ACS_PORTS = ("0000:17:00.0", "0000:17:01.0", "0000:27:00.0", "0000:27:01.0")
 FINDINGS = (
     make_finding("gpu.fabric-manager", Severity.CRITICAL, "NVSwitch is there and no fabric manager runs", "machine"),
-    make_finding("pci.link-narrow", Severity.HIGH, "GPU 5 has a link of x8 at 16 GT/s, can x16 at 32", "0000:68:00.0"),
+    make_finding("link.narrow", Severity.HIGH, "GPU 5 has a link of x8 at 16 GT/s, can x16 at 32", "0000:68:00.0"),
     make_finding("pci.acs-mixed", Severity.HIGH, "ACS redirects on 4 of 24 switch ports", *ACS_PORTS),
     make_finding("engine.quota", Severity.MEDIUM, "vllm (4711) has a quota of 6 CPUs", "pid 4711"),
     make_finding("numa.remote", Severity.LOW, "Memory of node 1 is far from ens0", "node 1", "ens0"),
@@ -140,19 +141,27 @@ FINDINGS = (
 
 def make_report(facts: HostFacts | None = None, *findings: Finding, **changes: Any) -> Report:
     """The server with a finding of each kind, or the machine and findings that the test names."""
+    shown = findings if facts is not None else FINDINGS
+    aside = make_finding("knob.vm.swappiness", Severity.LOW, "swappiness is 60")
     values: dict[str, Any] = {
-        "facts": facts if facts is not None else make_server(),
-        "findings": findings if facts is not None else FINDINGS,
-        "suppressed": (
-            Suppressed(
-                finding=make_finding("vm.swappiness", Severity.LOW, "swappiness is 60"), reason="measured: no effect"
-            ),
-        ),
-        "unjudged": (Unjudged(what="pci.iommu", why="permission denied"), Unjudged(what="kernel.psi", why="not recorded")),
-        "rules": (Rule(id="pci.acs-mixed", title="Mixed ACS", why="Peers detour.", effect="Slower.", source="S1"),),
-        "version": "0.1",
+        "findings": shown,
+        "suppressed": (SuppressedFinding(finding=aside, reason="measured: no effect", until=None),),
+        "not_judged": (NotJudged(id="pci.iommu", why="permission denied"), NotJudged(id="kernel.psi", why="not recorded")),
+        "counts": tuple((severity, sum(one.severity is severity for one in shown)) for severity in SEVERITIES),
+        "notes": (),
     }
-    return Report(**values | changes)
+    row = FindingRow(
+        id="pci.acs-mixed",
+        title="Mixed ACS",
+        means="Some redirect.",
+        why="Peers detour.",
+        effect="Slower.",
+        sources=("S1",),
+        check=("lspci -vvv",),
+        severities=(Severity.HIGH,),
+    )
+    audit = Audit(**values | changes)
+    return Report(facts=facts if facts is not None else make_server(), audit=audit, rows=(row,), version="0.1")
 
 
 def with_problem(facts: HostFacts) -> HostFacts:

@@ -312,7 +312,7 @@ def test_the_last_line_counts(threshold: Severity | None, said: str) -> None:
 
 def test_what_could_not_be_judged_is_said_with_its_reason() -> None:
     text = render_listing(with_problems(make_report()), Screen(), threshold=None, verbose=False)
-    assert "not judged, permission denied: pci.iommu" in text
+    assert "not judged, each for a reason of its own: kernel.psi: not recorded; pci.iommu: permission denied" in text
     assert "not read: pci: the tree has a loop" in text
 
 
@@ -371,7 +371,7 @@ def test_sarif_has_a_rule_for_each_result_and_keeps_what_was_suppressed() -> Non
     assert log["version"] == "2.1.0"
     (run,) = log["runs"]
     rules = run["tool"]["driver"]["rules"]
-    assert [rule["id"] for rule in rules] == sorted({one.id for one in FINDINGS} | {"vm.swappiness"})
+    assert [rule["id"] for rule in rules] == sorted({one.id for one in FINDINGS} | {"knob.vm.swappiness"})
     for result in run["results"]:
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
         assert (result["kind"] == "fail") == (result["level"] != "none")
@@ -393,7 +393,7 @@ def test_the_catalogs_rule_comes_before_the_findings_words() -> None:
     (run,) = make_sarif(make_report())["runs"]
     rule = next(one for one in run["tool"]["driver"]["rules"] if one["id"] == "pci.acs-mixed")
     assert rule["shortDescription"]["text"] == "Mixed ACS"
-    assert rule["help"]["text"] == "Slower. Source: S1"
+    assert rule["help"]["text"] == "Slower. (S1)"
 
 
 # -- the page
@@ -466,8 +466,10 @@ def test_hidden_devices_have_a_box_of_their_own() -> None:
     [
         (
             FINDINGS,
-            "One finding keeps accelerators from being used, now or after the next boot; two may each cost a factor "
-            + "of speed.",
+            (
+                "One finding keeps accelerators from being used, now or after the next boot; "
+                "two may each cost a factor of speed."
+            ),
         ),
         (FINDINGS[1:2], "One finding may cost a factor of speed."),
         (FINDINGS[3:4], "One finding may cost percents, or is a risk."),

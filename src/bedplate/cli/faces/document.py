@@ -13,7 +13,8 @@ import typing
 from enum import StrEnum
 from typing import Any
 
-from bedplate.cli.faces.report import Report, Suppressed, Unjudged
+from bedplate.cli.faces.report import Report
+from bedplate.model.audit import NotJudged, SuppressedFinding
 from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
 
@@ -36,8 +37,9 @@ def make_document(report: Report) -> dict[str, Any]:
         "origin": report.facts.origin,
         "summary": {severity.value: count for severity, count in report.counts.items()},
         "findings": [_plain(one) for one in report.findings],
-        "suppressed": [_plain(one) for one in report.suppressed],
-        "unjudged": [_plain(one) for one in report.unjudged],
+        "suppressed": [_plain(one) for one in report.audit.suppressed],
+        "not_judged": [_plain(one) for one in report.audit.not_judged],
+        "notes": list(report.audit.notes),
         "facts": _plain(report.facts),
     }
 
@@ -77,8 +79,21 @@ def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None)
             "description": "Ranked, most first.",
             "items": _schema_of(Finding, definitions, describe),
         },
-        "suppressed": {"type": "array", "items": _schema_of(Suppressed, definitions, describe)},
-        "unjudged": {"type": "array", "items": _schema_of(Unjudged, definitions, describe)},
+        "suppressed": {
+            "type": "array",
+            "description": "Findings that a person has set aside, in the same order.",
+            "items": _schema_of(SuppressedFinding, definitions, describe),
+        },
+        "not_judged": {
+            "type": "array",
+            "description": "What was to be looked at and could not be told.",
+            "items": _schema_of(NotJudged, definitions, describe),
+        },
+        "notes": {
+            "type": "array",
+            "description": "What a person should know of the suppressions.",
+            "items": {"type": "string"},
+        },
         "facts": _schema_of(HostFacts, definitions, describe),
     }
     return {

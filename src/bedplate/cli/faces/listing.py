@@ -37,20 +37,22 @@ def verdict(report: Report, threshold: Severity | None) -> str:
         if threshold is not None:
             reached = sum(at_least(one.severity, threshold) for one in report.findings)
             said += f" {reached or 'None'} at or above {threshold.value}."
-    if report.suppressed:
-        said += f" {len(report.suppressed)} suppressed."
-    if report.unjudged:
-        said += f" {len(report.unjudged)} could not be judged."
+    if report.audit.suppressed:
+        said += f" {len(report.audit.suppressed)} suppressed."
+    if report.audit.not_judged:
+        said += f" {len(report.audit.not_judged)} could not be judged."
     return said
 
 
 def unjudged_by_reason(report: Report) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(why, what), the most frequent reason first."""
+    """(why, ids), the most frequent reason first; reasons that stand alone are one group at the end, "id: why" each."""
     reasons: dict[str, list[str]] = {}
-    for one in report.unjudged:
-        reasons.setdefault(clean(one.why), []).append(clean(one.what))
+    for one in report.audit.not_judged:
+        reasons.setdefault(clean(one.why), []).append(clean(one.id))
     ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
-    return tuple((why, tuple(what)) for why, what in ranked)
+    groups = [(why, tuple(ids)) for why, ids in ranked if len(ids) > 1]
+    alone = tuple(sorted(f"{ids[0]}: {why}" for why, ids in ranked if len(ids) == 1))
+    return tuple([*groups, ("each for a reason of its own", alone)] if alone else groups)
 
 
 def _finding(screen: Screen, number: int, finding: Finding, *, verbose: bool) -> list[str]:
@@ -122,13 +124,16 @@ def _commands(screen: Screen, indent: str, label: str, commands: Sequence[str]) 
 def _aside(report: Report, screen: Screen, *, verbose: bool) -> list[str]:
     """What was set aside, what could not be judged, and the readers that failed."""
     lines: list[str] = []
-    for one in report.suppressed:
+    for one in report.audit.suppressed:
         text = f"suppressed: {clean(one.finding.id)} at {_places(one.finding.where)}: {clean(one.reason)}"
         lines += prose(screen, text, rest="  ", style="dim")
-    for why, what in unjudged_by_reason(report):
-        names = ", ".join(what if verbose else what[:6])
-        more = "" if verbose or len(what) <= 6 else f" and {len(what) - 6} more"
-        lines += prose(screen, f"not judged, {why}: {names}{more}", rest="  ", style="dim")
+    for why, ids in unjudged_by_reason(report):
+        shown = ids if verbose else ids[:_SHORT]
+        more = f" and {len(ids) - len(shown)} more (--verbose)" if len(ids) > len(shown) else ""
+        joint = "; " if ": " in ids[0] else ", "
+        lines += prose(screen, f"not judged, {why}: {joint.join(shown)}{more}", rest="  ", style="dim")
+    for note in report.audit.notes:
+        lines += prose(screen, f"note: {clean(note)}", rest="  ", style="dim")
     for problem in report.facts.problems:
         lines += prose(screen, f"not read: {clean(problem.source)}: {clean(problem.message)}", rest="  ", style="dim")
     return ["", *lines] if lines else []

@@ -31,6 +31,7 @@ _FORMS = (
 )
 _VIRTUAL_BLOCKS = ("loop", "dm", "md", "zram")
 _DISKS = (0x0104, 0x0108)  # RAID and NVMe; other controllers are drawn when a disk is seen behind them
+_LINK = "link."  # findings about the speed or width of a link
 _DEEPEST = 32  # bridges above each other; a loop in a hostile recording ends here
 
 
@@ -337,7 +338,8 @@ class _Builder:
                 details.append("down")
         drivers = {network.driver.value for network in those if network.driver.value}
         name = one.name if one is not None and one.name else " ".join(sorted(drivers))
-        label = " ".join(network.name for network in those) or "NIC"
+        names = [network.name for network in those if network.name != network.address]
+        label = " ".join(names) or "NIC"
         marks = tuple(mark for network in those for mark in self.places.get(network.name, ()))
         return self._device(Kind.NIC, label, name, tuple(dict.fromkeys(details)), one, via, marks=marks)
 
@@ -354,7 +356,8 @@ class _Builder:
             label += f" +{len(those) - 4}"
         models = dict.fromkeys(block.model for block in those if block.model)
         name = ", ".join(models) or (one.name if one is not None else "")
-        marks = tuple(mark for block in those for mark in self.places.get(block.name, ()))
+        places = [place for block in those for place in (block.name, *block.mounts)]
+        marks = tuple(mark for place in places for mark in self.places.get(place, ()))
         return self._device(Kind.DISK, label, name, tuple(dict.fromkeys(details)), one, via, marks=marks)
 
     def _device(
@@ -382,17 +385,17 @@ class _Builder:
         )
 
     def _link(self, one: PciDevice | None, marks: tuple[int, ...]) -> LinkView:
-        bad = any("link" in self.report.finding(mark).id for mark in marks)
+        bad = any(self.report.finding(mark).id.startswith(_LINK) for mark in marks)
         return LinkView(text=link_words(one.link) if one is not None else "", marks=marks, bad=bad)
 
     def _with(self, link: LinkView, marks: tuple[int, ...]) -> LinkView:
         """A link with the findings about the port that it hangs in."""
-        bad = link.bad or any("link" in self.report.finding(mark).id for mark in marks)
+        bad = link.bad or any(self.report.finding(mark).id.startswith(_LINK) for mark in marks)
         return replace(link, marks=_joined(link.marks, marks), bad=bad)
 
     def _split(self, marks: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(findings about a link, all others)."""
-        of_link = tuple(mark for mark in marks if "link" in self.report.finding(mark).id)
+        of_link = tuple(mark for mark in marks if self.report.finding(mark).id.startswith(_LINK))
         return of_link, tuple(mark for mark in marks if mark not in of_link)
 
 

@@ -156,9 +156,10 @@ def _node(canvas: _Canvas, x: float, y: float, width: float, node: NodeView, *, 
         height, entry = _branch(canvas, spine, y, right, branch)
         last = entry
         y += height + _BETWEEN + 5
+    indent = _PORT + _SWITCH + _PORT if node.branches else _PORT + 18
     for device in node.devices:
         last = y + _CHIP / 2
-        chip = spine + 18 if canvas.narrow else min(spine + _PORT + _SWITCH + _PORT, right - 200)
+        chip = spine + 18 if canvas.narrow else min(spine + indent, right - 200)
         _hang(canvas, spine, last, chip, right, device)
         y += _CHIP + _BETWEEN
     if last > begin:

@@ -65,7 +65,9 @@ def verdict(report: Report) -> str:
     if not parts and (count := counts[Severity.LOW] + counts[Severity.INFO]):
         return f"Nothing that costs speed was found; {plural(count, 'small thing')} to know."
     if not parts:
-        return "Nothing was found wrong." if not report.unjudged else "Nothing was found wrong in what could be judged."
+        return (
+            "Nothing was found wrong." if not report.audit.not_judged else "Nothing was found wrong in what could be judged."
+        )
     return "; ".join(parts) + "."
 
 
@@ -85,7 +87,7 @@ def _name(report: Report) -> str:
 def _header(report: Report, made: str) -> str:
     top = [
         f'<li class="{one.severity.value}"><span class="severity">{one.severity.value}</span>'
-        f'<a href="#f{number}">{_safe(one.title)}</a><p>{_safe(first_sentence(one.effect))}</p></li>'
+        f'<a href="#f{number}">{_safe(one.title)}</a><p>{_safe(_capital(first_sentence(one.effect)))}</p></li>'
         for number, one in enumerate(report.findings[:_TOP], 1)
         if one.severity in _OPEN
     ]
@@ -93,8 +95,8 @@ def _header(report: Report, made: str) -> str:
         f"<li{'' if count else ' class=none'}><b>{count}</b>{severity.value}</li>"
         for severity, count in report.counts.items()
     ]
-    if report.unjudged:
-        counts.append(f"<li><b>{len(report.unjudged)}</b>could not be judged</li>")
+    if report.audit.not_judged:
+        counts.append(f"<li><b>{len(report.audit.not_judged)}</b>could not be judged</li>")
     origin = "read on the machine itself" if report.facts.origin == "live" else f"from {report.facts.origin}"
     return (
         f'<header><div class="brand"><b>bedplate doctor</b><span>{_safe(origin)}, {_safe(made)}</span></div>'
@@ -108,11 +110,13 @@ def _header(report: Report, made: str) -> str:
 def _map(wide: str, narrow: str) -> str:
     if not wide:
         return ""
-    legend = (
-        '<p class="legend"><span><i style="--k:var(--gpu)"></i>accelerator</span><span><i style="--k:var(--nic)"></i>network'
-        '</span><span><i style="--k:var(--disk)"></i>storage</span><span><i class="line" style="--k:var(--high)"></i>'
-        "bad link</span><span>numbers lead to the findings</span></p>"
-    )
+    kinds = [("gpu", "accelerator"), ("nic", "network"), ("disk", "storage"), ("fabric", "NVSwitch")]
+    there = [f'<i style="--k:var(--{kind})"></i>{name}' for kind, name in kinds if f"chip {kind}" in wide]
+    if '"w bad' in wide:
+        there.append('<i class="line" style="--k:var(--high)"></i>bad link')
+    if 'class="bt"' in wide:
+        there.append("numbers lead to the findings")
+    legend = f'<p class="legend">{"".join(f"<span>{one}</span>" for one in there)}</p>' if there else ""
     return f'<section aria-labelledby="map"><h2 id="map">The machine</h2>{wide}{narrow}{legend}</section>'
 
 
@@ -126,9 +130,7 @@ def _findings(report: Report) -> str:
         if those:
             about = {Severity.LOW: "little or unmeasured effect", Severity.INFO: "worth knowing"}[severity]
             summary = f"{plural(len(those), f'{severity.value} finding')}<span>{about}</span>"
-            parts.append(
-                f'<details class="fold"><summary>{summary}</summary><div class="inside">{"".join(those)}</div></details>'
-            )
+            parts.append(f'<details><summary>{summary}</summary><div class="inside">{"".join(those)}</div></details>')
     return f'<section aria-labelledby="findings"><h2 id="findings">Findings</h2>{"".join(parts)}</section>'
 
 
@@ -145,7 +147,7 @@ def _finding(number: int, one: Finding) -> str:
         evidence += f"<li>and {len(one.evidence) - _MOST_EVIDENCE} more</li>"
     rows = [
         ("Evidence", f"<ul>{evidence}</ul>" if evidence else ""),
-        ("Effect", _safe(one.effect)),
+        ("Effect", _safe(_capital(one.effect))),
         ("Fix", _commands(one.fix, f"the fix of finding {number}")),
         ("Undo", _commands(one.undo, f"the undo of finding {number}")),
     ]
@@ -175,18 +177,21 @@ def _commands(lines: Sequence[str], what: str) -> str:
 def _aside(report: Report) -> str:
     """What could not be judged or read, and what was set aside."""
     parts: list[str] = []
-    for why, what in unjudged_by_reason(report):
-        names = ", ".join(f"<code>{_safe(one)}</code>" for one in what)
-        parts.append(_details(f"{why[:1].upper()}{why[1:]}", plural(len(what), "check"), f"<p>{names}</p>"))
+    for why, ids in unjudged_by_reason(report):
+        names = "".join(f"<li><code>{_safe(one)}</code></li>" for one in ids)
+        parts.append(_details(_capital(why), plural(len(ids), "check"), f'<ul class="ids">{names}</ul>'))
     if report.facts.problems:
         rows = "".join(f"<p><code>{_safe(one.source)}</code> {_safe(one.message)}</p>" for one in report.facts.problems)
         parts.append(_details("Could not be read", plural(len(report.facts.problems), "reader"), rows))
-    if report.suppressed:
+    if report.audit.suppressed:
         rows = "".join(
             f"<p><code>{_safe(one.finding.id)}</code> {_safe(one.finding.title)}: {_safe(one.reason)}</p>"
-            for one in report.suppressed
+            for one in report.audit.suppressed
         )
-        parts.append(_details("Suppressed with a reason", plural(len(report.suppressed), "finding"), rows))
+        parts.append(_details("Suppressed with a reason", plural(len(report.audit.suppressed), "finding"), rows))
+    if report.audit.notes:
+        notes = "".join(f"<p>{_safe(one)}</p>" for one in report.audit.notes)
+        parts.append(_details("Notes on suppressions", str(len(report.audit.notes)), notes))
     if not parts:
         return ""
     return f'<section aria-labelledby="unjudged"><h2 id="unjudged">What could not be judged</h2>{"".join(parts)}</section>'
@@ -196,6 +201,12 @@ def _details(title: str, about: str, inside: str) -> str:
     return (
         f'<details><summary>{_safe(title)}<span>{_safe(about)}</span></summary><div class="inside">{inside}</div></details>'
     )
+
+
+def _capital(text: str) -> str:
+    """A sentence's first letter, unless its first word is a name such as net.ipv4.tcp_rmem or /proc/stat."""
+    first = text.split(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() else text
 
 
 def _policy(style: str, script: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bedplate.model.audit import Audit, FindingRow
 from bedplate.model.facts.finding import Finding, Severity
 from bedplate.model.facts.host import HostFacts
 
@@ -16,43 +17,18 @@ SEVERITIES = tuple(Severity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suppressed:
-    """A finding that a person has set aside, and the reason given."""
-
-    finding: Finding
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unjudged:
-    """Something that the audit would have looked at and could not."""
-
-    what: str
-    """A knob's or a finding's id, or the reader that failed."""
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A kind of finding, as the catalog has it."""
-
-    id: str
-    title: str
-    why: str
-    effect: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     facts: HostFacts
-    findings: tuple[Finding, ...]
-    """Ranked, most first."""
-    suppressed: tuple[Suppressed, ...] = ()
-    unjudged: tuple[Unjudged, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    audit: Audit
+    rows: tuple[FindingRow, ...] = ()
+    """What the catalog knows of findings."""
     version: str
     """Of bedplate."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Ranked, most first."""
+        return self.audit.findings
 
     @property
     def counts(self) -> dict[Severity, int]:

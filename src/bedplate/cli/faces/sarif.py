@@ -11,8 +11,9 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from bedplate.cli.faces.report import Report, Rule
+from bedplate.cli.faces.report import Report
 from bedplate.cli.faces.words import clean
+from bedplate.model.audit import FindingRow
 from bedplate.model.facts.finding import Finding, Severity
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -36,11 +37,11 @@ def make_sarif(report: Report) -> dict[str, Any]:
     rules = _rules(report)
     index = {rule["id"]: number for number, rule in enumerate(rules)}
     results = [_result(one, index) for one in report.findings]
-    for aside in report.suppressed:
+    for aside in report.audit.suppressed:
         suppression = {"kind": "external", "status": "accepted", "justification": clean(aside.reason)}
         results.append(_result(aside.finding, index) | {"suppressions": [suppression]})
     notes = [(f"{problem.source}: {problem.message}", "error") for problem in report.facts.problems]
-    notes += [(f"not judged: {one.what}: {one.why}", "note") for one in report.unjudged]
+    notes += [(f"not judged: {one.id}: {one.why}", "note") for one in report.audit.not_judged]
     run: dict[str, Any] = {
         "tool": {"driver": {"name": "bedplate doctor", "version": report.version, "rules": rules}},
         "invocations": [
@@ -58,8 +59,8 @@ def make_sarif(report: Report) -> dict[str, Any]:
 
 def _rules(report: Report) -> list[dict[str, Any]]:
     """The catalog's rule of each finding that is there, or one made of the finding itself."""
-    known = {rule.id: rule for rule in report.rules}
-    found = [*report.findings, *(one.finding for one in report.suppressed)]
+    known = {row.id: row for row in report.rows}
+    found = [*report.findings, *(one.finding for one in report.audit.suppressed)]
     rules: dict[str, dict[str, Any]] = {}
     for finding in found:
         if finding.id not in rules:
@@ -67,17 +68,16 @@ def _rules(report: Report) -> list[dict[str, Any]]:
     return [rules[id] for id in sorted(rules)]
 
 
-def _rule(finding: Finding, rule: Rule | None) -> dict[str, Any]:
-    title = rule.title if rule is not None else finding.title
-    why = rule.why if rule is not None and rule.why else finding.effect
+def _rule(finding: Finding, row: FindingRow | None) -> dict[str, Any]:
     made: dict[str, Any] = {
         "id": finding.id,
-        "shortDescription": {"text": clean(title)},
-        "fullDescription": {"text": clean(why)},
-        "defaultConfiguration": {"level": _LEVELS[finding.severity]},
+        "shortDescription": {"text": clean(finding.title if row is None else row.title)},
+        "fullDescription": {"text": clean(finding.effect if row is None else f"{row.means} {row.why}")},
+        "defaultConfiguration": {"level": _LEVELS[finding.severity if row is None else row.severities[0]]},
     }
-    if rule is not None and rule.effect:
-        made["help"] = {"text": clean(f"{rule.effect} Source: {rule.source}" if rule.source else rule.effect)}
+    if row is not None:
+        sources = f" ({'; '.join(row.sources)})" if row.sources else ""
+        made["help"] = {"text": clean(row.effect + sources, longest=2000)}
     return made
 
 

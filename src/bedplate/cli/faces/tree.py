@@ -127,8 +127,11 @@ def _memory(facts: HostFacts) -> Iterable[str]:
     one = facts.memory
     if not one.total_bytes:
         return
-    yield f"{memory(one.total_bytes)}, {memory(one.available_bytes)} available"
-    yield f"swap {memory(one.swap_total_bytes)}" if one.swap_total_bytes else "no swap"
+    if one.available_bytes:  # /proc/meminfo was there; another program's recording may say the size only
+        yield f"{memory(one.total_bytes)}, {memory(one.available_bytes)} available"
+        yield f"swap {memory(one.swap_total_bytes)}" if one.swap_total_bytes else "no swap"
+    else:
+        yield memory(one.total_bytes)
     if one.thp.value is not None:
         yield f"transparent huge pages {clean(one.thp.value)}"
     for size, total, free in one.huge_pages:
@@ -203,8 +206,9 @@ def _engine(engine: EngineProcess) -> Iterable[str]:
 
 def _legend(report: Report, screen: Screen) -> list[str]:
     """What the numbers mean; findings that are nowhere in the tree stand here too."""
+    unknown = f" {len(report.audit.not_judged)} could not be judged." if report.audit.not_judged else ""
     if not report.findings:
-        return ["", screen.paint("good", "No findings.")]
+        return ["", *prose(screen, f"No findings.{unknown}", style="" if unknown else "good")]
     lines = [""]
     for number, finding in enumerate(report.findings, 1):
         style = finding.severity.value
@@ -217,5 +221,8 @@ def _legend(report: Report, screen: Screen) -> list[str]:
             padding = " " * (column - len(f"[{number}]") - 1 - len(style))
             first, *others = prose(screen, clean(finding.title), first=" " * column, rest=" " * column)
             lines += [lay(screen, head, gap=" ")[0] + padding + first[column:], *others]
-    lines += ["", *prose(screen, f"{counted(report.counts)}. bedplate doctor has evidence, effect and fix.", style="dim")]
+    lines += [
+        "",
+        *prose(screen, f"{counted(report.counts)}.{unknown} bedplate doctor has evidence, effect and fix.", style="dim"),
+    ]
     return lines
