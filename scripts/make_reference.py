@@ -154,7 +154,7 @@ def _render_knob(knob: Knob) -> list[str]:
         ("Not judged from facts", knob.not_evaluable),
         ("Conflicts", _codes(knob.conflicts)),
         ("A wrong form of", f"[{knob.knob}](#{_anchor(knob.knob)})" if knob.knob else ""),
-        ("Told by", _codes(knob.findings)),
+        ("Findings about the same", _codes(tuple(dict.fromkeys(id for one in knob.check for id in one.findings)))),
     ]
     return [*lines, *(f"- {label}: {_cell(text)}" for label, text in rows if text), ""]
 

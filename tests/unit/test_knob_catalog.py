@@ -227,6 +227,15 @@ def test_every_source_is_named_by_a_row() -> None:
     assert set(sources) - named == set()
 
 
+def test_findings_that_rows_name_are_findings() -> None:
+    path = Path(catalog.__file__).parent / "findings.toml"
+    if not path.is_file():
+        pytest.skip("catalog/findings.toml is not here yet")
+    rows = tomllib.loads(path.read_text())
+    ids = {row["id"] for key, table in rows.items() if key != "schema" for row in table}
+    assert {id for knob in KNOBS for check in knob.check for id in check.findings} <= ids
+
+
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ReadError, match=r"a\.toml: cannot read"):

@@ -455,6 +455,17 @@ def test_a_model_mapped_from_a_network_file_system_is_found() -> None:
     assert judge(dataclasses.replace(facts, engines=(told,)), "io.loader").outcome is Outcome.HOLDS
 
 
+def test_what_another_finding_tells_is_not_said_again() -> None:
+    engine = make_engine(limits=(("nofile", 1024), ("memlock", None)))
+    facts = make_facts(engines=(engine,), kernel=make_kernel(cmdline=("isolcpus=1",)), knobs=files(kernel_pid_max="32768"))
+    ids = [one.id for one in audit_knobs(facts, KNOBS, told={"cores.isolated", "limit.nofile"})]
+    assert "knob.cpu.isolcpus" not in ids
+    (limits,) = (one for one in audit_knobs(facts, KNOBS, told={"limit.nofile"}) if one.id == "knob.net.limits")
+    assert limits.where == ("/proc/sys/kernel/pid_max",)
+    assert not any("nofile" in line.lower() for line in (limits.title, *limits.fix))
+    assert set(ids) | {"knob.cpu.isolcpus"} == {one.id for one in audit_knobs(facts, KNOBS)}
+
+
 # -- machine and devices
 
 

@@ -114,7 +114,7 @@ def render_knob(knob: Knob, knobs: Iterable[Knob], *, style: Style | None = None
         ("conflicts", [", ".join(knob.conflicts)] if knob.conflicts else []),
         ("wrong form of", [knob.knob] if knob.knob else []),
         ("wrong forms", wrong),
-        ("told by", [", ".join(knob.findings)] if knob.findings else []),
+        ("see also", [", ".join(_findings(knob))] if _findings(knob) else []),
     ]
     lines = [style.bold(knob.id), *textwrap.wrap(knob.name, max(10, style.width)), ""]
     for label, texts in fields:
@@ -133,6 +133,11 @@ def render_check(check: Check) -> str:
     wanted = wanted or check.formula
     said = f"{where}: {check.parse}, {check.compare}{' ' + wanted if wanted else ''}"
     return said + (f"; only where {', '.join(check.when)}" if check.when else "")
+
+
+def _findings(knob: Knob) -> tuple[str, ...]:
+    """Findings of the audit about the same."""
+    return tuple(dict.fromkeys(id for check in knob.check for id in check.findings))
 
 
 def _unread(knob: Knob) -> str:

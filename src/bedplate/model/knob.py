@@ -118,6 +118,8 @@ class Check:
     """Conditions of this check beside those of the row."""
     absent: Absent | None = None
     """None: a parameter that is not given holds; anything else that is absent does not apply."""
+    findings: tuple[str, ...] = ()
+    """Ids of findings of the audit that tell its failure with more detail; where one is made, the row says nothing of it."""
 
     @property
     def when_absent(self) -> Absent:
@@ -173,8 +175,6 @@ class Knob:
     """The row that this one is a wrong form of; judged with it when it has no check of its own."""
     instead: str = ""
     """What to do instead, for settings that should not be there."""
-    findings: tuple[str, ...] = ()
-    """Findings of the audit that tell the same with more detail; the row itself then makes none."""
     check: tuple[Check, ...] = ()
     not_evaluable: str = ""
     """Why facts cannot decide it; "" when they can."""

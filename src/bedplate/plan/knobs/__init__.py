@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from bedplate.model.facts.finding import Confidence, Finding, Severity
 from bedplate.model.facts.host import HostFacts
@@ -40,19 +40,19 @@ def judge_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[Judgement, ...
     return tuple(_follow(judged, all_judged) for judged in all_judged.values())
 
 
-def audit_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[Finding, ...]:
+def audit_knobs(facts: HostFacts, knobs: Iterable[Knob], *, told: Collection[str] = ()) -> tuple[Finding, ...]:
     """A finding, "knob.<id>", for each row that does not hold, most expected effect first; ties by id.
 
-    Experiments make none, nor do rows that a finding of the audit tells with more detail; a wrong form of a knob makes none
-    where the knob itself does. A row that cannot be judged makes an INFO finding only where it says so.
+    `told` are ids of findings that were made elsewhere: what one of them tells with more detail is not said again.
+    Experiments make no finding; a wrong form of a knob makes none where the knob itself does not hold. A row that cannot be
+    judged makes an INFO finding only where it says so.
     """
     files = KnobFiles(facts)
     all_judged = _judge_all(facts, knobs)
     findings = []
     for judged in all_judged.values():
         knob = judged.knob
-        if knob.findings:
-            continue
+        judged = _untold(judged, told)
         if judged.outcome is Outcome.UNKNOWN and knob.say_unknown and _is_denied(judged):
             findings.append(_unknown(judged))
         elif judged.outcome is Outcome.DOES_NOT_HOLD and (knob.verdict is not Verdict.EXPERIMENT or judged.dead):
@@ -96,6 +96,16 @@ def _finding(judged: judging.Judged, facts: HostFacts, files: KnobFiles) -> Find
         confidence=Confidence.CERTAIN if judged.dead else _CONFIDENCE[knob.grade],
         rank=_WEIGHT[Grade.N] if judged.dead else _rank(knob),
     )
+
+
+def _untold(judged: judging.Judged, told: Collection[str]) -> judging.Judged:
+    """Without the results that other findings tell; what nothing is left of holds."""
+    results = tuple(one for one in judged.results if not any(id in told for id in one.check.findings))
+    if judged.outcome is not Outcome.DOES_NOT_HOLD or judged.dead or results == judged.results:
+        return judged
+    failed = any(one.outcome is Outcome.DOES_NOT_HOLD for one in results)
+    outcome = Outcome.DOES_NOT_HOLD if failed else Outcome.HOLDS
+    return dataclasses.replace(judged, outcome=outcome, results=results)
 
 
 def _is_denied(judged: judging.Judged) -> bool:
