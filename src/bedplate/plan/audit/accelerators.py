@@ -1,0 +1,206 @@
+"""Accelerators that are there and are not used, are not ready, or are not whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bedplate.model.audit import NotJudged
+from bedplate.model.facts.finding import Confidence, Evidence, Severity
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.pci import Accelerator
+from bedplate.plan.audit.case import Case, Said, plural, seen, some, unknown
+from bedplate.plan.audit.terms import (
+    accelerators,
+    computes,
+    count_argument,
+    deployments,
+    device_of,
+    is_given_away,
+    is_nvswitch,
+    name_of,
+    wants_cpu,
+)
+
+_STARTING_S = 20.0  # processor time; engines import and read their options for this long before they open a device
+_PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--tensor_parallel_size")
+
+
+def check_engine_on_cpu(facts: HostFacts) -> Iterator[Said]:
+    """An engine none of whose processes holds an accelerator open, on a machine that has some to give."""
+    id = "accel.engine-on-cpu"
+    usable = accelerators(facts)
+    groups = deployments(facts)
+    if groups and not usable and any(computes(one, device_of(facts, one)) is None for one in facts.accelerators):
+        yield NotJudged(id=id, why="whether the display adapters here compute is not known: nothing says their memory")
+    if not usable:
+        return
+    others_use = any(one.devices for one in groups)
+    for group in groups:
+        if group.devices or wants_cpu(group):
+            continue
+        if not group.devices_known:
+            yield NotJudged(id=id, why=f"the open files of {group.name} may not be read by this user")
+        elif group.run_s < _STARTING_S:
+            yield NotJudged(id=id, why=f"{group.name} has run for {group.run_s:.0f} s only: it may yet open a device")
+        else:
+            yield Case(
+                id=id,
+                severity=Severity.MEDIUM if others_use else Severity.CRITICAL,
+                title=f"{group.name} holds none of {plural(len(usable), 'accelerator')} open: it runs on the CPU",
+                where=group.where,
+                evidence=(
+                    Evidence(fact="no accelerator among its open files", source=f"/proc/{group.processes[0].pid}/fd"),
+                    *(Evidence(fact=one.name or one.vendor, source=name_of(one)) for one in usable[:2]),
+                ),
+                fix=(
+                    "# Its log says why: an installation without CUDA or ROCm, or a container without devices.",
+                    "python3 -c 'import torch; print(torch.version.cuda, torch.version.hip, torch.cuda.is_available())'",
+                    "# In a container: start it with --gpus all (NVIDIA) or --device /dev/kfd --device /dev/dri (AMD).",
+                    "# Where the CPU is meant, say so on its command line (--device cpu, -ngl 0), or suppress this finding.",
+                ),
+                # Another engine that uses them makes it likely that this one is meant to run beside.
+                confidence=Confidence.POSSIBLE if others_use else Confidence.LIKELY,
+            )
+
+
+def check_fabric(facts: HostFacts) -> Iterator[Said]:
+    """NVSwitch fabric that the fabric manager has not set up: CUDA does not start on any GPU of it."""
+    id = "fabric.not-ready"
+    gpus = [one for one in facts.accelerators if one.vendor == "nvidia"]
+    waiting = [one for one in gpus if one.fabric_state.value not in (None, "N/A", "Completed")]
+    switches = [one for one in facts.pci if is_nvswitch(one)]
+    if waiting:
+        yield Case(
+            id=id,
+            severity=Severity.CRITICAL,
+            title=f"the NVSwitch fabric of {some(name_of(one) for one in waiting)} is {waiting[0].fabric_state.value}",
+            where=tuple(name_of(one) for one in waiting),
+            evidence=(
+                *(seen("fabric state", one.fabric_state) for one in waiting[:2]),
+                *(Evidence(fact="an NVSwitch", source=one.address) for one in switches[:1]),
+            ),
+            fix=(
+                "systemctl status nvidia-fabricmanager",
+                "# The package nvidia-fabricmanager must be of the driver's version, to the last digit.",
+                "systemctl enable --now nvidia-fabricmanager",
+            ),
+            undo=("systemctl disable --now nvidia-fabricmanager",),
+            # It takes tens of seconds after boot to be completed.
+            confidence=Confidence.LIKELY if waiting[0].fabric_state.value == "In Progress" else Confidence.CERTAIN,
+        )
+    elif switches and not any(one.fabric_state.value == "Completed" for one in gpus):
+        if gpus:
+            yield unknown(
+                id, f"{plural(len(switches), 'NVSwitch')[:-1]}es are here, and the fabric state", gpus[0].fabric_state
+            )
+        else:
+            yield NotJudged(id=id, why="NVSwitches are here, and no GPU that could say the state of their fabric")
+
+
+def check_ecc(facts: HostFacts) -> Iterator[Said]:
+    """Uncorrected memory errors since the driver was loaded."""
+    id = "accel.ecc-uncorrected"
+    for one in facts.accelerators:
+        count = one.ecc_uncorrected
+        if count.value is not None and count.value > 0:
+            yield Case(
+                id=id,
+                severity=Severity.HIGH,
+                title=f"{name_of(one)} has counted {plural(count.value, 'uncorrected memory error')}",
+                where=(name_of(one),),
+                evidence=(seen("uncorrected ECC errors", count),),
+                fix=_ECC_FIX.get(one.vendor, ("# Read the error counters with the vendor's tool.",)),
+            )
+        elif one.ecc.value is True and count.value is None:
+            yield unknown(id, f"the error count of {name_of(one)}", count)
+
+
+_ECC_FIX = {
+    "nvidia": (
+        "nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT",
+        "# Drain the GPU and reset it, so that bad rows are remapped; replace it if remapping failed:",
+        "nvidia-smi --gpu-reset -i N",
+    ),
+    "amd": ("# Read ras/umc_err_count and ras/gpu_vram_bad_pages; drain and reset the device, replace it if it repeats.",),
+}
+
+
+def check_mig(facts: HostFacts) -> Iterator[Said]:
+    """Tensor parallelism over slices of GPUs: MIG instances have no peer-to-peer path between them."""
+    id = "accel.mig-parallel"
+    sliced = [one for one in accelerators(facts) if one.mig.value is True]
+    if not sliced:
+        return
+    whole = len(accelerators(facts)) - len(sliced)
+    for group in deployments(facts):
+        ranks = count_argument(group.processes, 1, *_PARALLEL)
+        if ranks > max(1, whole):
+            yield Case(
+                id=id,
+                severity=Severity.HIGH,
+                title=f"{group.name} wants {ranks} whole GPUs, and MIG divides {some(name_of(one) for one in sliced)}",
+                where=(*group.where, *(name_of(one) for one in sliced)),
+                evidence=(
+                    seen("MIG mode", sliced[0].mig),
+                    Evidence(fact=f"tensor parallel size {ranks}", source=f"/proc/{group.processes[0].pid}/cmdline"),
+                ),
+                fix=("# Stop all that use the GPU, then, for each GPU N:", "nvidia-smi -i N -mig 0"),
+                undo=("nvidia-smi -i N -mig 1", "# Make the instances again: nvidia-smi mig -cgi PROFILES -C"),
+                confidence=Confidence.LIKELY,
+            )
+
+
+def check_persistence(facts: HostFacts) -> Iterator[Said]:
+    """NVIDIA's driver unloads a GPU's state with its last user unless persistence is on."""
+    id = "accel.persistence-off"
+    off: list[Accelerator] = []
+    for one in facts.accelerators:
+        if one.vendor != "nvidia" or is_given_away(device_of(facts, one)):
+            continue
+        if one.persistence.value is False:
+            off.append(one)
+        elif one.persistence.value is None and one.driver_version.value is not None:
+            yield unknown(id, f"the persistence mode of {name_of(one)}", one.persistence)
+    if off:
+        # While an engine holds the devices open nothing is unloaded; the next start pays.
+        busy = all(one.processes for one in off)
+        yield Case(
+            id=id,
+            severity=Severity.LOW if busy else Severity.MEDIUM,
+            title=f"persistence is off on {plural(len(off), 'GPU')}: {some(name_of(one) for one in off)}",
+            where=tuple(name_of(one) for one in off),
+            evidence=tuple(seen("persistence mode", one.persistence) for one in off[:2]),
+            fix=("systemctl enable --now nvidia-persistenced", "# Without systemd, until the next boot: nvidia-smi -pm 1"),
+            undo=("systemctl disable --now nvidia-persistenced", "nvidia-smi -pm 0"),
+        )
+
+
+def check_nvlink(facts: HostFacts) -> Iterator[Said]:
+    """A GPU with fewer NVLinks up than its twins here. All of them down at once may be a card without a bridge: not said."""
+    for twins in _twins(facts.accelerators):
+        up = [one.nvlinks_active.value or 0 for one in twins]
+        for one in twins:
+            active = one.nvlinks_active.value or 0
+            if active < max(up):
+                yield Case(
+                    id="accel.nvlink-missing",
+                    severity=Severity.HIGH,
+                    title=f"{name_of(one)} has {plural(active, 'NVLink')} up, another {one.name} here has {max(up)}",
+                    where=(name_of(one),),
+                    evidence=(seen("NVLinks up", one.nvlinks_active), seen("NVLinks", one.nvlinks_total)),
+                    fix=(
+                        "nvidia-smi nvlink --status",
+                        "nvidia-smi nvlink --errorcounters",
+                        "# Drain and reset the GPU; links that stay down are a matter of the baseboard or the bridge.",
+                    ),
+                    confidence=Confidence.LIKELY,
+                )
+
+
+def _twins(all_of_them: Iterable[Accelerator]) -> Iterator[list[Accelerator]]:
+    """Accelerators of one name whose links are known, MIG off: with it on no links are told."""
+    by_name: dict[str, list[Accelerator]] = {}
+    for one in all_of_them:
+        if one.nvlinks_active.value is not None and one.mig.value is not True and one.name:
+            by_name.setdefault(one.name, []).append(one)
+    yield from (those for those in by_name.values() if len(those) > 1)

@@ -1,0 +1,126 @@
+"""PCI Express links that are narrower or slower than both of their ends can be.
+
+Width does not change at rest, so a narrow link is certain. Speed does: GPUs lower it when they idle (LnkSta then says
+2.5 GT/s), so it is judged only for a GPU that was busy when it was read. In a virtual machine the port above a device is
+the hypervisor's invention, and nothing is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bedplate.model.audit import NotJudged
+from bedplate.model.facts.finding import Confidence, Evidence, Severity
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.pci import PciDevice, PciKind
+from bedplate.plan.audit.case import Case, Said
+from bedplate.plan.audit.terms import NVME, computes, is_given_away, is_virtual
+
+_NETWORK = 0x02
+_WIDE_NIC = 8  # lanes; below it a card serves no accelerator
+_BUSY_PCT = 5.0
+
+
+def check_width(facts: HostFacts) -> Iterator[Said]:
+    """Links that were trained with fewer lanes than device and slot have."""
+    for device, kind in _devices(facts, "link.narrow"):
+        link = device.link
+        if link.width is None or link.max_width is None:
+            yield NotJudged(id="link.narrow", why=f"the link of {device.address} is not told")
+            continue
+        least = min(link.max_width, link.port_max_width or link.max_width)
+        if link.width >= least:
+            continue
+        half = link.width * 2 <= least
+        yield Case(
+            id="link.narrow",
+            severity=Severity.HIGH if kind == "accelerator" and half else Severity.MEDIUM,
+            title=f"{device.address} ({device.name or kind}) runs x{link.width} where device and slot can x{least}",
+            where=(device.address,),
+            evidence=_evidence(device),
+            fix=(
+                "# Power off, reseat the card and its riser or cable, look for dirt and bent pins; then read again:",
+                f"cat /sys/bus/pci/devices/{device.address}/current_link_width",
+            ),
+            confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
+        )
+
+
+def check_speed(facts: HostFacts) -> Iterator[Said]:
+    """Links that run at a lower speed than both ends can, of devices that do not lower it by themselves."""
+    load = {one.address: one.utilization_pct.value for one in facts.accelerators}
+    for device, kind in _devices(facts, "link.slow"):
+        link = device.link
+        if link.speed_gts is None or link.max_speed_gts is None:
+            continue  # told by the check of the width
+        least = min(link.max_speed_gts, link.port_max_speed_gts or link.max_speed_gts)
+        if link.speed_gts >= least:
+            continue
+        busy = load.get(device.address)
+        if kind == "accelerator" and (busy is None or busy < _BUSY_PCT):
+            yield NotJudged(
+                id="link.slow",
+                why=f"{device.address} runs at {link.speed_gts:g} of {least:g} GT/s; GPUs lower it at rest: look under load",
+            )
+            continue
+        yield Case(
+            id="link.slow",
+            severity=Severity.HIGH if kind == "accelerator" and link.speed_gts * 2 <= least else Severity.MEDIUM,
+            title=f"{device.address} ({device.name or kind}) runs at {link.speed_gts:g} GT/s where both ends can {least:g}",
+            where=(device.address,),
+            evidence=_evidence(device),
+            fix=(
+                "# Look for errors that made the link fall back, and at the firmware's setting of the slot:",
+                f"lspci -vv -s {device.address} | grep -E 'LnkCap|LnkSta|LnkCtl2|CESta'",
+            ),
+            confidence=Confidence.LIKELY,
+        )
+
+
+def _devices(facts: HostFacts, id: str) -> Iterator[tuple[PciDevice, str]]:
+    """Devices whose link matters, and what they are; none in a virtual machine."""
+    if is_virtual(facts):
+        return
+    accelerators = {one.address: one for one in facts.accelerators}
+    for device in facts.pci:
+        if device.kind is not PciKind.ENDPOINT or is_given_away(device):
+            continue
+        one = accelerators.get(device.address)
+        if one is not None and computes(one, device):
+            # What has no PCIe link (on the root complex, behind an old bridge) has nothing to be judged.
+            if device.link.max_width != 0:
+                yield device, "accelerator"
+        elif device.class_code >> 8 == NVME and device.link.width is not None:
+            yield device, "NVMe drive"
+        elif device.class_code >> 16 == _NETWORK and (device.link.max_width or 0) >= _WIDE_NIC:
+            yield device, "network card"
+
+
+def _evidence(device: PciDevice) -> tuple[Evidence, ...]:
+    link = device.link
+
+    def words(speed: float | None, width: int | None) -> str:
+        return f"{'?' if speed is None else f'{speed:g}'} GT/s x{'?' if width is None else width}"
+
+    def source(address: str, name: str) -> str:
+        # A listing of lspci is its own source; the driver is read from the same place as the link.
+        return f"/sys/bus/pci/devices/{address}/{name}" if device.driver.source.startswith("/sys/") else device.driver.source
+
+    found = [
+        Evidence(fact=f"now {words(link.speed_gts, link.width)}", source=source(device.address, "current_link_width")),
+        Evidence(
+            fact=f"the device can {words(link.max_speed_gts, link.max_width)}",
+            source=source(device.address, "max_link_width"),
+        ),
+    ]
+    if device.parent is not None and link.port_max_width is not None:
+        port = words(link.port_max_speed_gts, link.port_max_width)
+        found.append(Evidence(fact=f"its port can {port}", source=source(device.parent, "max_link_width")))
+    return tuple(found)
+
+
+def check_virtual(facts: HostFacts) -> Iterator[Said]:
+    """Says once that links are not judged in a virtual machine that has accelerators."""
+    if is_virtual(facts) and any(one.address for one in facts.accelerators):
+        for id in ("link.narrow", "link.slow"):
+            yield NotJudged(id=id, why="in a virtual machine the port above a device is not the slot that it is in")

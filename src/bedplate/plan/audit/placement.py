@@ -1,0 +1,227 @@
+"""Where an engine's threads and memory are, seen from its accelerators, and CPUs that the scheduler was told to leave."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from bedplate.model.audit import NotJudged
+from bedplate.model.facts.finding import Confidence, Evidence, Severity
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Unknown
+from bedplate.model.facts.system import EngineProcess
+from bedplate.model.units import GIB, render_size
+from bedplate.plan.audit.case import Case, Said, plural, seen, some
+from bedplate.plan.audit.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
+
+_MANY_NODES = 4  # from here on wrong placement was published to cost a factor; with two nodes, percents
+_REMOTE_SHARE = 0.25  # late binding leaves 22 % of the memory remote by itself (TensorRT-LLM PR #18117)
+
+
+def check_threads_remote(facts: HostFacts) -> Iterator[Said]:
+    """Threads of an engine that may not run on the node of its accelerator, or that may run on every node."""
+    id = "numa.threads-remote"
+    nodes = {one.node: one.cpus for one in facts.numa.nodes if one.cpus}
+    if len(nodes) < 2:
+        return
+    for engine in sorted(facts.engines, key=lambda one: one.pid):
+        node = _node_of(facts, engine)
+        if isinstance(node, NotJudged):
+            yield NotJudged(id=id, why=node.why)
+        if not isinstance(node, int) or node not in nodes or not engine.threads:
+            continue
+        near = set(nodes[node])
+        away = [one for one in engine.threads if one.allowed and near.isdisjoint(one.allowed)]
+        roaming = [one for one in engine.threads if not near.issuperset(one.allowed)]
+        where, who = f"pid {engine.pid}", f"{engine.engine} (pid {engine.pid})"
+        if away:
+            yield Case(
+                id=id,
+                severity=Severity.HIGH,
+                title=f"{who}: {len(away)} of {len(engine.threads)} threads may not run on node {node} of its accelerator",
+                where=(where, f"node {node}"),
+                evidence=(
+                    Evidence(fact=f"CPUs {_cpus(away[0].allowed)}", source=f"/proc/{engine.pid}/task/{away[0].tid}/status"),
+                    Evidence(fact=f"node {node} has CPUs {_cpus(nodes[node])}", source=facts.numa.source),
+                ),
+                fix=_bind(node),
+                undo=("# Start it as it was started before.",),
+                effect_percent=None if len(nodes) >= _MANY_NODES else 50.0,
+            )
+        elif roaming:
+            yield Case(
+                id=id,
+                severity=Severity.HIGH if len(nodes) >= _MANY_NODES else Severity.LOW,
+                title=f"{who}: {len(roaming)} of {len(engine.threads)} threads may leave node {node} of its accelerator",
+                where=(where, f"node {node}"),
+                evidence=(
+                    Evidence(
+                        fact=f"CPUs {_cpus(roaming[0].allowed)}", source=f"/proc/{engine.pid}/task/{roaming[0].tid}/status"
+                    ),
+                    Evidence(fact=f"node {node} has CPUs {_cpus(nodes[node])}", source=facts.numa.source),
+                ),
+                fix=_bind(node),
+                undo=("# Start it as it was started before.",),
+                confidence=Confidence.LIKELY if len(nodes) >= _MANY_NODES else Confidence.POSSIBLE,
+                effect_percent=None if len(nodes) >= _MANY_NODES else 2.0,
+            )
+
+
+def check_memory_remote(facts: HostFacts) -> Iterator[Said]:
+    """Memory of an engine on other nodes than its accelerator's."""
+    id = "numa.memory-remote"
+    if len(facts.numa.nodes) < 2:
+        return
+    for engine in sorted(facts.engines, key=lambda one: one.pid):
+        node = _node_of(facts, engine)
+        if not isinstance(node, int):
+            continue  # said by the check of the threads
+        where, who = f"pid {engine.pid}", f"{engine.engine} (pid {engine.pid})"
+        if not engine.numa_bytes:
+            yield NotJudged(id=id, why=f"on which nodes the memory of {who} is may not be read")
+            continue
+        total = sum(size for _, size in engine.numa_bytes)
+        remote = sum(size for number, size in engine.numa_bytes if number != node)
+        if remote >= GIB and remote > _REMOTE_SHARE * total:
+            placed = ", ".join(f"node {number}: {render_size(size)}" for number, size in engine.numa_bytes)
+            yield Case(
+                id=id,
+                severity=Severity.MEDIUM,
+                title=f"{who}: {remote / total:.0%} of its memory is not on node {node}, where its accelerator is",
+                where=(where, f"node {node}"),
+                evidence=(Evidence(fact=placed, source=f"/proc/{engine.pid}/numa_maps"),),
+                fix=_bind(node),
+                undo=("# Start it as it was started before.",),
+                confidence=Confidence.LIKELY,
+            )
+
+
+def check_node_hidden(facts: HostFacts) -> Iterator[Said]:
+    """Accelerators of which the firmware or hypervisor does not say where they are, on a machine where that matters."""
+    if len([one for one in facts.numa.nodes if one.cpus]) < 2:
+        return
+    devices = by_address(facts)
+    ends = [devices[one.address] for one in accelerators(facts) if one.address in devices]
+    hidden = [one for one in ends if one.numa_node.unknown is Unknown.HIDDEN]
+    if hidden:
+        yield Case(
+            id="numa.node-hidden",
+            severity=Severity.LOW,
+            title=f"the NUMA node of {some(one.address for one in hidden)} is not told: nothing can be placed near it",
+            where=tuple(one.address for one in hidden),
+            evidence=tuple(Evidence(fact="numa_node: -1", source=one.numa_node.source) for one in hidden[:2]),
+            fix=(
+                "# On bare metal: a newer BIOS, whose ACPI tables give the root ports a proximity domain (_PXM).",
+                "# In a virtual machine: the hypervisor's placement (libvirt: a pcie-expander-bus with <node>).",
+                f"cat /sys/bus/pci/devices/{hidden[0].address}/local_cpulist",
+            ),
+        )
+
+
+def check_exact_pins(facts: HostFacts) -> Iterator[Said]:
+    """Threads of a GPU engine that may run on one CPU only. Engines on the CPU pin their computing threads by design."""
+    for group in deployments(facts):
+        if not group.devices:
+            continue
+        room = group.cgroup.cpus.value
+        if room is not None and len(room) < 2:
+            continue
+        pinned = [thread for one in group.processes for thread in one.threads if len(thread.allowed) == 1]
+        if not pinned:
+            continue
+        (cpu, most), *_ = Counter(thread.allowed[0] for thread in pinned).most_common(1)
+        shared = f", {most} of them to CPU {cpu}" if most > 1 else ""
+        yield Case(
+            id="cores.exact-pins",
+            severity=Severity.HIGH if most > 1 else Severity.MEDIUM,
+            title=f"{group.name}: {plural(len(pinned), 'thread')} pinned to single CPUs{shared}",
+            where=group.where,
+            evidence=tuple(
+                Evidence(fact=f"{one.name or one.tid}: CPU {one.allowed[0]} only", source=f"/proc/{one.tid}/status")
+                for one in sorted(pinned, key=lambda one: one.tid)[:3]
+            ),
+            fix=(
+                "# Take taskset, numactl --physcpubind and GOMP_CPU_AFFINITY out; bind to the node: numactl --cpunodebind=N",
+            ),
+            undo=("# Start it as it was started before.",),
+            confidence=Confidence.LIKELY,
+        )
+
+
+def check_isolated(facts: HostFacts) -> Iterator[Said]:
+    """CPUs that isolcpus= takes from the scheduler: what runs there is never balanced, and nothing else gets them."""
+    word = has_parameter(facts, "isolcpus")
+    if word is None and not facts.cpu.isolated:
+        return
+    evidence = [Evidence(fact=word, source="/proc/cmdline")] if word is not None else []
+    if facts.cpu.isolated:
+        evidence.append(Evidence(fact=f"isolated: {_cpus(facts.cpu.isolated)}", source="/sys/devices/system/cpu/isolated"))
+    fix = (
+        command_line_fix(facts, word, take_out=True)
+        if word
+        else ("# Find the cpuset partition or the boot entry that does it.",)
+    )
+    yield Case(
+        id="cores.isolated",
+        severity=Severity.HIGH if word is not None else Severity.MEDIUM,
+        title=f"CPUs are isolated from the scheduler ({word or _cpus(facts.cpu.isolated)})",
+        where=("machine",),
+        evidence=tuple(evidence),
+        fix=(*fix, "# To keep others away from the engine's CPUs: systemctl set-property system.slice AllowedCPUs=..."),
+        undo=command_line_fix(facts, word) if word else ("# Nothing is changed.",),
+        confidence=Confidence.LIKELY,
+    )
+
+
+def check_nodes_known(facts: HostFacts) -> Iterator[Said]:
+    """Says that placement cannot be judged where the node of an accelerator was not read."""
+    if len(facts.numa.nodes) < 2:
+        return
+    devices = by_address(facts)
+    for one in accelerators(facts):
+        device = devices.get(one.address or "")
+        if device is not None and device.numa_node.value is None and device.numa_node.unknown is not Unknown.HIDDEN:
+            yield NotJudged(id="numa.node-hidden", why=seen(f"the node of {device.address}", device.numa_node).fact)
+
+
+def _node_of(facts: HostFacts, engine: EngineProcess) -> int | NotJudged | None:
+    """The one node of the accelerators that a process holds; None where it holds none, or those of several nodes."""
+    who = f"{engine.engine} (pid {engine.pid})"
+    if not engine.devices_known:
+        return NotJudged(id="", why=f"which accelerators {who} uses may not be read by this user")
+    numbers = [int(found[1]) for one in engine.devices if (found := re.fullmatch(r"/dev/nvidia(\d{1,4})", one))]
+    if not numbers:
+        return (
+            NotJudged(id="", why=f"which device files are which accelerators is not known for {who}")
+            if engine.devices
+            else None
+        )
+    devices = by_address(facts)
+    held = [one for one in facts.accelerators if one.vendor == "nvidia" and one.index in numbers]
+    nodes: set[int] = set()
+    for one in held:
+        device = devices.get(one.address or "")
+        if device is None or device.numa_node.value is None:
+            return NotJudged(id="", why=f"the node of the accelerators of {who} is not known")
+        nodes.add(device.numa_node.value)
+    return nodes.pop() if len(nodes) == 1 else None
+
+
+def _bind(node: int) -> tuple[str, ...]:
+    return (
+        "# Bind the whole process tree when it is started, to the node and not to single CPUs:",
+        f"numactl --cpunodebind={node} --preferred={node} COMMAND",
+        f"# In a unit: NUMAPolicy=preferred, NUMAMask={node}, AllowedCPUs= the CPUs of node {node}.",
+    )
+
+
+def _cpus(cpus: tuple[int, ...]) -> str:
+    """A kernel list: (0, 1, 2, 8) -> "0-2,8"."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and cpu == parts[-1][-1] + 1:
+            parts[-1].append(cpu)
+        else:
+            parts.append([cpu])
+    return ",".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else f"{one[0]}" for one in parts)

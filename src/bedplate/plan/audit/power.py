@@ -1,0 +1,137 @@
+"""Clocks that something holds down: of CPUs by their governor, of accelerators by heat, power or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bedplate.model.audit import NotJudged
+from bedplate.model.facts.finding import Confidence, Evidence, Severity
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.pci import Accelerator
+from bedplate.plan.audit.case import Case, Said, plural, seen, some
+from bedplate.plan.audit.terms import is_virtual, name_of
+
+_CPUFREQ = "/sys/devices/system/cpu/cpufreq"
+# Drivers that pick the clock themselves; the energy preference, not the governor, says how.
+_AUTONOMOUS = ("intel_pstate", "amd-pstate-epp")
+# A card at its own power limit reports sw_power_cap at full load: that is how it works, not a fault.
+_HARD = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
+_SET = ("applications_clocks_setting",)
+
+
+def check_governor(facts: HostFacts) -> Iterator[Said]:
+    """A governor or an energy preference that keeps the dispatch loop at a low clock; bare metal only."""
+    id = "power.governor"
+    if is_virtual(facts) is not False or not facts.cpu.governors:
+        if facts.cpu.governors and is_virtual(facts) is None:
+            yield NotJudged(id=id, why="whether a hypervisor sets the clocks is not known")
+        return
+    driver, preference = facts.cpu.driver.value or "", facts.cpu.energy_preference
+    governors = ", ".join(f"{name} on {plural(count, 'CPU')}" for name, count in sorted(facts.cpu.governors))
+    slow = sorted(name for name, _ in facts.cpu.governors if name != "performance")
+    if not slow:
+        return
+    if driver in _AUTONOMOUS and slow == ["powersave"]:
+        if preference.value in ("performance", "balance_performance"):
+            return
+        if preference.value not in ("power", "balance_power"):
+            yield NotJudged(
+                id=id, why=f"{driver} decides by the energy preference, which says {preference.value or 'nothing'}"
+            )
+            return
+        what, evidence = f"the energy preference is {preference.value}", seen("energy preference", preference)
+        severity, path, old = Severity.MEDIUM, "energy_performance_preference", preference.value
+    else:
+        source = f"{_CPUFREQ}/policy*/scaling_governor"
+        what, evidence = f"the governor is {some(slow)}", Evidence(fact=governors, source=source)
+        # powersave without an autonomous driver is the lowest clock, always; the others ramp up under load.
+        severity = Severity.MEDIUM if "powersave" in slow else Severity.LOW
+        path, old = "scaling_governor", slow[0]
+    yield Case(
+        id=id,
+        severity=severity,
+        title=f"the clocks of the CPUs are held low: {what} (driver {driver or 'not known'})",
+        where=("machine",),
+        evidence=(evidence, seen("driver", facts.cpu.driver)),
+        fix=(
+            f'for f in {_CPUFREQ}/policy*/{path}; do echo performance > "$f"; done',
+            f"echo 'w {_CPUFREQ}/policy*/{path} - - - - performance' > /etc/tmpfiles.d/80-bedplate-governor.conf",
+            *(("# tuned or power-profiles-daemon runs and sets it too: change it there.",) if _owner(facts) else ()),
+        ),
+        undo=(
+            f'for f in {_CPUFREQ}/policy*/{path}; do echo {old} > "$f"; done',
+            "rm /etc/tmpfiles.d/80-bedplate-governor.conf",
+        ),
+        confidence=Confidence.LIKELY if severity is Severity.MEDIUM else Confidence.POSSIBLE,
+    )
+
+
+def _owner(facts: HostFacts) -> bool:
+    return bool({"tuned", "power-profiles-daemon"} & set(facts.os.co_owners))
+
+
+def check_throttled(facts: HostFacts) -> Iterator[Said]:
+    """Accelerators whose clock is held down by heat or a power brake now, or by clocks that somebody set."""
+    for one in facts.accelerators:
+        hard = [reason for reason in one.throttle_reasons if reason in _HARD]
+        soft = [reason for reason in one.throttle_reasons if reason in _SET]
+        if hard:
+            yield _held(one, hard, Severity.HIGH, Confidence.CERTAIN)
+        elif soft:
+            yield _held(one, soft, Severity.LOW, Confidence.POSSIBLE)
+
+
+def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: Confidence) -> Case:
+    now = f", {one.sm_clock_mhz.value} of {one.max_sm_clock_mhz.value} MHz" if one.sm_clock_mhz.value is not None else ""
+    by_hand = severity is Severity.LOW
+    return Case(
+        id="power.clocks-held",
+        severity=severity,
+        title=f"{name_of(one)} is held down now: {', '.join(reasons)}{now}",
+        where=(name_of(one),),
+        evidence=(
+            Evidence(fact=f"active: {', '.join(one.throttle_reasons)}", source=one.sm_clock_mhz.source),
+            seen("SM clock in MHz", one.sm_clock_mhz),
+            seen("temperature", one.temperature_c),
+        ),
+        fix=("nvidia-smi --reset-applications-clocks", "nvidia-smi --reset-gpu-clocks")
+        if by_hand
+        else (
+            "nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER",
+            "# Heat: fans, air flow, filters, inlet temperature. A power brake: power supplies and their cables.",
+        ),
+        undo=("# Set the clocks again: nvidia-smi --applications-clocks=MEMORY,GRAPHICS",)
+        if by_hand
+        else ("# Nothing is changed.",),
+        confidence=confidence,
+    )
+
+
+def check_power_limit(facts: HostFacts) -> Iterator[Said]:
+    """A power limit below the card's own: often meant, and cheap where the host is the bottleneck."""
+    low = [
+        one
+        for one in facts.accelerators
+        if one.power_limit_w.value is not None
+        and one.power_default_w.value is not None
+        and one.power_limit_w.value < one.power_default_w.value - 1.0
+    ]
+    if not low:
+        return
+    first = low[0]
+    bound = any("sw_power_cap" in one.throttle_reasons for one in low)
+    now, default = first.power_limit_w.value or 0.0, first.power_default_w.value or 0.0
+    yield Case(
+        id="power.limit-lowered",
+        severity=Severity.MEDIUM if bound else Severity.LOW,
+        title=f"the power limit of {some(name_of(one) for one in low)} is {now:g} W, their own is {default:g} W",
+        where=tuple(name_of(one) for one in low),
+        evidence=(seen("power limit in W", first.power_limit_w), seen("default limit in W", first.power_default_w)),
+        fix=("# Where it is not meant, for each GPU N:", f"nvidia-smi -i N --power-limit={default:.0f}")
+        if first.vendor == "nvidia"
+        else ("# Where it is not meant:", "rocm-smi --resetpoweroverdrive"),
+        undo=(f"nvidia-smi -i N --power-limit={now:.0f}",)
+        if first.vendor == "nvidia"
+        else (f"rocm-smi --setpoweroverdrive {now:.0f}",),
+        confidence=Confidence.LIKELY if bound else Confidence.POSSIBLE,
+    )

@@ -1,0 +1,103 @@
+"""Where an engine's model lies: on a network, or on a disk that turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bedplate.model.audit import NotJudged
+from bedplate.model.facts.finding import Confidence, Evidence, Severity
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.pci import BlockDevice
+from bedplate.model.facts.system import Mount
+from bedplate.plan.audit.case import Case, Said, some
+from bedplate.plan.audit.terms import Deployment, deployments, in_container
+
+_NETWORK = ("nfs", "nfs4", "lustre", "ceph", "cifs", "smb3", "gpfs", "beegfs", "glusterfs")
+# Ways in which a loader reads a network well, and says so on its command line.
+_LOADERS = ("--safetensors-load-strategy", "--load-format", "--model-loader-extra-config", "--no-mmap", "--direct-io")
+_DEEP = 16  # devices below devices; a table of them made as an attack may be a ring
+_LOCAL_TRANSPORTS = ("nvme", "scsi")
+
+
+def check_store(facts: HostFacts) -> Iterator[Said]:
+    """The file system and the device of each model that an engine's command line names."""
+    for group in deployments(facts):
+        paths = sorted({path for one in group.processes for path in one.model_paths if path.startswith("/")})
+        if not paths:
+            continue
+        if in_container(facts, group) is not False:
+            for id in ("storage.model-network", "storage.model-rotational"):
+                yield NotJudged(
+                    id=id, why=f"{group.name} is in a container: its paths are not those of the mounts that were read"
+                )
+            continue
+        for path in paths:
+            yield from _judge(facts, group, path)
+
+
+def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Said]:
+    mount = _mount_of(facts, path)
+    if mount is None:
+        yield NotJudged(id="storage.model-network", why=f"no mount that was read holds {path}")
+        return
+    source = Evidence(fact=f"{path} is on {mount.kind} at {mount.point}", source="/proc/self/mountinfo")
+    if mount.kind in _NETWORK or mount.kind.startswith("fuse."):
+        if not any(word.partition("=")[0] in _LOADERS for one in group.processes for word in one.argv):
+            yield Case(
+                id="storage.model-network",
+                severity=Severity.MEDIUM,
+                title=f"{group.name} maps its model from a network file system ({mount.kind} at {mount.point})",
+                where=(*group.where, mount.point),
+                evidence=(source,),
+                fix=(
+                    "# Read it in one go: vLLM --safetensors-load-strategy=eager, llama.cpp --no-mmap.",
+                    "# Or keep a copy on a local disk: rsync -a MODEL /var/lib/models/",
+                ),
+                undo=("# Start it with the options that it had.",),
+                confidence=Confidence.LIKELY,
+            )
+        return
+    devices = {one.name: one for one in facts.blocks}
+    below = _disks(devices, mount.source.removeprefix("/dev/"), mount.point)
+    if not below:
+        return  # overlay, tmpfs, zfs: not a device of the table
+    slow = [one for one in below if one.rotational.value is True and one.transport in _LOCAL_TRANSPORTS]
+    if slow:
+        yield Case(
+            id="storage.model-rotational",
+            severity=Severity.MEDIUM,
+            title=f"{group.name} reads its model from a disk that turns ({some(one.name for one in slow)})",
+            where=(*group.where, *(one.name for one in slow)),
+            evidence=(
+                source,
+                *(Evidence(fact=f"rotational 1, {one.model}", source=one.rotational.source) for one in slow[:2]),
+            ),
+            fix=(
+                "# Keep the models on an NVMe drive: rsync -a MODEL DIRECTORY-ON-NVME/, and name that on its command line.",
+            ),
+            undo=("# Name the old directory again.",),
+            confidence=Confidence.LIKELY,
+        )
+
+
+def _mount_of(facts: HostFacts, path: str) -> Mount | None:
+    over = [one for one in facts.mounts if path == one.point or path.startswith(one.point.rstrip("/") + "/")]
+    return max(over, key=lambda one: (len(one.point), one.kind), default=None)
+
+
+def _disks(devices: dict[str, BlockDevice], name: str, point: str) -> list[BlockDevice]:
+    """The devices at the bottom of what is mounted: by the mounts that a device names, else by its own name."""
+    start = [one for one in devices.values() if point in one.mounts] or [
+        devices[name] for name in (name,) if name in devices
+    ]
+    found: list[BlockDevice] = []
+    todo, left = list(start), _DEEP
+    while todo and left:
+        left -= 1
+        one = todo.pop()
+        parents = [devices[parent] for parent in one.parents if parent in devices]
+        if parents:
+            todo += parents
+        elif one not in found:
+            found.append(one)
+    return sorted(found, key=lambda one: one.name)

@@ -1,0 +1,201 @@
+"""Words that checks share: which accelerators compute, which processes are one engine, what a platform hides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.pci import Accelerator, PciDevice
+from bedplate.model.facts.reading import Unknown
+from bedplate.model.facts.system import CgroupFacts, EngineProcess
+from bedplate.model.units import GIB
+
+NVIDIA, MELLANOX = 0x10DE, 0x15B3
+# Classes of the PCI Code and ID Assignment Specification, upper 16 bits.
+DISPLAY, CONTROLLER_3D, DISPLAY_OTHER = 0x0300, 0x0302, 0x0380
+BRIDGE_OTHER = 0x0680  # what an NVSwitch says that it is
+NVME = 0x0108
+# A display adapter with less than this shows a desktop; the models that fit into it fit into the caches of a CPU.
+_LEAST_MEMORY = 4 * GIB
+# Drivers that keep a device for a virtual machine: it is not this host's to use.
+GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback", "nvgrace_gpu_vfio_pci")
+_CONTAINER_PATH = re.compile(r"docker|kubepods|libpod|containerd|crio|/lxc|lxc\.payload|machine-.*\.scope|/payload")
+_CPU_WORDS = (
+    *(("--device", "cpu"), ("--device", "none"), ("-ngl", "0"), ("--gpu-layers", "0"), ("--n-gpu-layers", "0")),
+    *(("-dev", "none"), ("--n_gpu_layers", "0")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The processes of one engine in one cgroup: a server and its workers."""
+
+    engine: str
+    path: str
+    processes: tuple[EngineProcess, ...]
+    """By process number."""
+
+    @property
+    def cgroup(self) -> CgroupFacts:
+        return self.processes[0].cgroup
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        return tuple(f"pid {one.pid}" for one in self.processes)
+
+    @property
+    def name(self) -> str:
+        """ "vllm (pid 4711)", "vllm (pid 4711 and 8 more)"."""
+        more = f" and {len(self.processes) - 1} more" if len(self.processes) > 1 else ""
+        return f"{self.engine} (pid {self.processes[0].pid}{more})"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(sorted({device for one in self.processes for device in one.devices}))
+
+    @property
+    def devices_known(self) -> bool:
+        return all(one.devices_known for one in self.processes)
+
+    @property
+    def run_s(self) -> float:
+        return sum(thread.run_s for one in self.processes for thread in one.threads)
+
+
+def deployments(facts: HostFacts) -> tuple[Deployment, ...]:
+    """Engines that run, by their first process."""
+    groups: dict[tuple[str, str], list[EngineProcess]] = {}
+    for one in sorted(facts.engines, key=lambda one: one.pid):
+        groups.setdefault((one.engine, one.cgroup.path), []).append(one)
+    return tuple(Deployment(engine=engine, path=path, processes=tuple(those)) for (engine, path), those in groups.items())
+
+
+def argument(engine: EngineProcess, *names: str) -> str | None:
+    """Value of an option, "--name value" or "--name=value"; the last one, as programs take it."""
+    value = None
+    for index, word in enumerate(engine.argv):
+        name, equals, rest = word.partition("=")
+        if name in names:
+            value = rest if equals else engine.argv[index + 1] if index + 1 < len(engine.argv) else None
+    return value
+
+
+def count_argument(processes: Iterable[EngineProcess], default: int, *names: str) -> int:
+    """The largest whole number that one of the processes was given for an option."""
+    told = [argument(one, *names) for one in processes]
+    return max((int(one) for one in told if one is not None and re.fullmatch(r"[1-9]\d{0,3}", one)), default=default)
+
+
+def accelerator_files(deployment: Deployment) -> tuple[str, ...]:
+    """Device files of single accelerators that it holds open; /dev/kfd, which is one for all of AMD's, is none of them."""
+    return tuple(one for one in deployment.devices if re.fullmatch(r"/dev/(nvidia|dri/renderD|accel/accel)\d{1,4}", one))
+
+
+def wants_cpu(deployment: Deployment) -> bool:
+    """Whether its command line says that no accelerator is to be used."""
+    return any(argument(one, name) == value for one in deployment.processes for name, value in _CPU_WORDS)
+
+
+def by_address(facts: HostFacts) -> dict[str, PciDevice]:
+    return {one.address: one for one in facts.pci}
+
+
+def device_of(facts: HostFacts, accelerator: Accelerator) -> PciDevice | None:
+    return by_address(facts).get(accelerator.address or "")
+
+
+def is_nvswitch(device: PciDevice) -> bool:
+    """The management function of an NVSwitch; what it switches does not cross PCI Express."""
+    return device.vendor == NVIDIA and device.class_code >> 8 == BRIDGE_OTHER
+
+
+def is_given_away(device: PciDevice | None) -> bool:
+    return device is not None and device.driver.value in GIVEN_AWAY
+
+
+def computes(accelerator: Accelerator, device: PciDevice | None) -> bool | None:
+    """Whether it is there to compute, not to show a desktop; None when that cannot be told."""
+    if accelerator.memory_bytes.value is not None and accelerator.memory_bytes.value >= _LEAST_MEMORY:
+        return True
+    if device is None:
+        return True if accelerator.address is None else None
+    code = device.class_code >> 8
+    if code == CONTROLLER_3D or code >> 8 == 0x12:
+        return True
+    if accelerator.memory_bytes.value is not None:
+        return False
+    return None if accelerator.vendor == "nvidia" else False
+
+
+def accelerators(facts: HostFacts) -> tuple[Accelerator, ...]:
+    """Those that compute and that are this host's to use."""
+    devices = by_address(facts)
+    return tuple(
+        one
+        for one in facts.accelerators
+        if computes(one, devices.get(one.address or "")) and not is_given_away(devices.get(one.address or ""))
+    )
+
+
+def name_of(accelerator: Accelerator) -> str:
+    """What stands for it in `where`: its address, or vendor and number without one."""
+    return accelerator.address or f"{accelerator.vendor} {accelerator.index}"
+
+
+def is_virtual(facts: HostFacts) -> bool | None:
+    """Whether a hypervisor stands between the kernel and the machine; None when not known."""
+    told = facts.os.virtualisation.value
+    return None if told is None else told != "none"
+
+
+def is_container(facts: HostFacts) -> bool | None:
+    told = facts.os.container.value
+    return None if told is None else told != "none"
+
+
+def is_confidential(facts: HostFacts) -> bool:
+    """Whether isolation is what this machine is for."""
+    return facts.os.tee.value not in (None, "none") or any(one.confidential.value is True for one in facts.accelerators)
+
+
+def in_container(facts: HostFacts, deployment: Deployment) -> bool | None:
+    """Whether an engine sees other mounts than the reader: it is in a container, the reader outside; None: unknown."""
+    here = is_container(facts)
+    if here is None:
+        return None
+    return not here and _CONTAINER_PATH.search(deployment.path) is not None
+
+
+def processes_seen(facts: HostFacts) -> bool:
+    """Whether the reader could have found engines; a recording without /proc says nothing of them."""
+    return bool(facts.engines) or facts.os.init.unknown is not Unknown.NOT_RECORDED
+
+
+def has_module(facts: HostFacts, name: str) -> bool | None:
+    """Whether a module is loaded; None when no list of modules could be read."""
+    if not facts.kernel.modules:
+        return None
+    return any(one == name for one, _ in facts.kernel.modules)
+
+
+def has_parameter(facts: HostFacts, name: str) -> str | None:
+    """A parameter of the kernel command line as it stands there: "isolcpus=2-7"; the last one."""
+    found = [word for word in facts.kernel.cmdline if word == name or word.startswith(name + "=")]
+    return found[-1] if found else None
+
+
+def knob_text(facts: HostFacts, path: str) -> str | None:
+    """What one of the catalog's files held."""
+    return next((one.value for one in facts.knobs if one.source == path), None)
+
+
+def command_line_fix(facts: HostFacts, word: str, *, take_out: bool = False) -> tuple[str, ...]:
+    """How a word of the kernel command line is put in or taken out, in the way of the distribution."""
+    if facts.os.id in ("fedora", "rhel", "rocky", "almalinux", "centos"):
+        return (f"grubby --update-kernel=ALL --{'remove-args' if take_out else 'args'}='{word}'", "reboot")
+    what = f"take {word} out" if take_out else f"put {word} in"
+    if facts.os.id in ("debian", "ubuntu"):
+        return (f"# In GRUB_CMDLINE_LINUX of /etc/default/grub {what}.", "update-grub", "reboot")
+    return (f"# In the boot loader's kernel command line {what}.", "reboot")
