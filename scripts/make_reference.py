@@ -23,6 +23,7 @@ from pathlib import Path
 
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
 from bedplate.cli.explain import GRADES, render_check
+from bedplate.cli.faces.document import SCHEMA_PAGE, make_schema
 from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
@@ -177,6 +178,11 @@ def _in_lines(text: str) -> str:
     return " ".join(text.split()) + "\n"
 
 
+def render_audit_schema() -> str:
+    """docs/reference/audit.schema.json: JSON Schema of what --json prints, with the words of the dataclasses' fields."""
+    return json.dumps(make_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
+
+
 def _render_description(text: str) -> str:
     """Prose as it stands; the indented examples as a block of code."""
     prose, _, examples = text.partition("examples:\n")
@@ -296,6 +302,7 @@ PAGES = {
     "docs/reference/recipe.md": render_recipe,
     "docs/reference/cli.md": render_cli,
     "docs/reference/knobs.md": render_knobs,
+    SCHEMA_PAGE: render_audit_schema,
 }
 
 

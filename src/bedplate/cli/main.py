@@ -32,6 +32,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "clean": ("clean", "remove what bedplate keeps in its cache and state directories"),
     },
     "any host": {
+        "inspect": ("inspect", "the machine on one screen, with what is wrong marked where it is"),
+        "doctor": ("doctor", "what stands between this machine and its accelerators, the fix and the undo"),
         "explain": ("explain", "what a knob or a finding is about, on what evidence, what to do and how to undo it"),
     },
     "on a serving host": {
@@ -44,6 +46,7 @@ examples:
   bedplate up                       build, boot, serve; ends with a streamed answer
   bedplate ask "What is TTFT?"      chat with the model that runs
   bedplate image show               packages, hashes and sizes of the newest image
+  bedplate doctor --html page.html  what is wrong with this machine, as a page to forward
   bedplate down                     power off
 """
 

@@ -48,11 +48,18 @@ def unjudged_by_reason(report: Report) -> tuple[tuple[str, tuple[str, ...]], ...
     """(why, ids), the most frequent reason first; reasons that stand alone are one group at the end, "id: why" each."""
     reasons: dict[str, list[str]] = {}
     for one in report.audit.not_judged:
-        reasons.setdefault(clean(one.why), []).append(clean(one.id))
+        reasons.setdefault(_reason(one.why), []).append(clean(one.id))
     ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
     groups = [(why, tuple(ids)) for why, ids in ranked if len(ids) > 1]
     alone = tuple(sorted(f"{ids[0]}: {why}" for why, ids in ranked if len(ids) == 1))
     return tuple([*groups, ("each for a reason of its own", alone)] if alone else groups)
+
+
+def _reason(text: str) -> str:
+    """A reason as part of a sentence: without the full stop, and without a capital that is no name's."""
+    text = clean(text).rstrip(".")
+    first = text.split(" ")[0]
+    return text[:1].lower() + text[1:] if first.istitle() and first.isalpha() else text
 
 
 def _finding(screen: Screen, number: int, finding: Finding, *, verbose: bool) -> list[str]:
@@ -127,11 +134,15 @@ def _aside(report: Report, screen: Screen, *, verbose: bool) -> list[str]:
     for one in report.audit.suppressed:
         text = f"suppressed: {clean(one.finding.id)} at {_places(one.finding.where)}: {clean(one.reason)}"
         lines += prose(screen, text, rest="  ", style="dim")
-    for why, ids in unjudged_by_reason(report):
+    groups = unjudged_by_reason(report)
+    for why, ids in groups if verbose else groups[:_SHORT]:
         shown = ids if verbose else ids[:_SHORT]
-        more = f" and {len(ids) - len(shown)} more (--verbose)" if len(ids) > len(shown) else ""
+        more = f" and {len(ids) - len(shown)} more" if len(ids) > len(shown) else ""
         joint = "; " if ": " in ids[0] else ", "
         lines += prose(screen, f"not judged, {why}: {joint.join(shown)}{more}", rest="  ", style="dim")
+    if not verbose and len(groups) > _SHORT:
+        left = sum(len(ids) for _, ids in groups[_SHORT:])
+        lines += prose(screen, f"not judged, for other reasons: {left} (--verbose)", rest="  ", style="dim")
     for note in report.audit.notes:
         lines += prose(screen, f"note: {clean(note)}", rest="  ", style="dim")
     for problem in report.facts.problems:

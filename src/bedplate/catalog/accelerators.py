@@ -1,0 +1,54 @@
+"""Names of accelerators by their PCI numbers: accelerators.toml, for what names a device by numbers only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedplate.catalog.strict import parse_toml
+from bedplate.errors import DataError, ReadError
+
+_ROW = re.compile(r"([0-9a-f]{4}) (\S.{0,60})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maker:
+    vendor: int
+    names: tuple[str, ...]
+    """ "2330 NVIDIA H100 SXM5 80GB": the device's number in hexadecimal, then its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorFile:
+    schema: int
+    maker: tuple[Maker, ...]
+
+
+def read_accelerator_names(path: Path = Path(__file__).parent / "accelerators.toml") -> dict[tuple[int, int], str]:
+    """Name by (vendor, device). Raises ReadError or DataError with every problem."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: cannot read: {error}") from error
+    return parse_accelerator_names(text, name=path.name)
+
+
+def parse_accelerator_names(text: str, *, name: str) -> dict[tuple[int, int], str]:
+    """The same of a text; `name` stands for the file in messages."""
+    file = parse_toml(text, AcceleratorFile, name=name)
+    names: dict[tuple[int, int], str] = {}
+    problems = [] if file.schema == 1 else [f"{name}:schema: got {file.schema}, expected 1"]
+    for maker in file.maker:
+        for row in maker.names:
+            found = _ROW.fullmatch(row)
+            if found is None:
+                problems.append(f"{name}:names: got {row!r}, expected four hexadecimal digits and a name")
+                continue
+            key = maker.vendor, int(found[1], 16)
+            if key in names:
+                problems.append(f"{name}:names: {maker.vendor:04x}:{found[1]} stands twice")
+            names[key] = found[2]
+    if problems:
+        raise DataError(problems)
+    return names
