@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import read_knobs
-from bedplate.cli.explain import Style, find_knob, render_knob
+from bedplate.cli.explain import Style, find_row, render_finding, render_knob
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
 
 KNOBS = read_knobs()
+FINDINGS = read_findings()
 
 
 @pytest.mark.parametrize(
@@ -29,10 +31,11 @@ KNOBS = read_knobs()
         ("CONFIG_ARM64_64K_PAGES", "arm.64k"),
         ("AllowedCPUs=", "cpu.confine-neighbours"),
         ("CPUWeight", "cpu.weight"),
+        ("pci.acs-mixed", "pci.acs-mixed"),
     ],
 )
 def test_a_row_is_found_by_id_finding_and_what_the_kernel_calls_it(name: str, id: str) -> None:
-    assert find_knob(KNOBS, name).id == id
+    assert find_row(KNOBS, FINDINGS, name).id == id
 
 
 def test_a_wrong_name_gets_the_nearest_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +63,7 @@ def test_every_row_is_printed_whole_within_the_width(width: int) -> None:
 def test_the_list_has_a_line_for_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [knob.id for knob in KNOBS]
+    assert [line.split()[0] for line in lines] == [knob.id for knob in KNOBS] + [row.id for row in FINDINGS]
 
 
 def test_json_is_the_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +72,7 @@ def test_json_is_the_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert (row["id"], row["finding"], row["wrong_forms"]) == ("cpu.isolcpus", "knob.cpu.isolcpus", ["cargo.isolcpus"])
     assert row["check"][0]["parameter"] == "isolcpus"
     assert main(["explain", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == len(KNOBS)
+    assert len(json.loads(capsys.readouterr().out)) == len(KNOBS) + len(FINDINGS)
 
 
 def test_the_page_of_a_cargo_cult_setting_says_what_instead(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,3 +80,16 @@ def test_the_page_of_a_cargo_cult_setting_says_what_instead(capsys: pytest.Captu
     text = capsys.readouterr().out
     assert "instead" in text and "defrag=defer+madvise" in text
     assert "wrong form of" in text and "mem.thp" in text
+
+
+@pytest.mark.parametrize("width", [110, 40])
+def test_a_finding_of_the_audit_is_printed_with_its_knobs(width: int) -> None:
+    for row in FINDINGS:
+        text = " ".join(render_finding(row, KNOBS, style=Style(width=width, colour=False)).split())
+        assert all(" ".join(part.split()[:3]) in text for part in (row.title, row.means, row.why))
+    (acs,) = (row for row in FINDINGS if row.id == "pci.acs-mixed")
+    assert "pci.acs" in render_finding(acs, KNOBS).splitlines()[-1]
+
+
+def test_no_id_is_both_a_knob_and_a_finding() -> None:
+    assert {knob.id for knob in KNOBS} & {row.id for row in FINDINGS} == set()

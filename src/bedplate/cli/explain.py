@@ -1,11 +1,12 @@
 """What a knob or a finding is about: why, on what evidence, what to do, how to undo it.
 
 A name is the id of a row (numa.zone_reclaim), of a finding (knob.numa.zone_reclaim), or what the kernel calls it
-(vm.swappiness, isolcpus=). Without one all knobs are listed.
+(vm.swappiness, isolcpus=). Without one all knobs and findings are listed.
 
 examples:
   bedplate explain vm.swappiness        one knob, on a page
   bedplate explain cargo.isolcpus       a setting that should not be there, and what to do instead
+  bedplate explain pci.acs-mixed        a finding of bedplate doctor
   bedplate explain                      all of them, a line each
   bedplate explain --json cpu.isolcpus  the row as JSON
 """
@@ -22,8 +23,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import read_knobs
 from bedplate.errors import UsageError
+from bedplate.model.audit import FindingRow
 from bedplate.model.knob import Check, Grade, Knob
 from bedplate.model.knob_value import Compare
 
@@ -45,22 +48,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    knobs = read_knobs()
+    knobs, findings = read_knobs(), read_findings()
     if arguments.name is None:
-        print(json.dumps([_record(knob, knobs) for knob in knobs], indent=1) if arguments.json else _list(knobs))
+        records = [_record(knob, knobs) for knob in knobs] + [_record(row, knobs) for row in findings]
+        print(json.dumps(records, indent=1) if arguments.json else _list(knobs, findings))
         return 0
-    knob = find_knob(knobs, arguments.name)
-    print(json.dumps(_record(knob, knobs), indent=1) if arguments.json else render_knob(knob, knobs, style=_style()))
+    row = find_row(knobs, findings, arguments.name)
+    if arguments.json:
+        print(json.dumps(_record(row, knobs), indent=1))
+    else:
+        style = _style()
+        print(render_knob(row, knobs, style=style) if isinstance(row, Knob) else render_finding(row, knobs, style=style))
     return 0
 
 
-def find_knob(knobs: Sequence[Knob], name: str) -> Knob:
-    """The row of an id, a finding's id, or an interface; the knob itself before its wrong forms. Raises UsageError."""
+def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -> Knob | FindingRow:
+    """The row of an id, a knob's finding, or an interface; a knob itself before its wrong forms. Raises UsageError."""
     wanted = _plain(name)
-    by_id = {knob.id: knob for knob in knobs}
+    by_id: dict[str, Knob | FindingRow] = {knob.id: knob for knob in knobs}
+    by_id |= {row.id: row for row in findings}
     if wanted in by_id:
         return by_id[wanted]
-    by_name: dict[str, Knob] = {}
+    by_name: dict[str, Knob | FindingRow] = {}
     for knob in sorted(knobs, key=lambda one: bool(one.knob)):
         for interface in (*knob.interface, *_read_by(knob)):
             by_name.setdefault(_plain(interface), knob)
@@ -116,11 +125,29 @@ def render_knob(knob: Knob, knobs: Iterable[Knob], *, style: Style | None = None
         ("wrong forms", wrong),
         ("see also", [", ".join(_findings(knob))] if _findings(knob) else []),
     ]
-    lines = [style.bold(knob.id), *textwrap.wrap(knob.name, max(10, style.width)), ""]
+    return "\n".join([style.bold(knob.id), *textwrap.wrap(knob.name, max(10, style.width)), "", *_fields(fields, style)])
+
+
+def render_finding(row: FindingRow, knobs: Iterable[Knob], *, style: Style | None = None) -> str:
+    """A finding of the audit as a page for a terminal; style None is plain text at the widest."""
+    style = style or Style(width=_WIDEST, colour=False)
+    about = [knob.id for knob in knobs if row.id in _findings(knob)]
+    fields: list[tuple[str, Iterable[str]]] = [
+        ("means", [row.means]),
+        ("why", [row.why]),
+        ("effect", [row.effect]),
+        ("sources", row.sources),
+        ("severity", [" or ".join(row.severities)]),
+        ("check by hand", row.check),
+        ("knobs", [", ".join(about)] if about else []),
+    ]
+    return "\n".join([style.bold(row.id), *textwrap.wrap(row.title, max(10, style.width)), "", *_fields(fields, style)])
+
+
+def _fields(fields: Iterable[tuple[str, Iterable[str]]], style: Style) -> Iterator[str]:
     for label, texts in fields:
         for index, text in enumerate(texts):
-            lines += style.field(label if index == 0 else "", text)
-    return "\n".join(lines)
+            yield from style.field(label if index == 0 else "", text)
 
 
 def render_check(check: Check) -> str:
@@ -169,20 +196,17 @@ def _style() -> Style:
     return Style(width=width, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
 
 
-def _list(knobs: Sequence[Knob]) -> str:
+def _list(knobs: Sequence[Knob], findings: Sequence[FindingRow]) -> str:
     style = _style()
-    longest = max(len(knob.id) for knob in knobs)
-    lines = []
-    for knob in knobs:
-        line = f"{knob.id:<{longest}}  {knob.grade}  {knob.verdict:<11}  {knob.name}"
-        lines.append(line if len(line) <= style.width else line[: max(20, style.width) - 3] + "...")
-    return "\n".join(lines)
+    longest = max(len(id) for id in (*(knob.id for knob in knobs), *(row.id for row in findings)))
+    lines = [f"{knob.id:<{longest}}  {knob.grade}  {knob.verdict:<11}  {knob.name}" for knob in knobs]
+    lines += [f"{row.id:<{longest}}  -  {'finding':<11}  {row.title}" for row in findings]
+    return "\n".join(line if len(line) <= style.width else line[: max(20, style.width) - 3] + "..." for line in lines)
 
 
-def _record(knob: Knob, knobs: Iterable[Knob]) -> dict[str, Any]:
-    """The row as JSON: its fields, and which rows are wrong forms of it."""
-    return {
-        "finding": f"knob.{knob.id}",
-        **dataclasses.asdict(knob),
-        "wrong_forms": [k.id for k in knobs if k.knob == knob.id],
-    }
+def _record(row: Knob | FindingRow, knobs: Iterable[Knob]) -> dict[str, Any]:
+    """The row as JSON: its fields, the id of its finding, and the rows that are wrong forms of a knob."""
+    if isinstance(row, Knob):
+        wrong = [one.id for one in knobs if one.knob == row.id]
+        return {"finding": f"knob.{row.id}", **dataclasses.asdict(row), "wrong_forms": wrong}
+    return {"finding": row.id, **dataclasses.asdict(row)}

@@ -36,7 +36,7 @@ _PLACES = 4  # places that a title names
 
 def judge_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[Judgement, ...]:
     """What was concluded about every row, in the order of the rows. Does not depend on the order of the facts."""
-    all_judged = _judge_all(facts, knobs)
+    all_judged = _judge_all(facts, knobs, KnobFiles(facts))
     return tuple(_follow(judged, all_judged) for judged in all_judged.values())
 
 
@@ -48,7 +48,7 @@ def audit_knobs(facts: HostFacts, knobs: Iterable[Knob], *, told: Collection[str
     judged makes an INFO finding only where it says so.
     """
     files = KnobFiles(facts)
-    all_judged = _judge_all(facts, knobs)
+    all_judged = _judge_all(facts, knobs, files)
     findings = []
     for judged in all_judged.values():
         knob = judged.knob
@@ -63,8 +63,7 @@ def audit_knobs(facts: HostFacts, knobs: Iterable[Knob], *, told: Collection[str
     return tuple(sorted(findings, key=lambda one: (-one.rank, one.id)))
 
 
-def _judge_all(facts: HostFacts, knobs: Iterable[Knob]) -> dict[str, judging.Judged]:
-    files = KnobFiles(facts)
+def _judge_all(facts: HostFacts, knobs: Iterable[Knob], files: KnobFiles) -> dict[str, judging.Judged]:
     return {knob.id: judging.judge(knob, facts, files) for knob in knobs}
 
 

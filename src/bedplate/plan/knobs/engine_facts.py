@@ -17,6 +17,7 @@ from bedplate.plan.knobs.terms import argument
 
 _NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "9p", "ceph", "cifs", "smb3", "gpfs", "beegfs", "virtiofs")
 _LOADER_FLAGS = ("--safetensors-load-strategy", "--load-format", "--no-mmap", "--direct-io", "--model-loader-extra-config")
+_PAM_NOFILE = re.compile(r"^[ \t]*[^#\s]\S*[ \t]+(?:soft|-)[ \t]+nofile[ \t]+(\d{1,9})\b", re.MULTILINE)  # limits.conf(5)
 _REALTIME = ("fifo", "rr", "deadline")
 
 
@@ -237,7 +238,7 @@ def _nofile_by_pam_only(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...
         (int(found[1]), one.source)
         for pattern in ("/etc/security/limits.conf", "/etc/security/limits.d/*.conf")
         for one in files.find(pattern)
-        for found in re.finditer(r"^\s*[^#\s]\S*\s+(?:soft|-)\s+nofile\s+(\d{1,9})\b", one.value or "", re.MULTILINE)
+        for found in _PAM_NOFILE.finditer(one.value or "")
     ]
     if not promised:
         return ()

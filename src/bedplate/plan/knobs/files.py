@@ -40,7 +40,10 @@ class KnobFiles:
         for one in readings:
             self._by_path.setdefault(one.source, one)
         self._paths = tuple(sorted(self._by_path, key=natural_key))
-        self.settings = tuple(_settings(self._by_path.values(), facts.kernel.cmdline))
+        self._set: dict[str, list[tuple[int, Setting]]] = {}
+        self._set_by_glob: list[tuple[int, Setting]] = []
+        for row in enumerate(_settings(self._by_path.values(), facts.kernel.cmdline)):
+            (self._set_by_glob if "*" in row[1].path else self._set.setdefault(row[1].path, [])).append(row)
 
     def read(self, path: str) -> Reading[str]:
         """One file; HIDDEN when nobody read it."""
@@ -61,7 +64,9 @@ class KnobFiles:
 
     def set_at_boot(self, path: str) -> tuple[Setting, ...]:
         """Every line that sets a sysctl, in the order in which they are applied; the last one wins."""
-        return tuple(one for one in self.settings if one.path == path or ("*" in one.path and fnmatchcase(path, one.path)))
+        by_glob = [row for row in self._set_by_glob if fnmatchcase(path, row[1].path)]
+        rows = sorted([*self._set.get(path, ()), *by_glob], key=lambda row: row[0])
+        return tuple(setting for _, setting in rows)
 
 
 def sysctl_name(path: str) -> str:

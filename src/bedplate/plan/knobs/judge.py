@@ -133,8 +133,8 @@ def describe(check: Check, sample: Sample) -> str:
         plain = sample.where.startswith("/") or sample.where == "machine" or reading.text.startswith(sample.where)
         return _shown(reading.text) if plain else f"{sample.where}: {_shown(reading.text)}"
     value = reading.value
-    if check.parse is Parse.CHOICE and "[" in value:
-        value = re.sub(r".*\[([^\[\]]*)\].*", r"\1", value, flags=re.DOTALL)
+    if check.parse is Parse.CHOICE and (chosen := re.search(r"\[([^\[\]]*)\]", value)) is not None:
+        value = chosen[1]
     return f"{_name(reading.source)} is {_shown(value) or 'empty'}"
 
 

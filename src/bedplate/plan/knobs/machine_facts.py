@@ -174,7 +174,7 @@ def _noisy_timers(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
             continue
         place = "system.slice"
         for drop_in in files.find(f"/etc/systemd/system/{unit}.service.d/*.conf"):
-            found = re.findall(r"^\s*Slice\s*=\s*([\w.@-]+)", drop_in.value or "", re.MULTILINE)
+            found = re.findall(r"^[ \t]*Slice[ \t]*=[ \t]*([\w.@-]+)", drop_in.value or "", re.MULTILINE)
             place = found[-1] if found else place
         text = f"{unit}.timer is enabled and its service runs in {place}"
         samples.append(make_sample(place, one.source, text, where=f"{unit}.timer", name=unit))
