@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import lru_cache
 
 from bedplate.errors import ReadError
 from bedplate.host.cpus import parse_cpu_list, parse_cpu_mask
@@ -10,6 +11,10 @@ from bedplate.host.root import Root
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 _SHOWN = 80  # characters of a malformed text
+# Hundreds of files of one machine hold the same few lists.
+_SHORT = 2400  # characters; a mask of 8192 CPUs has 2304
+_cpu_list = lru_cache(maxsize=512)(parse_cpu_list)
+_cpu_mask = lru_cache(maxsize=512)(parse_cpu_mask)
 _DIGITS = 20  # an attribute of the kernel is 64 bits wide
 
 
@@ -49,7 +54,7 @@ def read_cpu_list(root: Root, *where: str, mask: str | None = None) -> tuple[int
         text = root.read(one).value
         if text is not None:
             with suppress(ReadError):
-                return parse_cpu_list(text)
+                return _cpu_list(text) if len(text) < _SHORT else parse_cpu_list(text)
     return read_cpu_mask(root, mask) if mask is not None else None
 
 
@@ -58,5 +63,5 @@ def read_cpu_mask(root: Root, where: str) -> tuple[int, ...] | None:
     text = root.read(where).value
     if text is not None:
         with suppress(ReadError):
-            return parse_cpu_mask(text)
+            return _cpu_mask(text) if len(text) < _SHORT else parse_cpu_mask(text)
     return None

@@ -80,8 +80,9 @@ def _read_device(
         parent=_parent_of(where, address),
         kind=express.kind if express is not None else PciKind.BRIDGE if is_bridge else PciKind.ENDPOINT,
         class_code=class_code or (config.class_code if config is not None else 0),
-        vendor=_number(root, f"{where}/vendor", config.vendor if config is not None else 0),
-        device=_number(root, f"{where}/device", config.device if config is not None else 0),
+        # A virtual function has no numbers in its configuration space: `config` is None then.
+        vendor=config.vendor if config is not None else read_int(root, f"{where}/vendor").value or 0,
+        device=config.device if config is not None else read_int(root, f"{where}/device").value or 0,
         name="",
         driver=_read_driver(root, where),
         numa_node=read_node(root, f"{where}/numa_node"),
@@ -97,11 +98,6 @@ def _read_device(
         relaxed_ordering=express.relaxed_ordering if express is not None else None,
         bars_bytes=parse_resource(root.read(f"{where}/resource").value or ""),
     )
-
-
-def _number(root: Root, where: str, otherwise: int) -> int:
-    value = read_int(root, where).value
-    return value if value is not None else otherwise
 
 
 def _parent_of(where: str, address: str) -> str | None:
