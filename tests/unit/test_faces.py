@@ -488,6 +488,18 @@ def test_every_fact_table_names_its_source() -> None:
     assert '<td class="unknown">unknown (not there)</td>' in text
 
 
+def test_a_recording_without_pci_is_not_said_to_have_no_accelerator() -> None:
+    for origin, said in (("live", "no accelerator"), ("host.tar", "accelerators not recorded")):
+        facts = make_facts(origin=origin, pci=())
+        assert render_tree(make_report(facts), Screen()).startswith(f"{said}  ")
+
+
+def test_an_engine_is_marked_by_its_process() -> None:
+    found = (make_finding("a.b", Severity.LOW, "x", "pid 4711"), make_finding("a.c", Severity.LOW, "y", "pid 4711 (vllm)"))
+    text = render_tree(make_report(make_facts(engines=(make_engine(),)), *found), Screen())
+    assert "vllm 4711  [1]  [2]" in text
+
+
 def test_an_engine_without_readable_devices_is_not_said_to_use_none() -> None:
     unknown = make_engine(devices=(), devices_known=False)
     none = make_engine(devices=(), devices_known=True)

@@ -150,7 +150,8 @@ def headline(facts: HostFacts) -> tuple[str, ...]:
         models[one.name or "accelerator"] = models.get(one.name or "accelerator", 0) + 1
     parts += [f"{count} x {clean(name)}" if count > 1 else clean(name) for name, count in models.items()]
     if not facts.accelerators:
-        parts.append("no accelerator")
+        looked = bool(facts.pci) or facts.origin == "live"
+        parts.append("no accelerator" if looked else "accelerators not recorded")
     packages = {one.package for one in facts.cpu.cpus if one.online and one.package is not None}
     if facts.cpu.model_name.value:
         model = clean(facts.cpu.model_name.value)

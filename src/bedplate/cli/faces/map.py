@@ -269,7 +269,9 @@ def _chip(canvas: _Canvas, x: float, y: float, width: float, device: DeviceView)
     whole = " ".join(part for part in (device.label, device.name, second) if part)
     canvas.add(f"<g><title>{escape(whole)}</title>", box(x, y, width, _CHIP, css))
     used = canvas.badges(x + width - 7, y + 12, marks)
-    brand = device.name.removeprefix("NVIDIA ").removeprefix("AMD ") if device.kind is Kind.GPU else device.name
+    brand = device.name
+    if device.kind in (Kind.GPU, Kind.FABRIC):
+        brand = brand.removeprefix("NVIDIA ").removeprefix("AMD ").removesuffix("NVSwitch")
     name = fit(device.label, width - 18 - used, _TITLE)
     room = width - 25 - text_width(name, _TITLE, bold=True) - used
     canvas.add(pair(x + 9, y + 16, name, fit(brand, room, _TITLE), "t", "d"))

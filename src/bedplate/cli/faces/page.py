@@ -87,7 +87,7 @@ def _name(report: Report) -> str:
 def _header(report: Report, made: str) -> str:
     top = [
         f'<li class="{one.severity.value}"><span class="severity">{one.severity.value}</span>'
-        f'<a href="#f{number}">{_safe(one.title)}</a><p>{_safe(_capital(first_sentence(one.effect)))}</p></li>'
+        f'<a href="#f{number}">{_safe(one.title)}</a><p>{_safe(_capital(first_sentence(report.effect(one))))}</p></li>'
         for number, one in enumerate(report.findings[:_TOP], 1)
         if one.severity in _OPEN
     ]
@@ -206,7 +206,7 @@ def _details(title: str, about: str, inside: str) -> str:
 def _capital(text: str) -> str:
     """A sentence's first letter, unless its first word is a name such as net.ipv4.tcp_rmem or /proc/stat."""
     first = text.split(" ")[0]
-    return text[:1].upper() + text[1:] if first.isalpha() else text
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
 def _policy(style: str, script: str) -> str:

@@ -41,13 +41,19 @@ class Report:
         numbers: dict[str, list[int]] = {}
         for number, finding in enumerate(self.findings, 1):
             for place in finding.where:
-                if number not in numbers.setdefault(place, []):
-                    numbers[place].append(number)
+                name = place.partition(" (")[0] if place.startswith("pid ") else place  # "pid 4711 (vllm)"
+                if number not in numbers.setdefault(name, []):
+                    numbers[name].append(number)
         return {place: tuple(those) for place, those in numbers.items()}
 
     def finding(self, number: int) -> Finding:
         """The finding with that number."""
         return self.findings[number - 1]
+
+    def effect(self, finding: Finding) -> str:
+        """What a finding costs, without the sources that speak for it."""
+        row = next((one for one in self.rows if one.id == finding.id), None)
+        return row.effect if row is not None else finding.effect.partition(" [")[0]
 
     def worst(self, numbers: Iterable[int]) -> Severity | None:
         """The highest severity among these findings; None for none."""

@@ -10,7 +10,7 @@ from typing import Any
 from bedplate.cli.faces.words import clean, cpu_list, link_words, memory, plural, shown
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice
-from bedplate.model.facts.reading import Reading
+from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import EngineProcess
 
 _MOST = 400  # rows of one table: a page is read by people, --json has them all
@@ -146,6 +146,9 @@ def _bytes(reading: Reading[int]) -> str:
 
 
 def _fold(title: str, about: str, rows: Iterable[Row]) -> str:
+    rows = list(rows)
+    if all(isinstance(value, Reading) and value.unknown is Unknown.NOT_RECORDED for _, value, _ in rows):
+        return ""
     lines: list[str] = []
     for name, value, source in rows:
         unknown = isinstance(value, Reading) and value.value is None
@@ -154,8 +157,6 @@ def _fold(title: str, about: str, rows: Iterable[Row]) -> str:
         lines.append(
             f'<tr><th scope="row">{_safe(name)}</th><td{css}>{_safe(text)}</td><td class="source">{_safe(source)}</td></tr>'
         )
-    if not lines:
-        return ""
     head = "<thead><tr><th>fact</th><th>value</th><th>source</th></tr></thead>"
     return _details(title, about, head, lines)
 
