@@ -195,6 +195,7 @@ def test_secrets_are_hidden(before: str, after: str) -> None:
 
 def test_secrets_inside_one_argument() -> None:
     assert hide_secrets_in("Authorization: Bearer abc.def") == "Authorization: Bearer ***"
+    assert hide_secrets_in("a=1 db_password=x/y z=2 max_tokens=5") == "a=1 db_password=*** z=2 max_tokens=5"
 
 
 def test_models_that_a_command_line_names() -> None:

@@ -69,7 +69,7 @@ _MODULES = (
 _TITLES = (("VLLM::", "vllm"), ("sglang::", "sglang"), ("sgl_diffusion::", "sglang"), ("trtllm::", "tensorrt-llm"))
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 _LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
-_DEVICES = re.compile(
+DEVICE_FILE = re.compile(
     r"/dev/(nvidia[0-9]{1,3}|kfd|dxg|dri/renderD[0-9]{1,3}|accel/accel[0-9]{1,3}|neuron[0-9]{1,3}|davinci[0-9]+)"
 )
 _MODEL_OPTIONS = {
@@ -248,7 +248,7 @@ def _read_devices(root: Root, pid: int) -> tuple[tuple[str, ...], bool]:
     if names.value is None:
         return (), False
     targets = (root.readlink(f"/proc/{pid}/fd/{name}") or "" for name in names.value[:_FILES_LIMIT])
-    return tuple(sorted({target for target in targets if _DEVICES.fullmatch(target)})), True
+    return tuple(sorted({target for target in targets if DEVICE_FILE.fullmatch(target)})), True
 
 
 def _read_numa(root: Root, pid: int, rss_bytes: int, nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:

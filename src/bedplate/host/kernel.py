@@ -28,6 +28,7 @@ GPU_MODULES = ("nvidia", "amdgpu", "xe", "i915", "nouveau")
 GPU_MODULE_LINE = re.compile(rf"^(?P<path>\S*/)?(?P<name>{'|'.join(GPU_MODULES)})\.ko(?:\.\w+)?(?::.*)?$", re.MULTILINE)
 
 _RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
+_MODULE = re.compile(r"[\w-]{1,64}")
 _LISTED = 4096  # modules; a distribution's kernel loads some 200
 _CONFIG_LIMIT = 2 << 20  # bytes; Debian's is 280 KB
 
@@ -131,13 +132,15 @@ def _read_release(root: Root) -> Reading[str]:
 
 
 def _read_modules(root: Root) -> tuple[tuple[str, str], ...]:
-    names = sorted({line.split(" ", 1)[0] for line in (root.read("/proc/modules").value or "").splitlines() if line})
+    lines = (root.read("/proc/modules").value or "").splitlines()
+    names = sorted({name for line in lines if _MODULE.fullmatch(name := line.split(" ", 1)[0])})
     return tuple((name, root.read(f"/sys/module/{name}/version").value or "") for name in names[:_LISTED])
 
 
 def _read_config(root: Root, release: str | None, options: Collection[str]) -> tuple[tuple[str, str], ...]:
     """() when the configuration cannot be read: an option that is not said is not an option that is off."""
-    for where in (f"/boot/config-{release}", f"/lib/modules/{release}/config") if release else ():
+    named = release is not None and _RELEASE.fullmatch(release)
+    for where in (f"/boot/config-{release}", f"/lib/modules/{release}/config") if named else ():
         text = root.read(where, limit=_CONFIG_LIMIT).value
         if text is not None:
             return parse_config(text, options)

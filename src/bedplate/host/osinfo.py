@@ -39,6 +39,7 @@ _VENDORS = (
     ("Apple Virtualization", "apple"),
     ("7783-7084-3265-9085-8269-3286-77", "hyperv"),  # asset tag of Azure
 )
+DMI_STARTS = tuple(start for start, _ in _VENDORS)
 _CLOCKS = {"kvm-clock": "kvm", "hyperv_clocksource": "hyperv", "xen": "xen"}
 _MISC = "/sys/devices/virtual/misc"
 

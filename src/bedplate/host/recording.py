@@ -43,9 +43,13 @@ class Manifest:
     """Version that made it."""
     recorded: str = ""
     """When, as it was told; "" when it was not."""
+    lacking: Unknown = Unknown.ABSENT
+    """What a link that is not there means: NOT_RECORDED in the recording of a recording."""
     absent: frozenset[str] = frozenset()
     denied: frozenset[str] = frozenset()
     malformed: dict[str, str] = field(default_factory=dict)
+    not_recorded: frozenset[str] = frozenset()
+    """What the recording that this one was made from did not say either."""
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Whole listings: a name that is not in one was not there."""
     denied_names: frozenset[str] = frozenset()
@@ -128,6 +132,8 @@ class Recording(Root):
             return known(found, where, f"{len(found)} names")
         if path in self.manifest.denied_names:
             return missing(Unknown.DENIED, where, os.strerror(errno.EACCES))
+        if path in self.manifest.malformed:
+            return missing(Unknown.MALFORMED, where, self.manifest.malformed[path])
         return missing(self._why(path), where)
 
     def readlink(self, where: str) -> str | None:
@@ -143,6 +149,8 @@ class Recording(Root):
         """ABSENT when that was recorded, of the path or of a directory above it, or where a whole listing lacks it."""
         here = path
         while here != "/":
+            if here in self.manifest.not_recorded:
+                return Unknown.NOT_RECORDED
             parent, _, name = here.rpartition("/")
             parent = parent or "/"
             if here in self.manifest.absent or name not in self.manifest.names.get(parent, (name,)):
@@ -174,7 +182,7 @@ def _open_directory(path: Path) -> Root:
     top = Root(path, absent=Unknown.NOT_RECORDED)
     manifest = top.read_bytes("/" + MANIFEST, _MANIFEST_LIMIT).value
     if manifest is not None and top.resolve("/" + TREE) is not None:
-        return Recording(path=path, tree=Root(path / TREE, absent=Unknown.NOT_RECORDED), manifest=parse_manifest(manifest))
+        return _with_manifest(Root(path / TREE, absent=Unknown.NOT_RECORDED), manifest)
     names = top.names("/").value or ()
     if len(names) == 1 and names[0] not in _TOP and top.names("/" + names[0]).value:
         return Root(path / names[0], absent=Unknown.NOT_RECORDED)
@@ -183,8 +191,11 @@ def _open_directory(path: Path) -> Root:
     return top
 
 
-def _with_manifest(tree: MemoryTree, manifest: bytes | None) -> Root:
-    return tree if manifest is None else Recording(path=tree.path, tree=tree, manifest=parse_manifest(manifest))
+def _with_manifest(tree: Root, raw: bytes | None) -> Root:
+    if raw is None:
+        return tree
+    manifest = parse_manifest(raw)
+    return Recording(path=tree.path, absent=manifest.lacking, tree=tree, manifest=manifest)
 
 
 def _gather(members: Iterator[Member], name: str) -> tuple[MemoryTree, bytes | None]:
@@ -245,9 +256,11 @@ def parse_manifest(raw: bytes) -> Manifest:
     return Manifest(
         bedplate=str(table.get("bedplate", ""))[:80],
         recorded=str(table.get("recorded", ""))[:80],
+        lacking=Unknown.NOT_RECORDED if table.get("lacking") == Unknown.NOT_RECORDED else Unknown.ABSENT,
         absent=frozenset(_texts(table, "absent")),
         denied=frozenset(_texts(table, "denied")),
         denied_names=frozenset(_texts(table, "denied_names")),
+        not_recorded=frozenset(_texts(table, "not_recorded")),
         malformed={path: str(text)[:200] for path, text in malformed.items()},
         names={path: _texts(names, path) for path in names},
     )

@@ -26,6 +26,7 @@ _PAIRS = {("api", "key"), ("api", "keys"), ("access", "key"), ("private", "key")
 _COUNT = re.compile(r"-?[0-9]{1,7}")  # --pad-token 0 is an id of a token
 
 _NAMED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)(?P<equals>[=:])(?P<value>.+)", re.DOTALL)
+_INSIDE = re.compile(r"(?P<name>[A-Za-z][\w.-]*)=(?P<value>[^\s\"',;&\0]+)")
 # Values that are secrets whatever stands before them: the issuers' own prefixes, JSON web tokens, private keys.
 _VALUES = re.compile(
     r"\bhf_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{8,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}|\bnvapi-[\w-]{8,}"
@@ -57,7 +58,12 @@ def hide_secrets_in(text: str) -> str:
     found = _NAMED.fullmatch(text)
     if found is not None and _is_secret(found["name"]) and not _COUNT.fullmatch(found["value"]):
         return f"{found['name']}{found['equals']}{HIDDEN}"
-    return text
+    return _INSIDE.sub(_hide_value, text) if "=" in text else text
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    is_secret = _is_secret(found["name"]) and not _COUNT.fullmatch(found["value"])
+    return f"{found['name']}={HIDDEN}" if is_secret else found[0]
 
 
 def _is_secret(name: str) -> bool:

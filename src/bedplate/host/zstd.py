@@ -38,6 +38,11 @@ def pack_zstd(data: bytes) -> bytes | None:
     return None
 
 
+def has_zstd() -> bool:
+    """Whether a recording can be packed with zstd here."""
+    return _import("compression.zstd") is not None or _import("zstandard") is not None
+
+
 def _chunks(reader: Any, chunk_bytes: int, error_kind: type[Exception]) -> Iterator[bytes]:
     try:
         while chunk := reader.read(chunk_bytes):
