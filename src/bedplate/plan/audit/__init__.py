@@ -79,7 +79,7 @@ def audit(
     row_of = {row.id: row for row in rows}
     said = [one for check in CHECKS for one in check(facts)]
     findings = [make_finding(one, row_of[one.id]) for one in said if isinstance(one, Case)]
-    findings += audit_knobs(facts, knobs)
+    findings += audit_knobs(facts, knobs, told={one.id for one in findings})
     not_judged = {one for one in said if isinstance(one, NotJudged)}
     not_judged |= {
         NotJudged(id=f"knob.{one.knob}", why=one.because)

@@ -77,9 +77,7 @@ def check_refused(facts: HostFacts) -> Iterator[Said]:
             continue
         needs = _needed_flavour(device)
         wrong = needs is not None and facts.kernel.nvidia_flavour.value not in (None, needs)
-        reason = (
-            f": it needs the {needs} kernel modules, {facts.kernel.nvidia_flavour.value} ones are loaded" if wrong else ""
-        )
+        reason = f": it needs the {needs} modules, {facts.kernel.nvidia_flavour.value} ones are loaded" if wrong else ""
         yield Case(
             id="driver.lists-no-device",
             severity=Severity.CRITICAL,
