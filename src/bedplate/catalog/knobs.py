@@ -7,7 +7,6 @@ conditions, formulas and facts exist is told by a test, since the catalog must n
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Iterator
@@ -76,24 +75,25 @@ def parse_knobs(texts: dict[str, str], sources: dict[str, str]) -> tuple[Knob, .
         except DataError as error:
             problems += error.problems
             continue
-        rows += _rows(table, file, problems)
+        rows += _rows(table, file, sources, problems)
     ids = {knob.id for _, knob in rows}
     seen: dict[str, str] = {}
     for where, knob in rows:
-        problems += [f"{where}.{text}" for text in _problems(knob, ids, sources)]
+        problems += [f"{where}.{text}" for text in _problems(knob, ids)]
         if knob.id in seen:
             problems.append(f"{where}.id: appears also as {seen[knob.id]}")
         seen.setdefault(knob.id, where)
     if problems:
         raise DataError(problems, hint="Correct the rows; their keys are the fields of Knob and Check in model/knob.py.")
-    return tuple(dataclasses.replace(knob, sources=tuple(_titled(one, sources) for one in knob.sources)) for _, knob in rows)
+    return tuple(knob for _, knob in rows)
 
 
-def _titled(source: str, titles: dict[str, str]) -> str:
-    return f"{source}: {titles[source]}" if source in titles else source
+def _titled(source: object, titles: dict[str, str]) -> object:
+    """ "S17" with its title; what is no such id stays as it is, and is judged later."""
+    return f"{source}: {titles[source]}" if isinstance(source, str) and source in titles else source
 
 
-def _rows(table: dict[str, Any], file: str, problems: list[str]) -> Iterator[tuple[str, Knob]]:
+def _rows(table: dict[str, Any], file: str, sources: dict[str, str], problems: list[str]) -> Iterator[tuple[str, Knob]]:
     """(file:id, row) of each row whose shape is right."""
     if table.get("schema") != 1:
         problems.append(f"{file}:schema: got {table.get('schema')!r}, expected 1")
@@ -104,12 +104,14 @@ def _rows(table: dict[str, Any], file: str, problems: list[str]) -> Iterator[tup
         return
     for index, row in enumerate(listed):
         where = f"{file}:{row['id']}" if isinstance(row.get("id"), str) else f"{file}:knob[{index}]"
+        if isinstance(row.get("sources"), list):
+            row["sources"] = [_titled(one, sources) for one in row["sources"]]
         knob = build_row(row, Knob, where=where, problems=problems)
         if knob is not None:
             yield where, knob
 
 
-def _problems(knob: Knob, ids: set[str], sources: dict[str, str]) -> Iterator[str]:
+def _problems(knob: Knob, ids: set[str]) -> Iterator[str]:
     """What is wrong with a row of the right shape, each as "key: text"."""
     if not _ID.fullmatch(knob.id):
         yield f"id: got {knob.id!r}, expected group.name in lower case"
@@ -121,7 +123,7 @@ def _problems(knob: Knob, ids: set[str], sources: dict[str, str]) -> Iterator[st
     if not knob.sources and knob.grade is not Grade.N:
         yield f"sources: missing; only grade N (no evidence found) may have none, this is {knob.grade}"
     for one in knob.sources:
-        if _SOURCE.fullmatch(one) and one not in sources:
+        if _SOURCE.fullmatch(one):
             yield f"sources: {one} is not in sources.toml"
     if knob.effect_percent is not None and not knob.effect:
         yield "effect: missing; effect_percent needs the published number in words"

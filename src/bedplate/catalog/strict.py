@@ -82,15 +82,11 @@ def _build(table: dict[str, Any], cls: type, where: str, problems: list[str]) ->
 def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> object:
     if type(value) is hint:  # nearly all values of the large files: half of the time of loading them
         return value
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
-        origin = typing.get_origin(hint)
-    if origin is tuple:
+    hint, item = _without_none(hint)
+    if item is not None:
         if not isinstance(value, list):
             problems.append(f"{where}: got {_kind(value)}, expected a list")
             return ()
-        item = typing.get_args(hint)[0]
         if all(type(one) is item for one in value):
             return tuple(value)
         return tuple(_convert(one, item, f"{where}[{index}]", problems) for index, one in enumerate(value))
@@ -100,16 +96,24 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> object:
             return None
         return _build(value, typing.cast(type, hint), where + ".", problems)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
-        choices = [str(one) for one in hint]
-        if value not in choices:
-            problems.append(f"{where}: got {value!r}, expected one of {', '.join(choices)}")
+        try:
+            return hint(value)
+        except ValueError:
+            problems.append(f"{where}: got {value!r}, expected one of {', '.join(hint)}")
             return None
-        return hint(value)
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
         problems.append(f"{where}: got {_kind(value)} {value!r}, expected {hint.__name__}")
     return value
+
+
+@functools.cache
+def _without_none(hint: Any) -> tuple[Any, Any]:
+    """(type without `| None`, type of the items); the items are None where it is no tuple."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
+    return hint, typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
 
 
 def _kind(value: object) -> str:
