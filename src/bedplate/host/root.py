@@ -48,8 +48,8 @@ class Root:
     absent: Unknown = Unknown.ABSENT
     """What a file that is not there means: ABSENT, or NOT_RECORDED in a recording that does not hold all."""
     _directories: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Directories of a recorded tree -> the same without links. A recording stays as it is while it is read; one lookup a file
-    instead of one a name on its path reads 200 CPUs and 400 devices of a recorded /sys three times as fast."""
+    """Directories of a recorded tree -> the same without links. A recording stays as it is while it is read; one lookup a
+    file instead of one a name on its path reads 200 CPUs and 400 devices of a recorded /sys three times as fast."""
 
     def at(self, where: str) -> Path:
         """The file itself, for who must write or map it; links are not looked at. Raises ReadError for an archive."""
