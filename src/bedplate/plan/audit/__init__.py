@@ -15,6 +15,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob, Outcome
 from bedplate.plan.audit import accelerators, acs, cores, driver, limits, links, placement, power, storage, system
 from bedplate.plan.audit.case import Case, Check, make_finding
+from bedplate.plan.audit.order import in_order
 from bedplate.plan.audit.terms import processes_seen
 from bedplate.plan.knobs import audit_knobs, judge_knobs
 
@@ -76,6 +77,7 @@ def audit(
 
     The same for the same facts in any order. Raises KeyError when a check's finding has no row: a mistake of the program.
     """
+    facts = in_order(facts)
     row_of = {row.id: row for row in rows}
     said = [one for check in CHECKS for one in check(facts)]
     findings = [make_finding(one, row_of[one.id]) for one in said if isinstance(one, Case)]
