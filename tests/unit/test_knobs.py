@@ -555,7 +555,8 @@ def machines(draw: st.DrawFn) -> HostFacts:
         missing(draw(st.sampled_from(list(Unknown))), path) if draw(st.booleans()) else known(draw(TEXTS), path)
         for path in draw(st.lists(st.sampled_from(paths), max_size=40))
     )
-    engines = tuple(make_engine(pid=pid) for pid in draw(st.lists(st.integers(1, 9), max_size=3, unique=True)))
+    more: dict[str, Any] = {"model_paths": ("/models/a", "/models/b"), "numa_bytes": ((0, GIB), (1, GIB))}
+    engines = tuple(make_engine(pid=pid, **more) for pid in draw(st.lists(st.integers(1, 9), max_size=3, unique=True)))
     words = st.sampled_from(["isolcpus=1", "quiet", "mitigations=off", "preempt=none", "sysctl.vm.defrag_mode=1", "audit=0"])
     facts = make_facts(knobs=knobs, engines=engines, kernel=make_kernel(cmdline=tuple(draw(st.lists(words, max_size=3)))))
     nics = tuple(make_nic(name, irqs=((1, (0,)), (2, (7,)))) for name in draw(st.permutations(["a", "b"])))
@@ -569,6 +570,10 @@ def shuffled(facts: HostFacts, random: Any) -> HostFacts:
         return tuple(mixed)
 
     names = ("knobs", "engines", "network", "pci", "accelerators", "blocks", "mounts")
+    inner = ("threads", "numa_bytes", "limits", "model_paths")
+    changes: list[dict[str, Any]] = [{name: mix(getattr(one, name)) for name in inner} for one in facts.engines]
+    engines = tuple(dataclasses.replace(one, **change) for one, change in zip(facts.engines, changes, strict=True))
+    facts = dataclasses.replace(facts, engines=engines)
     mixed: dict[str, Any] = {name: mix(getattr(facts, name)) for name in names}
     return dataclasses.replace(facts, **mixed)
 

@@ -207,7 +207,7 @@ def _engine_memory_nodes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ..
     samples = []
     for one in facts.engines:
         source = f"/proc/{one.pid}/numa_maps"
-        text = ", ".join(f"node {node}: {render_size(size)}" for node, size in one.numa_bytes)
+        text = ", ".join(f"node {node}: {render_size(size)}" for node, size in sorted(one.numa_bytes))
         reading: Reading[str] = known(text, source) if text else missing(Unknown.DENIED, source)
         samples.append(Sample(reading=reading, where=_where(one), name=str(one.pid)))
     return tuple(samples)

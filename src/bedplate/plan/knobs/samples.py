@@ -42,6 +42,9 @@ def pass_on(reading: Reading[Any], text: str, *, where: str, name: str = "", end
 
 def sorted_samples(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """In an order that does not depend on the order of the facts."""
-    return tuple(
-        sorted(samples, key=lambda one: (natural_key(one.where), one.reading.source, str(one.reading.value), one.name))
-    )
+    return tuple(sorted(samples, key=_order))
+
+
+def _order(sample: Sample) -> tuple[object, ...]:
+    reading = sample.reading
+    return natural_key(sample.where), reading.source, str(reading.value), reading.text, sample.name
