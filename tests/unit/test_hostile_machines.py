@@ -1,0 +1,180 @@
+"""Whole machines with garbage in their files: facts come out, a reader that cannot becomes a Problem, nothing is raised."""
+
+from __future__ import annotations
+
+import os
+import random
+import tarfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
+from bedplate.host.facts import read_host
+from bedplate.host.record import record_host, render_archive
+from bedplate.host.recording import MemoryTree, open_recording
+from bedplate.host.root import Root
+from bedplate.model.facts.reading import Unknown
+
+MACHINES = Path(__file__).parents[1] / "machines"
+KNOBS = read_knobs()
+PATHS, OPTIONS = knob_paths(KNOBS), knob_configs(KNOBS)
+
+GARBAGE = (
+    *(
+        b"",
+        b"\n",
+        b"\0",
+        b"-1\n",
+        b"0\n",
+        b"\xff\xfe\x00\x01",
+        b"9" * 400 + b"\n",
+        b"-9999999999999999999999\n",
+        b"0x\n",
+        b"max\n",
+    ),
+    *(
+        b"0-4000000000\n",
+        b"5-1\n",
+        b",,,\n",
+        b"a:b:c\n",
+        b"[]\n",
+        b"[x\n",
+        b"{}",
+        b'{"format": 1, "devices": [7]}',
+        b"1e999\n",
+        b"nan\n",
+    ),
+    *(
+        b" " * 5000,
+        b"0-8191\n" * 50,
+        b"N0=1 kernelpagesize_kB=4\n" * 9,
+        "٣\n".encode(),
+        b"some avg60=x\n",
+        b"processor\t: x\nflags\t:\n",
+    ),
+)
+
+
+def load(path: Path) -> MemoryTree:
+    """A directory as a tree in memory, to be changed file by file."""
+    tree = MemoryTree(path=path, absent=Unknown.NOT_RECORDED, children={"/": set()})
+    for one in sorted(path.rglob("*")):
+        where = "/" + one.relative_to(path).as_posix()
+        tree.children.setdefault(where.rpartition("/")[0] or "/", set()).add(one.name)
+        if one.is_symlink():
+            tree.links[where] = str(one.readlink())
+        elif one.is_dir():
+            tree.children.setdefault(where, set())
+        else:
+            tree.files[where] = one.read_bytes()
+    return tree
+
+
+def spoil(tree: MemoryTree, seed: int) -> MemoryTree:
+    """Some files cut, changed or replaced, some links turned elsewhere; the same for the same seed."""
+    dice = random.Random(seed)
+    files, links = dict(tree.files), dict(tree.links)
+    for where in dice.sample(sorted(files), k=max(1, len(files) // dice.choice((3, 20, 100)))):
+        data = bytearray(files[where])
+        how = dice.randrange(4)
+        if how == 0 or not data:
+            files[where] = dice.choice(GARBAGE)
+        elif how == 1:
+            files[where] = bytes(data[: dice.randrange(len(data))])
+        elif how == 2:
+            data[dice.randrange(len(data))] = dice.randrange(256)
+            files[where] = bytes(data)
+        else:
+            files[where] = bytes(data) + dice.choice(GARBAGE)
+    for where in dice.sample(sorted(links), k=len(links) // 10):
+        links[where] = dice.choice(("/", "..", where, "../../../..", "/proc/self", "x" * 300, where + "/x"))
+    return replace(tree, files=files, links=links)
+
+
+def read(root: Root) -> None:
+    facts = read_host(root, PATHS, origin="hostile", config_options=OPTIONS)
+    assert all(problem.message for problem in facts.problems)
+
+
+@pytest.mark.parametrize("machine", ["ubuntu-vllm", "pod-cgroup1"])
+def test_a_spoilt_machine_is_read(machine: str) -> None:
+    tree = load(MACHINES / machine)
+    for seed in range(150):
+        read(spoil(tree, seed))
+
+
+@pytest.mark.parametrize("garbage", range(len(GARBAGE)))
+def test_the_same_garbage_in_every_file(garbage: int) -> None:
+    tree = load(MACHINES / "ubuntu-vllm")
+    begun = time.monotonic()
+    read(replace(tree, files=dict.fromkeys(tree.files, GARBAGE[garbage])))
+    assert time.monotonic() - begun < 10
+
+
+def test_a_spoilt_machine_is_recorded_and_read_again(tmp_path: Path) -> None:
+    tree = load(MACHINES / "ubuntu-vllm")
+    for seed in range(10):
+        recorded = record_host(spoil(tree, seed), PATHS, config_options=OPTIONS, bedplate="", recorded="")
+        path = tmp_path / "host.tar.gz"
+        path.write_bytes(render_archive(recorded, ".tar.gz"))
+        again = read_host(open_recording(path), PATHS, origin="live", config_options=OPTIONS)
+        assert again.problems == recorded.facts.problems
+
+
+DATA = Path(os.environ.get("BEDPLATE_DATA") or Path(__file__).parents[3] / "shared/data") / "machines"
+
+
+def recordings() -> list[Path]:
+    return sorted([*DATA.glob("hwloc/*.tar.bz2"), *DATA.glob("procfs/*.gz")])
+
+
+@pytest.mark.data
+def test_recorded_servers_are_read_spoilt_or_not_and_recorded_again(tmp_path: Path) -> None:
+    if not recordings():
+        pytest.skip(f"no recorded machines in {DATA}")
+    for number, path in enumerate(recordings()):
+        root = open_recording(path)
+        assert isinstance(root, MemoryTree)
+        read(root)
+        recorded = record_host(root, PATHS, config_options=OPTIONS, bedplate="", recorded="")
+        (tmp_path / "host.tar.zst").write_bytes(packed := render_archive(recorded, ".tar.zst"))
+        assert len(packed) < 100_000
+        again = read_host(open_recording(tmp_path / "host.tar.zst"), PATHS, origin="live", config_options=OPTIONS)
+        assert replace(again, mounts=(), kernel=recorded.facts.kernel) == replace(recorded.facts, mounts=())
+        for seed in range(3):
+            read(spoil(root, 1000 * number + seed))
+
+
+@pytest.mark.data
+def test_archives_hold_what_tarfile_reads_of_them() -> None:
+    if not recordings():
+        pytest.skip(f"no recorded machines in {DATA}")
+    for path in DATA.glob("hwloc/*.tar.bz2"):
+        root = open_recording(path)
+        with tarfile.open(path) as archive:
+            for member in archive:
+                where = "/" + member.name.partition("/")[2]
+                if member.isfile():
+                    data = archive.extractfile(member)
+                    assert data is not None and root.read_bytes(where).value == data.read(), member.name
+                elif member.issym():
+                    assert root.readlink(where) == member.linkname
+
+
+@pytest.mark.data
+def test_the_fixtures_of_procfs() -> None:
+    path = DATA / "procfs/fixtures.ttar.gz"
+    if not path.exists():
+        pytest.skip(f"no recorded machines in {DATA}")
+    root = open_recording(path)
+    assert root.read_bytes("/proc/26231/cmdline").value == b"vim\0test.go\0+10\0"
+    assert root.readlink("/proc/26231/exe") == "/usr/bin/vim"
+    facts = read_host(root, PATHS, origin="procfs", config_options=OPTIONS)
+    assert facts.memory.total_bytes == 15666184 * 1024
+    assert [(one.resource, one.some_avg60) for one in facts.pressure] == [("cpu", 2.0), ("memory", 2.0), ("io", 2.0)]
+    assert next(
+        (name, value.split(",")[0].split(";")[0]) for name, value in facts.kernel.vulnerabilities if name == "spectre_v2"
+    ) == ("spectre_v2", "Mitigation: Retpolines")
