@@ -207,20 +207,25 @@ def test_a_healthy_driver_says_nothing() -> None:
     assert list(driver.check_next_kernel(facts)) == []
 
 
+def undriven() -> HostFacts:
+    """A GPU of which nothing but its place is known."""
+    return with_gpus(make_facts(), memory_bytes=absent("nvml"))
+
+
 def test_no_driver() -> None:
-    facts = with_kernel(with_pci(with_gpus(make_facts()), driver=absent("/sys/driver")), modules=(("ext4", ""),))
+    facts = with_kernel(with_pci(undriven(), driver=absent("/sys/driver")), modules=(("ext4", ""),))
     (case,) = cases(driver.check_no_driver, facts)
     assert case.id == "driver.not-bound" and case.severity is Severity.CRITICAL
-    nouveau = with_pci(with_gpus(make_facts()), driver=known("nouveau", "/sys/driver"))
+    nouveau = with_pci(undriven(), driver=known("nouveau", "/sys/driver"))
     assert ids(cases(driver.check_no_driver, nouveau)) == ["driver.not-bound"]
     for unread in (not_recorded("/sys/driver"), denied("/sys/driver")):
-        unread_facts = with_pci(with_gpus(make_facts()), driver=unread)
+        unread_facts = with_pci(undriven(), driver=unread)
         assert cases(driver.check_no_driver, unread_facts) == []
         assert ids(gaps(driver.check_no_driver, unread_facts)) == ["driver.not-bound"]
-    modules_unread = with_kernel(with_pci(with_gpus(make_facts()), driver=absent("/sys/driver")), modules=())
+    modules_unread = with_kernel(with_pci(undriven(), driver=absent("/sys/driver")), modules=())
     assert cases(driver.check_no_driver, modules_unread) == []
     assert len(gaps(driver.check_no_driver, modules_unread)) == 1
-    given = with_pci(with_gpus(make_facts()), driver=known("vfio-pci", "/sys/driver"))
+    given = with_pci(undriven(), driver=known("vfio-pci", "/sys/driver"))
     assert list(driver.check_no_driver(given)) == []
 
 

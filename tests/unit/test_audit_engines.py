@@ -97,6 +97,9 @@ def test_without_an_engine_the_machine_is_compared_with_one_over_all_accelerator
     assert (case.severity, case.confidence) == (Severity.HIGH, Confidence.POSSIBLE)
     assert "over all accelerators would need 10 physical cores" in case.title
     assert list(cores.check_cores(with_gpus(make_facts(), 4))) == []
+    part = with_gpus(make_facts(os=make_os(init=not_recorded("/proc/1/comm"))), 8)
+    assert cases(cores.check_cores, part) == []
+    assert ids(gaps(cores.check_cores, part)) == ["cores.too-few"]
     assert list(cores.check_cores(make_facts())) == []
 
 

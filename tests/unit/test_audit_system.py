@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tests.unit.audit_cases import cases, gaps, ids
 from tests.unit.facts_factory import (
@@ -17,6 +19,7 @@ from tests.unit.facts_factory import (
     with_gpus,
 )
 
+from bedplate.model.facts.cpu import CpuTopology
 from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.host import Problem
 from bedplate.model.facts.reading import known
@@ -25,7 +28,7 @@ from bedplate.plan.audit import power, system
 # -- clocks
 
 
-def with_governor(name: str, driver: str, preference: str | None = None) -> object:
+def with_governor(name: str, driver: str, preference: str | None = None) -> CpuTopology:
     told = known(preference, "/epp") if preference is not None else absent("/epp")
     return make_cpu(governors=((name, 8),), driver=known(driver, "/scaling_driver"), energy_preference=told)
 
@@ -37,7 +40,8 @@ def with_governor(name: str, driver: str, preference: str | None = None) -> obje
         ("powersave", "acpi-cpufreq", None, Severity.MEDIUM),
         ("schedutil", "acpi-cpufreq", None, Severity.LOW),
         ("powersave", "intel_pstate", "performance", None),
-        ("powersave", "intel_pstate", "balance_performance", None),
+        ("powersave", "intel_pstate", "balance_performance", Severity.LOW),
+        ("powersave", "intel_pstate", None, Severity.LOW),
         ("powersave", "amd-pstate-epp", "power", Severity.MEDIUM),
         ("powersave", "intel_pstate", "balance_power", Severity.MEDIUM),
     ],
@@ -48,7 +52,9 @@ def test_governors(governor: str, driver: str, preference: str | None, severity:
 
 
 def test_governors_that_say_nothing() -> None:
-    unsaid = make_facts(cpu=with_governor("powersave", "intel_pstate", "default"))
+    unsaid = make_facts(
+        cpu=dataclasses.replace(with_governor("powersave", "intel_pstate"), energy_preference=denied("/epp"))
+    )
     assert cases(power.check_governor, unsaid) == []
     assert len(gaps(power.check_governor, unsaid)) == 1
     slow = with_governor("powersave", "acpi-cpufreq")

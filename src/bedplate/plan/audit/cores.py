@@ -16,7 +16,15 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import CgroupFacts
 from bedplate.plan.audit.case import Case, Said, plural, unknown
-from bedplate.plan.audit.terms import Deployment, accelerator_files, accelerators, count_argument, deployments, is_container
+from bedplate.plan.audit.terms import (
+    Deployment,
+    accelerator_files,
+    accelerators,
+    count_argument,
+    deployments,
+    is_container,
+    processes_seen,
+)
 
 _RANKS = ("--data-parallel-size", "-dp", "--data_parallel_size")
 _SERVERS = ("--api-server-count", "-asc", "--api_server_count")
@@ -82,7 +90,10 @@ def check_cores(facts: HostFacts) -> Iterator[Said]:
         if devices == 0:
             continue  # it runs on the CPU: another finding
         yield from _judge(facts, group.cgroup, group.name, group.where, servers, ranks, devices, certain=True)
-    if not groups:
+    if not groups and not processes_seen(facts):
+        # A topology that another program exported leaves out what its own cgroup forbade.
+        yield NotJudged(id=id, why="the recording may hold only a part of the machine's cores")
+    elif not groups:
         # The cgroup of a shell on the host says nothing of a service that will be started there.
         cgroup = facts.cgroup if is_container(facts) else None
         yield from _judge(facts, cgroup, "vLLM", ("machine",), 1, 1, len(usable), certain=False)

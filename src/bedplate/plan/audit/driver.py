@@ -37,15 +37,18 @@ _DISPLAYS = (DISPLAY, CONTROLLER_3D, DISPLAY_OTHER)
 
 def check_no_driver(facts: HostFacts) -> Iterator[Said]:
     """Accelerators that no driver drives, or one that no engine can use; what NVIDIA's refuses is the next check's."""
+    unread: list[PciDevice] = []
     for one in facts.accelerators:
         device = device_of(facts, one)
         if device is None or one.vendor not in _MODULES:
             continue
+        if one.memory_bytes.value is not None and device.driver.value is None:
+            continue  # the vendor's library or driver told its memory: something drives it
         bound, loaded = device.driver, has_module(facts, _MODULES[one.vendor][0])
         if computes(one, device) is not True and bound.value is None:
             continue
         if bound.value is None and bound.unknown is not Unknown.ABSENT:
-            yield unknown("driver.not-bound", f"the driver of {device.address}", bound)
+            unread.append(device)
         elif (bound.value == "nouveau" and computes(one, device) is True) or (bound.value is None and loaded is False):
             yield Case(
                 id="driver.not-bound",
@@ -54,7 +57,11 @@ def check_no_driver(facts: HostFacts) -> Iterator[Said]:
                 where=(device.address,),
                 evidence=(
                     seen("driver", bound),
-                    Evidence(fact=f"{one.vendor}'s module is not loaded", source="/proc/modules"),
+                    *(
+                        (Evidence(fact=f"{one.vendor}'s module is not loaded", source="/proc/modules"),)
+                        if not loaded
+                        else ()
+                    ),
                 ),
                 fix=_install(facts, one.vendor),
                 undo=("# Remove the packages again, and reboot.",),
@@ -62,8 +69,10 @@ def check_no_driver(facts: HostFacts) -> Iterator[Said]:
             )
         elif bound.value is None and loaded is None:
             yield NotJudged(
-                id="driver.not-bound", why=f"no driver drives {device.address}; which modules are loaded is not known"
+                id="driver.not-bound", why=f"no driver drives {device.address}; the loaded modules are not known"
             )
+    if unread:
+        yield unknown("driver.not-bound", f"the driver of {some(one.address for one in unread)}", unread[0].driver)
 
 
 def check_refused(facts: HostFacts) -> Iterator[Said]:

@@ -13,7 +13,7 @@ from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
-from bedplate.plan.audit.case import Case, Said
+from bedplate.plan.audit.case import Case, Said, some
 from bedplate.plan.audit.terms import NVME, computes, is_given_away, is_virtual
 
 _NETWORK = 0x02
@@ -23,10 +23,11 @@ _BUSY_PCT = 5.0
 
 def check_width(facts: HostFacts) -> Iterator[Said]:
     """Links that were trained with fewer lanes than device and slot have."""
-    for device, kind in _devices(facts, "link.narrow"):
+    untold: list[str] = []
+    for device, kind in _devices(facts):
         link = device.link
         if link.width is None or link.max_width is None:
-            yield NotJudged(id="link.narrow", why=f"the link of {device.address} is not told")
+            untold.append(device.address)
             continue
         least = min(link.max_width, link.port_max_width or link.max_width)
         if link.width >= least:
@@ -44,12 +45,15 @@ def check_width(facts: HostFacts) -> Iterator[Said]:
             ),
             confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
         )
+    if untold:
+        yield NotJudged(id="link.narrow", why=f"the link of {some(untold)} is not told")
 
 
 def check_speed(facts: HostFacts) -> Iterator[Said]:
     """Links that run at a lower speed than both ends can, of devices that do not lower it by themselves."""
     load = {one.address: one.utilization_pct.value for one in facts.accelerators}
-    for device, kind in _devices(facts, "link.slow"):
+    idle: list[str] = []
+    for device, kind in _devices(facts):
         link = device.link
         if link.speed_gts is None or link.max_speed_gts is None:
             continue  # told by the check of the width
@@ -58,10 +62,7 @@ def check_speed(facts: HostFacts) -> Iterator[Said]:
             continue
         busy = load.get(device.address)
         if kind == "accelerator" and (busy is None or busy < _BUSY_PCT):
-            yield NotJudged(
-                id="link.slow",
-                why=f"{device.address} runs at {link.speed_gts:g} of {least:g} GT/s; GPUs lower it at rest: look under load",
-            )
+            idle.append(f"{device.address} ({link.speed_gts:g} of {least:g} GT/s)")
             continue
         yield Case(
             id="link.slow",
@@ -75,9 +76,11 @@ def check_speed(facts: HostFacts) -> Iterator[Said]:
             ),
             confidence=Confidence.LIKELY,
         )
+    if idle:
+        yield NotJudged(id="link.slow", why=f"GPUs lower the speed at rest; look at {some(idle, 4)} under load")
 
 
-def _devices(facts: HostFacts, id: str) -> Iterator[tuple[PciDevice, str]]:
+def _devices(facts: HostFacts) -> Iterator[tuple[PciDevice, str]]:
     """Devices whose link matters, and what they are; none in a virtual machine."""
     if is_virtual(facts):
         return

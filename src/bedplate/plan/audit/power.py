@@ -8,7 +8,8 @@ from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
-from bedplate.plan.audit.case import Case, Said, plural, seen, some
+from bedplate.model.facts.reading import Unknown
+from bedplate.plan.audit.case import Case, Said, plural, seen, some, unknown
 from bedplate.plan.audit.terms import is_virtual, name_of
 
 _CPUFREQ = "/sys/devices/system/cpu/cpufreq"
@@ -31,21 +32,22 @@ def check_governor(facts: HostFacts) -> Iterator[Said]:
     slow = sorted(name for name, _ in facts.cpu.governors if name != "performance")
     if not slow:
         return
-    if driver in _AUTONOMOUS and slow == ["powersave"]:
-        if preference.value in ("performance", "balance_performance"):
-            return
-        if preference.value not in ("power", "balance_power"):
-            yield NotJudged(
-                id=id, why=f"{driver} decides by the energy preference, which says {preference.value or 'nothing'}"
-            )
+    effect = None
+    if driver in _AUTONOMOUS and slow == ["powersave"] and preference.value is not None:
+        if preference.value == "performance":
             return
         what, evidence = f"the energy preference is {preference.value}", seen("energy preference", preference)
         severity, path, old = Severity.MEDIUM, "energy_performance_preference", preference.value
+        if preference.value not in ("power", "balance_power"):
+            severity, effect = Severity.LOW, f"no evidence for {preference.value} against performance"
+    elif driver in _AUTONOMOUS and preference.unknown not in (None, Unknown.ABSENT):
+        yield unknown(id, f"{driver} decides by the energy preference, which", preference)
+        return
     else:
         source = f"{_CPUFREQ}/policy*/scaling_governor"
         what, evidence = f"the governor is {some(slow)}", Evidence(fact=governors, source=source)
-        # powersave without an autonomous driver is the lowest clock, always; the others ramp up under load.
-        severity = Severity.MEDIUM if "powersave" in slow else Severity.LOW
+        # powersave is the lowest clock, always, but not with a driver that picks it itself; the others ramp up under load.
+        severity = Severity.MEDIUM if "powersave" in slow and driver not in _AUTONOMOUS else Severity.LOW
         path, old = "scaling_governor", slow[0]
     yield Case(
         id=id,
@@ -63,6 +65,7 @@ def check_governor(facts: HostFacts) -> Iterator[Said]:
             "rm /etc/tmpfiles.d/80-bedplate-governor.conf",
         ),
         confidence=Confidence.LIKELY if severity is Severity.MEDIUM else Confidence.POSSIBLE,
+        effect=effect,
     )
 
 
