@@ -105,7 +105,7 @@ def _make_member(read: Read, kind: bytes, name: str, target: str, size: int) -> 
         return
     if size > MEMBER_LIMIT:
         raise ReadError(f"{_shown(name)}: has {size} bytes in the archive, at most {MEMBER_LIMIT} are read")
-    data = _take(read, size, _shown(name))
+    data = _take(read, size, name)
     if kind in b"07\0":
         yield Member(name, Kind.FILE, data)
 
@@ -162,7 +162,7 @@ def _lines(read: Read) -> Iterator[bytes]:
 def _take(read: Read, size: int, what: str) -> bytes:
     data = read(size) if size else b""
     if len(data) < size:
-        raise ReadError(f"{what}: the archive is truncated, it has {len(data)} of {size} bytes")
+        raise ReadError(f"{_shown(what)}: the archive is truncated, it has {len(data)} of {size} bytes")
     padding = -size % _BLOCK
     if padding:
         read(padding)
