@@ -77,9 +77,11 @@ def _read_text(path: Path) -> str | None:
                 if len(data) > TEXT_MOST:
                     if recognise(data[:_HEAD].decode("utf-8", errors="replace")) is None:
                         return None
-                    raise ReadError(f"{path}: is longer than {TEXT_MOST} bytes")
+                    raise ReadError(f"is longer than {TEXT_MOST} bytes")
     except OSError as error:
         raise ReadError(f"{path}: cannot read: {error.strerror}") from error
+    except ReadError as error:  # of the unpacker
+        raise ReadError(f"{path}: {error.message}", hint=error.hint) from error.__cause__
     return data.decode("utf-8", errors="replace")
 
 

@@ -122,7 +122,7 @@ def _accelerator(
 def _reading(answer: Any, source: str, convert: Callable[[Any], T]) -> Reading[T]:
     if not isinstance(answer, dict):
         return missing(Unknown.NOT_RECORDED, source)
-    if "value" not in answer:
+    if answer.get("value") is None:
         code, text = answer.get("error"), str(answer.get("text", ""))[:200]
         if code in _ABSENT:
             return missing(Unknown.ABSENT, source, text)
@@ -179,18 +179,25 @@ def read_nvidia(root: Root, pci: Sequence[PciDevice], nvml: str | None) -> tuple
     reason = Unknown.ABSENT if nvml is not None else Unknown.NOT_RECORDED
     driver, library = read_driver_version(root), read_library_version(root)
     found = [replace(one, library_version=library) if library.value is not None else one for one in listed]
+    # A device that is lost has an index and no address: it is one of those that only the bus still lists.
+    lost = [place for place, one in enumerate(found) if one.address is None]
     for device in pci:
-        if device.address not in here:
-            blank = make_accelerator(
-                vendor="nvidia",
-                index=len(found),
-                name=_name_of(root, device),
-                address=device.address,
-                why=reason,
-                source=RECORDED if nvml is not None else f"nvml:({device.address})",
-                text=why_none or f"NVML does not list the device; its driver is {device.driver.value or 'none'}",
-            )
-            found.append(replace(blank, driver_version=driver, library_version=library))
+        if device.address in here:
+            continue
+        if lost:
+            place = lost.pop(0)
+            found[place] = replace(found[place], name=_name_of(root, device), address=device.address, driver_version=driver)
+            continue
+        blank = make_accelerator(
+            vendor="nvidia",
+            index=len(found),
+            name=_name_of(root, device),
+            address=device.address,
+            why=reason,
+            source=RECORDED if nvml is not None else f"nvml:({device.address})",
+            text=why_none or f"NVML does not list the device; its driver is {device.driver.value or 'none'}",
+        )
+        found.append(replace(blank, driver_version=driver, library_version=library))
     return tuple(found)
 
 
