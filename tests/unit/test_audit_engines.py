@@ -143,6 +143,7 @@ def test_quota(throttled: int, id: str, severity: Severity) -> None:
     )
     (case,) = cases(cores.check_quota, serving(make_engine(cgroup=group)))
     assert (case.id, case.severity) == (id, severity)
+    assert case.fix == ("systemctl set-property vllm.service CPUQuota= CPUWeight=10000",)
     assert "CPUQuota=400%" in case.undo[0]
 
 
@@ -358,3 +359,36 @@ def test_unknown_is_spelled_out() -> None:
     for why in Unknown:
         facts = serving(make_engine(cgroup=make_cgroup(cpus=dataclasses.replace(absent("/cpus"), unknown=why))))
         assert all(str(one.why) for one in gaps(cores.check_cores, facts))
+
+
+# -- commands
+
+
+def test_commands_name_the_service_that_an_engine_is() -> None:
+    facts = serving(make_engine(limits=(("nofile", 1024),)))
+    (case,) = cases(limits.check_nofile, facts)
+    directory = "/etc/systemd/system/vllm.service.d"
+    assert case.fix == (
+        f"mkdir -p {directory} && printf '[Service]\\nLimitNOFILE=1048576\\n' > {directory}/80-bedplate-limitnofile.conf",
+        "systemctl daemon-reload && systemctl restart vllm.service",
+    )
+    assert case.undo[0] == f"rm {directory}/80-bedplate-limitnofile.conf"
+
+
+@pytest.mark.parametrize(
+    ("path", "systemd"),
+    [
+        ("/system.slice/docker-0a1b.scope", True),
+        ("/kubepods/pod1/abc", True),
+        ("/user.slice/session-3.scope", True),
+        ("/", False),
+    ],
+)
+def test_without_a_service_nothing_of_systemctl_is_told_to_be_run(path: str, systemd: bool) -> None:
+    group = make_cgroup(path=path, quota_cpus=known(4.0, "/cpu.max"), throttled_periods=known(9, "/cpu.stat"))
+    engine = make_engine(cgroup=group, limits=(("nofile", 1024),), threads=(make_thread(1, wait_s=90.0),), swap_bytes=GIB)
+    facts = serving(engine, os=make_os(systemd=systemd))
+    checks = [limits.check_nofile, limits.check_swapped, cores.check_quota]
+    found = [one for check in checks for one in cases(check, facts)]
+    assert len(found) == 3
+    assert not any(line.startswith("systemctl") for one in found for line in (*one.fix, *one.undo))

@@ -16,6 +16,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import CgroupFacts
 from bedplate.plan.audit.case import Case, Said, plural, unknown
+from bedplate.plan.audit.fixes import confine, set_property, undo_confine
 from bedplate.plan.audit.terms import (
     Deployment,
     accelerator_files,
@@ -129,8 +130,8 @@ def _judge(
         where=where,
         evidence=evidence,
         fix=(
-            "# Give its container or service more CPUs: Kubernetes requests and limits, docker --cpus and --cpuset-cpus, or",
-            "systemctl set-property UNIT CPUQuota= AllowedCPUs=",
+            "# Give its container or service more CPUs: Kubernetes requests and limits, docker --cpus and --cpuset-cpus,",
+            "# CPUQuota= and AllowedCPUs= of a service.",
             "# On a machine that has no more: fewer API servers and ranks, or a machine with more cores.",
         ),
         undo=("# Set the quota and the CPUs that were there again: see the evidence.",),
@@ -212,10 +213,10 @@ def check_waiting(facts: HostFacts) -> Iterator[Said]:
                 evidence=(_waits(group, share),),
                 fix=(
                     "# Find who runs on the same CPUs, and confine it rather than the engine:",
-                    "systemd-cgtop --order=cpu --iterations=3",
-                    "systemctl set-property NEIGHBOUR.service CPUWeight=idle",
+                    "top -b -n 1 -H -o %CPU | head -n 20",
+                    *confine(facts),
                 ),
-                undo=("systemctl revert NEIGHBOUR.service",),
+                undo=undo_confine(facts),
                 confidence=Confidence.LIKELY,
             )
 
@@ -250,11 +251,12 @@ def check_quota(facts: HostFacts) -> Iterator[Said]:
             Evidence(fact=f"a quota of {quota.value:g} CPUs", source=quota.source),
             Evidence(fact=f"throttled in {throttled.value} of {periods.value} periods", source=throttled.source),
         )
-        fix = (
-            "# Use a weight in place of the quota: docker --cpu-shares, Kubernetes requests without a CPU limit, or",
-            "systemctl set-property UNIT CPUQuota= CPUWeight=10000",
+        instead = (
+            "A weight in place of the quota: docker --cpu-shares without --cpus, Kubernetes requests without a CPU limit."
         )
-        undo = (f"systemctl set-property UNIT CPUQuota={quota.value * 100:.0f}%",)
+        fix = set_property(facts, group, "CPUQuota= CPUWeight=10000", instead)
+        weight = group.cgroup.cpu_weight.value or ""
+        undo = set_property(facts, group, f"CPUQuota={quota.value * 100:.0f}% CPUWeight={weight}", "The same limit again.")
         if throttled.value > 0:
             yield Case(
                 id="quota.throttled",

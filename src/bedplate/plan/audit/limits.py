@@ -10,6 +10,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan.audit.case import Case, Said, seen, unknown
+from bedplate.plan.audit.fixes import drop_in, set_property, undo_drop_in
 from bedplate.plan.audit.terms import (
     Deployment,
     accelerator_files,
@@ -25,12 +26,9 @@ _SHM_A_DEVICE = 2 * GIB
 _SHM_DOCKER = 64 * MIB  # what docker and containerd give without --shm-size
 _MEMLOCK_LEAST = GIB
 _NEAR_LIMIT = 0.9
+_NO_SWAP = "docker: --memory-swap equal to --memory"
 _LARGE_SHARE = 0.25
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--pipeline-parallel-size", "-pp")
-_SERVICE = (
-    "systemctl edit UNIT   # [Service]",
-    "systemctl daemon-reload && systemctl restart UNIT",
-)
 
 
 def check_nofile(facts: HostFacts) -> Iterator[Said]:
@@ -52,8 +50,8 @@ def check_nofile(facts: HostFacts) -> Iterator[Said]:
                 title=f"{group.name} may open {most} files",
                 where=group.where,
                 evidence=(Evidence(fact=f"Max open files {most}", source=f"/proc/{group.processes[0].pid}/limits"),),
-                fix=("# docker: --ulimit nofile=1048576; a service: LimitNOFILE=1048576", *_SERVICE),
-                undo=("systemctl revert UNIT && systemctl restart UNIT",),
+                fix=drop_in(facts, group, "LimitNOFILE=1048576", "docker: --ulimit nofile=1048576"),
+                undo=undo_drop_in(facts, group, "LimitNOFILE=1048576"),
                 confidence=Confidence.LIKELY if most <= _NOFILE_POOR else Confidence.POSSIBLE,
             )
 
@@ -81,11 +79,10 @@ def check_memlock(facts: HostFacts) -> Iterator[Said]:
                 evidence=(
                     Evidence(fact=f"Max locked memory {min(bounds)}", source=f"/proc/{group.processes[0].pid}/limits"),
                 ),
-                fix=(
-                    "# docker: --ulimit memlock=-1; a service, and the container runtime's own: LimitMEMLOCK=infinity",
-                    *_SERVICE,
+                fix=drop_in(
+                    facts, group, "LimitMEMLOCK=infinity", "docker: --ulimit memlock=-1; and for the runtime's own service"
                 ),
-                undo=("systemctl revert UNIT && systemctl restart UNIT",),
+                undo=undo_drop_in(facts, group, "LimitMEMLOCK=infinity"),
                 confidence=Confidence.LIKELY,
             )
 
@@ -168,11 +165,13 @@ def check_memory_limit(facts: HostFacts) -> Iterator[Said]:
                     seen("memory limit in bytes", limit),
                     Evidence(fact=f"resident {render_size(held)}", source=f"/proc/{group.processes[0].pid}/status"),
                 ),
-                fix=(
-                    f"# At least 1.2 times what it holds: {render_size(int(1.2 * held))}. docker update --memory, or",
-                    f"systemctl set-property UNIT MemoryMax={int(1.2 * held)}",
+                fix=set_property(
+                    facts,
+                    group,
+                    f"MemoryMax={int(1.2 * held)}",
+                    f"At least 1.2 times what it holds: docker update --memory={int(1.2 * held)}, or the limit of the pod.",
                 ),
-                undo=(f"systemctl set-property UNIT MemoryMax={limit.value}",),
+                undo=set_property(facts, group, f"MemoryMax={limit.value}", f"The old limit: {limit.value} bytes."),
                 confidence=Confidence.LIKELY,
             )
 
@@ -191,11 +190,10 @@ def check_swapped(facts: HostFacts) -> Iterator[Said]:
             where=group.where,
             evidence=(Evidence(fact=f"VmSwap {render_size(swapped)}", source=f"/proc/{group.processes[0].pid}/status"),),
             fix=(
-                "# Keep its memory, and let the neighbours swap:",
-                "systemctl set-property --runtime UNIT MemorySwapMax=0",
-                "# Give neighbours a limit of their own: systemctl set-property NEIGHBOUR.service MemoryHigh=...",
+                "# Keep its memory, and let the neighbours swap, each within a limit of its own:",
+                *set_property(facts, group, "MemorySwapMax=0", _NO_SWAP),
             ),
-            undo=("systemctl set-property --runtime UNIT MemorySwapMax=infinity",),
+            undo=set_property(facts, group, "MemorySwapMax=infinity", "The old limits."),
             confidence=Confidence.LIKELY,
         )
 
@@ -222,8 +220,8 @@ def check_swap_policy(facts: HostFacts) -> Iterator[Said]:
                 Evidence(fact=f"swap in use {render_size(used)}", source="/proc/meminfo"),
                 seen("the cgroup's swap limit", most),
             ),
-            fix=("systemctl set-property --runtime UNIT MemorySwapMax=0",),
-            undo=("systemctl set-property --runtime UNIT MemorySwapMax=infinity",),
+            fix=set_property(facts, group, "MemorySwapMax=0", _NO_SWAP),
+            undo=set_property(facts, group, "MemorySwapMax=infinity", "The old limits."),
             confidence=Confidence.POSSIBLE,
         )
 

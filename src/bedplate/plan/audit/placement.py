@@ -168,7 +168,7 @@ def check_isolated(facts: HostFacts) -> Iterator[Said]:
         title=f"CPUs are isolated from the scheduler ({word or _cpus(facts.cpu.isolated)})",
         where=("machine",),
         evidence=tuple(evidence),
-        fix=(*fix, "# To keep others away from the engine's CPUs: systemctl set-property system.slice AllowedCPUs=..."),
+        fix=(*fix, "# To keep others off the engine's CPUs, confine them: AllowedCPUs= of system.slice and user.slice."),
         undo=command_line_fix(facts, word) if word else ("# Nothing is changed.",),
         confidence=Confidence.LIKELY,
     )

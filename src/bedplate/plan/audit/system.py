@@ -11,6 +11,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
 from bedplate.plan.audit.case import Case, Said, seen, unknown
+from bedplate.plan.audit.fixes import confine, undo_confine
 from bedplate.plan.audit.terms import accelerators, command_line_fix, deployments, is_container
 
 _PRESSURE = "/proc/pressure/cpu"
@@ -145,10 +146,10 @@ def check_autogroup(facts: HostFacts) -> Iterator[Said]:
             evidence=(Evidence(fact="sched_autogroup_enabled: 1", source=_AUTOGROUP), seen("cpu weight", cgroup.cpu_weight)),
             fix=(
                 "# Give weights to groups in place of nice to processes:",
-                "systemctl set-property NEIGHBOUR.service CPUWeight=idle",
+                *confine(facts),
                 "# Or, for what is started from then on: sysctl -w kernel.sched_autogroup_enabled=0",
             ),
-            undo=("systemctl revert NEIGHBOUR.service", "sysctl -w kernel.sched_autogroup_enabled=1"),
+            undo=(*undo_confine(facts), "sysctl -w kernel.sched_autogroup_enabled=1"),
             confidence=Confidence.CERTAIN if groups else Confidence.POSSIBLE,
         )
 

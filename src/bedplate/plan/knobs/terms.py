@@ -178,6 +178,13 @@ def _governor_schedutil(facts: HostFacts) -> Answer:
     return _answer(any(name == "schedutil" for name, _ in facts.cpu.governors), f"governor {names}", f"governor {names}")
 
 
+def _thp_always(facts: HostFacts) -> Answer:
+    """With madvise only regions that ask get huge pages, and defrag means the same for these as "madvise" and as
+    "defer+madvise" (vma_thp_gfp_mask() in mm/huge_memory.c)."""
+    told = facts.memory.thp
+    return _says(told, wanted=lambda text: text == "always", what="transparent_hugepage/enabled", no="it is {}, not always")
+
+
 def _architecture(*names: str) -> Condition:
     def condition(facts: HostFacts) -> Answer:
         told = facts.cpu.architecture
@@ -245,6 +252,7 @@ CONDITIONS: dict[str, Condition] = {
     "pins_memory": _pins_memory,
     "ram_from_64_gib": _ram_from_64_gib,
     "shared_or_confidential": _shared_or_confidential,
+    "thp_always": _thp_always,
 }
 
 
