@@ -164,6 +164,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "devices": [
                         {
                             "Name": {"value": "NVIDIA H100"},
+                            "PciInfo": {"value": "00000000:00:01.0"},
                             "UUID": {"value": f"GPU-{CANARIES['uuid in capitals'].lower()}"},
                             "Serial": {"value": CANARIES["serial of digits"]},
                             "ComputeRunningProcesses": {
