@@ -21,12 +21,14 @@ import typing
 from enum import StrEnum
 from pathlib import Path
 
+from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
 from bedplate.cli.explain import GRADES, render_check
 from bedplate.cli.faces.document import SCHEMA_PAGE, make_schema
 from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
+from bedplate.model.facts.finding import Severity
 from bedplate.model.knob import Knob, Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -298,10 +300,36 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").strip()
 
 
+_FINDINGS = """\
+What `bedplate doctor` may find of a machine, beside the knobs that do not hold ([knobs.md](knobs.md)): the rows of
+`src/bedplate/catalog/findings.toml`. `bedplate explain ID` prints one of them. How findings are made, ranked and suppressed
+stands in [the audit](../explanation/audit.md).
+"""
+
+
+def render_findings() -> str:
+    """docs/reference/findings.md: every row of the catalog's findings."""
+    rows = read_findings()
+    parts = [_HEAD, "# Findings\n", _in_lines(_FINDINGS)]
+    parts += ["| severity | meaning |", "|---|---|"]
+    said = _read_field_docs(Severity)
+    parts += [f"| {one.value} | {_cell(said[one.name])} |" for one in Severity]
+    parts += ["", "| id | what is wrong | severity |", "|---|---|---|"]
+    parts += [f"| [{row.id}](#{_anchor(row.id)}) | {_cell(row.title)} | {' or '.join(row.severities)} |" for row in rows]
+    parts.append("")
+    for row in rows:
+        effect = row.effect if not row.sources else f"{row.effect} ({'; '.join(row.sources)})"
+        parts += [f"## {row.id}\n", f"**{row.title}**\n", f"{row.why}\n"]
+        parts += [f"- Said when: {_cell(row.means)}", f"- Published effect: {_cell(effect)}", "- By hand:\n"]
+        parts += ["```text", *row.check, "```", ""]
+    return "\n".join(parts)
+
+
 PAGES = {
     "docs/reference/recipe.md": render_recipe,
     "docs/reference/cli.md": render_cli,
     "docs/reference/knobs.md": render_knobs,
+    "docs/reference/findings.md": render_findings,
     SCHEMA_PAGE: render_audit_schema,
 }
 

@@ -177,7 +177,7 @@ def test_acs_that_may_not_be_read_is_not_judged() -> None:
     facts = tree(readings=changes)
     assert cases(acs.check_acs, facts) == []
     (gap,) = gaps(acs.check_acs, facts)
-    assert "root may read it" in gap.why
+    assert "may not be read by this user" in gap.why
 
 
 def test_no_accelerator_a_virtual_machine_or_a_ring_of_bridges_say_nothing() -> None:

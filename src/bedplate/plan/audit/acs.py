@@ -45,7 +45,7 @@ def check_acs(facts: HostFacts) -> Iterator[Said]:
     hidden = sorted(one for one in paths if devices[one].acs.unknown not in (None, Unknown.ABSENT))
     if hidden:
         reading = devices[hidden[0]].acs
-        yield NotJudged(id=id, why=f"ACS of {some(hidden)} is {reading.unknown} ({reading.source}); root may read it")
+        yield unknown(id, f"ACS of {some(hidden)}", reading)
     on = sorted(one for one in near if _redirects(devices[one].acs.value))
     off = sorted(one for one in near if devices[one].acs.value is not None and one not in on)
     crossed = [one for one in on if one in paths]
@@ -81,7 +81,7 @@ def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: 
         fix=_fix(facts, on) if allowed else _KEEP,
         undo=_undo(facts, devices, on) if allowed else ("# Nothing is changed.",),
         confidence=Confidence.CERTAIN if crossed else Confidence.POSSIBLE,
-        effect_percent=None if crossed else 0.0,
+        effect_percent=None if crossed else 1.0,
         effect=None if crossed else "no evidence: no published case has redirect only where no peer-to-peer traffic goes",
     )
 

@@ -52,7 +52,7 @@ def check_governor(facts: HostFacts) -> Iterator[Said]:
     yield Case(
         id=id,
         severity=severity,
-        title=f"the clocks of the CPUs are held low: {what} (driver {driver or 'not known'})",
+        title=f"the clocks of the CPUs {'are' if severity is Severity.MEDIUM else 'may be'} held low: {what}",
         where=("machine",),
         evidence=(evidence, seen("driver", facts.cpu.driver)),
         fix=(
