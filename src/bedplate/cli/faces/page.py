@@ -62,12 +62,11 @@ def verdict(report: Report) -> str:
         parts.append(f"{_findings_word(count, parts)} may {'' if count == 1 else 'each '}cost a factor of speed")
     if (count := counts[Severity.MEDIUM]) and len(parts) < 2:
         parts.append(f"{_findings_word(count, parts)} may cost percents, or {'is a risk' if count == 1 else 'are risks'}")
+    judged = " in what could be judged" if report.audit.not_judged else ""
     if not parts and (count := counts[Severity.LOW] + counts[Severity.INFO]):
-        return f"Nothing that costs speed was found; {plural(count, 'small thing')} to know."
+        return f"Nothing that costs speed was found{judged}; {plural(count, 'small thing')} to know."
     if not parts:
-        return (
-            "Nothing was found wrong." if not report.audit.not_judged else "Nothing was found wrong in what could be judged."
-        )
+        return f"Nothing was found wrong{judged}."
     return "; ".join(parts) + "."
 
 
