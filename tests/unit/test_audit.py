@@ -18,6 +18,7 @@ from tests.unit.facts_factory import (
     make_engine,
     make_facts,
     make_kernel,
+    make_link,
     make_memory,
     make_nic,
     make_os,
@@ -201,6 +202,14 @@ def test_a_recording_without_processes_says_so() -> None:
     facts = make_facts(os=make_os(init=not_recorded("/proc/1/comm")))
     assert "engines" in [one.id for one in judge(facts).not_judged]
     assert "engines" not in [one.id for one in judge(make_facts()).not_judged]
+
+
+def test_a_virtual_machine_with_links_that_a_hypervisor_made_up_has_no_finding() -> None:
+    guest = with_gpus(make_facts(os=make_os(virtualisation=known("kvm", "/sys/dmi"))), 2, utilization_pct=known(0.0, "nvml"))
+    poor = tuple(dataclasses.replace(one, link=make_link(width=1, speed_gts=2.5)) for one in guest.pci)
+    found = judge(dataclasses.replace(guest, pci=poor))
+    assert found.findings == ()
+    assert {"link.narrow", "link.slow"} <= {one.id for one in found.not_judged}
 
 
 # -- ranking
