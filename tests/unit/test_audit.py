@@ -212,6 +212,14 @@ def test_a_virtual_machine_with_links_that_a_hypervisor_made_up_has_no_finding()
     assert {"link.narrow", "link.slow"} <= {one.id for one in found.not_judged}
 
 
+@pytest.mark.parametrize("systemd", [True, False])
+def test_timers_that_nobody_starts_make_no_finding(systemd: bool) -> None:
+    timer = known("[Timer]", "/etc/systemd/system/timers.target.wants/apt-daily.timer")
+    init = known("systemd" if systemd else "tini", "/proc/1/comm")
+    facts = make_facts(engines=(make_engine(),), knobs=(timer,), os=make_os(systemd=systemd, init=init))
+    assert ("knob.hk.timers" in {one.id for one in judge(facts).findings}) is systemd
+
+
 # -- ranking
 
 

@@ -83,7 +83,8 @@ def check_memlock(facts: HostFacts) -> Iterator[Said]:
                     facts, group, "LimitMEMLOCK=infinity", "docker: --ulimit memlock=-1; and for the runtime's own service"
                 ),
                 undo=undo_drop_in(facts, group, "LimitMEMLOCK=infinity"),
-                confidence=Confidence.LIKELY,
+                # A root of the host has CAP_IPC_LOCK, and no limit then; that of a container has not.
+                confidence=Confidence.LIKELY if is_container(facts) or in_container(facts, group) else Confidence.POSSIBLE,
             )
 
 
