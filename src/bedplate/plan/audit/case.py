@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +12,6 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 
 NOTHING_TO_UNDO = ("# Nothing is changed.",)
-MACHINE = "machine"
 
 # Expected percent of a case without a published number, and the most that a severity may count: one scale with the
 # findings of plan/knobs, where a percent of serving speed counts one and 400 (five times slower) is the most published.
@@ -101,12 +100,3 @@ def some(names: Iterable[str], most: int = 6) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def once(said: Iterable[Said]) -> Iterator[Said]:
-    """Without what was said before."""
-    before: set[Said] = set()
-    for one in said:
-        if one not in before:
-            before.add(one)
-            yield one

@@ -186,11 +186,6 @@ def has_parameter(facts: HostFacts, name: str) -> str | None:
     return found[-1] if found else None
 
 
-def knob_text(facts: HostFacts, path: str) -> str | None:
-    """What one of the catalog's files held."""
-    return next((one.value for one in facts.knobs if one.source == path), None)
-
-
 def command_line_fix(facts: HostFacts, word: str, *, take_out: bool = False) -> tuple[str, ...]:
     """How a word of the kernel command line is put in or taken out, in the way of the distribution."""
     if facts.os.id in ("fedora", "rhel", "rocky", "almalinux", "centos"):
