@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -136,6 +137,19 @@ def test_rocm_smi(machines: Path) -> None:
     assert {one.numa_node.value for one in facts.pci} == {1}
 
 
+def test_lsblk(machines: Path) -> None:
+    """The truth is taken from the JSON with a walk of its own: every disk once, and what is mounted."""
+    for name in ("lsblk.1.json", "lsblk.3.json"):
+        path = machines / "gpud" / name
+        facts = read(path)
+        rows = json.loads(path.read_text())["blockdevices"]
+        disks = {row["name"].rsplit("/", 1)[-1] for row in rows if row["type"] == "disk"}
+        assert disks <= {one.name for one in facts.blocks}
+        assert {one.name for one in facts.blocks if one.transport == "nvme"} == {one for one in disks if one[:4] == "nvme"}
+    (volume,) = [one for one in facts.blocks if one.transport == "dm"]  # one logical volume over eight disks
+    assert (volume.name, len(volume.parents)) == ("sample_vg-sample_lv", 8)
+
+
 def test_hwloc_xml_of_a_dgx2(machines: Path) -> None:
     facts = read(machines / "hwloc" / "nvidiaDGX2.xml")
     assert len(facts.accelerators) == 16
@@ -149,6 +163,6 @@ def test_hwloc_xml_of_a_dgx2(machines: Path) -> None:
 
 
 def test_what_is_no_recording_is_left_to_others(machines: Path) -> None:
-    for name in ("gpud/LICENSE", "gpud/lsblk.1.json", "hwloc/nvidia-dgx-gb10.tar.bz2", "procfs/fixtures.ttar.gz"):
+    for name in ("gpud/LICENSE", "hwloc/nvidia-dgx-gb10.tar.bz2", "procfs/fixtures.ttar.gz"):
         assert read_foreign(machines / name) is None
     assert read_foreign(machines) is None

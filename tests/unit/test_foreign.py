@@ -24,6 +24,7 @@ from bedplate.host.cpuinfo import parse_cpuinfo
 from bedplate.host.cpus import parse_cpu_list, parse_cpu_mask
 from bedplate.host.foreign import read_foreign, recognise
 from bedplate.host.hwlocxml import parse_hwloc
+from bedplate.host.lsblk import parse_lsblk
 from bedplate.host.lspci import parse_lspci
 from bedplate.host.nccl import parse_nccl
 from bedplate.host.pci import parse_resource
@@ -107,6 +108,13 @@ ROCM = json.dumps(
         "system": {"Driver version": "6.3.6", "(Topology) Link type between DRM devices 0 and 1": "XGMI"},
     }
 )
+LSBLK = """{"blockdevices": [
+ {"name": "loop0", "type": "loop", "size": 4096, "mountpoint": "/snap/x"},
+ {"name": "/dev/nvme0n1", "type": "disk", "size": "960G", "rota": false, "model": "A disk ", "children": [
+  {"name": "/dev/nvme0n1p1", "type": "part", "size": "1G", "mountpoints": [null, "/boot"]},
+  {"name": "/dev/nvme0n1p2", "type": "part", "children": [{"name": "/dev/md0", "type": "raid1", "rota": "0", "children": [
+   {"name": "/dev/mapper/vg-models", "type": "lvm", "size": 7, "mountpoint": "/srv/models"}]}]}]},
+ {"name": "/dev/nvme1n1", "type": "disk", "children": [{"name": "/dev/md0", "type": "raid1"}]}]}"""
 NCCL = """<!-- a comment --><system version="1"><cpu numaid="1" affinity="f0" arch="x86_64">
 <pci busid="ffff:ff:01.0" class="0x060400" link_speed="32.0 GT/s PCIe" link_width="16">
 <pci busid="0000:1a:00.0" class="0x020700"><nic><net name="mlx5_0" speed="400000" guid="0x1"/></nic></pci>
@@ -221,6 +229,24 @@ def test_rocm_smi() -> None:
     assert [one.numa_node.unknown for one in parse_rocm_smi_pci(ROCM)] == [Unknown.NOT_RECORDED, Unknown.HIDDEN]
 
 
+def test_lsblk() -> None:
+    devices = {one.name: one for one in parse_lsblk(LSBLK)}
+    assert list(devices) == ["md0", "nvme0n1", "nvme1n1", "vg-models"]
+    first, volume = devices["nvme0n1"], devices["vg-models"]
+    assert (first.model, first.size_bytes, first.rotational.value, first.transport) == ("A disk", 960 << 30, False, "nvme")
+    assert (first.mounts, first.parents) == (("/boot",), ())  # of its partition
+    assert (volume.transport, volume.parents, volume.mounts) == ("dm", ("md0",), ("/srv/models",))
+    assert (devices["md0"].transport, devices["md0"].parents) == ("md", ("nvme0n1", "nvme1n1"))
+    assert devices["nvme1n1"].rotational.unknown is Unknown.NOT_RECORDED
+    assert (first.numa_node.unknown, first.scheduler.unknown) == (Unknown.NOT_RECORDED, Unknown.NOT_RECORDED)
+
+
+def test_lsblk_of_endless_depth_is_refused() -> None:
+    deep = '{"name": "a", "type": "lvm", "children": [' * 40 + "]}" * 40
+    with pytest.raises(ReadError, match="levels"):
+        parse_lsblk(f'{{"blockdevices": [{deep}]}}')
+
+
 def test_nccl() -> None:
     told = parse_nccl(NCCL)
     assert (told.architecture, [(one.node, one.cpus, one.mem_bytes) for one in told.numa.nodes]) == (
@@ -265,6 +291,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], str]] = {
     "nvidia-smi nvlink": (parse_nvidia_smi, NVLINKS),
     "rocm-smi": (parse_rocm_smi, ROCM),
     "rocm-smi pci": (parse_rocm_smi_pci, ROCM),
+    "lsblk": (parse_lsblk, LSBLK),
     "nccl": (parse_nccl, NCCL),
     "hwloc": (parse_hwloc, HWLOC),
     "lspci": (

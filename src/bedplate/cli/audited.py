@@ -25,7 +25,7 @@ def add_from(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         type=Path,
         help="a recording: what bedplate record made, a directory or archive of /proc and /sys, or one file of lspci -vvv, "
-        "nvidia-smi -q, rocm-smi --json, hwloc or NCCL XML (default: this machine)",
+        "nvidia-smi -q, rocm-smi --json, lsblk --json, hwloc or NCCL XML (default: this machine)",
     )
 
 

@@ -111,12 +111,16 @@ def _scheduler(root: Root, where: str) -> Reading[str]:
 
 
 def _transport(root: Root, name: str, where: str, inner: tuple[str, ...]) -> str:
-    for prefix, transport in _TRANSPORTS.items():
-        if name.startswith(prefix):
-            return transport
+    if (told := transport_of(name)) != "other":
+        return told
     if "device" in inner and re.search(r"/(?:host|target)\d+", where, re.ASCII) is not None:
         return "scsi"
     return "virtio" if "/virtio" in where else "other"
+
+
+def transport_of(name: str) -> str:
+    """What the kernel's name of a device says of how it is reached: "nvme0n1" -> "nvme"; "sda" -> "other"."""
+    return next((transport for prefix, transport in _TRANSPORTS.items() if name.startswith(prefix)), "other")
 
 
 def _read_mounts(root: Root) -> dict[str, tuple[str, ...]]:

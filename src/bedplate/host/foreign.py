@@ -1,7 +1,7 @@
 """A single file that another program wrote of a machine, recognised by its content: what it tells, and nothing else.
 
-lspci, nvidia-smi (-q, -q -x, nvlink -s), rocm-smi JSON, topologies of NCCL and RCCL, hwloc XML; plain, or packed with gzip,
-bzip2, xz or zstd.
+lspci, nvidia-smi (-q, -q -x, nvlink -s), rocm-smi JSON, lsblk JSON, topologies of NCCL and RCCL, hwloc XML; plain, or packed
+with gzip, bzip2, xz or zstd.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from bedplate.host.accel import find_accelerators
 from bedplate.host.accel.nvidia_smi import LOG, parse_nvidia_smi, parse_nvidia_smi_pci
 from bedplate.host.accel.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
 from bedplate.host.hwlocxml import parse_hwloc
+from bedplate.host.lsblk import parse_lsblk
 from bedplate.host.lspci import parse_lspci
 from bedplate.host.nccl import parse_nccl
 from bedplate.host.recording import decompress
@@ -49,13 +50,13 @@ def read_foreign(path: Path) -> HostFacts | None:
 
 
 def recognise(text: str) -> str | None:
-    """The name of the format that a text has: "lspci", "nvidia-smi", "rocm-smi", "nccl", "hwloc"; None for another."""
+    """The format that a text has: "lspci", "nvidia-smi", "rocm-smi", "lsblk", "nccl", "hwloc"; None for another."""
     head = text[:_HEAD].lstrip("\ufeff \t\r\n")
     if head.startswith("<"):
         tag = next((match[1] for match in _ROOT_TAG.finditer(_without_comments(head))), "")
         return {"nvidia_smi_log": "nvidia-smi", "system": "nccl", "topology": "hwloc"}.get(tag)
     if head.startswith("{"):
-        return "rocm-smi" if '"card' in head else None
+        return "lsblk" if '"blockdevices"' in head else "rocm-smi" if '"card' in head else None
     if LOG in text or _NVLINK.match(head) is not None:
         return "nvidia-smi"
     return "lspci" if _LSPCI.match(head) is not None else None
@@ -98,6 +99,10 @@ def _from_rocm_smi(text: str, origin: str) -> HostFacts:
     return replace(empty_facts(origin), pci=parse_rocm_smi_pci(text), accelerators=parse_rocm_smi(text))
 
 
+def _from_lsblk(text: str, origin: str) -> HostFacts:
+    return replace(empty_facts(origin), blocks=parse_lsblk(text))
+
+
 def _from_nccl(text: str, origin: str) -> HostFacts:
     told = parse_nccl(text)
     facts = empty_facts(origin)
@@ -131,6 +136,7 @@ _READERS = {
     "lspci": _from_lspci,
     "nvidia-smi": _from_nvidia_smi,
     "rocm-smi": _from_rocm_smi,
+    "lsblk": _from_lsblk,
     "nccl": _from_nccl,
     "hwloc": _from_hwloc,
 }
