@@ -229,6 +229,10 @@ def test_rocm_smi() -> None:
     assert [one.numa_node.unknown for one in parse_rocm_smi_pci(ROCM)] == [Unknown.NOT_RECORDED, Unknown.HIDDEN]
 
 
+def test_a_blank_line_within_a_device_says_nothing() -> None:
+    assert [one.address for one in parse_lspci("15:01.0 PCI bridge: Intel\n\t \n \n")] == ["0000:15:01.0"]
+
+
 def test_lsblk() -> None:
     devices = {one.name: one for one in parse_lsblk(LSBLK)}
     assert list(devices) == ["md0", "nvme0n1", "nvme1n1", "vg-models"]

@@ -82,7 +82,7 @@ def _blocks(text: str) -> list[_Block]:
     register = ""
     for line in text.splitlines():
         if not line or line[0] in " \t":
-            if blocks and line:
+            if blocks and line.strip():
                 word = line.split(None, 1)[0]
                 if word.endswith(":") and word[0].isupper():
                     register = word[:-1]

@@ -10,7 +10,7 @@ class Severity(StrEnum):
     """How much it may cost, most first."""
 
     CRITICAL = "critical"
-    """The accelerators are not used, or will not be after the next boot."""
+    """The accelerators are not used, starve, or will not be used after the next boot."""
     HIGH = "high"
     """A factor, published or measured."""
     MEDIUM = "medium"
