@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.pci_space import DOWNSTREAM, ROOT_PORT, UPSTREAM, make_config
 from tests.unit.tree import Link, make_root
 
 from bedplate.errors import ReadError
@@ -18,29 +19,9 @@ from bedplate.host.pcitree import finish_tree, make_device, parse_address
 from bedplate.model.facts.pci import PciKind
 from bedplate.model.facts.reading import Unknown
 
-ROOT_PORT, UPSTREAM, DOWNSTREAM = 4, 5, 6
-
-
-def config(kind: int, *, size: int = 4096, secondary: int = 0, acs: int | None = None, status: int = 0x105) -> bytes:
-    """A space with the PCI Express capability at 0x40 and, for a port, AER and then ACS behind 0x100."""
-    space = bytearray(4096)
-    struct.pack_into("<HHHH", space, 0, 0x10DE, 0x2330, 0, 0x10)
-    space[9:12] = (0x060400 if secondary else 0x030200).to_bytes(3, "little")
-    space[0x0E], space[0x19], space[0x34] = int(secondary > 0), secondary, 0x40
-    space[0x40] = 0x10
-    struct.pack_into("<H", space, 0x42, kind << 4)
-    struct.pack_into("<H", space, 0x48, 0x10 | 1 << 5 | 5 << 12)  # relaxed ordering, 256, 4096
-    struct.pack_into("<H", space, 0x4C, 0x105)  # 32 GT/s x16
-    struct.pack_into("<H", space, 0x52, status)
-    struct.pack_into("<I", space, 0x100, 0x0001 | 1 << 16 | 0x150 << 20)
-    if acs is not None:
-        struct.pack_into("<I", space, 0x150, 0x000D | 1 << 16)
-        struct.pack_into("<H", space, 0x156, acs)
-    return bytes(space[:size])
-
 
 def test_configuration_space() -> None:
-    read = parse_config(config(DOWNSTREAM, secondary=3, acs=0x1D))
+    read = parse_config(make_config(DOWNSTREAM, secondary=3, acs=0x1D))
     assert read is not None and read.express is not None and read.acs is not None
     assert (read.vendor, read.device, read.class_code, read.secondary) == (0x10DE, 0x2330, 0x060400, 3)
     assert (read.express.kind, read.express.relaxed_ordering) == (PciKind.SWITCH_DOWNSTREAM, True)
@@ -50,7 +31,7 @@ def test_configuration_space() -> None:
 
 
 def test_configuration_space_of_a_link_that_is_down() -> None:
-    read = parse_config(config(DOWNSTREAM, secondary=3, status=0x0001))
+    read = parse_config(make_config(DOWNSTREAM, secondary=3, status=0x0001))
     assert read is not None and read.express is not None
     assert (read.express.speed_gts, read.express.width, read.express.max_width) == (None, None, 16)
 
@@ -61,7 +42,7 @@ def test_what_is_no_header(data: bytes) -> None:
 
 
 def test_capabilities_that_loop_end() -> None:
-    space = bytearray(config(0))
+    space = bytearray(make_config(0))
     space[0x40:0x42] = b"\x05\x48"  # MSI -> 0x48
     space[0x48:0x4A] = b"\x01\x40"  # power management -> back
     struct.pack_into("<I", space, 0x100, 0x0001 | 0x100 << 20)
@@ -74,13 +55,13 @@ def machine(size: int) -> dict[str, str | bytes | Link]:
     """A root port, a switch with one port, an endpoint behind it, and a VMD with a port and a disk of its own domain."""
     host, vmd = "pci0000:15/0000:15:01.0", "pci0000:00/0000:00:0e.0"
     devices = {
-        host: config(ROOT_PORT, secondary=0x16, acs=0x01),
-        f"{host}/0000:16:00.0": config(UPSTREAM, secondary=0x17),
-        f"{host}/0000:16:00.0/0000:17:01.0": config(DOWNSTREAM, secondary=0x19, acs=0x0C),
-        f"{host}/0000:16:00.0/0000:17:01.0/0000:19:00.0": config(0),
-        vmd: config(9),
-        f"{vmd}/pci10000:00/10000:00:02.0": config(ROOT_PORT, secondary=1, acs=0),
-        f"{vmd}/pci10000:00/10000:00:02.0/10000:01:00.0": config(0),
+        host: make_config(ROOT_PORT, secondary=0x16, acs=0x01),
+        f"{host}/0000:16:00.0": make_config(UPSTREAM, secondary=0x17),
+        f"{host}/0000:16:00.0/0000:17:01.0": make_config(DOWNSTREAM, secondary=0x19, acs=0x0C),
+        f"{host}/0000:16:00.0/0000:17:01.0/0000:19:00.0": make_config(0),
+        vmd: make_config(9),
+        f"{vmd}/pci10000:00/10000:00:02.0": make_config(ROOT_PORT, secondary=1, acs=0),
+        f"{vmd}/pci10000:00/10000:00:02.0/10000:01:00.0": make_config(0),
     }
     files: dict[str, str | bytes | Link] = {"/sys/kernel/iommu_groups/7/type": "DMA-FQ"}
     for path, space in devices.items():
