@@ -140,6 +140,23 @@ def test_without_a_table_of_mounts_the_usual_places_are_looked_at(tmp_path: Path
     assert (neither.version, neither.quota_cpus.unknown) == (0, Unknown.ABSENT)
 
 
+def test_a_recording_without_its_hierarchies_knows_no_limits(tmp_path: Path) -> None:
+    """hwloc's recordings have /proc/mounts and nothing of /sys/fs/cgroup: that is not "no quota"."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("4:cpu,cpuacct:/a\n3:cpuset:/a\n2:memory:/a\n")
+    (tmp_path / "proc/self/mountinfo").write_text(
+        "".join(
+            f"3{n} 1 0:{n} / /sys/fs/cgroup/{c} rw - cgroup cgroup rw,{c}\n"
+            for n, c in enumerate(("cpu", "cpuset", "memory"))
+        )
+    )
+    told = cgroup_of(Root(tmp_path, absent=Unknown.NOT_RECORDED))
+    assert told.version == 1
+    assert {one.unknown for one in (told.quota_cpus, told.memory_max_bytes, told.cpus, told.periods)} == {
+        Unknown.NOT_RECORDED
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "unknown"),
     [

@@ -115,7 +115,10 @@ class _Memory:
 
 
 def _chain(root: Root, hierarchy: Hierarchy, path: str) -> Iterator[str]:
-    """Directories of a cgroup and its parents that are mounted, nearest first; ".." is outside of the namespace."""
+    """Directories of a cgroup and its parents that are mounted, nearest first; ".." is outside of the namespace.
+
+    The mount itself always: where a recording names it and holds nothing of it, what is read there says so.
+    """
     if hierarchy.root != "/":
         inside = path == hierarchy.root or path.startswith(hierarchy.root + "/")
         path = path[len(hierarchy.root) :] if inside else "/"
@@ -123,7 +126,7 @@ def _chain(root: Root, hierarchy: Hierarchy, path: str) -> Iterator[str]:
     parts = [] if ".." in parts else parts[:_DEPTH]
     for length in range(len(parts), -1, -1):
         where = "/".join([hierarchy.point, *parts[:length]])
-        if root.exists(where):
+        if length == 0 or root.exists(where):
             yield where
 
 
