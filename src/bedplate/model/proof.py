@@ -1,0 +1,131 @@
+"""What was measured of a change on this host, and what follows: samples of steady load, effects with intervals, a verdict.
+
+isol-01 and lat-imp are defined as in resctl-bench: isol% is the share of the target rate that was reached in each second,
+isol-01 its first percentile; lat-imp is (latency - base) / base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One steady interval: the victim's work, what each piece was late, the neighbour's work, and what could spoil it."""
+
+    arm: str
+    """"without" and "with" for an A/B; the name of a competitor in a table ("stock", "nice -10")."""
+    antagonist: str
+    """Id of the row in catalog/antagonists.toml; "" when quiet."""
+    level_pct: int
+    """Of the resource, 0 when quiet: 100 is one busy thread a CPU, or all of the free memory."""
+    round: int
+    started_s: float
+    """Since the beginning of the experiment."""
+    duration_s: float
+    work: float
+    """What the victim did in all: tokens, end to end with TTFT in it, or fed steps of the dispatch loop."""
+    seconds: tuple[float, ...]
+    """Work of each whole second; isol-01 comes from it."""
+    gaps_s: tuple[float, ...]
+    """ITL, or lateness of each step."""
+    ttft_s: tuple[float, ...]
+    e2e_s: tuple[float, ...]
+    """Of each request, () for the dispatch loop."""
+    requests: int
+    failed: int
+    late_s: float
+    """How late the load client itself sent, 99th percentile; a late client cannot judge."""
+    neighbour_work: float
+    """Bogo operations, bytes or transactions of the antagonist itself in the interval; 0 when quiet."""
+    neighbour_cpu_s: float
+    """CPU seconds that the antagonist's processes consumed."""
+    idle_cpu_s: float
+    """CPU seconds of the machine that nobody used: what was truly left over."""
+    foreign_share: float
+    """Share of the machine's CPU time of processes that are neither victim, nor client, nor antagonist."""
+    rejected: str = ""
+    """Why it does not count; "" when it does."""
+
+
+class Judgement(StrEnum):
+    KEEP = "keep"
+    """The primary metric gains for certain and no guard metric loses more than its margin."""
+    NO_EFFECT = "no effect"
+    """Nothing of at least 2 % was shown: it is taken back."""
+    REVERT = "revert"
+    """It harms: it is taken back."""
+    REFUSED = "refused"
+    """The conditions did not allow to judge; it is taken back, and nothing is claimed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """One metric with against without."""
+
+    metric: str
+    """"rate", "itl_p99", "ttft_p99", "isol01", "goodput", "neighbour_work"."""
+    unit: str
+    higher_is_better: bool
+    without: float
+    """Median over the blocks."""
+    with_: float
+    ratio: float
+    """Geometric mean over the pairs of with / without."""
+    low: float
+    high: float
+    """95 % bootstrap interval of the ratio."""
+    p: float
+    """Paired sign-flip permutation test, two-sided, before Holm's correction."""
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The record of one experiment. It expires when kernel, driver, engine or machine change."""
+
+    subject: str
+    """Setting or plan: "vm.stat_interval=10", "plan 3f2a..."."""
+    judgement: Judgement
+    because: str
+    effects: tuple[Effect, ...]
+    """The primary metric first, then the guards."""
+    antagonists: tuple[str, ...]
+    victim: str
+    """"dispatch-loop" or the engine and its model."""
+    kernel: str
+    driver: str
+    engine: str
+    machine: str
+    """CPU model, CPUs, memory: what it is valid for."""
+    made: str
+    """UTC, ISO 8601."""
+    seed: int
+    command: str
+    """Makes it again."""
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Antagonist:
+    """A row of catalog/antagonists.toml: a neighbour that takes one resource, bounded in time."""
+
+    id: str
+    kind: str
+    """cpu, memory, bandwidth, io, pagecache, network, combined."""
+    name: str
+    real: bool
+    """A real program (a compile, a backup), not a synthetic load."""
+    program: str
+    """"stress-ng", "fio", "python3", ...: looked up on PATH."""
+    package: str
+    """Debian package that has it."""
+    argv: tuple[str, ...]
+    """{cpus} {seconds} {bytes} {file} {level} are filled in."""
+    work: str
+    """How its own work is counted: "stress-ng" (bogo operations), "fio" (bytes), "stdout" (a number a line), "cpu"."""
+    levels_pct: tuple[int, ...]
+    """The ladder."""
+    problem: str
+    sources: tuple[str, ...]

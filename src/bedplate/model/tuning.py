@@ -1,0 +1,167 @@
+"""What tuning decides and carries out: a plan of changes, each with its old and new value, its reason and its undo.
+
+plan/tune makes a Plan, act/ carries it out and takes it back, prove/ says what it is worth; all of them speak of Setting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bedplate.model.knob import Grade, Need
+from bedplate.model.knob_value import Compare, Parse
+
+
+class Policy(StrEnum):
+    """What the machine is for. A policy sets aims and forbids knobs; it never holds a value."""
+
+    SHARED_HOST = "shared-host"
+    """Engines beside other work: the default."""
+    DEDICATED = "dedicated"
+    """Nothing but engines and what the system itself needs."""
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    ENERGY = "energy"
+    CONFIDENTIAL = "confidential"
+    """Nothing that weakens isolation or writes memory to a disk in the clear."""
+    EDGE = "edge"
+    """Small, power-limited, one engine."""
+
+
+class Means(StrEnum):
+    """How a setting is made."""
+
+    FILE = "file"
+    """A file of the kernel: /proc/sys, /sys, /proc/irq. Takes effect when it is written."""
+    UNIT = "unit"
+    """A property of a systemd unit, by a drop-in; takes effect with a reload of the service manager."""
+    CMDLINE = "cmdline"
+    """A parameter of the kernel; takes effect at the next boot, and only through the image or the boot loader."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One thing that can be set."""
+
+    means: Means
+    name: str
+    """FILE: absolute path. UNIT: "neighbour.slice". CMDLINE: "isolcpus"."""
+    key: str = ""
+    """UNIT: the property, "CPUWeight"; "" otherwise."""
+
+    def __str__(self) -> str:
+        """As the command line takes it: "vm.dirty_bytes", "/sys/...", "neighbour.slice:CPUWeight", "cmdline:isolcpus"."""
+        if self.means is Means.UNIT:
+            return f"{self.name}:{self.key}"
+        if self.means is Means.CMDLINE:
+            return f"cmdline:{self.name}"
+        if self.name.startswith("/proc/sys/"):
+            return self.name.removeprefix("/proc/sys/").replace("/", ".")
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitProperty:
+    """How a property of a unit shows in its cgroup (systemd.resource-control(5), cgroup-v2.rst)."""
+
+    file: str
+    """Interface file that holds the effective value."""
+    parse: Parse
+    neutral: str
+    """Text of the file when the property is not set."""
+
+
+UNIT_PROPERTIES: dict[str, UnitProperty] = {
+    "CPUWeight": UnitProperty(file="cpu.weight", parse=Parse.NUMBER, neutral="100"),  # "idle" shows as 1 in cpu.idle
+    "StartupCPUWeight": UnitProperty(file="cpu.weight", parse=Parse.NUMBER, neutral="100"),
+    "AllowedCPUs": UnitProperty(file="cpuset.cpus", parse=Parse.WORDS, neutral=""),
+    "AllowedMemoryNodes": UnitProperty(file="cpuset.mems", parse=Parse.WORDS, neutral=""),
+    "MemoryMin": UnitProperty(file="memory.min", parse=Parse.BYTES, neutral="0"),
+    "MemoryLow": UnitProperty(file="memory.low", parse=Parse.BYTES, neutral="0"),
+    "MemoryHigh": UnitProperty(file="memory.high", parse=Parse.BYTES, neutral="max"),
+    "MemoryMax": UnitProperty(file="memory.max", parse=Parse.BYTES, neutral="max"),
+    "MemorySwapMax": UnitProperty(file="memory.swap.max", parse=Parse.BYTES, neutral="max"),
+    "MemoryZSwapMax": UnitProperty(file="memory.zswap.max", parse=Parse.BYTES, neutral="max"),
+    "IOWeight": UnitProperty(file="io.weight", parse=Parse.LAST_NUMBER, neutral="default 100"),
+}
+"""Properties whose effect can be read back from the kernel; one that is not here (OOMScoreAdjust=, Slice=) is read from the
+service manager, and takes effect when its unit starts again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One setting from old to new, why, and on what evidence."""
+
+    setting: Setting
+    knob: str
+    """Id of the catalog's row, "cpu.weight"."""
+    old: str | None
+    """Effective value now, in the form in which it can be written again; None when it is not set or cannot be known."""
+    new: str
+    parse: Parse
+    compare: Compare
+    """How an effective value is compared with `new`: semantically, never as text."""
+    because: str
+    """One sentence with the numbers of this machine."""
+    grade: Grade
+    sources: tuple[str, ...]
+    reversible: bool = True
+    needs: tuple[Need, ...] = (Need.ROOT,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """A knob that was looked at and is left alone, and why: never silence."""
+
+    knob: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What makes it wrong to apply the plan here at all: a co-owner, no control groups, a model that cannot fit."""
+
+    what: str
+    because: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    policy: Policy
+    changes: tuple[Change, ...]
+    """In the order in which they are made."""
+    skips: tuple[Skip, ...]
+    refusals: tuple[Refusal, ...]
+    """Not empty: it can be read and not applied."""
+    host: str
+    """What it was made for, in words: kernel, CPUs, memory, engines."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex over what it sets; the name of the plan in journals and in the heads of generated files."""
+        import hashlib
+        import json
+
+        rows = [[str(one.setting), one.old, one.new] for one in self.changes]
+        return hashlib.sha256(json.dumps([self.policy, rows]).encode()).hexdigest()
+
+
+class Held(StrEnum):
+    """What verifying one change found."""
+
+    HOLDS = "holds"
+    DIFFERS = "differs"
+    PENDING = "pending"
+    """Written; takes effect at a restart of the unit or at the next boot."""
+    UNKNOWN = "unknown"
+    """Could not be read: never counts as holding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    change: Change
+    held: Held
+    effective: str | None
+    """What was read; None when nothing could be."""
+    because: str
