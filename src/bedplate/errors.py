@@ -66,6 +66,14 @@ class ModelRefused(BedplateError):
     """A model file is truncated, hostile, unknown, or does not fit where it was asked to run."""
 
 
+class ModelTooLarge(ModelRefused):
+    """It would fit if missing_bytes more memory could be had: reclaim from others, then ask again."""
+
+    def __init__(self, message: str, *, missing_bytes: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missing_bytes = missing_bytes
+
+
 class CommandError(BedplateError):
     """A subprocess could not start, ended with a status that means failure, or ran past its time.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bedplate.act.serving import Served, offer_huge_pages, start_serving, write_serving
 from bedplate.engines import Engine, engine_for
-from bedplate.errors import BedplateError, ModelRefused, ReadError
+from bedplate.errors import BedplateError, ModelRefused, ModelTooLarge, ReadError
 from bedplate.front.haproxy import PORT, STATS_SOCKET, Route, body_limit_bytes, make_route, render_haproxy
 from bedplate.host.cpus import read_cpus
 from bedplate.host.memory import read_memory
@@ -70,8 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     root = Root(arguments.root)
     here = arguments.root == Path("/")
-    serving = find_serving(root, port=arguments.port, affinity=os.sched_getaffinity(0) if here else None)
+    affinity = os.sched_getaffinity(0) if here else None
+    serving = find_serving(root, port=arguments.port, affinity=affinity)
     if arguments.what == "prepare":
+        if here and make_room(root, serving):
+            serving = find_serving(root, port=arguments.port, affinity=affinity)
         written = write_serving(root, [service.served for service in serving.services], serving.front)
         if here:
             try:
@@ -122,6 +125,31 @@ def find_serving(root: Root, *, port: int, affinity: set[int] | None) -> Serving
         bind=bind,
     )
     return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=front)
+
+
+def make_room(root: Root, serving: Serving) -> bool:
+    """Take memory back from background work and neighbours where a model would be refused for the lack of it; whether any
+    came. Before the load, so that the engine does not stall in reclaim during it."""
+    missing_bytes = max((one.missing_bytes for one in serving.problems if isinstance(one, ModelTooLarge)), default=0)
+    if not missing_bytes:
+        return False
+    from bedplate.act.room import reclaim  # the rare case: a boot must not pay for it
+    from bedplate.plan.room import YIELDING, plan_room
+
+    held = []
+    for group in YIELDING:
+        text = root.read_text(f"/sys/fs/cgroup/{group}/memory.current")
+        held.append((group, int(text) if text is not None and text.isdigit() else 0))
+    asked = plan_room(missing_bytes, held)
+    try:
+        freed = reclaim(root, asked)
+    except OSError as error:
+        print(f"reclaim: {error}", file=sys.stderr)
+        return False
+    if asked:
+        groups = " and ".join(one.group for one in asked)
+        print(f"reclaimed {render_size(freed)} of {groups}: {render_size(missing_bytes)} were missing", file=sys.stderr)
+    return freed > 0
 
 
 def read_models(root: Root, problems: list[BedplateError]) -> list[ModelRef]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bedplate.errors import ModelRefused
+from bedplate.errors import ModelTooLarge
 from bedplate.model.host import MemoryFacts
 from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS
 from bedplate.model.launch import Limits, ModelRef, Placement
@@ -52,7 +52,7 @@ def plan_limits(
     """The limits of one engine, where promised_bytes are spoken for by engines planned before it.
 
     Without a wish, parallel is the number of CPUs between 2 and 8, and the context is what the model was made for, up to
-    8192 tokens, halved until it fits. A wished context is never cut. Raises ModelRefused with the arithmetic.
+    8192 tokens, halved until it fits. A wished context is never cut. Raises ModelTooLarge with the arithmetic.
     """
     requests = parallel if parallel is not None else min(8, max(2, len(placement.cpus)))
     wanted = context if context is not None else min(DEFAULT_CONTEXT, model.context_length or UNKNOWN_CONTEXT)
@@ -66,9 +66,10 @@ def plan_limits(
             break
         tokens //= 2
     others = f" after {render_size(promised_bytes)} for the models before it" if promised_bytes else ""
-    raise ModelRefused(
+    raise ModelTooLarge(
         f"{model.name}: does not fit: {need.render()} for {requests} requests of {tokens} tokens,"
         f" but {render_size(max(0, usable))} of {render_size(memory.total_bytes)} can be had{others}",
+        missing_bytes=need.total_bytes - usable,
         hint="Give the machine more memory, or serve a smaller or more quantised model.",
     )
 
