@@ -40,6 +40,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "on a serving host": {
         "serve": ("serve", "prepare the engines and the front door of this host"),
+        "guard": ("guard", "move the neighbours' limits while engines wait for them"),
     },
 }
 
