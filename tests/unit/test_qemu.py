@@ -40,6 +40,9 @@ def test_a_direct_boot_takes_kernel_initrd_and_command_line_from_the_image() -> 
     assert values(argv, "-accel") == ["tcg,thread=single,tb-size=1024"]
     one = qemu_argv("qemu", IMAGE, replace(DIRECT, cpus=1))
     assert values(one, "-accel") == ["tcg,thread=multi,tb-size=1024"]
+    timed = qemu_argv("qemu", IMAGE, replace(DIRECT, parallel=True, extra_argv=("-device", "edu")))
+    assert values(timed, "-accel") == ["tcg,thread=multi,tb-size=1024"]
+    assert timed[-2:] == ("-device", "edu")
 
 
 def test_secure_boot_locks_the_flash_behind_smm_and_takes_no_other_command_line() -> None:

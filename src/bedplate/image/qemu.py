@@ -46,6 +46,8 @@ class BootOptions:
     """TCP port of 127.0.0.1 on this host that leads to the guest's front."""
     memory_bytes: int = 2 * GIB
     cpus: int = 2
+    parallel: bool = False
+    """For measurements: under emulation, a thread of this host for each CPU, at the price told at `_accel`."""
     tpm: bool = True
     uuid: str | None = None
     """The firmware's machine UUID, from which the guest makes its machine id."""
@@ -68,6 +70,8 @@ class BootOptions:
     """For tests: the guest can end QEMU with a status of its choice."""
     extra_serial_log: str | None = None
     """For tests: a file that takes what the guest writes to ttyS1."""
+    extra_argv: tuple[str, ...] = ()
+    """For tests: more words for QEMU, after all others."""
 
 
 def qemu_argv(qemu: str, image: Image, options: BootOptions) -> tuple[str, ...]:
@@ -101,7 +105,7 @@ def qemu_argv(qemu: str, image: Image, options: BootOptions) -> tuple[str, ...]:
         argv += ["-no-reboot"]
     if options.debug_exit:
         argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
-    return tuple(argv)
+    return (*argv, *options.extra_argv)
 
 
 def overlay_argv(qemu_img: str, image: Image) -> tuple[str, ...]:
@@ -125,7 +129,8 @@ def _accel(options: BootOptions) -> list[str]:
         return ["kvm", "-cpu", "host"]
     # With a thread for each CPU a guest's kernel that patches its own code can meet a stale int3: 2 of 22 boots of 7.3.4
     # under QEMU 7.2 ended with "Oops: int3" (2026-11, docs/decisions/0030-one-machine.md); none of 21 with one thread.
-    thread = "single" if options.cpus > 1 else "multi"
+    # With one thread the CPUs take turns of up to 100 ms, so that nothing finer can be timed in the guest.
+    thread = "single" if options.cpus > 1 and not options.parallel else "multi"
     # la57=off: five levels of page tables make each walk longer and nothing here needs them.
     return [f"tcg,thread={thread},tb-size=1024", "-cpu", "max,la57=off,-erms"]
 
