@@ -29,7 +29,7 @@ class Sample:
     seconds: tuple[float, ...]
     """Work of each whole second; isol-01 comes from it."""
     gaps_s: tuple[float, ...]
-    """ITL, or lateness of each step."""
+    """ITL: times between tokens of one stream, or between steps fed by the dispatch loop; () where tokens came in bursts."""
     ttft_s: tuple[float, ...]
     e2e_s: tuple[float, ...]
     """Of each request, () for the dispatch loop."""
@@ -47,6 +47,10 @@ class Sample:
     """Share of the machine's CPU time of processes that are neither victim, nor client, nor antagonist."""
     rejected: str = ""
     """Why it does not count; "" when it does."""
+    good: int = 0
+    """Requests that met every SLO."""
+    victim_delay: float = 0.0
+    """Share of the time that the victim's threads wanted a CPU and had none: by what mechanism it was slow."""
 
 
 class Judgement(StrEnum):
@@ -118,14 +122,34 @@ class Antagonist:
     real: bool
     """A real program (a compile, a backup), not a synthetic load."""
     program: str
-    """"stress-ng", "fio", "python3", ...: looked up on PATH."""
+    """"stress-ng", "fio", "python3", ...: looked up on PATH; "" for a row that is made of others."""
     package: str
-    """Debian package that has it."""
+    """Debian packages that have all it needs, separated by spaces."""
     argv: tuple[str, ...]
-    """{cpus} {seconds} {bytes} {file} {level} are filled in."""
+    """What follows the program; words such as {workers}, {bytes}, {seconds} are filled in (prove/antagonists/fill.py)."""
     work: str
-    """How its own work is counted: "stress-ng" (bogo operations), "fio" (bytes), "stdout" (a number a line), "cpu"."""
+    """How its own work is counted: "stress-ng" (bogo operations), "fio" and "iperf3" (bytes), "stdout" (a number a line),
+    "read" and "written" (bytes through the system calls of its processes), "cpu" (CPU seconds), "parts"."""
     levels_pct: tuple[int, ...]
-    """The ladder."""
+    """The ladder, which begins with 0: quiet."""
+    full: str
+    """What 100 % is."""
     problem: str
     sources: tuple[str, ...]
+    takes: str = "work"
+    """What it must be seen to have consumed where nobody confines it: "cpu" (a quarter of what it asks for), "memory" (half
+    of what it asks for), "cache" (its file is in the page cache), "work" (its own count alone)."""
+    server: tuple[str, ...] = ()
+    """A program and its words, started first in the same place: the other end of a connection."""
+    repeat: bool = False
+    """The program ends by itself and is started again until the time is over."""
+    workers_per_cpu: int = 1
+    """Threads or processes for each CPU at 100 %."""
+    file_bytes: int = 0
+    """Size of the scratch file that it reads or writes; less where the disk has less room."""
+    file_memory_pct: int = 0
+    """The same as a share of the machine's memory, times the level."""
+    tree: str = ""
+    """Directory that it works on: "c" (generated C files and a Makefile), "python" (a copy of the standard library)."""
+    parts: tuple[str, ...] = ()
+    """Ids of the rows that run together, in a combined one."""

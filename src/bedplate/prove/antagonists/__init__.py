@@ -1,0 +1,31 @@
+"""Noisy neighbours: one row of catalog/antagonists.toml, at a level, in a place, bounded, counted and checked.
+
+rows = read_antagonists()
+scale = read_scale()
+with prepared(Path("/var/tmp"), [(row, 200) for row in chosen], scale) as scratch:       # once an experiment
+    with running(row, 100, Place(slice="neighbour.slice"), 30.0, scratch=scratch, scale=scale, rows=rows) as noise:
+        ...                                     # measure
+        noise.check(confined=True)              # raises AntagonistError: the sample does not count
+        cpu_s = noise.cpu_s()                   # any time
+        work, seconds = noise.work(), noise.elapsed_s()      # ends those that count only at their end
+"""
+
+from bedplate.prove.antagonists.noise import AntagonistError, Noise, missing_packages, read_scale, require, running
+from bedplate.prove.antagonists.place import PLAIN, Place
+from bedplate.prove.antagonists.residency import evict, resident_bytes
+from bedplate.prove.antagonists.scratch import Scratch, prepared
+
+__all__ = [
+    "PLAIN",
+    "AntagonistError",
+    "Noise",
+    "Place",
+    "Scratch",
+    "evict",
+    "missing_packages",
+    "prepared",
+    "read_scale",
+    "require",
+    "resident_bytes",
+    "running",
+]
