@@ -1,0 +1,71 @@
+"""What a proof is valid for: kernel, driver of the accelerators, engine, machine. When one of them changes, it expires."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+
+from bedplate.host.cpuinfo import read_cpuinfo
+from bedplate.host.cpus import parse_cpu_list
+from bedplate.host.kernel import GPU_MODULES
+from bedplate.host.memory import read_memory
+from bedplate.host.root import Root
+from bedplate.prove.client import Endpoint
+
+_LIMIT = 65536
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    kernel: str
+    driver: str
+    """"" without an accelerator's driver."""
+    engine: str
+    machine: str
+
+
+def read_conditions(root: Root, engine: str) -> Conditions:
+    """Of this machine now; `engine` is what the victim says of itself."""
+    drivers = [
+        f"{name} {root.read(f'/sys/module/{name}/version').value or ''}".strip()
+        for name in GPU_MODULES
+        if root.exists(f"/sys/module/{name}")
+    ]
+    model = read_cpuinfo(root).model_name.value or "unknown CPU"
+    cpus = parse_cpu_list(root.read("/sys/devices/system/cpu/online").value or "0")
+    gib = read_memory(root).total_bytes / (1 << 30)
+    return Conditions(
+        kernel=root.read("/proc/sys/kernel/osrelease").value or "",
+        driver=", ".join(drivers),
+        engine=engine,
+        machine=f"{model}, {len(cpus)} CPUs, {gib:.0f} GiB",
+    )
+
+
+def ask_engine(endpoint: Endpoint) -> str:
+    """What an engine says of itself: "vllm 0.11.0, model Qwen" or the name of its model; "" when it tells nothing."""
+    version = _ask(endpoint, "/version").get("version") or _ask(endpoint, "/props").get("build_info") or ""
+    models = _ask(endpoint, "/v1/models").get("data")
+    first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
+    owner = str(first.get("owned_by") or "engine")[:64]
+    return f"{owner} {version}, model {endpoint.model or first.get('id', '?')}".replace(" ,", ",")[:300]
+
+
+def _ask(endpoint: Endpoint, path: str) -> dict[str, object]:
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port or 80, timeout=_TIMEOUT_S)
+    try:
+        if endpoint.socket:
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(_TIMEOUT_S)
+            connection.sock.connect(endpoint.socket)
+        connection.request("GET", f"{endpoint.prefix}{path}")
+        response = connection.getresponse()
+        record = json.loads(response.read(_LIMIT)) if response.status == 200 else {}
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+    return record if isinstance(record, dict) else {}

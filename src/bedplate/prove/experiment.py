@@ -1,0 +1,274 @@
+"""One experiment: blocks of steady work in both arms beside a neighbour, and what may spoil them recorded with every block.
+
+The victim stays the same process in both arms, unless a change takes effect only at its start: then each block begins with a
+fresh one. The neighbour starts anew in each block, since the scheduler's grouping acts when a task forks. However the
+experiment ends, the change is taken back; only a caller that was asked to keep it turns it on again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from bedplate.act.process import hold_signals
+from bedplate.errors import BedplateError, PreflightError
+from bedplate.host.root import Root
+from bedplate.model.progress import Progress
+from bedplate.model.proof import Antagonist, Judgement, Proof, Sample
+from bedplate.prove.antagonists import PLAIN, AntagonistError, Noise, Place, Scratch, running
+from bedplate.prove.antagonists.fill import Scale
+from bedplate.prove.conditions import Conditions
+from bedplate.prove.judge import WITH, WITHOUT, Judged, Rules, judge, pair_up
+from bedplate.prove.sampler import MOST_FOREIGN, Usage, take_snapshot, usage_between
+from bedplate.prove.schedule import QUIET_BLOCKS, Block, Timing, order_blocks
+from bedplate.prove.switch import Switch
+from bedplate.prove.victims import Measured, Victim
+
+MOST_LATE_S = 0.05
+_HOPELESS = 8  # blocks without one that counts: the host is not fit now, and waiting longer tells nothing new
+_SLACK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """An antagonist at a level, where it runs, and what it needs there."""
+
+    antagonist: Antagonist
+    level_pct: int
+    scale: Scale
+    scratch: Scratch
+    place: Place = PLAIN
+    rows: tuple[Antagonist, ...] = ()
+
+    @contextmanager
+    def beside(self, seconds: float) -> Iterator[Noise]:
+        """It runs while the block does."""
+        with running(
+            self.antagonist,
+            self.level_pct,
+            self.place,
+            seconds,
+            scratch=self.scratch,
+            scale=self.scale,
+            rows=self.rows,
+        ) as noise:
+            yield noise
+
+
+def run_experiment(
+    *,
+    subject: str,
+    switch: Switch,
+    victim: Victim,
+    neighbour: Neighbour | None,
+    timing: Timing,
+    seed: int,
+    conditions: Conditions,
+    made: str,
+    command: str,
+    progress: Progress,
+    rules: Rules | None = None,
+    most_foreign: float = MOST_FOREIGN,
+) -> Proof:
+    """Run the blocks and judge them; the change is off when this returns or raises. The victim is running and goes on."""
+    samples = run_blocks(
+        switch=switch,
+        victim=victim,
+        neighbour=neighbour,
+        timing=timing,
+        seed=seed,
+        progress=progress,
+        most_foreign=most_foreign,
+    )
+    judged: Judged = judge(samples, seed=seed, rules=rules)
+    return Proof(
+        subject=subject,
+        judgement=judged.judgement,
+        because=judged.because,
+        effects=judged.effects,
+        antagonists=(neighbour.antagonist.id,) if neighbour is not None else (),
+        victim=victim.name,
+        kernel=conditions.kernel,
+        driver=conditions.driver,
+        engine=conditions.engine,
+        machine=conditions.machine,
+        made=made,
+        seed=seed,
+        command=command,
+        samples=samples,
+    )
+
+
+def run_blocks(
+    *,
+    switch: Switch,
+    victim: Victim,
+    neighbour: Neighbour | None,
+    timing: Timing,
+    seed: int,
+    progress: Progress,
+    most_foreign: float = MOST_FOREIGN,
+) -> tuple[Sample, ...]:
+    """All samples in the order in which they were taken, rejected ones among them. Quiet blocks have round 0.
+
+    Pairs that were lost to rejected blocks are measured again, at most as many as were asked for. Ends early when none of
+    the first blocks counts.
+    """
+    if switch.restarts and not victim.can_restart:
+        raise PreflightError(
+            f"the change takes effect when the engine starts, and {victim.name} is not ours to restart",
+            hint="Prove it with --victim dispatch, or prove a setting that takes effect at run time.",
+        )
+    began = time.monotonic()
+    samples: list[Sample] = []
+
+    def measure(block: Block, beside: Neighbour | None) -> None:
+        switch.turn(on=block.on)
+        if switch.restarts:
+            victim.restart()
+        one = measure_block(victim, beside, timing, confined=block.on, began=began, most_foreign=most_foreign)
+        arm = WITH if block.on else WITHOUT
+        samples.append(replace(one, arm=arm, round=block.pair))
+
+    try:
+        for number in range(QUIET_BLOCKS):
+            progress.detail(f"quiet block {number + 1} of {QUIET_BLOCKS}")
+            measure(Block(pair=0, on=False), None)
+        wanted, first = timing.pairs, 1
+        while wanted > 0:
+            for block in order_blocks(wanted, seed=seed, first_pair=first):
+                last_pair = max(first + wanted - 1, timing.pairs)
+                progress.detail(f"pair {block.pair} of {last_pair}, change {'on' if block.on else 'off'}{so_far(samples)}")
+                measure(block, neighbour)
+                if len(samples) == QUIET_BLOCKS + _HOPELESS and all(one.rejected for one in samples[QUIET_BLOCKS:]):
+                    progress.note(f"none of the first {_HOPELESS} blocks counts: {samples[-1].rejected}")
+                    return tuple(samples)
+            first += wanted
+            missing = timing.pairs - len(pair_up(samples))
+            wanted = min(missing + missing % 2, timing.pairs * 2 - first + 1)
+            if wanted > 0:
+                progress.note(f"{missing} of {timing.pairs} pairs were spoilt ({_last_reason(samples)}); measuring again")
+        return tuple(samples)
+    finally:
+        with hold_signals():
+            switch.turn(on=False)
+
+
+def measure_block(
+    victim: Victim,
+    neighbour: Neighbour | None,
+    timing: Timing,
+    *,
+    confined: bool,
+    began: float,
+    most_foreign: float = MOST_FOREIGN,
+) -> Sample:
+    """Wash-out, then one block; arm and round are the caller's to fill in."""
+    root = Root()
+    if neighbour is None:
+        time.sleep(timing.wash_s)
+        measured, usage = _watch(root, victim, timing.block_s)
+        return _make_sample(measured, usage, None, 0.0, 0.0, "", began, most_foreign)
+    try:
+        with neighbour.beside(timing.wash_s + timing.block_s + _SLACK_S) as noise:
+            time.sleep(timing.wash_s)
+            _check_noise(noise, confined)  # from here on "since the last check" is the block
+            before_s = noise.cpu_s()
+            measured, usage = _watch(root, victim, timing.block_s)
+            cpu_s = noise.cpu_s() - before_s
+            problem = _check_noise(noise, confined or neighbour.place != PLAIN)
+            work = noise.work() / noise.elapsed_s() * measured.duration_s
+            return _make_sample(measured, usage, neighbour, work, cpu_s, problem, began, most_foreign)
+    except AntagonistError as error:
+        nothing = Measured(duration_s=timing.block_s, work=0.0, seconds=(), gaps_s=())
+        return _make_sample(nothing, None, neighbour, 0.0, 0.0, _did_not_run(error), began, most_foreign)
+
+
+def _watch(root: Root, victim: Victim, block_s: float) -> tuple[Measured, Usage]:
+    pids = victim.pids()
+    before = take_snapshot(root, pids)
+    measured = victim.measure(block_s)
+    after = take_snapshot(root, pids)
+    return measured, usage_between(before, after, own=(os.getpid(), *pids))
+
+
+def _check_noise(noise: Noise, confined: bool) -> str:
+    try:
+        noise.check(confined=confined)
+    except AntagonistError as error:
+        return _did_not_run(error)
+    return ""
+
+
+def _did_not_run(error: BedplateError) -> str:
+    return f"the antagonist did not do its part: {error.message}"
+
+
+def _make_sample(
+    measured: Measured,
+    usage: Usage | None,
+    neighbour: Neighbour | None,
+    work: float,
+    cpu_s: float,
+    problem: str,
+    began: float,
+    most_foreign: float,
+) -> Sample:
+    foreign = usage.foreign_share if usage is not None else 0.0
+    if not problem and foreign > most_foreign:
+        problem = f"foreign load: {foreign:.0%} of the CPUs, at most {most_foreign:.0%} is allowed"
+    if not problem and measured.late_s > MOST_LATE_S:
+        problem = (
+            f"the load client was late: {measured.late_s * 1000:.0f} ms, at most {MOST_LATE_S * 1000:.0f} ms is allowed"
+        )
+    if not problem and measured.failed > measured.requests / 2:
+        problem = f"requests failed: {measured.failed} of {measured.requests}"
+    return Sample(
+        arm="",
+        antagonist=neighbour.antagonist.id if neighbour is not None else "",
+        level_pct=neighbour.level_pct if neighbour is not None else 0,
+        round=0,
+        started_s=time.monotonic() - began - measured.duration_s,
+        duration_s=measured.duration_s,
+        work=measured.work,
+        seconds=measured.seconds,
+        gaps_s=measured.gaps_s,
+        ttft_s=measured.ttft_s,
+        e2e_s=measured.e2e_s,
+        requests=measured.requests,
+        failed=measured.failed,
+        late_s=measured.late_s,
+        neighbour_work=work,
+        neighbour_cpu_s=cpu_s,
+        idle_cpu_s=usage.idle_s if usage is not None else 0.0,
+        foreign_share=foreign,
+        rejected=problem,
+        good=measured.good,
+        victim_delay=usage.victim_delay if usage is not None else 0.0,
+    )
+
+
+def so_far(samples: Sequence[Sample]) -> str:
+    """ ", rate x2.91 over 4 pairs": what the progress line ends with; "" before the first pair."""
+    pairs = pair_up(samples)
+    without = sum(pair.without.work / pair.without.duration_s for pair in pairs)
+    with_ = sum(pair.with_.work / pair.with_.duration_s for pair in pairs)
+    if not pairs or without <= 0:
+        return ""
+    return f", rate x{with_ / without:.3g} over {len(pairs)} pair{'s' if len(pairs) > 1 else ''}"
+
+
+def _last_reason(samples: Sequence[Sample]) -> str:
+    return next((one.rejected.partition(":")[0] for one in reversed(samples) if one.rejected), "not in pairs")
+
+
+def overall(proofs: Sequence[Proof]) -> Judgement:
+    """Of one question asked beside several antagonists: harm anywhere reverts; a gain somewhere and harm nowhere keeps."""
+    verdicts = {one.judgement for one in proofs}
+    for verdict in (Judgement.REVERT, Judgement.KEEP, Judgement.NO_EFFECT):
+        if verdict in verdicts:
+            return verdict
+    return Judgement.REFUSED

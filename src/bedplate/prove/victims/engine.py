@@ -1,0 +1,188 @@
+"""An engine that already runs, by its URL: loaded steadily, or with a replayed trace in each block.
+
+Its processes are those that listen at the URL's port and what the caller names beside them; without them its CPU time would
+look foreign. It is never restarted: it is somebody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bedplate.errors import BedplateError, NotRunningError
+from bedplate.host.root import Root
+from bedplate.prove.arrivals import Arrival
+from bedplate.prove.client import Endpoint, RequestLog, replay, send, stream_steadily
+from bedplate.prove.statistics import percentile
+from bedplate.prove.victims import Measured
+
+LEAST_ITL_S = 0.001  # closer tokens are one burst that was read late, or were held back: no inter-token latency
+MOST_BURSTS = 0.05
+_FIRST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """What a request must meet to be good."""
+
+    ttft_s: float = 2.0
+    tpot_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Steady streams; or, where arrivals are given, their replay."""
+
+    streams: int = 1
+    input_tokens: int = 32
+    output_tokens: int = 64
+    arrivals: tuple[Arrival, ...] = ()
+    seed: int = 0
+
+
+class Engine:
+    def __init__(
+        self, endpoint: Endpoint, url: str, *, load: Load, slo: Slo | None = None, pids: Sequence[int] = ()
+    ) -> None:
+        self._endpoint, self._url, self._load = endpoint, url, load
+        self._slo = slo or Slo()
+        self._given = tuple(pids)
+        self._logs: list[RequestLog] = []
+        self._lags: list[tuple[float, float]] = []
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self._endpoint.model or 'engine'} at {self._url}"
+
+    @property
+    def can_restart(self) -> bool:
+        return False
+
+    def start(self) -> None:
+        probe = RequestLog(due_s=time.monotonic(), wanted_tokens=1)
+        asyncio.run(send(self._endpoint, probe, "Hello", timeout_s=_FIRST_S))
+        if probe.problem:
+            raise NotRunningError(
+                f"{self._url}: no answer to one request: {probe.problem}", hint="Start the engine, or give its URL."
+            )
+        if not self._load.arrivals:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run_steadily, daemon=True)
+            self._thread.start()
+
+    def restart(self) -> None:
+        raise BedplateError(f"{self._url}: is not ours to restart", hint="Prove it with --victim dispatch.")
+
+    def pids(self) -> tuple[int, ...]:
+        listening = find_listeners(Root(), self._endpoint.port) if self._endpoint.port else ()
+        return (*self._given, *listening)
+
+    def measure(self, duration_s: float) -> Measured:
+        if self._load.arrivals:
+            return self._measure_replay()
+        begin = time.monotonic()
+        time.sleep(duration_s)
+        end = time.monotonic()
+        if self._failure is not None:
+            raise self._failure
+        if self._thread is None or not self._thread.is_alive():
+            raise BedplateError(f"{self._url}: the load is not running")
+        logs, self._logs[:] = list(self._logs), [one for one in self._logs if not one.ended_s]
+        lags, self._lags[:] = list(self._lags), []
+        late = [lag for at, lag in lags if begin <= at < end]
+        return summarise(logs, begin, end, slo=self._slo, late_s=percentile(late, 99) if late else end - begin)
+
+    def close(self) -> None:
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(10)
+
+    def _run_steadily(self) -> None:
+        load = self._load
+        try:
+            asyncio.run(
+                stream_steadily(
+                    self._endpoint,
+                    self._logs,
+                    self._lags,
+                    streams=load.streams,
+                    input_tokens=load.input_tokens,
+                    output_tokens=load.output_tokens,
+                    stop=self._stop.is_set,
+                )
+            )
+        except BaseException as error:  # handed to the thread that measures: it must not look like an engine that stalls
+            self._failure = error
+
+    def _measure_replay(self) -> Measured:
+        logs: list[RequestLog] = []
+        begin = time.monotonic()
+        late_s = asyncio.run(replay(self._endpoint, self._load.arrivals, logs, seed=self._load.seed))
+        return summarise(logs, begin, time.monotonic(), slo=self._slo, late_s=late_s)
+
+
+def summarise(logs: Sequence[RequestLog], begin_s: float, end_s: float, *, slo: Slo, late_s: float) -> Measured:
+    """What came from begin_s to end_s. Work is tokens by the time they came, TTFT in it.
+
+    Gaps are left out (), and only end-to-end work is reported, where more than 5 % of them are below 1 ms: then tokens came
+    in bursts, and the times between them say nothing of the engine. Requests count where they ended.
+    """
+    times = sorted(at for one in logs for at in one.token_s if begin_s <= at < end_s)
+    gaps = [
+        later - earlier
+        for one in logs
+        for earlier, later in zip(one.token_s, one.token_s[1:], strict=False)
+        if begin_s <= later < end_s
+    ]
+    bursts = sum(gap < LEAST_ITL_S for gap in gaps)
+    ended = [one for one in logs if one.ended_s and begin_s <= one.ended_s < end_s]
+    done = [one for one in ended if not one.problem]
+    first = [one.ttft_s for one in logs if one.token_s and begin_s <= one.token_s[0] < end_s]
+    waiting = [end_s - one.due_s for one in logs if not one.token_s and not one.ended_s and one.due_s < end_s]
+    longest = max((one for one in first if one is not None), default=0.0)
+    whole = int(end_s - begin_s)
+    counts = [0.0] * whole
+    for at in times:
+        if int(at - begin_s) < whole:
+            counts[int(at - begin_s)] += 1
+    # An engine that says more tokens than pieces came (several a piece) is believed in proportion.
+    pieces = sum(len(one.token_s) for one in done)
+    factor = sum(one.tokens for one in done) / pieces if pieces else 1.0
+    return Measured(
+        duration_s=end_s - begin_s,
+        work=len(times) * factor,
+        seconds=tuple(count * factor for count in counts),
+        gaps_s=() if not gaps or bursts > MOST_BURSTS * len(gaps) else tuple(gaps),
+        ttft_s=tuple(one for one in first if one is not None) + tuple(one for one in waiting if one > longest),
+        e2e_s=tuple(one.ended_s - one.due_s for one in done),
+        requests=len(ended),
+        failed=len(ended) - len(done),
+        good=sum((one.ttft_s or 0.0) <= slo.ttft_s and (one.tpot_s is None or one.tpot_s <= slo.tpot_s) for one in done),
+        late_s=late_s,
+    )
+
+
+def find_listeners(root: Root, port: int) -> tuple[int, ...]:
+    """Processes that listen on a TCP port, by /proc/net/tcp and their descriptors; () when none may be seen."""
+    inodes: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in (root.read(table).value or "").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == "0A" and fields[1].endswith(f":{port:04X}"):
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return ()
+    found = []
+    for pid in root.listdir("/proc"):
+        if pid.isdigit() and any(
+            root.readlink(f"/proc/{pid}/fd/{name}") in inodes for name in root.listdir(f"/proc/{pid}/fd")
+        ):
+            found.append(int(pid))
+    return tuple(found)
