@@ -43,6 +43,7 @@ PLACED = "[Service]\nExecStart=/bin/true\nSlice=inference.slice\n"
         ({"/usr/lib/systemd/system/own.service": PLAIN, "/etc/systemd/system/web.timer": PLAIN}, []),
         ({"/etc/systemd/system/masked.service": Path("/dev/null")}, []),
         ({"/etc/systemd/system/alias.service": Path("/usr/lib/systemd/system/dbus-broker.service")}, []),
+        ({"/etc/systemd/system/dbus-org.freedesktop.x.service": Path("/usr/lib/systemd/system/systemd-x.service")}, []),
         ({"/etc/systemd/system/gone.service": Path("/nowhere/gone.service")}, []),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
