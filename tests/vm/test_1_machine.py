@@ -108,6 +108,15 @@ def test_a_killed_engine_comes_back_and_answers(machine: Bedplate) -> None:
     assert before != after
 
 
+def test_a_service_that_the_user_adds_is_a_neighbour_unless_it_says_otherwise(machine: Bedplate) -> None:
+    unit = "[Service]\\nExecStart=/bin/sleep 600\\n"
+    web, scan = "/etc/systemd/system/web.service", "/run/systemd/system/scan.service"
+    add = f"printf '{unit}' >{web}; printf '{unit}Slice=background.slice\\n' >{scan}; systemctl daemon-reload"
+    said = machine.shell(f"{add}; systemctl start web scan; systemctl show -P ControlGroup web scan")
+    machine.shell(f"systemctl stop web scan; rm {web} {scan}; systemctl daemon-reload")
+    assert said.split() == ["/neighbour.slice/web.service", "/background.slice/scan.service"]
+
+
 def test_a_second_up_says_that_it_is_up(machine: Bedplate) -> None:
     assert "up already" in machine("up").stdout
 
