@@ -67,7 +67,7 @@ def build_debian(
         accept_expired_release=False,
         architecture=architecture(),
     )
-    lock = ensure_packages(paths, tools, request, paths.state / f"locks/bench-{name}.json", progress)
+    lock = ensure_packages(paths, tools, request, paths.cache / f"bench/locks/{name}.json", progress)
     digest = hashlib.sha256(f"{lock.digest} {tools.digest} {recipe} {inputs}".encode())
     for file in sorted(HERE.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
