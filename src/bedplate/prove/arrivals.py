@@ -116,11 +116,11 @@ def draw_servegen(
     for number, row in enumerate(csv.reader(io.StringIO(trace)), start=1):
         try:
             at, rate, law, shape = float(row[0]), float(row[1]), row[3], float(row[4])
-            if law not in ("Weibull", "Gamma") or not 0 < shape < 1e6 or not 0 <= rate < 1e6:
+            if not 0 <= rate < 1e6 or (rate > 0 and (law not in ("Weibull", "Gamma") or not 0 < shape < 1e6)):
                 raise ValueError(law)
         except (ValueError, IndexError) as error:
             raise ReadError(f"{where}:{number}: expected t,rate,cv,Weibull or Gamma,shape,scale") from error
-        if at + _WINDOW_S <= first or at >= last:
+        if rate == 0 or at + _WINDOW_S <= first or at >= last:  # an empty window has no law
             continue
         count = round(rate * _WINDOW_S)
         if len(rows) + count > _MOST:
