@@ -113,7 +113,7 @@ class Noise:
         self._cgroup_before_s = 0.0
         self._desk = Path()
         self._own_file = Path()
-        self._started_s = self._ended_s = 0.0
+        self._started_s = self._asked_s = self._ended_s = 0.0
         self._checked_cpu_s = 0.0
         self._peak_rss = 0
         self._last = Usage(cpu_s=0.0, rss_bytes=0, read_bytes=0, written_bytes=0, alive=0)
@@ -126,8 +126,8 @@ class Noise:
         return self.level_pct == 0
 
     def elapsed_s(self) -> float:
-        """Since it was started, until now or until its end."""
-        return (self._ended_s or time.monotonic()) - self._started_s if self._started_s else 0.0
+        """Since it was started, until now or until it was asked to end: what it writes down then is no work."""
+        return (self._asked_s or self._ended_s or time.monotonic()) - self._started_s if self._started_s else 0.0
 
     def cpu_s(self) -> float:
         """CPU seconds that its processes consumed until now, the ended ones among them."""
@@ -200,6 +200,7 @@ class Noise:
         self._read()
         scopes = [one for one in map(self._scope, self._sessions) if one is not None]
         main = self._sessions[-1] if self._sessions else None
+        self._asked_s = time.monotonic()
         try:
             if main is not None:
                 self._interrupt(main)
