@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bedplate.host.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Sample
 from bedplate.prove.experiment import Neighbour, measure_block
+from bedplate.prove.sampler import MOST_FOREIGN, take_snapshot, usage_between
 from bedplate.prove.schedule import Timing
 from bedplate.prove.statistics import bca_interval, mean, percentile
 from bedplate.prove.victims import Victim
@@ -52,6 +54,7 @@ def probe(
     timing: Timing,
     seed: int,
     progress: Progress,
+    most_foreign: float = MOST_FOREIGN,
 ) -> Profile:
     """Quiet and noisy blocks in turns for each neighbour, ranked by the slope of the median gap."""
     began = time.monotonic()
@@ -62,7 +65,10 @@ def probe(
         for number in range(timing.pairs):
             progress.detail(f"{neighbour.antagonist.id} at {neighbour.level_pct} %, pair {number + 1} of {timing.pairs}")
             beside = (None, neighbour) if number % 2 == 0 else (neighbour, None)
-            two = [measure_block(victim, one, timing, confined=one is not None, began=began) for one in beside]
+            two = [
+                measure_block(victim, one, timing, confined=one is not None, began=began, most_foreign=most_foreign)
+                for one in beside
+            ]
             samples += two
             quiet, noisy = two if number % 2 == 0 else (two[1], two[0])
             if not quiet.rejected and not noisy.rejected and quiet.gaps_s and noisy.gaps_s:
@@ -109,9 +115,6 @@ def summarise_pairs(
 
 def busy_share(interval_s: float = 1.0) -> float:
     """Share of the machine's CPU time that is used now: the probes are for an idle one."""
-    from bedplate.host.root import Root
-    from bedplate.prove.sampler import take_snapshot, usage_between
-
     before = take_snapshot(Root())
     time.sleep(interval_s)
     return usage_between(before, take_snapshot(Root()), own=(os.getpid(),)).foreign_share
