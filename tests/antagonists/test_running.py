@@ -96,8 +96,12 @@ def test_quiet_starts_nothing(tmp_path: Path) -> None:
 def test_one_that_ends_at_once_is_an_error_that_says_why(tmp_path: Path) -> None:
     skip_if_missing(row("cpu.matrixprod"))
     broken = dataclasses.replace(row("cpu.matrixprod"), argv=("--no-such-option", "{seconds}"))
-    with pytest.raises(AntagonistError, match=r"(?s)ended after .*no-such-option"), running(broken, 100, directory=tmp_path):
+    with (
+        pytest.raises(AntagonistError, match=r"(?s)ended after .*no-such-option"),
+        running(broken, 100, directory=tmp_path) as noise,
+    ):
         time.sleep(2.0)
+        noise.check()
         pytest.fail("it was believed to run")
     assert list(tmp_path.iterdir()) == []
 

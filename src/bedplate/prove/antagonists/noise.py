@@ -39,6 +39,7 @@ from bedplate.prove.antagonists.scratch import Scratch, prepared
 
 _END_S = 10.0  # for a program to write down what it did, after it was asked to end
 _SERVER_S = 5.0  # for a server to listen
+_SETTLE_S = 0.1  # a program that refuses its words ends before this on a quiet machine; check() finds it on a busy one
 _MARGIN_S = 15  # how much longer than asked timeout(1) lets it live
 _CPU_SHARE, _MEMORY_SHARE = 0.25, 0.5  # of what it asks for; see Antagonist.takes
 _LOOP = 'while "$@"; do :; done'
@@ -278,7 +279,7 @@ class Noise:
 
     def _output(self) -> str:
         try:
-            return (self._desk / "main.log").read_text(errors="replace")
+            return (self._desk / "main.log").read_text(errors="replace").partition("\n")[2]  # the first line is our command
         except OSError:
             return ""
 
@@ -310,7 +311,7 @@ class Noise:
                 )
         elif takes == "cache" and not self._ended_s:
             path = self._own_file
-            if not path.is_file() or resident_bytes(path) <= 0:
+            if not path.is_file() or resident_bytes(path, enough_bytes=1) <= 0:
                 raise AntagonistError(f"{who}: nothing of {path.name} is in the page cache")
 
     # -- end ------------------------------------------------------------------------------------------------------------
@@ -394,7 +395,7 @@ def _let_begin(noise: Noise) -> None:
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:
         noise._check_alive()
-        if noise._read().cpu_s > 0.0:
+        if noise._read().cpu_s > 0.0 and noise.elapsed_s() > _SETTLE_S:
             return
         time.sleep(0.02)
 

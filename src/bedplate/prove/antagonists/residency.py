@@ -13,11 +13,14 @@ from pathlib import Path
 from bedplate.errors import ReadError
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_WINDOW = 1 << 30  # bytes mapped at a time: 256 KiB of answer
+_WINDOW = 256 << 20  # bytes mapped at a time: 64 KiB of answer
 
 
-def resident_bytes(path: Path) -> int:
-    """Bytes of a file that are in the page cache now. Raises ReadError when it cannot be opened or mapped."""
+def resident_bytes(path: Path, *, enough_bytes: int | None = None) -> int:
+    """Bytes of a file that are in the page cache now; looks no further once it has seen `enough_bytes`.
+
+    Asking for every page of 24 GiB takes a CPU for tenths of a second. Raises ReadError when it cannot be opened or mapped.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
     pages = 0
@@ -25,6 +28,8 @@ def resident_bytes(path: Path) -> int:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             for offset in range(0, size, _WINDOW):
+                if enough_bytes is not None and pages * _PAGE >= enough_bytes:
+                    break
                 length = min(_WINDOW, size - offset)
                 # PROT_WRITE of a private mapping: ctypes takes the address of writable memory only; nothing is touched.
                 with mmap.mmap(
