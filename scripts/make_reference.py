@@ -27,6 +27,7 @@ from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
 from bedplate.cli.explain import GRADES, render_check
 from bedplate.cli.faces.document import SCHEMA_PAGE, make_schema
+from bedplate.cli.faces.proof_schema import PROOF_SCHEMA_PAGE, make_proof_schema
 from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
@@ -186,6 +187,11 @@ def _in_lines(text: str) -> str:
 def render_audit_schema() -> str:
     """docs/reference/audit.schema.json: JSON Schema of what --json prints, with the words of the dataclasses' fields."""
     return json.dumps(make_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
+
+
+def render_proof_schema() -> str:
+    """docs/reference/proof.schema.json: JSON Schema of what `bedplate prove --json` prints."""
+    return json.dumps(make_proof_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
 
 
 def _render_description(text: str) -> str:
@@ -413,6 +419,7 @@ PAGES = {
     "docs/reference/findings.md": render_findings,
     "docs/reference/antagonists.md": render_antagonists,
     SCHEMA_PAGE: render_audit_schema,
+    PROOF_SCHEMA_PAGE: render_proof_schema,
 }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
+import json
 import re
 from collections.abc import Sequence
 
 import pytest
+from tests.unit.json_schema import problems_of
 
 from bedplate.cli.faces.paint import Screen, columns
 from bedplate.cli.faces.proof_page import render_page
+from bedplate.cli.faces.proof_schema import make_proof_schema
 from bedplate.cli.faces.proof_text import render_table
 from bedplate.cli.faces.proof_words import cost, number, percent, seconds, verdict
 from bedplate.cli.faces.study import Study, overall, study_of_proofs, study_of_samples
@@ -204,6 +208,16 @@ def test_the_page_is_well_formed_and_asks_for_nothing(study: Study) -> None:
     assert not any(name.startswith("on") for name in names)
     assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     assert page.seen.count("svg") % 2 == 0  # each chart wide and narrow
+
+
+def test_proofs_as_json_fit_their_schema() -> None:
+    proofs = [proof(Judgement.KEEP, 29, 98), proof(Judgement.REFUSED, 1, 1, rejected="late")]
+    record = {"schema": 1, "judgement": "keep", "proofs": [dataclasses.asdict(one) for one in proofs]}
+    record = json.loads(json.dumps(record))
+    schema = make_proof_schema()
+    assert list(problems_of(record, schema, schema)) == []
+    record["proofs"][0]["samples"][0]["work"] = "much"
+    assert list(problems_of(record, schema, schema))
 
 
 def test_hostile_names_stay_text() -> None:

@@ -77,24 +77,24 @@ def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None)
         "findings": {
             "type": "array",
             "description": "Ranked, most first.",
-            "items": _schema_of(Finding, definitions, describe),
+            "items": schema_of(Finding, definitions, describe),
         },
         "suppressed": {
             "type": "array",
             "description": "Findings that a person has set aside, in the same order.",
-            "items": _schema_of(SuppressedFinding, definitions, describe),
+            "items": schema_of(SuppressedFinding, definitions, describe),
         },
         "not_judged": {
             "type": "array",
             "description": "What was to be looked at and could not be told.",
-            "items": _schema_of(NotJudged, definitions, describe),
+            "items": schema_of(NotJudged, definitions, describe),
         },
         "notes": {
             "type": "array",
             "description": "What a person should know of the suppressions.",
             "items": {"type": "string"},
         },
-        "facts": _schema_of(HostFacts, definitions, describe),
+        "facts": schema_of(HostFacts, definitions, describe),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -107,17 +107,17 @@ def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None)
     }
 
 
-def _schema_of(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str, Any]:
+def schema_of(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        inner = [_schema_of(one, definitions, describe) for one in arguments]
+        inner = [schema_of(one, definitions, describe) for one in arguments]
         if all(set(one) == {"type"} for one in inner):
             return {"type": [one["type"] for one in inner]}
         return {"anyOf": inner}
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return {"type": "array", "items": _schema_of(arguments[0], definitions, describe)}
-        items = [_schema_of(one, definitions, describe) for one in arguments]
+            return {"type": "array", "items": schema_of(arguments[0], definitions, describe)}
+        items = [schema_of(one, definitions, describe) for one in arguments]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
     if hint in (str, int, float, bool, type(None)):
         return {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}.get(hint, "null")}
@@ -142,7 +142,7 @@ def _schema_of_class(hint: Any, definitions: dict[str, Any], describe: Any) -> d
     held = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
     properties: dict[str, Any] = {}
     for field, field_hint in typing.get_type_hints(cls).items():
-        one = _schema_of(_filled(field_hint, held), definitions, describe)
+        one = schema_of(_filled(field_hint, held), definitions, describe)
         properties[field] = one | ({"description": said[field]} if field in said else {})
     definitions[name] = {
         "type": "object",
