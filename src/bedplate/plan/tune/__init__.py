@@ -1,0 +1,97 @@
+"""What to change on a machine so that its engines keep their speed, in which order, and why everything else is left
+alone. Pure.
+
+Neighbours are confined, the engine is not caged: it gets weights and floors, the others bounds. Values are computed from
+the machine; a policy only leaves parts out and forbids knobs. Planning on a machine where a plan holds gives no changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bedplate.model.device_speed import DeviceSpeed
+from bedplate.model.facts.groups import Groups
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.knob import Knob
+from bedplate.model.policy import Part, PolicyRow
+from bedplate.model.proof import Proof
+from bedplate.model.tuning import Plan
+from bedplate.model.units import render_size
+from bedplate.plan.knobs.files import KnobFiles
+from bedplate.plan.tune.confine import plan_confinement
+from bedplate.plan.tune.disks import plan_disks
+from bedplate.plan.tune.draft import Case, Draft, Step, first_words
+from bedplate.plan.tune.interrupts import plan_interrupts
+from bedplate.plan.tune.memory import plan_memory
+from bedplate.plan.tune.numa import plan_numa
+from bedplate.plan.tune.proven import find_refuted, plan_proven
+from bedplate.plan.tune.refusals import find_refusals
+from bedplate.plan.tune.rows import plan_rows
+from bedplate.plan.tune.setting import parse_setting, plan_knob, plan_setting
+from bedplate.plan.tune.weights import plan_weights
+
+__all__ = ["describe_host", "parse_setting", "plan_knob", "plan_setting", "plan_tuning"]
+
+_STEPS: tuple[tuple[Part, Step, tuple[str, ...]], ...] = (
+    (Part.WEIGHTS, plan_weights, ("cpu.weight", "cpu.idle")),
+    (Part.CONFINEMENT, plan_confinement, ("cpu.confine-neighbours", "cpu.partition")),
+    (Part.MEMORY, plan_memory, ("mem.low", "mem.high", "mem.swap", "mem.oomscore")),
+    (Part.IO, plan_disks, ("io.cost", "io.dirty", "io.readahead", "io.scheduler", "io.max")),
+    (Part.NUMA, plan_numa, ("cpu.numa-domain-affinity", "numa.balancing")),
+    (Part.INTERRUPTS, plan_interrupts, ("irq.affinity",)),
+    (Part.PROVEN, plan_proven, ()),
+)
+"""In the order in which changes are made: what has most evidence first. The knobs are told as left out with the part."""
+
+
+def plan_tuning(
+    facts: HostFacts,
+    groups: Groups,
+    knobs: Iterable[Knob],
+    policy_row: PolicyRow,
+    *,
+    proofs: Sequence[Proof] = (),
+    io: Sequence[DeviceSpeed] = (),
+) -> Plan:
+    """The plan for a machine: every knob of the catalog is a change or a skip with its reason.
+
+    proofs are records of experiments on this host, io those of its measured disks. A plan with refusals can be read, and
+    must not be applied."""
+    case = Case(
+        facts=facts,
+        groups=groups,
+        knobs={one.id: one for one in knobs},
+        policy=policy_row,
+        proofs=tuple(proofs),
+        io=tuple(io),
+        files=KnobFiles(facts),
+        refuted=find_refuted(proofs, facts),
+    )
+    draft = Draft(case=case)
+    for part, step, told in _STEPS:
+        if part in policy_row.parts:
+            step(draft)
+        else:
+            for knob in told:
+                draft.skip(knob, f"policy {policy_row.id} leaves {part} out: {policy_row.aim}")
+    plan_rows(draft)
+    changes, skips = draft.finish()
+    return Plan(
+        policy=policy_row.id,
+        changes=changes,
+        skips=skips,
+        refusals=find_refusals(facts, groups, changes),
+        host=describe_host(facts),
+    )
+
+
+def describe_host(facts: HostFacts) -> str:
+    """A machine in a line: "6.12.48-amd64, 8 CPUs, 64.0 GiB, 2 nodes, vllm"."""
+    parts = [facts.kernel.release.value or "kernel not known", f"{len(facts.cpu.online)} CPUs"]
+    parts.append(render_size(facts.memory.total_bytes) if facts.memory.total_bytes else "memory not known")
+    if len(facts.numa.nodes) > 1:
+        parts.append(f"{len(facts.numa.nodes)} nodes")
+    if facts.accelerators:
+        parts.append(f"{len(facts.accelerators)} accelerators")
+    parts.append(first_words(dict.fromkeys(one.engine for one in facts.engines)) or "no engine")
+    return ", ".join(parts)

@@ -1,0 +1,59 @@
+"""CPUs of neighbours: bounded on large hosts with accelerators, never on small ones; the engine keeps all of them.
+
+On two CPUs a neighbour that was pinned onto one of them left the engine 3 % of its tokens, the worst of all that was
+measured: threads of an engine meet at barriers and all wait for the one that shares its CPU. On hosts with accelerators
+the engine needs few cores, and neighbours that were confined to others left it 92 to 98 % of its throughput (S12)."""
+
+from __future__ import annotations
+
+from bedplate.plan.knobs.terms import FORMULAS, housekeeping_cores
+from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, SHARED_SLICES, engine_levels, find_chains
+from bedplate.plan.tune.draft import Draft, read_property
+
+LEAST_CORES = 16  # H is at least two cores: from 16 on neighbours keep to an eighth of the cores or less
+
+
+def plan_confinement(draft: Draft) -> None:
+    """AllowedCPUs of neighbours, or why not; threads of the engines follow the CPUs that their group really has."""
+    facts = draft.case.facts
+    chains = find_chains(facts)
+    cpus = FORMULAS["housekeeping_cpus"](facts)
+    cores = facts.cpu.cores
+    reason = ""
+    if not cores or cpus is None:
+        reason = "the cores of this machine are not known"
+    elif cores < LEAST_CORES:
+        reason = (
+            f"{cores} cores are fewer than {LEAST_CORES}: a neighbour pinned onto a core that the engine uses left it 3 %"
+            " of its tokens; weights protect it here"
+        )
+    elif not facts.accelerators:
+        reason = (
+            "engines compute on all cores here (no accelerator was found), and a neighbour pinned onto some of them"
+            " stops all; weights protect them"
+        )
+    if reason:
+        draft.skip("cpu.confine-neighbours", reason)
+        if cores and cores < LEAST_CORES:
+            _unpin(draft)
+    else:
+        held = engine_levels(chains)
+        here = [path for path in SHARED_SLICES if draft.case.groups.find(path) is not None]
+        because = (
+            f"{housekeeping_cores(facts)} of {cores} whole cores, on nodes without accelerators first; the engine keeps all"
+            " CPUs, system.slice too"
+        )
+        for path in (NEIGHBOUR, BACKGROUND, *here):
+            if path not in held:
+                draft.unit(path, "AllowedCPUs", cpus or "", knob="cpu.confine-neighbours", because=because)
+    draft.skip("cpu.partition", "exclusive CPUs gained 0.92 to 1.02 times over confined neighbours (S12): nothing")
+
+
+def _unpin(draft: Draft) -> None:
+    """Slices of ours that somebody pinned on a small host get all CPUs again."""
+    for path in (NEIGHBOUR, BACKGROUND):
+        pinned = read_property(draft.case.groups, path, "AllowedCPUs")
+        if pinned:
+            count = len(draft.case.facts.cpu.online)
+            because = f"it is pinned to {pinned} of {count} CPUs, onto which the engine's threads come too"
+            draft.unit(path, "AllowedCPUs", "", knob="cpu.confine-neighbours", because=because)

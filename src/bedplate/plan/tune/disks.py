@@ -1,0 +1,119 @@
+"""Disks: what is computed from a measured speed, and nothing without one.
+
+io.cost with a wrong model gives bandwidth away; its six coefficients are those that `bedplate measure` found on this
+device. QoS: the latency target is twice the 95th percentile of an unloaded device. Source:
+Documentation/admin-guide/cgroup-v2.rst."""
+
+from __future__ import annotations
+
+from bedplate.model.device_speed import DeviceSpeed
+from bedplate.model.knob_value import Compare, Parse
+from bedplate.model.units import GIB, MIB, render_size
+from bedplate.plan.tune.draft import Draft, first_words
+
+_ROOT = "/sys/fs/cgroup"
+_MODEL, _QOS = f"{_ROOT}/io.cost.model", f"{_ROOT}/io.cost.qos"
+_LEAST_BACKGROUND, _MOST_BACKGROUND = 256 * MIB, 2 * GIB
+_DEFAULT_DIRTY = 0.20  # vm.dirty_ratio of the kernel, of the memory that is available
+
+
+def plan_disks(draft: Draft) -> None:
+    """io.cost and dirty limits of the disk that holds the models, else the fastest one that was measured."""
+    speed = _choose(draft)
+    measure = "not measured here: bedplate measure DIRECTORY, with a directory on the disk of the models"
+    if speed is None:
+        for knob in ("io.cost", "io.dirty"):
+            draft.skip(knob, measure)
+    else:
+        _cost(draft, speed)
+        _dirty(draft, speed)
+    disk = f"/sys/block/{speed.device if speed is not None else 'DEVICE'}/queue"
+    draft.skip(
+        "io.readahead",
+        "right for one loader and wrong for the next, and no clean A/B is known:"
+        f" bedplate prove --setting {disk}/read_ahead_kb=1024",
+    )
+    draft.skip(
+        "io.scheduler",
+        "the kernel's choice stands; beside deep random reads `none` left a direct load 15 %, mq-deadline 40 %:"
+        f" bedplate prove --setting {disk}/scheduler=mq-deadline",
+    )
+    draft.skip("io.max", "a cap gives away what nobody else uses; io.cost does not")
+
+
+def _choose(draft: Draft) -> DeviceSpeed | None:
+    """The measured disk under the models of the engines, else the one that reads fastest."""
+    facts = draft.case.facts
+    paths = [path for engine in facts.engines for path in engine.model_paths]
+    for path in paths:
+        points = [(mount, one) for one in facts.blocks for mount in one.mounts if _is_under(path, mount)]
+        if not points:
+            continue
+        _, block = max(points, key=lambda pair: len(pair[0]))
+        for speed in draft.case.io:
+            if speed.device == block.name or speed.device in block.parents:
+                return speed
+    return max(draft.case.io, key=lambda one: (one.read_bytes_per_s, one.device), default=None)
+
+
+def _is_under(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")
+
+
+def _cost(draft: Draft, speed: DeviceSpeed) -> None:
+    root = draft.case.groups.find("/")
+    qos = root.read("io.cost.qos").value if root is not None else None
+    model = root.read("io.cost.model").value if root is not None else None
+    if qos is None or model is None:
+        draft.skip("io.cost", "this kernel has no io.cost (CONFIG_BLK_CGROUP_IOCOST), or the root group could not be read")
+        return
+    others = [one.device for one in draft.case.io if one is not speed]
+    rest = f"; {first_words(others)} was measured too and holds no model" if others else ""
+    number = speed.number
+    new_model = (
+        f"{number} ctrl=user model=linear rbps={speed.read_bytes_per_s} rseqiops={speed.read_seq_iops}"
+        f" rrandiops={speed.read_rand_iops} wbps={speed.write_bytes_per_s} wseqiops={speed.write_seq_iops}"
+        f" wrandiops={speed.write_rand_iops}"
+    )
+    new_qos = (
+        f"{number} enable=1 ctrl=user rpct=95.00 rlat={2 * speed.read_p95_us} wpct=95.00 wlat={2 * speed.write_p95_us}"
+        " min=50.00 max=100.00"
+    )
+    because = (
+        f"{speed.device} reads {render_size(speed.read_bytes_per_s)}/s and {speed.read_rand_iops} times a second at random,"
+        f" measured {speed.made[:10]}{rest}"
+    )
+    for path, new, text, off in (
+        (_MODEL, new_model, model, f"{number} ctrl=auto"),
+        (_QOS, new_qos, qos, f"{number} enable=0"),
+    ):
+        line = next((line for line in text.splitlines() if line.split()[:1] == [number]), off)
+        why = because if path == _MODEL else f"reads of {speed.device} within twice their unloaded {speed.read_p95_us} us"
+        draft.file(path, new, knob="io.cost", because=why, parse=Parse.WORDS, compare=Compare.CONTAINS, old=line)
+
+
+def _dirty(draft: Draft, speed: DeviceSpeed) -> None:
+    """Writing begins in the background after one second's worth, writers wait from four on; where that is less than
+    now."""
+    background = min(max(speed.write_bytes_per_s, _LEAST_BACKGROUND), _MOST_BACKGROUND) // MIB * MIB
+    limit = 4 * background
+    now = int(_DEFAULT_DIRTY * draft.case.facts.memory.total_bytes)
+    set_bytes = draft.case.files.read("/proc/sys/vm/dirty_bytes").value or "0"
+    if set_bytes == "0" and limit >= now:
+        draft.skip(
+            "io.dirty",
+            f"four seconds of writing to {speed.device} ({render_size(limit)}) are more than the {render_size(now)} that the"
+            " kernel allows on this machine",
+        )
+        return
+    rate = render_size(speed.write_bytes_per_s)
+    because = f"{speed.device} writes {rate}/s: {render_size(limit)} are four seconds, not a fifth of RAM"
+    # Writing bytes sets the ratio to 0, and writing the ratio the bytes: undone in reverse, the ratio does all of it.
+    for name, value, ratio in (("dirty_background", background, "10"), ("dirty", limit, "20")):
+        old = draft.case.files.read(f"/proc/sys/vm/{name}_bytes").value or "0"
+        where = f"/proc/sys/vm/{name}_bytes"
+        draft.file(where, str(value), knob="io.dirty", because=because, parse=Parse.BYTES, old=old)
+        if old == "0":
+            told = draft.case.files.read(f"/proc/sys/vm/{name}_ratio").value or ratio
+            why = f"the kernel sets it to 0 with {name}_bytes; undo brings {told} back, and the bytes to 0"
+            draft.file(f"/proc/sys/vm/{name}_ratio", "0", knob="io.dirty", because=why, parse=Parse.NUMBER, old=told)
