@@ -96,7 +96,7 @@ async def send(endpoint: Endpoint, log: RequestLog, prompt: str, *, timeout_s: f
         log.problem = f"no end after {timeout_s:g} s"
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         log.problem = f"{type(error).__name__}: {error}"
-    if not log.problem and not log.token_s:
+    if not log.problem and not log.token_s and not log.counted:  # a token may be half a character, and show nothing
         log.problem = "the stream held no token"
     log.ended_s = time.monotonic()
 
