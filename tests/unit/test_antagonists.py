@@ -139,6 +139,7 @@ fio: terminating on signal 2
 
 def test_outputs_are_counted() -> None:
     assert parse_stress_ng(STRESS_NG) == 13929
+    assert parse_stress_ng("---\nmetrics:\n...\n") == 0  # starved until the end
     assert parse_fio(FIO) == 571400192 + 4096 + 100
     assert parse_stdout("1\n1\nmake: warning: jobserver\n2.5\nnan\n-4\n") == 4.5
     end = {"sum_sent": {"bytes": 7528775680}, "sum_received": {"bytes": 0}}
@@ -151,7 +152,7 @@ def test_outputs_are_counted() -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "problem"),
     [
-        (parse_stress_ng, "---\nmetrics:\n...\n", "no bogo-ops"),
+        (parse_stress_ng, "---\nsystem-info:\n...\n", "no bogo-ops"),
         (parse_fio, "fio: no such job\n", "wrote no JSON"),
         (parse_fio, '{"jobs": []}', "has no jobs"),
         (parse_fio, '{"jobs": [{"jobname": "rr", "error": 22}]}', "error 22"),
