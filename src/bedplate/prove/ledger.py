@@ -121,8 +121,8 @@ def why_expired(proof: Proof, now: Conditions) -> str:
 
 
 def proofs_directory(state: Path) -> Path:
-    """Where records are kept: of the whole machine for root, of this user else."""
-    return DIRECTORY if os.geteuid() == 0 else state / "proofs"
+    """Where records are kept: of the whole machine for root, of this user else, and where BEDPLATE_STATE_DIR says so."""
+    return DIRECTORY if os.geteuid() == 0 and "BEDPLATE_STATE_DIR" not in os.environ else state / "proofs"
 
 
 def _rounded(value: Any) -> Any:

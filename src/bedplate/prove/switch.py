@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from bedplate.errors import BedplateError, PreflightError
@@ -41,3 +42,36 @@ def check_provable(plan: Plan) -> None:
             f"there is nothing to prove: the plan changes nothing{f' ({skipped})' if skipped else ''}",
             hint="It may be applied already; undo it first: bedplate tune undo.",
         )
+
+
+class PlanSwitch:
+    """The changes of a plan that are files of the kernel, written directly."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        others = [str(one.setting) for one in plan.changes if one.setting.means is not Means.FILE]
+        if others:
+            raise PreflightError(f"{', '.join(others)}: only files of the kernel can be switched so far")
+
+    @property
+    def restarts(self) -> bool:
+        return any(Need.ENGINE_RESTART in one.needs for one in self._plan.changes)
+
+    def turn(self, *, on: bool) -> None:
+        for one in self._plan.changes if on else reversed(self._plan.changes):
+            text = one.new if on else one.old
+            if text is None:
+                raise BedplateError(f"{one.setting}: its old value is not known, and it cannot be put back")
+            try:
+                Path(one.setting.name).write_text(text)
+            except OSError as error:
+                raise BedplateError(f"{one.setting}: cannot write {text!r}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Put back what was before; called more than once without harm."""
+        self.turn(on=False)
+
+
+def keep_applied(plan: Plan) -> None:
+    """Leave a plan applied after its experiment."""
+    PlanSwitch(plan).turn(on=True)
