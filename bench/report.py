@@ -140,15 +140,15 @@ def render_builds(rows: Sequence[Build]) -> list[str]:
     return lines
 
 
-def publish(readme: Path, text: str) -> None:
-    """Put the tables between the marks of the page; raises ReadError when the marks are not there."""
+def publish(readme: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
+    """Put the tables between two marks of the page; raises ReadError when the marks are not there."""
     page = readme.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ReadError(f"{readme}: the marks of the results are not there", hint=f"Put them back: {BEGIN} and {END}")
+    before, first, rest = page.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ReadError(f"{readme}: the marks of the results are not there", hint=f"Put them back: {begin} and {end}")
     partial = readme.with_suffix(".partial")
-    partial.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    partial.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
     partial.rename(readme)
 
 

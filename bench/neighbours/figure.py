@@ -1,0 +1,72 @@
+"""One measured sample of the table, and a whole run as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A sample of one row in one arm; what could have spoilt it is in it."""
+
+    place: str
+    """"guest" or "host"."""
+    arm: str
+    row: str
+    round: int
+    rate: float
+    """Tokens/s end to end, bytes/s of a load, or the share of requests that met every SLO."""
+    duration_s: float
+    itl_p50_s: float | None = None
+    """None for loads, and where tokens came in bursts: the times between them then say nothing of the engine."""
+    itl_p99_s: float | None = None
+    ttft_p50_s: float | None = None
+    requests: int = 0
+    failed: int = 0
+    late_s: float = 0.0
+    neighbour_rate: float = 0.0
+    """Of its own work, a second, in its own unit."""
+    neighbour_cpu_s: float = 0.0
+    idle_cpu_s: float = 0.0
+    foreign_share: float = 0.0
+    victim_delay: float = 0.0
+    """Share of the time that the engine's threads wanted a CPU and had none."""
+    resident_before: float | None = None
+    """Share of the mapped model, or of the file to load, that was in the page cache; None where it does not matter."""
+    resident_after: float | None = None
+    engine_died: bool = False
+    began_unix_s: float = 0.0
+    host_foreign_share: float = 0.0
+    """Of a guest: the share of the CPUs under it that others than its QEMU used, as the host counted it meanwhile."""
+    rejected: str = ""
+    """Why it does not count; "" when it does."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """Everything that one place measured; written after each round, so that a run that was cut keeps what it has."""
+
+    place: str
+    machine: dict[str, str] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+    alone: dict[str, float] = field(default_factory=dict)
+    """Of a row: its neighbour's rate while the engine was idle, in the stock arm."""
+    arms: dict[str, str] = field(default_factory=dict)
+    """Of an arm: what it changed, as it was read back."""
+    notices: list[str] = field(default_factory=list)
+
+
+def render_run(run: Run) -> str:
+    return json.dumps({"schema": SCHEMA, **asdict(run)}, indent=1) + "\n"
+
+
+def parse_run(record: dict[str, Any]) -> Run:
+    """The inverse of render_run, of the parsed JSON. Raises ValueError for another schema."""
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"schema {record.get('schema')}, expected {SCHEMA}")
+    rest = {key: value for key, value in record.items() if key not in ("schema", "figures")}
+    return Run(figures=[Figure(**one) for one in record["figures"]], **rest)

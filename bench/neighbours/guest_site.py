@@ -1,0 +1,174 @@
+"""The arms in an ordinary Debian 13 guest: services in system.slice, tuned, a drop-in with Nice=, and `bedplate tune`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from bedplate.act.run import run
+from bedplate.errors import BedplateError
+from bedplate.host.root import Root
+from bedplate.prove.antagonists import Place, evict, read_scale
+from bedplate.prove.antagonists.fill import Scale
+from bedplate.prove.victims.engine import find_listeners
+from bench.neighbours.rows import Row, Victim
+from bench.neighbours.site import ArmError, Lengths, wait_healthy
+
+STOCK, NICE, BEDPLATE = "stock", "nice -10", "bedplate"
+TUNED = ("throughput-performance", "latency-performance", "accelerator-performance")
+UNIT = "llama-server.service"
+SHARE = Path("/share")
+FOREIGN = "foreign.jsonl"
+_DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d/nice.conf"
+_DEFAULTS = Path("/etc/default/llama-server")
+_CGROUP = Path("/sys/fs/cgroup")
+_SYSCTLS = ("vm.swappiness", "vm.dirty_ratio", "vm.dirty_background_ratio", "kernel.sched_autogroup_enabled")
+_SLICE_FILES = ("cpu.weight", "cpu.idle", "memory.low", "memory.high", "io.weight")
+
+
+class GuestSite:
+    name = "guest"
+    arms: tuple[str, ...] = (STOCK, *(f"tuned {one}" for one in TUNED), NICE, BEDPLATE)
+    port = 8080
+    scratch = Path("/scratch")
+    load_file = Path("/scratch/load.gguf")
+    mapped_file = Path("/scratch/mapped.gguf")
+    io_file_bytes = 512 << 20
+    trace_s = 12.0
+    trace_tokens = 0.05
+
+    def __init__(self) -> None:
+        self._entered = ""
+
+    def lengths(self, victim: Victim) -> Lengths:
+        if victim is Victim.MAPPED:  # a token takes a tenth of a second and more where every instruction is emulated
+            return Lengths(input_tokens=4, output_tokens=12)
+        return Lengths(input_tokens=16, output_tokens=24)
+
+    def enter(self, arm: str) -> str:
+        self._entered = arm
+        before = _sysctls()
+        if arm.startswith("tuned "):
+            profile = arm.removeprefix("tuned ")
+            run(["systemctl", "start", "tuned.service"], timeout_s=120)
+            run(["tuned-adm", "profile", profile], timeout_s=120)
+            active = run(["tuned-adm", "active"], timeout_s=60).output
+            if profile not in active:
+                raise ArmError(f"tuned: asked for {profile}, it says: {active.strip()}")
+        elif arm == NICE:
+            _DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+            _DROP_IN.write_text("[Service]\nNice=-10\n")
+            run(["systemctl", "daemon-reload"], timeout_s=120)
+        elif arm == BEDPLATE:
+            try:
+                run(["bedplate", "tune", "apply", "--yes"], timeout_s=180)
+            except BedplateError as error:
+                raise ArmError(f"bedplate tune apply: {error.message}") from error
+        changed = [f"{name} {before[name]} -> {value}" for name, value in _sysctls().items() if value != before[name]]
+        return "; ".join(changed + (_slices() if arm == BEDPLATE else []))
+
+    def leave(self, arm: str) -> None:
+        self._entered = ""
+        if arm.startswith("tuned "):
+            run(["tuned-adm", "off"], timeout_s=120, ok=(0, 1))
+            run(["systemctl", "stop", "tuned.service"], timeout_s=120)
+        elif arm == NICE:
+            _DROP_IN.unlink(missing_ok=True)
+            run(["systemctl", "daemon-reload"], timeout_s=120)
+        elif arm == BEDPLATE:
+            run(["bedplate", "tune", "undo", "--yes"], timeout_s=180)
+
+    def start_engine(self, arm: str, victim: Victim) -> None:
+        mapped = victim is Victim.MAPPED
+        model = self.mapped_file if mapped else "/models/model.gguf"
+        extra = "--no-repack" if mapped else ""  # repacked weights would be a copy in the engine's own memory
+        _DEFAULTS.write_text(f"LLAMA_MODEL={model}\nLLAMA_THREADS=2\nLLAMA_EXTRA={extra}\n")
+        run(["systemctl", "reset-failed", UNIT], timeout_s=60, ok=(0, 1))
+        run(["systemctl", "stop", UNIT], timeout_s=120)
+        if mapped:
+            evict(self.mapped_file)  # pages stay charged to the group that touched them first, in another arm
+        run(["systemctl", "start", UNIT], timeout_s=120)
+        wait_healthy(self.port, timeout_s=180)
+        self._check_engine(arm)
+
+    def _check_engine(self, arm: str) -> None:
+        """The engine is what the arm makes of it."""
+        pids = self.engine_pids()
+        if not pids:
+            raise ArmError("nothing listens on the engine's port")
+        stat = Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()
+        nice, group = int(stat[16]), Path(f"/proc/{pids[0]}/cgroup").read_text().strip()
+        if arm == NICE and nice != -10:
+            raise ArmError(f"the engine's nice value is {nice}, expected -10")
+        if arm == BEDPLATE and "/inference.slice/" not in group:
+            raise ArmError(f"the engine is in {group}, expected inference.slice")
+        if arm != BEDPLATE and "/system.slice/" not in group:
+            raise ArmError(f"the engine is in {group}, expected system.slice")
+
+    def stop_engine(self) -> None:
+        run(["systemctl", "stop", UNIT], timeout_s=120)
+
+    def engine_pids(self) -> tuple[int, ...]:
+        return find_listeners(Root(), self.port)
+
+    def scale(self) -> Scale:
+        return read_scale()
+
+    def neighbour(self, arm: str, row: Row) -> Place:
+        return Place(slice="neighbour.slice" if arm == BEDPLATE else "system.slice")
+
+    def loader(self, arm: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+        where = "inference.slice" if arm == BEDPLATE else "system.slice"
+        nice = ("nice", "-n", "-10") if arm == NICE else ()
+        return ("systemd-run", "--scope", "--quiet", "--collect", f"--slice={where}", "--", *nice, *argv)
+
+    def foreign(self, begin_s: float, end_s: float) -> float:
+        time.sleep(1.0)  # the host writes each second
+        most = 0.0
+        try:
+            lines = (SHARE / FOREIGN).read_text().splitlines()[-400:]
+        except OSError:
+            return 0.0
+        shares = []
+        for line in lines:
+            try:
+                at_s, share = json.loads(line)
+            except ValueError:
+                continue  # a line that is being written
+            if begin_s <= at_s <= end_s + 1.0:
+                shares.append(share)
+        if shares:
+            most = sum(shares) / len(shares)
+        return most
+
+    def close(self) -> None:
+        if self._entered:
+            try:
+                self.leave(self._entered)
+            except BedplateError as error:
+                print(f"while taking back {self._entered}: {error.message}", file=sys.stderr)
+
+
+def _sysctls() -> dict[str, str]:
+    found = {}
+    for name in _SYSCTLS:
+        path = Path("/proc/sys") / name.replace(".", "/")
+        found[name] = " ".join(path.read_text().split()) if path.exists() else "?"
+    for path in sorted(Path("/sys/block").glob("vd*/queue/read_ahead_kb")):
+        found[f"{path.parts[3]} read_ahead_kb"] = path.read_text().strip()
+    return found
+
+
+def _slices() -> list[str]:
+    """What the slices got: "neighbour.slice cpu.weight 1"."""
+    found = []
+    for name in ("inference.slice", "system.slice", "neighbour.slice"):
+        for file in _SLICE_FILES:
+            path = _CGROUP / name / file
+            if path.exists():
+                value = re.sub(r"^default ", "", path.read_text().splitlines()[0] if path.read_text() else "")
+                found.append(f"{name} {file} {value}")
+    return found

@@ -1,0 +1,461 @@
+"""The program that measures, in one process tree with its load client and the neighbours, wherever a Site says.
+
+Rounds go over all arms in a random order (seeded); in an arm each model gets a fresh engine, and its rows a random order.
+Every sample begins with a fresh neighbour, which must be seen to run and to consume. What spoils a sample is kept with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from bedplate.act.run import run
+from bedplate.catalog.antagonists import read_antagonists
+from bedplate.errors import BedplateError
+from bedplate.host.root import Root
+from bedplate.model.proof import Antagonist
+from bedplate.prove.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
+from bedplate.prove.antagonists.fill import Scale
+from bedplate.prove.arrivals import Arrival, read_trace, scale
+from bedplate.prove.client import Endpoint, RequestLog, replay
+from bedplate.prove.conditions import read_conditions
+from bedplate.prove.sampler import take_snapshot, usage_between
+from bedplate.prove.statistics import percentile
+from bedplate.prove.victims.engine import Engine, Load, Slo
+from bench.neighbours.figure import Figure, Run, render_run
+from bench.neighbours.rows import Kind, Row, Victim, rows_of
+from bench.neighbours.site import ArmError, Site
+
+MOST_FOREIGN = 0.05
+DONE = "done"
+"""The last line of a run inside a guest that came to its end."""
+_LEAST_RESIDENT = 0.95  # of a mapped model before its quiet sample and before a neighbour comes
+_LOAD_S, _LOAD_LIMIT_S = 2.0, 120.0
+_ALONE_S = 3.0
+_ARM_S, _ENGINE_S, _NOISE_S = 15.0, 8.0, 3.0  # what switching, starting and ending take; for the estimate
+_WINDOW_S = (850.0, 880.0)
+_OF_CAPACITY = 0.7
+_SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
+_SEED = 20231116
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """The trace as it is replayed here."""
+
+    arrivals: tuple[Arrival, ...]
+    slo: Slo
+    told: str
+
+
+class Bench:
+    def __init__(self, site: Site, *, block_s: float, most_foreign: float, talk: Callable[[str], None]) -> None:
+        self._site, self._block_s, self._most_foreign, self._talk = site, block_s, most_foreign, talk
+        self._catalog = {one.id: _sized(one, site) for one in read_antagonists()}
+        self._endpoint = Endpoint(host="127.0.0.1", port=site.port, model="model")
+        self._scale: Scale | None = None
+        self._scratch: Scratch | None = None
+        self._replay: Replay | None = None
+        self.run = Run(place=site.name)
+
+    def measure(
+        self, rows: Sequence[Row], arms: Sequence[str], rounds: int, *, seed: int, deadline: float, trace: Path, keep: Path
+    ) -> None:
+        """All rounds that the time suffices for; the run is written to keep after each visit of an arm."""
+        conditions = read_conditions(Root(), "llama.cpp")
+        self.run.machine = {"kernel": conditions.kernel, "machine": conditions.machine, "seed": str(seed)}
+        chance = random.Random(seed)
+        estimate_s = self._estimate(rows, arms, rounds)
+        self._talk(f"{rounds} rounds of {len(arms)} arms and {len(rows)} rows: about {estimate_s / 60:.0f} minutes")
+        antagonists = [(self._catalog[part], row.level_pct) for row in rows for part in self._parts(row)]
+        mapped = any(row.victim is Victim.MAPPED for row in rows)
+        self._site.start_engine(self._site.arms[0], Victim.MAPPED if mapped else Victim.SMALL)
+        self._scale = self._site.scale()
+        with prepared(self._site.scratch, antagonists, self._scale, talk=self._talk) as self._scratch:
+            self._measure_alone(rows)
+            if any(row.kind is Kind.TRACE for row in rows):
+                self._fit_trace(trace)
+            longest_s = 0.0
+            for number in range(1, rounds + 1):
+                for arm in chance.sample(list(arms), len(arms)):
+                    began = time.monotonic()
+                    if began + longest_s > deadline:
+                        self.run.notices.append(f"The time sufficed until round {number} of {rounds}, before {arm}.")
+                        keep.write_text(render_run(self.run))
+                        return
+                    self._visit(arm, number, rows, chance)
+                    keep.write_text(render_run(self.run))
+                    longest_s = max(longest_s, time.monotonic() - began)
+
+    def _estimate(self, rows: Sequence[Row], arms: Sequence[str], rounds: int) -> float:
+        each = sum(
+            {Kind.SERVE: self._block_s * row.longer, Kind.LOAD: _LOAD_S * 2, Kind.TRACE: self._site.trace_s * 1.3}[row.kind]
+            + row.wash_s
+            + _NOISE_S
+            for row in rows
+        )
+        engines = len({row.victim for row in rows}) * _ENGINE_S
+        return rounds * len(arms) * (each + engines + _ARM_S) + len(rows) * (_ALONE_S + _NOISE_S)
+
+    # -- once -----------------------------------------------------------------------------------------------------------
+
+    def _measure_alone(self, rows: Sequence[Row]) -> None:
+        """What each neighbour does a second while the engine idles, in the stock arm."""
+        stock = self._site.arms[0]
+        for row in rows:
+            if row.antagonist:
+                try:
+                    with self._beside(stock, row, row.wash_s + _ALONE_S) as noise:
+                        time.sleep(row.wash_s + _ALONE_S)
+                        noise.check()
+                        self.run.alone[row.id] = noise.work() / noise.elapsed_s()
+                except AntagonistError as error:
+                    self.run.notices.append(f"{row.id}, the neighbour alone: {error.message}")
+                self._talk(f"alone, {row.id}: {self.run.alone.get(row.id, 0.0):.4g} a second")
+
+    def _fit_trace(self, trace: Path) -> None:
+        """Lengths by the site's factor; times so that the whole is 70 % of what the quiet engine can do in stock."""
+        self._site.start_engine(self._site.arms[0], Victim.TRACE)
+        window = read_trace(trace, window_s=_WINDOW_S)
+        short = scale(window, tokens=self._site.trace_tokens, time=1.0, seed=_SEED)
+        burst = [replace(one, at_s=0.0) for one in short[:24]]
+        self._replayed(burst)  # the first requests touch what the others find
+        began = time.monotonic()
+        done = [one for one in self._replayed(burst)[0] if not one.problem]
+        per_s = len(done) / (time.monotonic() - began)
+        if not done:
+            self.run.notices.append("The trace could not be fitted: no request of the first burst was answered.")
+            return
+        wanted_per_s = per_s * _OF_CAPACITY
+        count = min(len(short), max(10, int(wanted_per_s * self._site.trace_s)))
+        factor = count / wanted_per_s / max(short[count - 1].at_s, 0.001)
+        arrivals = scale(window[:count], tokens=self._site.trace_tokens, time=factor, seed=_SEED)
+        logs, _ = self._replayed(arrivals)
+        firsts = [one.ttft_s for one in logs if one.ttft_s is not None and not one.problem]
+        paces = [one.tpot_s for one in logs if one.tpot_s is not None and not one.problem]
+        if not firsts:
+            self.run.notices.append("The trace could not be fitted: no request of the quiet replay was answered.")
+            return
+        slo = Slo(
+            ttft_s=_SLO_ROOM * percentile(firsts, 95), tpot_s=_SLO_ROOM * percentile(paces, 95) if paces else float("inf")
+        )
+        told = (
+            f"Azure code trace from t = {_WINDOW_S[0]:.0f} s on: the first {count} of the {len(window)} requests up to"
+            f" {_WINDOW_S[1]:.0f} s, tokens x{self._site.trace_tokens:g}, time x{factor:.2f}, so that they come at"
+            f" {_OF_CAPACITY:.0%} of the {per_s:.1f} requests/s that the quiet engine answers; SLO: TTFT"
+            f" {slo.ttft_s * 1000:.0f} ms, TPOT {slo.tpot_s * 1000:.0f} ms ({_SLO_ROOM:g} times the 95th percentiles of a"
+            " quiet replay)"
+        )
+        self._replay = Replay(arrivals=arrivals, slo=slo, told=told)
+        self.run.machine["trace"] = told
+        self._talk(told)
+
+    def _replayed(self, arrivals: Sequence[Arrival]) -> tuple[list[RequestLog], float]:
+        logs: list[RequestLog] = []
+        late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=60.0))
+        return logs, late_s
+
+    # -- an arm ---------------------------------------------------------------------------------------------------------
+
+    def _visit(self, arm: str, number: int, rows: Sequence[Row], chance: random.Random) -> None:
+        """All rows of one arm in one round; an arm that cannot be made real leaves rejected figures with the reason."""
+        began = time.monotonic()
+        try:
+            self.run.arms[arm] = self._site.enter(arm)
+            for victim in chance.sample(list(Victim), len(Victim)):
+                of = [row for row in rows if row.victim is victim]
+                if of:
+                    self._site.start_engine(arm, victim)
+                    self._measure_victim(arm, number, victim, chance.sample(of, len(of)))
+        except ArmError as error:
+            self._talk(f"{arm}: {error.message}")
+            there = {one.row for one in self.run.figures if (one.arm, one.round) == (arm, number)}
+            self.run.figures += [
+                _nothing(self._site.name, arm, row, number, error.message) for row in rows if row.id not in there
+            ]
+        finally:
+            self._site.leave(arm)
+        self._talk(f"round {number}, {arm}: {time.monotonic() - began:.0f} s")
+
+    def _measure_victim(self, arm: str, number: int, victim: Victim, rows: Sequence[Row]) -> None:
+        kinds = {
+            Kind.SERVE: [row for row in rows if row.kind is Kind.SERVE],
+            Kind.LOAD: [row for row in rows if row.kind is Kind.LOAD],
+            Kind.TRACE: [row for row in rows if row.kind is Kind.TRACE],
+        }
+        if kinds[Kind.SERVE]:
+            lengths = self._site.lengths(victim)
+            load = Load(input_tokens=lengths.input_tokens, output_tokens=lengths.output_tokens, seed=_SEED)
+            engine = Engine(self._endpoint, f"port {self._site.port}", load=load)
+            engine.start()
+            try:
+                for row in kinds[Kind.SERVE]:
+                    self._keep(arm, row, number, lambda row: self._serve(arm, row, number, engine))
+            finally:
+                engine.close()
+        for row in kinds[Kind.LOAD]:
+            self._keep(arm, row, number, lambda row: self._load(arm, row, number))
+        for row in kinds[Kind.TRACE]:
+            self._keep(arm, row, number, lambda row: self._trace(arm, row, number))
+
+    def _keep(self, arm: str, row: Row, number: int, measure: Callable[[Row], Figure]) -> None:
+        """Measure, once more where foreign load or the hypervisor spoilt it, and keep both."""
+        for _ in range(2):
+            began = time.time()
+            try:
+                figure = measure(row)
+            except ArmError:
+                raise
+            except (AntagonistError, BedplateError) as error:
+                figure = _nothing(self._site.name, arm, row, number, error.message)
+            below = self._site.foreign(began, time.time())
+            figure = replace(figure, began_unix_s=began, host_foreign_share=below)
+            if not figure.rejected and max(below, figure.foreign_share) > self._most_foreign:
+                share = max(below, figure.foreign_share)
+                figure = replace(figure, rejected=f"foreign load: {share:.0%} of the CPUs")
+            self.run.figures.append(figure)
+            self._talk(
+                f"  {arm}, {row.id}: {figure.rate:.4g}, neighbour {figure.neighbour_rate:.4g}"
+                f"{f' [{figure.rejected}]' if figure.rejected else ''}"
+            )
+            if not figure.rejected.startswith("foreign"):
+                return
+
+    # -- samples --------------------------------------------------------------------------------------------------------
+
+    def _serve(self, arm: str, row: Row, number: int, engine: Engine) -> Figure:
+        mapped = self._site.mapped_file if row.victim is Victim.MAPPED else None
+        before = self._warm(mapped, engine) if mapped is not None else None
+        block_s = self._block_s * row.longer
+        pids = self._site.engine_pids()
+        with self._beside(arm, row, row.wash_s + block_s) as noise:
+            watch = self._watch(noise, row, arm)
+            snapshot = take_snapshot(Root(), pids)
+            measured = engine.measure(block_s)
+            usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
+            after = _resident(mapped) if mapped is not None else None
+            problem, cpu_s, work = watch(measured.duration_s)
+        died = self._site.engine_pids() != pids
+        if not problem and measured.failed > measured.requests / 2 and not died:
+            problem = f"requests failed: {measured.failed} of {measured.requests}"
+        if not problem and before is not None and before < _LEAST_RESIDENT:
+            problem = f"only {before:.0%} of the mapped model was in the page cache before"
+        return Figure(
+            place=self._site.name,
+            arm=arm,
+            row=row.id,
+            round=number,
+            rate=measured.work / measured.duration_s,
+            duration_s=measured.duration_s,
+            itl_p50_s=percentile(measured.gaps_s, 50) if measured.gaps_s else None,
+            itl_p99_s=percentile(measured.gaps_s, 99) if measured.gaps_s else None,
+            ttft_p50_s=median(measured.ttft_s) if measured.ttft_s else None,
+            requests=measured.requests,
+            failed=measured.failed,
+            late_s=measured.late_s,
+            neighbour_rate=work,
+            neighbour_cpu_s=cpu_s,
+            idle_cpu_s=usage.idle_s,
+            foreign_share=usage.foreign_share,
+            victim_delay=usage.victim_delay,
+            resident_before=before,
+            resident_after=after,
+            engine_died=died,
+            rejected=problem,
+        )
+
+    def _load(self, arm: str, row: Row, number: int) -> Figure:
+        file = self._site.load_file
+        evict(file)
+        loader = ("python3", str(Path(__file__).parent / "loader.py"), str(file), f"{_LOAD_S:g}")
+        pids = self._site.engine_pids()
+        with self._beside(arm, row, row.wash_s + _LOAD_LIMIT_S) as noise:
+            watch = self._watch(noise, row, arm)
+            before = _resident(file)
+            snapshot = take_snapshot(Root(), pids)
+            began = time.monotonic()
+            said = run(self._site.loader(arm, loader), timeout_s=_LOAD_LIMIT_S).output.split()
+            took_s = time.monotonic() - began
+            usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
+            problem, cpu_s, work = watch(took_s)
+        read, seconds = float(said[-2]), float(said[-1])
+        if not problem and before > 1 - _LEAST_RESIDENT:
+            problem = f"{before:.0%} of the file was in the page cache before"
+        return Figure(
+            place=self._site.name,
+            arm=arm,
+            row=row.id,
+            round=number,
+            rate=read / seconds,
+            duration_s=seconds,
+            neighbour_rate=work,
+            neighbour_cpu_s=cpu_s,
+            idle_cpu_s=usage.idle_s,
+            foreign_share=usage.foreign_share,
+            resident_before=before,
+            resident_after=_resident(file),
+            engine_died=self._site.engine_pids() != pids,
+            rejected=problem,
+        )
+
+    def _trace(self, arm: str, row: Row, number: int) -> Figure:
+        plan = self._replay
+        if plan is None:
+            return _nothing(self._site.name, arm, row, number, "the trace could not be fitted")
+        load = Load(arrivals=plan.arrivals, seed=_SEED)
+        engine = Engine(self._endpoint, f"port {self._site.port}", load=load, slo=plan.slo)
+        pids = self._site.engine_pids()
+        with self._beside(arm, row, row.wash_s + self._site.trace_s * 6) as noise:
+            watch = self._watch(noise, row, arm)
+            snapshot = take_snapshot(Root(), pids)
+            measured = engine.measure(self._site.trace_s)
+            usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
+            problem, cpu_s, work = watch(measured.duration_s)
+        if not problem and measured.late_s > plan.slo.ttft_s / 4:
+            problem = f"the load client was late: {measured.late_s * 1000:.0f} ms at the 99th percentile"
+        return Figure(
+            place=self._site.name,
+            arm=arm,
+            row=row.id,
+            round=number,
+            rate=measured.good / len(plan.arrivals),
+            duration_s=measured.duration_s,
+            itl_p99_s=percentile(measured.gaps_s, 99) if measured.gaps_s else None,
+            ttft_p50_s=median(measured.ttft_s) if measured.ttft_s else None,
+            requests=measured.requests,
+            failed=measured.failed,
+            late_s=measured.late_s,
+            neighbour_rate=work,
+            neighbour_cpu_s=cpu_s,
+            idle_cpu_s=usage.idle_s,
+            foreign_share=usage.foreign_share,
+            victim_delay=usage.victim_delay,
+            engine_died=self._site.engine_pids() != pids,
+            rejected=problem,
+        )
+
+    @contextmanager
+    def _beside(self, arm: str, row: Row, seconds: float) -> Iterator[Noise]:
+        """The row's neighbour from its start to its end; of a quiet row, one of level 0, which is none."""
+        catalog = tuple(self._catalog.values())
+        antagonist = self._catalog[row.antagonist] if row.antagonist else catalog[0]
+        level = row.level_pct if row.antagonist else 0
+        place = self._site.neighbour(arm, row)
+        with running(antagonist, level, place, seconds + 10, scratch=self._scratch, scale=self._scale, rows=catalog) as one:
+            yield one
+
+    def _watch(self, noise: Noise, row: Row, arm: str) -> Callable[[float], tuple[str, float, float]]:
+        """Wash out, check; what comes back is called at the sample's end: what spoilt it, CPU seconds, rate of work."""
+        time.sleep(row.wash_s)
+        confined = arm != self._site.arms[0]  # an arm may well give a neighbour less: it must run, and is counted
+        noise.check(confined=confined)
+        before_s = noise.cpu_s()
+
+        def finish(_: float) -> tuple[str, float, float]:
+            cpu_s = noise.cpu_s() - before_s
+            if noise.quiet:
+                return "", 0.0, 0.0
+            try:
+                noise.check(confined=confined)
+            except AntagonistError as error:
+                return f"the neighbour did not do its part: {error.message}", cpu_s, 0.0
+            try:
+                return "", cpu_s, noise.work() / noise.elapsed_s()
+            except AntagonistError:
+                return "", cpu_s, 0.0  # it ran and consumed, and was held back so far that it has nothing to count
+
+        return finish
+
+    def _warm(self, file: Path, engine: Engine) -> float:
+        """Let the engine work until its mapped model is in the page cache again; the share that is."""
+        deadline = time.monotonic() + 30.0
+        # Not by a read of ours: pages are charged to who touches them first, and it is the engine's that are protected.
+        while (share := _resident(file)) < _LEAST_RESIDENT and time.monotonic() < deadline:
+            engine.measure(1.0)
+        return share
+
+    def _parts(self, row: Row) -> tuple[str, ...]:
+        if not row.antagonist:
+            return ()
+        return self._catalog[row.antagonist].parts or (row.antagonist,)
+
+
+def _sized(one: Antagonist, site: Site) -> Antagonist:
+    """The same row with a file for this site's disk."""
+    return replace(one, file_bytes=site.io_file_bytes) if one.file_bytes > site.io_file_bytes else one
+
+
+def _resident(file: Path) -> float:
+    return resident_bytes(file) / file.stat().st_size
+
+
+def _nothing(place: str, arm: str, row: Row, number: int, why: str) -> Figure:
+    return Figure(place=place, arm=arm, row=row.id, round=number, rate=0.0, duration_s=0.0, rejected=why.splitlines()[0])
+
+
+def arguments_of(parser: argparse.ArgumentParser) -> None:
+    """What the outer command hands on."""
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="interleaved rounds (3)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no arm that would end later than this")
+    parser.add_argument("--arms", default="", metavar="A,B", help="some arms only; stock is always there")
+    parser.add_argument("--antagonists", default="", metavar="A,B", help="some rows of the table only, by id")
+    parser.add_argument("--seed", type=int, default=1, help="of the order (1)")
+    parser.add_argument("--block-s", type=float, default=6.0, metavar="S", help="length of a sample (6)")
+    parser.add_argument(
+        "--most-foreign", type=float, default=MOST_FOREIGN, metavar="SHARE", help="reject samples with more (0.05)"
+    )
+
+
+def measure_at(site: Site, arguments: argparse.Namespace, trace: Path, keep: Path, talk: Callable[[str], None]) -> None:
+    """Run a whole bench at a site and take back what it changed. Raises ValueError for names that are none."""
+    rows = rows_of(arguments.antagonists)
+    wanted = arguments.arms.split(",") if arguments.arms else list(site.arms)
+    arms = [arm for arm in site.arms if arm in wanted or arm == site.arms[0]]
+    bench = Bench(site, block_s=arguments.block_s, most_foreign=arguments.most_foreign, talk=talk)
+    minutes = arguments.minutes or 45.0
+    try:
+        bench.measure(
+            rows,
+            arms,
+            arguments.rounds,
+            seed=arguments.seed,
+            deadline=time.monotonic() + 60 * minutes,
+            trace=trace,
+            keep=keep,
+        )
+    except BedplateError as error:
+        bench.run.notices.append(f"Ended by a failure: {error.message}")
+        raise
+    finally:
+        keep.write_text(render_run(bench.run))
+        site.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    arguments_of(parser)
+    parser.add_argument("--trace", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, required=True)
+    arguments = parser.parse_args()
+    from bench.neighbours.guest_site import GuestSite
+
+    try:
+        measure_at(GuestSite(), arguments, arguments.trace, arguments.keep, lambda text: print(text, flush=True))
+    except BedplateError as error:
+        print(f"error: {error.message}", flush=True)
+        return 1
+    print(DONE, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""A run -> the tables of bench/README.md: what an arm keeps of the quiet stock engine, and its neighbour. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from bench.neighbours.figure import Figure, Run
+from bench.neighbours.rows import ROWS, Kind, Row
+
+STOCK = "stock"
+NEIGHBOUR_GOAL = 0.80
+_NONE = "\u2013"
+_CPU_NEIGHBOURS = {"cpu", "cpu-4", "fork", "network", "bandwidth", "combined", "trace"}
+"""Rows whose neighbour takes whatever CPU time is left: what it took of that is a fair measure."""
+
+
+def render_tables(runs: Sequence[Run], explained: Mapping[str, str]) -> str:
+    """All places, the guest first; explained is text by "place/row" for rows that missed their goal."""
+    lines: list[str] = []
+    for run in runs:
+        lines += [*render_place(run, explained), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
+    arms = list(dict.fromkeys([STOCK, *(arm for arm in _order(run))]))
+    protected = arms[-1]
+    rows = [row for row in ROWS if any(one.row == row.id for one in run.figures)]
+    counted = [one for one in run.figures if not one.rejected]
+    rounds = max((one.round for one in run.figures), default=0)
+    machine = run.machine
+    told = (
+        f"Median share of the quiet engine of the stock arm in the same round, least and most in brackets; {rounds} rounds, "
+        f"arms in random order (seed {machine.get('seed', '?')}). {machine.get('machine', '')}, kernel "
+        f"{machine.get('kernel', '')}. `{machine.get('command', '?')}`, {machine.get('date', '?')}, "
+        f"{machine.get('commit', '?')}."
+    )
+    lines = [
+        f"#### In the {run.place}: kept beside a neighbour" if run.place == "guest" else "#### On the host itself",
+        "",
+        told,
+        "",
+        _line(["", *arms, f"goal of {protected}"]),
+        _line(["---"] * (len(arms) + 2)),
+    ]
+    misses: list[tuple[Row, str]] = []
+    for row in rows:
+        cells = [_kept_cell(run, row, arm) for arm in arms]
+        verdict = ""
+        kept = kept_shares(run, row, protected)
+        if row.goal is not None and kept:
+            reached = median(kept) >= row.goal
+            verdict = f"{row.goal:.0%}: {'reached' if reached else '**missed**'}"
+            if not reached:
+                misses.append((row, f"{median(kept):.0%} kept, goal {row.goal:.0%}"))
+        elif row.goal is not None:
+            verdict = f"{row.goal:.0%}: no number"
+        lines.append(_line([row.title, *cells, verdict]))
+    lines += ["", *_itl_table(counted, rows, arms, protected, misses)]
+    lines += ["", *_neighbour_table(run, rows, arms, protected, misses)]
+    if "trace" in machine:
+        lines += ["", f"{machine['trace']}."]
+    lines += ["", *_misses(run, misses, protected, explained)]
+    lines += ["", *_spoilt(run)]
+    changed = [f"- {arm}: {text}" for arm, text in run.arms.items() if text]
+    if changed:
+        lines += ["", "What the arms changed, as read back:", "", *changed]
+    for notice in run.notices:
+        lines += ["", f"**{notice}**"]
+    return lines
+
+
+def kept_shares(run: Run, row: Row, arm: str) -> list[float]:
+    """Of each sample that counts: its rate against the quiet rate of the stock arm in its round, or in all of them.
+
+    A quiet row is a share of itself in the stock arm: what the arm costs, or gains, without any neighbour.
+    """
+    quiet = _rates(run, row.quiet or row.id, STOCK)
+    if not quiet:
+        return []
+    usual = median(quiet.values())
+    return [
+        rate / (quiet.get(number) or usual)
+        for number, rate in _rates(run, row.id, arm).items()
+        if (quiet.get(number) or usual) > 0
+    ]
+
+
+def left_over_share(figure: Figure) -> float | None:
+    """Of the CPU seconds that the engine left, those that the neighbour took; None when nothing was left."""
+    left_s = figure.neighbour_cpu_s + figure.idle_cpu_s
+    return figure.neighbour_cpu_s / left_s if left_s > 0 else None
+
+
+def device_share(figure: Figure, alone: float, quiet: float) -> float | None:
+    """Of what a loader left of a device, by the quiet rates of both, what the neighbour took.
+
+    Two that share a device keep shares of their quiet rates that sum up to 1 where nothing is lost.
+    """
+    if alone <= 0 or quiet <= 0:
+        return None
+    left = max(0.0, 1 - figure.rate / quiet)
+    return figure.neighbour_rate / alone / left if left > 0.02 else None
+
+
+def _rates(run: Run, row_id: str, arm: str) -> dict[int, float]:
+    return {one.round: one.rate for one in run.figures if (one.row, one.arm) == (row_id, arm) and not one.rejected}
+
+
+def _order(run: Run) -> list[str]:
+    """Arms as their place lists them; the rounds took them in a random order."""
+    seen = {one.arm for one in run.figures}
+    known = ["tuned throughput-performance", "tuned latency-performance", "tuned accelerator-performance", "nice -10"]
+    return [arm for arm in known if arm in seen] + sorted(arm for arm in seen if arm not in (*known, STOCK))
+
+
+def _kept_cell(run: Run, row: Row, arm: str) -> str:
+    shares = kept_shares(run, row, arm)
+    died = sum(one.engine_died for one in run.figures if (one.row, one.arm) == (row.id, arm))
+    note = f", engine died {died}x" if died else ""
+    if not shares:
+        return f"no number{note}"
+    text = _percent(shares)
+    if not row.quiet:
+        rates = list(_rates(run, row.id, arm).values())
+        text += f", {_absolute(row, median(rates))}"
+    return text + note
+
+
+def _absolute(row: Row, rate: float) -> str:
+    if row.kind is Kind.LOAD:
+        return f"{rate / 1e6:.0f} MB/s"
+    return f"{rate:.0%} good" if row.kind is Kind.TRACE else f"{rate:.1f} tok/s"
+
+
+def _itl_table(
+    counted: Sequence[Figure], rows: Sequence[Row], arms: Sequence[str], protected: str, misses: list[tuple[Row, str]]
+) -> list[str]:
+    """ITL p99 as a multiple of the quiet one; loads and replays have none."""
+    lines = [
+        "ITL p99, times that of the quiet stock engine (\u2013: tokens came in bursts, no ITL):",
+        "",
+        _line(["", *arms, f"goal of {protected}"]),
+        _line(["---"] * (len(arms) + 2)),
+    ]
+    for row in rows:
+        if row.kind is not Kind.SERVE or not row.quiet:
+            continue
+        base = [one.itl_p99_s for one in counted if (one.row, one.arm) == (row.quiet, STOCK) and one.itl_p99_s is not None]
+        cells, ours = [], []
+        for arm in arms:
+            values = [
+                one.itl_p99_s / median(base)
+                for one in counted
+                if base and (one.row, one.arm) == (row.id, arm) and one.itl_p99_s is not None
+            ]
+            ours = values
+            cells.append(_times(values))
+        verdict = ""
+        if row.itl_goal is not None and ours:
+            reached = median(ours) <= row.itl_goal
+            verdict = f"{row.itl_goal:.1f}: {'reached' if reached else '**missed**'}"
+            if not reached:
+                misses.append((row, f"ITL p99 x{median(ours):.1f}, goal x{row.itl_goal:.1f}"))
+        lines.append(_line([row.title, *cells, verdict]))
+    return lines
+
+
+def _neighbour_table(
+    run: Run, rows: Sequence[Row], arms: Sequence[str], protected: str, misses: list[tuple[Row, str]]
+) -> list[str]:
+    """The neighbour's own work against its work alone, and what it took of what the engine left over."""
+    told = (
+        "The neighbour's own work, of what it does beside an idle engine; after the stroke, what it took of that which the "
+        f"engine truly left over (goal: {NEIGHBOUR_GOAL:.0%}): CPU seconds, or for loads the device's rate. Where what is "
+        "short is memory, nothing that it wants is left over, and there is no such share:"
+    )
+    lines = [
+        told,
+        "",
+        _line(["", *arms, f"goal of {protected}"]),
+        _line(["---"] * (len(arms) + 2)),
+    ]
+    for row in rows:
+        if not row.antagonist:
+            continue
+        cells, ours = [], []
+        for arm in arms:
+            figures = [one for one in run.figures if (one.row, one.arm) == (row.id, arm) and not one.rejected]
+            alone = run.alone.get(row.id, 0.0)
+            work = [one.neighbour_rate / alone for one in figures] if alone > 0 else []
+            ours = _left_over(run, row, figures)
+            cells.append(f"{_percent(work) or 'no number'} / {_percent(ours) or _NONE}")
+        verdict = ""
+        if ours:
+            reached = median(ours) >= NEIGHBOUR_GOAL
+            verdict = "reached" if reached else "**missed**"
+            if not reached:
+                misses.append((row, f"the neighbour took {median(ours):.0%} of what was left, goal {NEIGHBOUR_GOAL:.0%}"))
+        lines.append(_line([row.title, *cells, verdict]))
+    return lines
+
+
+def _left_over(run: Run, row: Row, figures: Sequence[Figure]) -> list[float]:
+    if row.id in _CPU_NEIGHBOURS:
+        shares = [left_over_share(one) for one in figures]
+    elif row.kind is Kind.LOAD:
+        quiet = _rates(run, row.quiet, STOCK)
+        alone = run.alone.get(row.id, 0.0)
+        shares = [device_share(one, alone, median(quiet.values())) for one in figures] if quiet else []
+    else:
+        shares = []
+    return [one for one in shares if one is not None]
+
+
+def _misses(run: Run, misses: Sequence[tuple[Row, str]], protected: str, explained: Mapping[str, str]) -> list[str]:
+    """Each missed goal with what was read beside it, and with a person's explanation where one is written."""
+    if not misses:
+        return []
+    lines = [f"Missed by {protected}:", ""]
+    for row, text in misses:
+        figures = [one for one in run.figures if (one.row, one.arm) == (row.id, protected) and not one.rejected]
+        read = [f"engine's threads waited for a CPU {median(one.victim_delay for one in figures):.0%} of their time"]
+        resident = [one.resident_after for one in figures if one.resident_after is not None and row.kind is Kind.SERVE]
+        if resident:
+            read.append(f"{median(resident):.0%} of the model in the page cache at the end")
+        why = explained.get(f"{run.place}/{row.id}", "")
+        lines.append(f"- {row.title}: {text} ({'; '.join(read)}).{f' {why}' if why else ''}")
+    return lines
+
+
+def _spoilt(run: Run) -> list[str]:
+    """How many samples do not count, and why."""
+    rejected = [one for one in run.figures if one.rejected]
+    lines = [f"{len(run.figures) - len(rejected)} of {len(run.figures)} samples count."]
+    reasons = dict.fromkeys((one.row, one.arm, one.rejected.partition(":")[0] or one.rejected) for one in rejected)
+    for row, arm, reason in reasons:
+        those = [one for one in rejected if (one.row, one.arm) == (row, arm) and one.rejected.startswith(reason)]
+        lines.append(f"- {row}, {arm}: {len(those)} rejected: {those[-1].rejected}")
+    return [lines[0], *([""] if len(lines) > 1 else []), *lines[1:]]
+
+
+def _percent(values: Sequence[float]) -> str:
+    """ "97 % (95-99)"; "" without values."""
+    if not values:
+        return ""
+    low, middle, high = min(values), median(values), max(values)
+    digits = 1 if middle < 0.095 else 0
+    text = f"{middle * 100:.{digits}f} %"
+    return text if len(values) == 1 else f"{text} ({low * 100:.{digits}f}\u2013{high * 100:.{digits}f})"
+
+
+def _times(values: Sequence[float]) -> str:
+    if not values:
+        return _NONE
+    text = f"{median(values):.1f}"
+    return text if len(values) == 1 else f"{text} ({min(values):.1f}\u2013{max(values):.1f})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

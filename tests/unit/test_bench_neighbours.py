@@ -1,0 +1,90 @@
+"""The table of neighbours: its shares, verdicts and what it says of samples that do not count."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from bench.neighbours.figure import Figure, Run, parse_run, render_run
+from bench.neighbours.rows import ROWS, rows_of
+from bench.neighbours.table import device_share, kept_shares, left_over_share, render_tables
+
+CPU = next(row for row in ROWS if row.id == "cpu")
+
+
+def figure(arm: str, row: str, round_: int, rate: float, **more: float | str | bool) -> Figure:
+    base = Figure(place="guest", arm=arm, row=row, round=round_, rate=rate, duration_s=6.0, itl_p99_s=0.030)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def run() -> Run:
+    return Run(
+        place="guest",
+        machine={"kernel": "6.12", "machine": "2 CPUs", "seed": "1"},
+        alone={"cpu": 100.0},
+        arms={"bedplate": "neighbour.slice cpu.weight 1"},
+        figures=[
+            figure("stock", "quiet", 1, 40.0),
+            figure("stock", "quiet", 2, 20.0),
+            figure("stock", "cpu", 1, 10.0, neighbour_rate=50.0, neighbour_cpu_s=5.0, idle_cpu_s=0.0, itl_p99_s=0.240),
+            figure("stock", "cpu", 2, 6.0, neighbour_rate=50.0, neighbour_cpu_s=5.0, idle_cpu_s=0.0),
+            figure("bedplate", "cpu", 1, 38.0, neighbour_rate=2.0, neighbour_cpu_s=1.0, idle_cpu_s=3.0),
+            figure("bedplate", "cpu", 2, 99.0, rejected="foreign load: 9% of the CPUs"),
+            figure("bedplate", "cpu", 2, 19.0, neighbour_rate=2.0, neighbour_cpu_s=1.0, idle_cpu_s=3.0),
+        ],
+    )
+
+
+def test_a_share_is_of_the_quiet_stock_engine_in_the_same_round() -> None:
+    assert kept_shares(run(), CPU, "stock") == [0.25, 0.30]
+    assert kept_shares(run(), CPU, "bedplate") == [0.95, 0.95]  # the rejected sample is not in it
+
+
+def test_a_round_without_a_quiet_sample_takes_the_usual_one() -> None:
+    cut = run()
+    cut.figures[1] = replace(cut.figures[1], rejected="foreign load")
+    assert kept_shares(cut, CPU, "stock") == [0.25, 0.15]
+
+
+def test_without_any_quiet_sample_there_is_no_share() -> None:
+    cut = run()
+    cut.figures = cut.figures[2:]
+    assert kept_shares(cut, CPU, "stock") == []
+    assert "no number" in render_tables([cut], {})
+
+
+@pytest.mark.parametrize(("neighbour_s", "idle_s", "share"), [(3.0, 1.0, 0.75), (0.0, 0.0, None), (0.0, 2.0, 0.0)])
+def test_what_the_neighbour_took_of_what_was_left(neighbour_s: float, idle_s: float, share: float | None) -> None:
+    assert left_over_share(figure("stock", "cpu", 1, 1.0, neighbour_cpu_s=neighbour_s, idle_cpu_s=idle_s)) == share
+
+
+def test_of_a_device_the_loader_leaves_what_it_does_not_reach() -> None:
+    half = figure("stock", "load-io", 1, 50.0, neighbour_rate=400.0)
+    assert device_share(half, alone=1000.0, quiet=100.0) == pytest.approx(0.8)
+    whole = figure("stock", "load-io", 1, 100.0, neighbour_rate=400.0)
+    assert device_share(whole, alone=1000.0, quiet=100.0) is None  # nothing was left
+
+
+def test_the_page_says_goals_misses_and_rejections() -> None:
+    page = render_tables([run()], {"guest/cpu": "The emulated timer is coarse."})
+    (kept,) = (line for line in page.splitlines() if line.startswith("| CPU: a busy thread for each CPU | 28 %"))
+    assert kept == "| CPU: a busy thread for each CPU | 28 % (25–30) | 95 % (95–95) | 97%: **missed** |"
+    assert "| CPU: a busy thread for each CPU | 4.5 (1.0–8.0) | 1.0 (1.0–1.0) | 1.2: reached |" in page
+    assert "95% kept, goal 97%" in page and "The emulated timer is coarse." in page
+    assert "the neighbour took 25% of what was left, goal 80%" in page
+    assert "6 of 7 samples count." in page and "foreign load: 9% of the CPUs" in page
+    assert "- bedplate: neighbour.slice cpu.weight 1" in page
+
+
+def test_a_run_is_read_back_as_it_was_written() -> None:
+    assert parse_run(json.loads(render_run(run()))) == run()
+    with pytest.raises(ValueError, match="schema 9"):
+        parse_run({"schema": 9})
+
+
+def test_rows_bring_the_quiet_rows_that_they_are_a_share_of() -> None:
+    assert [row.id for row in rows_of("cpu,load-io")] == ["quiet", "cpu", "load", "load-io"]
+    assert all(row.quiet in {one.id for one in ROWS} for row in ROWS if row.antagonist)
+    with pytest.raises(ValueError, match="nosuch"):
+        rows_of("nosuch")
