@@ -74,6 +74,12 @@ class ModelTooLarge(ModelRefused):
         self.missing_bytes = missing_bytes
 
 
+class PlanRefused(BedplateError):
+    """A plan of tuning must not be applied here: a co-owner, a missing file, a value that changed; nothing was changed."""
+
+    exit_code = 6
+
+
 class CommandError(BedplateError):
     """A subprocess could not start, ended with a status that means failure, or ran past its time.
 

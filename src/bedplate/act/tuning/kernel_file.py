@@ -1,0 +1,127 @@
+"""Files of the kernel: what they hold, in a form that can be written again, and the write that is read back.
+
+Two kinds are not as simple as they look. vm.dirty_bytes and vm.dirty_ratio are one setting in two units: writing one makes
+the other 0, and 0 cannot be written back (EINVAL below two pages), so the twin is. io.cost.model and io.cost.qos hold a line
+for each device, and only the line of the written device counts (admin-guide/sysctl/vm.rst, cgroup-v2.rst).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from bedplate.act.tuning.durable import write_all
+from bedplate.errors import BedplateError
+from bedplate.host.root import Root
+from bedplate.model.knob_value import Parse, parse_value
+
+ALLOWED = ("/proc/sys/", "/proc/irq/", "/sys/")
+_KEYED = {"io.cost.qos": "enable=0 ctrl=auto", "io.cost.model": "ctrl=auto"}
+"""Files with a line for each device -> what takes back a line that was not there."""
+_TWINS = {
+    "/proc/sys/vm/dirty_bytes": "/proc/sys/vm/dirty_ratio",
+    "/proc/sys/vm/dirty_background_bytes": "/proc/sys/vm/dirty_background_ratio",
+    "/proc/sys/vm/overcommit_kbytes": "/proc/sys/vm/overcommit_ratio",
+}
+_TWINS |= {ratio: size for size, ratio in _TWINS.items()}
+
+
+def is_keyed(path: str) -> bool:
+    return path.rpartition("/")[2] in _KEYED
+
+
+def read_kernel_file(root: Root, path: str, parse: Parse, *, key: str = "") -> str:
+    """What can be written again: the chosen word of a choice, the line of device `key` of a keyed file ("" for none), all of
+    the text else. Raises BedplateError."""
+    reading = root.read(path)
+    if reading.value is None:
+        raise BedplateError(f"{path}: cannot be read: {reading.text or reading.unknown}")
+    if is_keyed(path):
+        return next((line for line in reading.value.splitlines() if line.split(" ", 1)[0] == key), "")
+    if parse is Parse.CHOICE:
+        try:
+            return str(parse_value(reading.value, parse))
+        except ValueError as error:
+            raise BedplateError(f"{path}: {error}") from error
+    return reading.value
+
+
+def read_twin(root: Root, path: str) -> str:
+    """Text of the file that writing this one clears; "" where there is none."""
+    twin = _TWINS.get(path)
+    return (root.read(twin).value or "") if twin is not None else ""
+
+
+def is_same(path: str, one: str, other: str, parse: Parse) -> bool:
+    """Whether two texts of a file mean the same."""
+    if one == other:
+        return True
+    if is_keyed(path):
+        return _pairs(one) == _pairs(other)
+    try:
+        return parse_value(one, parse) == parse_value(other, parse)
+    except ValueError:
+        return False
+
+
+def holds_keyed(text: str, wanted: str) -> bool:
+    """Whether a device's line says all that was written: "8:0 rpct=95.00 min=1" holds "8:0 rpct=95"."""
+    has = _pairs(text)
+    return all(has.get(key) == value for key, value in _pairs(wanted).items())
+
+
+def write_kernel_file(root: Root, path: str, text: str) -> None:
+    """One write of the whole text, as the kernel wants it. Raises BedplateError with the kernel's own word."""
+    where = root.at(path)
+    try:
+        descriptor = os.open(where, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            write_all(descriptor, f"{text}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise BedplateError(f"{path}: cannot write {text!r}: {error.strerror}") from error
+
+
+def restore_kernel_file(root: Root, path: str, before: str, *, twin: str, key: str = "") -> None:
+    """Write back what was there."""
+    if is_keyed(path) and not before:
+        before = f"{key} {_KEYED[path.rpartition('/')[2]]}"
+    other = _TWINS.get(path)
+    if other is not None and before.strip() == "0" and twin not in ("", "0"):
+        write_kernel_file(root, other, twin)
+        return
+    write_kernel_file(root, path, before)
+
+
+def check_kernel_file(root: Root, path: str) -> str | None:
+    """Why this file must not or cannot be written; None when nothing is wrong. Links are followed within /sys only."""
+    if not path.startswith(ALLOWED) or ".." in path.split("/") or "\0" in path:
+        return f"{path}: is not below {', '.join(ALLOWED)}"
+    real = root.resolve(path)
+    if real is None:
+        return f"{path}: this kernel does not have it"
+    if not real.startswith(ALLOWED):
+        return f"{path}: leads to {real}, out of /sys and /proc/sys"
+    try:
+        status = os.stat(root.at(path))  # noqa: PTH116
+        if not stat.S_ISREG(status.st_mode):
+            return f"{path}: is not a regular file"
+        if not status.st_mode & 0o222:
+            return f"{path}: the kernel does not let it be written"
+        if not os.access(root.at(path), os.W_OK):
+            return f"{path}: is not writable for this user or in this container"
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return None
+
+
+def _pairs(line: str) -> dict[str, float | str]:
+    found: dict[str, float | str] = {}
+    for word in line.split():
+        key, mark, value = word.partition("=")
+        try:
+            found[key] = float(value) if mark else ""
+        except ValueError:
+            found[key] = value
+    return found
