@@ -41,6 +41,9 @@ def verdict(study: Study) -> str:
     else:
         said = f"{percent(after.kept)} with {study.arms[-1]}, and {percent(before.kept)} with {study.arms[0]}"
         return f"Beside {case.words} the engine keeps {said}."
+    first = case.proof.effects[0] if case.proof is not None and case.proof.effects else None
+    if judged is Judgement.NO_EFFECT and first is not None and is_better(first):
+        return f"A gain was shown, but not that it costs nothing: {said}."
     return f"{_VERDICTS[judged]}: {said}." if judged is not None else f"{said}."
 
 
