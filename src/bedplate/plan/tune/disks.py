@@ -20,7 +20,9 @@ _DEFAULT_DIRTY = 0.20  # vm.dirty_ratio of the kernel, of the memory that is ava
 def plan_disks(draft: Draft) -> None:
     """io.cost and dirty limits of the disk that holds the models, else the fastest one that was measured."""
     speed = _choose(draft)
-    measure = "not measured here: bedplate measure DIRECTORY, with a directory on the disk of the models"
+    measure = (
+        "not measured here, and I/O weights do nothing without it: bedplate measure DIRECTORY, on the disk of the models"
+    )
     if speed is None:
         for knob in ("io.cost", "io.dirty"):
             draft.skip(knob, measure)
@@ -39,6 +41,12 @@ def plan_disks(draft: Draft) -> None:
         f" bedplate prove --setting {disk}/scheduler=mq-deadline",
     )
     draft.skip("io.max", "a cap gives away what nobody else uses; io.cost does not")
+
+
+def has_iocost(draft: Draft) -> bool:
+    """Whether the kernel divides a disk by a cost model."""
+    root = draft.case.groups.find("/")
+    return root is not None and root.read("io.cost.qos").value is not None and root.read("io.cost.model").value is not None
 
 
 def _choose(draft: Draft) -> DeviceSpeed | None:

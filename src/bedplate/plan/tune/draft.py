@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -41,11 +42,16 @@ class Draft:
     case: Case
     changes: list[Change] = field(default_factory=list)
     skips: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
     _taken: set[Setting] = field(default_factory=set)
 
     def skip(self, knob: str, reason: str) -> None:
         """Leave a knob alone. The first reason stands; a change of the same knob counts more."""
         self.skips.setdefault(knob, reason)
+
+    def skip_part(self, knob: str, reason: str) -> None:
+        """Say what of a knob cannot be done here; it stands beside changes of the same knob too."""
+        self.parts.setdefault(knob, reason)
 
     def unit(
         self,
@@ -149,10 +155,10 @@ class Draft:
         )
 
     def finish(self) -> tuple[tuple[Change, ...], tuple[Skip, ...]]:
-        """(changes, skips); a knob that is changed is not skipped."""
+        """(changes, skips); a knob that is changed is skipped only for what of it cannot be done."""
         changed = {one.knob for one in self.changes}
-        skips = (Skip(knob=knob, reason=reason) for knob, reason in self.skips.items() if knob not in changed)
-        return tuple(self.changes), tuple(skips)
+        left = {knob: reason for knob, reason in self.skips.items() if knob not in changed} | self.parts
+        return tuple(self.changes), tuple(Skip(knob=knob, reason=reason) for knob, reason in left.items())
 
 
 Step = Callable[[Draft], None]
@@ -165,7 +171,7 @@ def is_held(old: str, new: str, parse: Parse, compare: Compare, *, near: bool = 
     try:
         was, wanted = parse_value(old, parse), parse_value(new, parse)
         if near and isinstance(was, float) and isinstance(wanted, float):
-            return abs(was - wanted) <= _NEAR * wanted
+            return (wanted < math.inf and abs(was - wanted) <= _NEAR * wanted) or holds(was, compare, (wanted,))
         return holds(was, compare, (wanted,))
     except ValueError:
         return False

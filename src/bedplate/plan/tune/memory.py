@@ -119,7 +119,9 @@ def _protect(draft: Draft, budget: Budget) -> None:
                     f"; {render_size(resident - charged)} more that it maps was first read by another group and is not"
                     " protected here: read the model inside the unit (a restart after its pages were dropped)"
                 )
-        draft.unit(level, "MemoryLow", str(sums[level]), knob="mem.low", because=because, near=True)
+        # A higher floor stays: it protects what is used, not a part of the machine.
+        least = Compare.AT_LEAST
+        draft.unit(level, "MemoryLow", str(sums[level]), knob="mem.low", because=because, compare=least, near=True)
 
 
 def _bound(draft: Draft, chains: tuple[Chain, ...], budget: Budget) -> None:
@@ -140,9 +142,9 @@ def _bound(draft: Draft, chains: tuple[Chain, ...], budget: Budget) -> None:
         largest = max(_round(int(budget.max * part)), high)
         compare = Compare.EQUAL if own else Compare.AT_MOST  # a tighter bound of the administrator's stays
         because = sentence if part == 1.0 else f"half of what a neighbour may have: {sentence}"
-        draft.unit(path, "MemoryHigh", str(high), knob="mem.high", because=because, compare=compare, near=own)
+        draft.unit(path, "MemoryHigh", str(high), knob="mem.high", because=because, compare=compare, near=True)
         because = f"half as much again as it may use ({render_size(high)}): a runaway ends here and not with the engine"
-        draft.unit(path, "MemoryMax", str(largest), knob="mem.high", because=because, compare=compare, near=own)
+        draft.unit(path, "MemoryMax", str(largest), knob="mem.high", because=because, compare=compare, near=True)
 
 
 def _plan_swap(draft: Draft, chains: tuple[Chain, ...]) -> None:

@@ -27,7 +27,7 @@ _PSI = "hk.psi"
 
 def plan_rows(draft: Draft) -> None:
     """Every row of the catalog that no other part has spoken of."""
-    told = {one.knob for one in draft.changes} | set(draft.skips)
+    told = {one.knob for one in draft.changes} | set(draft.skips) | set(draft.parts)
     for knob in draft.case.knobs.values():
         if knob.id not in told:
             _plan_row(draft, knob)
@@ -45,9 +45,6 @@ def _plan_row(draft: Draft, knob: Knob) -> None:
     failed = [one for one in judged.results if one.outcome is Outcome.DOES_NOT_HOLD and one.sample is not None]
     before = len(draft.changes)
     if knob.verdict in _TAKEN_BACK and Part.CLEANUP in policy.parts and knob.id not in _HARDENING:
-        if knob.id == "mem.hugetlb" and any(total > free for _, total, free in draft.case.facts.memory.huge_pages):
-            draft.skip(knob.id, "a program uses huge pages of the pool: it stays")
-            return
         for one in failed[:_MOST_FILES]:
             _take_back(draft, knob, one)
     elif knob.verdict is Verdict.ADOPT and knob.id == "pwr.governor" and Part.POWER in policy.parts:
@@ -63,6 +60,9 @@ def _plan_row(draft: Draft, knob: Knob) -> None:
 
 
 def _take_back(draft: Draft, knob: Knob, result: Result) -> None:
+    if knob.id == "mem.hugetlb":
+        _give_back_pages(draft, knob, result)
+        return
     if result.check.parameter:
         reading = result.sample.reading if result.sample is not None else None
         if reading is None or reading.value is None:
@@ -84,6 +84,14 @@ def _take_back(draft: Draft, knob: Knob, result: Result) -> None:
     if knob.id in _WANTS_SETTING and not draft.case.files.set_at_boot(_path(result)):
         return
     _write(draft, knob, result, f"{result.because}: {knob.why}")
+
+
+def _give_back_pages(draft: Draft, knob: Knob, result: Result) -> None:
+    """A pool of which not one page is used; the sample names its directory."""
+    for size, total, _ in draft.case.facts.memory.huge_pages:
+        if _path(result).endswith(f"hugepages-{size // 1024}kB"):
+            path, because = f"{_path(result)}/nr_hugepages", f"{result.because}: {knob.why}"
+            draft.file(path, "0", knob=knob.id, because=because, parse=Parse.NUMBER, old=str(total))
 
 
 def _write(draft: Draft, knob: Knob, result: Result, because: str) -> None:

@@ -17,6 +17,7 @@ from bedplate.plan.tune.chain import (
     is_system,
     siblings,
 )
+from bedplate.plan.tune.disks import has_iocost
 from bedplate.plan.tune.draft import Draft, first_words, read_property
 
 ENGINE, OTHERS = "10000", "100"
@@ -60,8 +61,9 @@ def _weigh_chains(draft: Draft, chains: tuple[Chain, ...]) -> None:
     for chain in chains:
         names = first_words(dict.fromkeys(one.engine for one in chain.engines))
         if not chain.levels:
-            draft.skip(
-                "cpu.weight", f"{names} runs in the root group, which has no weight: run it as a unit in inference.slice"
+            draft.skip_part(
+                "cpu.weight",
+                f"{names} runs in the root group, which has no weight and no floor: run it as a unit in inference.slice",
             )
             continue
         for level in _weighed(chain):
@@ -90,10 +92,9 @@ def _lower_siblings(draft: Draft, chains: tuple[Chain, ...]) -> None:
 def _weigh_io(draft: Draft, chains: tuple[Chain, ...]) -> None:
     """Weights of I/O do something where io.cost or bfq divides a device, and nothing at all elsewhere."""
     bfq = [one.name for one in draft.case.facts.blocks if one.scheduler.value == "bfq"]
-    costed = [one.device for one in draft.case.io]
+    costed = [one.device for one in draft.case.io] if has_iocost(draft) else []
     if not bfq and not costed:
-        draft.skip("io.cost", "not measured here, and I/O weights do nothing without it: bedplate measure DIRECTORY")
-        return
+        return  # plan_disks says why there is no io.cost
     divided = first_words(dict.fromkeys([*costed, *bfq]))
     levels = [level for chain in chains for level in _weighed(chain)] or [OWN]
     for level in levels:
