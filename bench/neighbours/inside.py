@@ -33,7 +33,7 @@ from bedplate.prove.statistics import percentile
 from bedplate.prove.victims.engine import Engine, Load, Slo
 from bench.neighbours.figure import Figure, Run, render_run
 from bench.neighbours.rows import Kind, Row, Victim, rows_of
-from bench.neighbours.site import ArmError, Site
+from bench.neighbours.site import Site
 
 MOST_FOREIGN = 0.05
 DONE = "done"
@@ -41,7 +41,7 @@ DONE = "done"
 _LEAST_RESIDENT = 0.95  # of a mapped model before its quiet sample and before a neighbour comes
 _LOAD_S, _LOAD_LIMIT_S = 2.0, 120.0
 _ALONE_S = 3.0
-_ARM_S, _ENGINE_S, _NOISE_S = 15.0, 8.0, 3.0  # what switching, starting and ending take; for the estimate
+_ARM_S, _ENGINE_S, _NOISE_S = 10.0, 6.0, 2.0  # what switching, starting and ending take; for the estimate
 _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
 _SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
@@ -97,12 +97,8 @@ class Bench:
                     longest_s = max(longest_s, time.monotonic() - began)
 
     def _estimate(self, rows: Sequence[Row], arms: Sequence[str], rounds: int) -> float:
-        each = sum(
-            {Kind.SERVE: self._block_s * row.longer, Kind.LOAD: _LOAD_S * 2, Kind.TRACE: self._site.trace_s * 1.3}[row.kind]
-            + row.wash_s
-            + _NOISE_S
-            for row in rows
-        )
+        length = {Kind.SERVE: self._block_s, Kind.LOAD: _LOAD_S * 1.5, Kind.TRACE: self._site.trace_s * 1.2}
+        each = sum(length[row.kind] * row.longer + row.wash_s + (_NOISE_S if row.antagonist else 0.0) for row in rows)
         engines = len({row.victim for row in rows}) * _ENGINE_S
         return rounds * len(arms) * (each + engines + _ARM_S) + len(rows) * (_ALONE_S + _NOISE_S)
 
@@ -120,6 +116,7 @@ class Bench:
                         self.run.alone[row.id] = noise.work() / noise.elapsed_s()
                 except AntagonistError as error:
                     self.run.notices.append(f"{row.id}, the neighbour alone: {error.message}")
+                    self._talk(self.run.notices[-1])
                 self._talk(f"alone, {row.id}: {self.run.alone.get(row.id, 0.0):.4g} a second")
 
     def _fit_trace(self, trace: Path) -> None:
@@ -167,23 +164,33 @@ class Bench:
     # -- an arm ---------------------------------------------------------------------------------------------------------
 
     def _visit(self, arm: str, number: int, rows: Sequence[Row], chance: random.Random) -> None:
-        """All rows of one arm in one round; an arm that cannot be made real leaves rejected figures with the reason."""
+        """All rows of one arm in one round; an arm that cannot be made real leaves rejected figures with the reason.
+
+        Quiet rows but the first are measured in the stock arm, of which the others are shares, and in the one that protects.
+        """
         began = time.monotonic()
         try:
             self.run.arms[arm] = self._site.enter(arm)
+            rows = [
+                row for row in rows if row.quiet or row.id == "quiet" or arm in (self._site.arms[0], self._site.arms[-1])
+            ]
             for victim in chance.sample(list(Victim), len(Victim)):
                 of = [row for row in rows if row.victim is victim]
                 if of:
                     self._site.start_engine(arm, victim)
                     self._measure_victim(arm, number, victim, chance.sample(of, len(of)))
-        except ArmError as error:
+        except BedplateError as error:
             self._talk(f"{arm}: {error.message}")
             there = {one.row for one in self.run.figures if (one.arm, one.round) == (arm, number)}
             self.run.figures += [
                 _nothing(self._site.name, arm, row, number, error.message) for row in rows if row.id not in there
             ]
         finally:
-            self._site.leave(arm)
+            try:
+                self._site.leave(arm)
+            except BedplateError as error:
+                self.run.notices.append(f"Round {number}: {arm} could not be taken back: {error.message}")
+                self._talk(self.run.notices[-1])
         self._talk(f"round {number}, {arm}: {time.monotonic() - began:.0f} s")
 
     def _measure_victim(self, arm: str, number: int, victim: Victim, rows: Sequence[Row]) -> None:
@@ -210,12 +217,12 @@ class Bench:
     def _keep(self, arm: str, row: Row, number: int, measure: Callable[[Row], Figure]) -> None:
         """Measure, once more where foreign load or the hypervisor spoilt it, and keep both."""
         for _ in range(2):
+            if not self._site.engine_pids():  # the row before cost it its life
+                self._site.start_engine(arm, row.victim)
             began = time.time()
             try:
                 figure = measure(row)
-            except ArmError:
-                raise
-            except (AntagonistError, BedplateError) as error:
+            except BedplateError as error:
                 figure = _nothing(self._site.name, arm, row, number, error.message)
             below = self._site.foreign(began, time.time())
             figure = replace(figure, began_unix_s=began, host_foreign_share=below)
@@ -356,7 +363,7 @@ class Bench:
     def _watch(self, noise: Noise, row: Row, arm: str) -> Callable[[float], tuple[str, float, float]]:
         """Wash out, check; what comes back is called at the sample's end: what spoilt it, CPU seconds, rate of work."""
         time.sleep(row.wash_s)
-        confined = arm != self._site.arms[0]  # an arm may well give a neighbour less: it must run, and is counted
+        confined = not (arm == self._site.arms[0] or arm.startswith("tuned "))  # others may well give a neighbour less
         noise.check(confined=confined)
         before_s = noise.cpu_s()
 
@@ -409,7 +416,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", default="", metavar="A,B", help="some arms only; stock is always there")
     parser.add_argument("--antagonists", default="", metavar="A,B", help="some rows of the table only, by id")
     parser.add_argument("--seed", type=int, default=1, help="of the order (1)")
-    parser.add_argument("--block-s", type=float, default=6.0, metavar="S", help="length of a sample (6)")
+    parser.add_argument("--block-s", type=float, default=4.0, metavar="S", help="length of a sample (4)")
     parser.add_argument(
         "--most-foreign", type=float, default=MOST_FOREIGN, metavar="SHARE", help="reject samples with more (0.05)"
     )

@@ -37,7 +37,7 @@ class Row:
     """Of quiet in the stock arm; None where none is set."""
     itl_goal: float | None = None
     """ITL p99 against quiet, at most."""
-    wash_s: float = 2.0
+    wash_s: float = 1.5
     """Before the sample, for the neighbour to be what it is going to be."""
     longer: float = 1.0
     """Than the other samples: where a token takes seconds."""
