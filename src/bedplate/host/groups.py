@@ -83,5 +83,7 @@ def _systemd_version(root: Root) -> int | None:
     init = root.read("/proc/1/comm").value
     if init != "systemd" and not root.exists("/run/systemd/system"):
         return None
-    versions = (_SHARED_LIBRARY.match(name) for where in _LIBRARIES for name in root.listdir(where))
+    by_architecture = (f"/usr/lib/{name}/systemd" for name in root.listdir("/usr/lib") if "-linux-" in name)  # Debian
+    where = (*_LIBRARIES, *by_architecture)
+    versions = (_SHARED_LIBRARY.match(name) for directory in where for name in root.listdir(directory))
     return max((int(one[1]) for one in versions if one is not None), default=None)

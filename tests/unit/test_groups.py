@@ -1,0 +1,85 @@
+"""Control groups of made trees: what is read, how deep, and what stands for what is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.unit.tree import make_root
+
+from bedplate.host.groups import read_groups
+from bedplate.model.facts.reading import Unknown
+
+CGROUP = "/sys/fs/cgroup"
+UNIFIED = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot"
+HYBRID = (
+    "30 24 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+    "31 24 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+    "32 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+)
+DEBIAN = {
+    "/proc/self/mountinfo": UNIFIED,
+    "/proc/1/comm": "systemd",
+    "/usr/lib/systemd/libsystemd-shared-257.so": b"",
+    "/usr/lib/systemd/libsystemd-core-257.so": b"",
+    f"{CGROUP}/cgroup.controllers": "cpuset cpu io memory pids",
+    f"{CGROUP}/cgroup.procs": "",
+    f"{CGROUP}/cpuset.cpus.effective": "0-3",
+    f"{CGROUP}/io.cost.qos": "259:0 enable=0 ctrl=auto",
+    f"{CGROUP}/system.slice/cpu.weight": "100",
+    f"{CGROUP}/system.slice/vllm.service/memory.current": "8589934592",
+    f"{CGROUP}/system.slice/vllm.service/payload/cpu.weight": "100",
+    f"{CGROUP}/user.slice/user-0.slice/session-1.scope/cpu.weight": "100",
+    f"{CGROUP}/a.slice/a-b.slice/a-b-c.slice/a-b-c-d.slice/x.service/cpu.weight": "100",
+    f"{CGROUP}/a.slice/a-b.slice/a-b-c.slice/y.service/cpu.weight": "5",
+    f"{CGROUP}/kubepods/cpu.weight": "100",
+}
+
+
+def test_slices_to_three_levels_and_their_units_are_read(tmp_path: Path) -> None:
+    groups = read_groups(make_root(tmp_path, dict(DEBIAN)))
+    assert (groups.version, groups.mount, groups.systemd) == (2, CGROUP, 257)
+    assert groups.controllers == ("cpuset", "cpu", "io", "memory", "pids")
+    assert [one.path for one in groups.groups] == [
+        "/",
+        "/a.slice",
+        "/a.slice/a-b.slice",
+        "/a.slice/a-b.slice/a-b-c.slice",
+        "/a.slice/a-b.slice/a-b-c.slice/y.service",
+        "/system.slice",
+        "/system.slice/vllm.service",
+        "/user.slice",
+        "/user.slice/user-0.slice",
+        "/user.slice/user-0.slice/session-1.scope",
+    ]
+    engine = groups.find("/system.slice/vllm.service")
+    assert engine is not None
+    assert engine.unit == "vllm.service"
+    assert engine.read("memory.current").value == "8589934592"
+    assert engine.read("cpu.weight").unknown is Unknown.ABSENT  # its controller is not enabled here
+    assert engine.read("cgroup.freeze").unknown is Unknown.NOT_RECORDED
+    root = groups.find("/")
+    assert root is not None
+    assert root.read("io.cost.qos").value == "259:0 enable=0 ctrl=auto"
+
+
+def test_a_hybrid_machine_has_its_controllers_on_version_1(tmp_path: Path) -> None:
+    groups = read_groups(make_root(tmp_path, {"/proc/self/mountinfo": HYBRID, "/proc/1/comm": "systemd"}))
+    assert (groups.version, groups.mount, groups.groups) == (1, "/sys/fs/cgroup/unified", ())
+
+
+def test_a_machine_without_control_groups_or_systemd(tmp_path: Path) -> None:
+    groups = read_groups(make_root(tmp_path, {"/proc/1/comm": "init", "/usr/lib/systemd/libsystemd-shared-257.so": b""}))
+    assert (groups.version, groups.mount, groups.controllers, groups.systemd) == (0, "", (), None)
+
+
+def test_the_number_of_groups_is_bounded(tmp_path: Path) -> None:
+    many = {f"{CGROUP}/system.slice/u{number}.service/cpu.weight": "100" for number in range(600)}
+    groups = read_groups(make_root(tmp_path, {"/proc/self/mountinfo": UNIFIED, **many}))
+    assert len(groups.groups) == 512
+
+
+def test_the_version_is_the_newest_library_with_what_packages_add(tmp_path: Path) -> None:
+    names = ("libsystemd-shared-252.so", "libsystemd-shared-257.9-1~deb13u1.so", "libsystemd-shared.so")
+    files = {f"/usr/lib/x86_64-linux-gnu/systemd/{name}": b"" for name in names}
+    groups = read_groups(make_root(tmp_path, {"/proc/1/comm": "systemd", **files}))
+    assert groups.systemd == 257
