@@ -35,6 +35,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "inspect": ("inspect", "the machine on one screen, with what is wrong marked where it is"),
         "doctor": ("doctor", "what stands between this machine and its accelerators, the fix and the undo"),
         "record": ("record", "record what this machine says of itself, without identifiers, to be read elsewhere"),
+        "tune": ("tune", "plan, apply, verify and undo what protects the engines of this host"),
         "measure": ("measure", "how fast a disk really is; tune computes io.cost and the dirty limits from it"),
         "prove": ("prove", "measure what a change is worth here, beside a noisy neighbour"),
         "explain": ("explain", "what a knob or a finding is about, on what evidence, what to do and how to undo it"),

@@ -13,7 +13,7 @@ from bedplate.act.tuning.services import Services
 from bedplate.errors import BedplateError, ReadError
 from bedplate.host.cpus import parse_cpu_list
 from bedplate.host.root import Root
-from bedplate.model.knob_value import holds, parse_value
+from bedplate.model.knob_value import Compare, holds, parse_value
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Held, Means, Verified
 
 _SETS = ("AllowedCPUs", "AllowedMemoryNodes")
@@ -102,6 +102,11 @@ def _verify_parameter(change: Change, root: Root) -> Verified:
     line = root.read("/proc/cmdline").value
     if line is None:
         return _said(change, Held.UNKNOWN, None, "/proc/cmdline cannot be read")
+    if change.compare is Compare.ABSENT:
+        left = [word for word in line.split() if word.partition("=")[0] == change.setting.name]
+        if left:
+            return _said(change, Held.PENDING, " ".join(left), "is gone from the next boot on")
+        return _said(change, Held.HOLDS, None, "")
     word = f"{change.setting.name}={change.new}" if change.new else change.setting.name
     if word in line.split():
         return _said(change, Held.HOLDS, word, "")
