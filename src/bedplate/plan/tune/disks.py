@@ -116,12 +116,7 @@ def _dirty(draft: Draft, speed: DeviceSpeed) -> None:
         return
     rate = render_size(speed.write_bytes_per_s)
     because = f"{speed.device} writes {rate}/s: {render_size(limit)} are four seconds, not a fifth of RAM"
-    # Writing bytes sets the ratio to 0, and writing the ratio the bytes: undone in reverse, the ratio does all of it.
-    for name, value, ratio in (("dirty_background", background, "10"), ("dirty", limit, "20")):
-        old = draft.case.files.read(f"/proc/sys/vm/{name}_bytes").value or "0"
-        where = f"/proc/sys/vm/{name}_bytes"
-        draft.file(where, str(value), knob="io.dirty", because=because, parse=Parse.BYTES, old=old)
-        if old == "0":
-            told = draft.case.files.read(f"/proc/sys/vm/{name}_ratio").value or ratio
-            why = f"the kernel sets it to 0 with {name}_bytes; undo brings {told} back, and the bytes to 0"
-            draft.file(f"/proc/sys/vm/{name}_ratio", "0", knob="io.dirty", because=why, parse=Parse.NUMBER, old=told)
+    for name, value in (("dirty_background_bytes", background), ("dirty_bytes", limit)):
+        path = f"/proc/sys/vm/{name}"
+        old = draft.case.files.read(path).value or "0"
+        draft.file(path, str(value), knob="io.dirty", because=because, parse=Parse.BYTES, old=old)
