@@ -21,7 +21,7 @@ TUNED = ("throughput-performance", "latency-performance", "accelerator-performan
 UNIT = "llama-server.service"
 SHARE = Path("/share")
 FOREIGN = "foreign.jsonl"
-_DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d/nice.conf"
+_DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d/bench.conf"
 _DEFAULTS = Path("/etc/default/llama-server")
 _CGROUP = Path("/sys/fs/cgroup")
 _SYSCTLS = ("vm.swappiness", "vm.dirty_ratio", "vm.dirty_background_ratio", "kernel.sched_autogroup_enabled")
@@ -42,15 +42,16 @@ class GuestSite:
     def __init__(self) -> None:
         self._entered = ""
         self._disk = ""
+        self._before: dict[str, str] = {}
 
     def lengths(self, victim: Victim) -> Lengths:
         if victim is Victim.MAPPED:  # a token takes a tenth of a second and more where every instruction is emulated
             return Lengths(input_tokens=4, output_tokens=12)
         return Lengths(input_tokens=16, output_tokens=24)
 
-    def enter(self, arm: str) -> str:
+    def enter(self, arm: str) -> None:
         self._entered = arm
-        before = _sysctls()
+        self._before = _sysctls()
         if arm.startswith("tuned "):
             profile = arm.removeprefix("tuned ")
             run(["systemctl", "start", "tuned.service"], timeout_s=120)
@@ -59,15 +60,13 @@ class GuestSite:
             if profile not in active:
                 raise ArmError(f"tuned: asked for {profile}, it says: {active.strip()}")
         elif arm == NICE:
-            _DROP_IN.parent.mkdir(parents=True, exist_ok=True)
-            _DROP_IN.write_text("[Service]\nNice=-10\n")
-            run(["systemctl", "daemon-reload"], timeout_s=120)
+            _write_drop_in("Nice=-10")
         elif arm == BEDPLATE:
+            _write_drop_in("Slice=inference.slice")
             self._measure_disk()
-            try:
-                run(["bedplate", "tune", "apply", "--yes"], timeout_s=180)
-            except BedplateError as error:
-                raise ArmError(f"bedplate tune apply: {error.message}") from error
+
+    def changed(self, arm: str) -> str:
+        before = self._before
         changed = [f"{name} {before[name]} -> {value}" for name, value in _sysctls().items() if value != before[name]]
         return "; ".join(changed + ([self._disk, *_slices()] if arm == BEDPLATE else []))
 
@@ -86,11 +85,12 @@ class GuestSite:
         if arm.startswith("tuned "):
             run(["tuned-adm", "off"], timeout_s=120, ok=(0, 1))
             run(["systemctl", "stop", "tuned.service"], timeout_s=120)
-        elif arm == NICE:
+        elif arm in (NICE, BEDPLATE):
+            if arm == BEDPLATE:
+                run(["bedplate", "tune", "undo"], timeout_s=180)
+            self.stop_engine()
             _DROP_IN.unlink(missing_ok=True)
             run(["systemctl", "daemon-reload"], timeout_s=120)
-        elif arm == BEDPLATE:
-            run(["bedplate", "tune", "undo", "--yes"], timeout_s=180)
 
     def start_engine(self, arm: str, victim: Victim) -> None:
         mapped = victim is Victim.MAPPED
@@ -103,6 +103,11 @@ class GuestSite:
             evict(self.mapped_file)  # pages stay charged to the group that touched them first, in another arm
         run(["systemctl", "start", UNIT], timeout_s=120)
         wait_healthy(self.port, timeout_s=180)
+        if arm == BEDPLATE:  # its limits are computed from the engine that runs
+            try:
+                run(["bedplate", "tune", "apply"], timeout_s=180)
+            except BedplateError as error:
+                raise ArmError(f"bedplate tune apply: {error.message}") from error
         self._check_engine(arm)
 
     def _check_engine(self, arm: str) -> None:
@@ -157,6 +162,12 @@ class GuestSite:
                 self.leave(self._entered)
             except BedplateError as error:
                 print(f"while taking back {self._entered}: {error.message}", file=sys.stderr)
+
+
+def _write_drop_in(line: str) -> None:
+    _DROP_IN.parent.mkdir(parents=True, exist_ok=True)
+    _DROP_IN.write_text(f"[Service]\n{line}\n")
+    run(["systemctl", "daemon-reload"], timeout_s=120)
 
 
 def _sysctls() -> dict[str, str]:

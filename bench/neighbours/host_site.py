@@ -68,17 +68,21 @@ class HostSite:
     def lengths(self, victim: Victim) -> Lengths:
         return Lengths(input_tokens=8, output_tokens=24)
 
-    def enter(self, arm: str) -> str:
+    def enter(self, arm: str) -> None:
         if arm != GROUPS:
-            return "engine started by nice -n -10" if arm == NICE else "plain processes, each in a session of its own"
+            return
         engine, neighbour = self._make("cpu", f"{_NAME}-engine"), self._make("cpu", f"{_NAME}-neighbour")
         (engine / "cpu.shares").write_text(str(_ENGINE_SHARES))
         (neighbour / "cpu.shares").write_text(str(_NEIGHBOUR_SHARES))
         limit = self._make("memory", f"{_NAME}-box/neighbour")
         (limit / "memory.limit_in_bytes").write_text(str(_NEIGHBOUR_BYTES))
-        shares = [(one / "cpu.shares").read_text().strip() for one in (engine, neighbour)]
-        bytes_ = int((limit / "memory.limit_in_bytes").read_text())
-        return f"cpu.shares {shares[0]}:{shares[1]}; neighbour's memory limit {bytes_ >> 20} MiB, I/O class idle"
+
+    def changed(self, arm: str) -> str:
+        if arm != GROUPS:
+            return "engine started by nice -n -10" if arm == NICE else "plain processes, each in a session of its own"
+        shares = [(_V1 / "cpu" / f"{_NAME}-{one}" / "cpu.shares").read_text().strip() for one in ("engine", "neighbour")]
+        limit = int((_V1 / "memory" / f"{_NAME}-box/neighbour" / "memory.limit_in_bytes").read_text())
+        return f"cpu.shares {shares[0]}:{shares[1]}; neighbour's memory limit {limit >> 20} MiB, I/O class idle"
 
     def leave(self, arm: str) -> None:
         self.stop_engine()

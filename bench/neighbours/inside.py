@@ -30,7 +30,7 @@ from bedplate.prove.client import Endpoint, RequestLog, replay
 from bedplate.prove.conditions import read_conditions
 from bedplate.prove.sampler import take_snapshot, usage_between
 from bedplate.prove.statistics import percentile
-from bedplate.prove.victims.engine import Engine, Load, Slo
+from bedplate.prove.victims.engine import Engine, Load, Slo, summarise
 from bench.neighbours.figure import Figure, Run, render_run
 from bench.neighbours.rows import Kind, Row, Victim, rows_of
 from bench.neighbours.site import Site
@@ -158,7 +158,7 @@ class Bench:
 
     def _replayed(self, arrivals: Sequence[Arrival]) -> tuple[list[RequestLog], float]:
         logs: list[RequestLog] = []
-        late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=60.0))
+        late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=self._site.trace_s * 2))
         return logs, late_s
 
     # -- an arm ---------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Bench:
         """
         began = time.monotonic()
         try:
-            self.run.arms[arm] = self._site.enter(arm)
+            self._site.enter(arm)
             rows = [
                 row for row in rows if row.quiet or row.id == "quiet" or arm in (self._site.arms[0], self._site.arms[-1])
             ]
@@ -178,6 +178,7 @@ class Bench:
                 of = [row for row in rows if row.victim is victim]
                 if of:
                     self._site.start_engine(arm, victim)
+                    self.run.arms[arm] = self._site.changed(arm)
                     self._measure_victim(arm, number, victim, chance.sample(of, len(of)))
         except BedplateError as error:
             self._talk(f"{arm}: {error.message}")
@@ -318,13 +319,13 @@ class Bench:
         plan = self._replay
         if plan is None:
             return _nothing(self._site.name, arm, row, number, "the trace could not be fitted")
-        load = Load(arrivals=plan.arrivals, seed=_SEED)
-        engine = Engine(self._endpoint, f"port {self._site.port}", load=load, slo=plan.slo)
         pids = self._site.engine_pids()
-        with self._beside(arm, row, row.wash_s + self._site.trace_s * 6) as noise:
+        with self._beside(arm, row, row.wash_s + self._site.trace_s * 4) as noise:
             watch = self._watch(noise, row, arm)
             snapshot = take_snapshot(Root(), pids)
-            measured = engine.measure(self._site.trace_s)
+            began = time.monotonic()
+            logs, late_s = self._replayed(plan.arrivals)
+            measured = summarise(logs, began, time.monotonic(), slo=plan.slo, late_s=late_s)
             usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
             problem, cpu_s, work = watch(measured.duration_s)
         if not problem and measured.late_s > plan.slo.ttft_s / 4:

@@ -49,8 +49,11 @@ class Site(Protocol):
 
     def lengths(self, victim: Victim) -> Lengths: ...
 
-    def enter(self, arm: str) -> str:
-        """Make an arm real and return what it changed, as read back. Raises ArmError."""
+    def enter(self, arm: str) -> None:
+        """Make an arm real, as far as that is possible before its engine runs. Raises ArmError."""
+
+    def changed(self, arm: str) -> str:
+        """What it changed, as read back while its engine runs."""
 
     def leave(self, arm: str) -> None:
         """Take it back."""
