@@ -1,4 +1,4 @@
-"""`bedplate prove` on this host: a placebo has no effect, a good change is kept, a harmful one is reverted, all is put back."""
+"""`bedplate prove` on this host: a placebo has no effect, a good change is kept, a harmful one reverted, all is put back."""
 
 from __future__ import annotations
 

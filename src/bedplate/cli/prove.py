@@ -140,7 +140,7 @@ def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     from bedplate.prove.judge import Rules
     from bedplate.prove.ledger import proofs_directory, write_proof
     from bedplate.prove.schedule import time_blocks
-    from bedplate.prove.switch import PlanSwitch, check_provable, keep_applied
+    from bedplate.prove.switch import PlanSwitch, check_provable, keep_applied, one_experiment
 
     subject, plan = _find_plan(arguments)
     chosen, rows = find_antagonists(arguments, ("cpu",))
@@ -163,6 +163,7 @@ def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     proofs: list[Proof] = []
     rules = Rules(primary=arguments.primary, families=max(1, len(chosen)))
     with ExitStack() as stack:
+        stack.enter_context(one_experiment())
         stack.callback(switch.close)
         scale = read_scale()
         scratch = make_scratch(arguments, chosen, rows, level, scale, stack, progress)

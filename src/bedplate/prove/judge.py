@@ -132,7 +132,7 @@ def judge(samples: Sequence[Sample], *, seed: int, rules: Rules | None = None) -
             logs[metric.name] = found
             effects.append(_effect(metric, pairs, found, quiet, seed=seed))
     judged = [metric for metric in METRICS if metric.name in logs and rules.margin(metric) is not None]
-    tests = max(1, len(judged)) * rules.families
+    tests = (len(judged) or 3) * rules.families  # without any pair: as many as an emulated victim has
     needed = least_pairs(alpha=rules.alpha, tests=tests)
     if len(pairs) < needed or rules.primary not in logs:
         return Judged(

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from bedplate.act.lock import hold_lock
+from bedplate.act.paths import Paths
+from bedplate.act.tuning import apply_plan, recover, undo
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.model.knob import Need
 from bedplate.model.tuning import Means, Plan
+
+STATE = "/run/bedplate/prove"
+
+
+@contextmanager
+def one_experiment() -> Iterator[None]:
+    """One at a time on a host: a second would take back the first one's change, and be its foreign load."""
+    directory = Path(f"{STATE}.lock")
+    try:
+        with hold_lock(Paths(cache=directory, state=directory), "prove"):
+            yield
+    except PermissionError as error:
+        raise PreflightError(
+            f"{directory}: {error.strerror}", hint="Proving a change needs root: run it with sudo."
+        ) from error
 
 
 class Switch(Protocol):
@@ -45,27 +65,38 @@ def check_provable(plan: Plan) -> None:
 
 
 class PlanSwitch:
-    """The changes of a plan that are files of the kernel, written directly."""
+    """A plan that is applied and undone as a transaction of its own: written, read back, taken back from its journal.
+
+    What `bedplate tune apply` has in force is left alone below it. An arm that a killed experiment left is taken back first.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        others = [str(one.setting) for one in plan.changes if one.setting.means is not Means.FILE]
-        if others:
-            raise PreflightError(f"{', '.join(others)}: only files of the kernel can be switched so far")
+        self._on = False
+        self._started = False
 
     @property
     def restarts(self) -> bool:
         return any(Need.ENGINE_RESTART in one.needs for one in self._plan.changes)
 
     def turn(self, *, on: bool) -> None:
-        for one in self._plan.changes if on else reversed(self._plan.changes):
-            text = one.new if on else one.old
-            if text is None:
-                raise BedplateError(f"{one.setting}: its old value is not known, and it cannot be put back")
-            try:
-                Path(one.setting.name).write_text(text)
-            except OSError as error:
-                raise BedplateError(f"{one.setting}: cannot write {text!r}: {error.strerror or error}") from error
+        if not self._started:
+            self._started = True
+            recover(state=STATE)
+            undo(state=STATE)
+        if on == self._on:
+            return
+        if on:
+            self._on = True  # also where it fails half-way: then undo has nothing or little to do
+            apply_plan(self._plan, state=STATE)
+            return
+        undone = undo(state=STATE)
+        self._on = False
+        if undone.drifted:
+            raise BedplateError(
+                f"somebody else changed what is being proved: {', '.join(undone.drifted)}",
+                hint="Find out who sets it, and prove it again.",
+            )
 
     def close(self) -> None:
         """Put back what was before; called more than once without harm."""
@@ -73,5 +104,5 @@ class PlanSwitch:
 
 
 def keep_applied(plan: Plan) -> None:
-    """Leave a plan applied after its experiment."""
-    PlanSwitch(plan).turn(on=True)
+    """Leave a plan applied after its experiment, as `bedplate tune apply` would: `bedplate tune undo` takes it back."""
+    apply_plan(plan)

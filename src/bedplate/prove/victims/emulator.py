@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import bedplate
 from bedplate.act.process import hold_signals
@@ -23,7 +23,19 @@ from bedplate.prove.victims.ring import StepRing
 PERIOD_S = (0.005, 0.030)
 WORK_S = (0.0002, 0.002)
 _READY_S = 30.0
+_END_S = 2.0
 _SHM = Path("/dev/shm")
+
+
+class _Child(Protocol):
+    """What act/run.spawn returns, as far as it is used here."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class DispatchLoop:
@@ -44,7 +56,7 @@ class DispatchLoop:
             raise UsageError(f"{workers} worker threads: expected 0 to 64")
         self._period_s, self._work_s, self._workers = period_s, work_s, workers
         self._place, self._limit_s = place, limit_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Child | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._ring: StepRing | None = None
 
@@ -91,19 +103,20 @@ class DispatchLoop:
         begin = time.monotonic()
         time.sleep(duration_s)
         end = time.monotonic()
-        if self._process.poll() is not None:
-            raise BedplateError(f"the dispatch loop ended by itself with status {self._process.returncode}")
+        status = self._process.poll()
+        if status is not None:
+            raise BedplateError(f"the dispatch loop ended by itself with status {status}")
         return parse_steps(self._ring.since(first), begin, end)
 
     def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
-            try:
-                process.wait(2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            deadline = time.monotonic() + _END_S
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()  # does nothing to one that has ended
+            process.wait()
         if self._ring is not None:
             self._ring.close()
             self._ring = None
