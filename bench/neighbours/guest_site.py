@@ -36,7 +36,8 @@ class GuestSite:
     load_file = Path("/scratch/load.gguf")
     mapped_file = Path("/scratch/mapped.gguf")
     io_file_bytes = 512 << 20
-    trace_s = 12.0
+    trace_s = 10.0
+    overheads_s = (12.0, 8.0, 3.0)
     trace_tokens = 0.05
 
     def __init__(self) -> None:

@@ -42,7 +42,8 @@ class HostSite:
     scratch: Path
     load_file: Path
     mapped_file: Path
-    trace_s = 12.0
+    trace_s = 8.0
+    overheads_s = (1.0, 3.0, 1.0)
     trace_tokens = 0.05
     io_file_bytes = 1 << 30
 

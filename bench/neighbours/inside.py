@@ -41,7 +41,6 @@ DONE = "done"
 _LEAST_RESIDENT = 0.95  # of a mapped model before its quiet sample and before a neighbour comes
 _LOAD_S, _LOAD_LIMIT_S = 2.0, 120.0
 _ALONE_S = 3.0
-_ARM_S, _ENGINE_S, _NOISE_S = 10.0, 6.0, 2.0  # what switching, starting and ending take; for the estimate
 _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
 _SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
@@ -98,9 +97,20 @@ class Bench:
 
     def _estimate(self, rows: Sequence[Row], arms: Sequence[str], rounds: int) -> float:
         length = {Kind.SERVE: self._block_s, Kind.LOAD: _LOAD_S * 1.5, Kind.TRACE: self._site.trace_s * 1.2}
-        each = sum(length[row.kind] * row.longer + row.wash_s + (_NOISE_S if row.antagonist else 0.0) for row in rows)
-        engines = len({row.victim for row in rows}) * _ENGINE_S
-        return rounds * len(arms) * (each + engines + _ARM_S) + len(rows) * (_ALONE_S + _NOISE_S)
+        arm_s, engine_s, noise_s = self._site.overheads_s
+
+        def visit_s(arm: str) -> float:
+            of = self._rows_in(arm, rows)
+            each = sum(length[row.kind] * row.longer + row.wash_s + (noise_s if row.antagonist else 0.0) for row in of)
+            return arm_s + len({row.victim for row in of}) * engine_s + each
+
+        alone_s = sum(row.wash_s + _ALONE_S + noise_s for row in rows if row.antagonist)
+        return alone_s + 3 * self._site.trace_s + rounds * sum(map(visit_s, arms))
+
+    def _rows_in(self, arm: str, rows: Sequence[Row]) -> list[Row]:
+        """Quiet rows but the first are measured in stock, of which the others are shares, and in the arm that protects."""
+        both = (self._site.arms[0], self._site.arms[-1])
+        return [row for row in rows if row.quiet or row.id == "quiet" or arm in both]
 
     # -- once -----------------------------------------------------------------------------------------------------------
 
@@ -148,7 +158,7 @@ class Bench:
         told = (
             f"Azure code trace from t = {_WINDOW_S[0]:.0f} s on: the first {count} of the {len(window)} requests up to"
             f" {_WINDOW_S[1]:.0f} s, tokens x{self._site.trace_tokens:g}, time x{factor:.2f}, so that they come at"
-            f" {_OF_CAPACITY:.0%} of the {per_s:.1f} requests/s that the quiet engine answers; SLO: TTFT"
+            f" {_OF_CAPACITY * 100:.0f} % of the {per_s:.1f} requests/s that the quiet engine answers; SLO: TTFT"
             f" {slo.ttft_s * 1000:.0f} ms, TPOT {slo.tpot_s * 1000:.0f} ms ({_SLO_ROOM:g} times the 95th percentiles of a"
             " quiet replay)"
         )
@@ -164,16 +174,11 @@ class Bench:
     # -- an arm ---------------------------------------------------------------------------------------------------------
 
     def _visit(self, arm: str, number: int, rows: Sequence[Row], chance: random.Random) -> None:
-        """All rows of one arm in one round; an arm that cannot be made real leaves rejected figures with the reason.
-
-        Quiet rows but the first are measured in the stock arm, of which the others are shares, and in the one that protects.
-        """
+        """All rows of one arm in one round; an arm that cannot be made real leaves rejected figures with the reason."""
         began = time.monotonic()
         try:
             self._site.enter(arm)
-            rows = [
-                row for row in rows if row.quiet or row.id == "quiet" or arm in (self._site.arms[0], self._site.arms[-1])
-            ]
+            rows = self._rows_in(arm, rows)
             for victim in chance.sample(list(Victim), len(Victim)):
                 of = [row for row in rows if row.victim is victim]
                 if of:
@@ -229,7 +234,7 @@ class Bench:
             figure = replace(figure, began_unix_s=began, host_foreign_share=below)
             if not figure.rejected and max(below, figure.foreign_share) > self._most_foreign:
                 share = max(below, figure.foreign_share)
-                figure = replace(figure, rejected=f"foreign load: {share:.0%} of the CPUs")
+                figure = replace(figure, rejected=f"foreign load: {share * 100:.0f} % of the CPUs")
             self.run.figures.append(figure)
             self._talk(
                 f"  {arm}, {row.id}: {figure.rate:.4g}, neighbour {figure.neighbour_rate:.4g}"
@@ -256,7 +261,7 @@ class Bench:
         if not problem and measured.failed > measured.requests / 2 and not died:
             problem = f"requests failed: {measured.failed} of {measured.requests}"
         if not problem and before is not None and before < _LEAST_RESIDENT:
-            problem = f"only {before:.0%} of the mapped model was in the page cache before"
+            problem = f"only {before * 100:.0f} % of the mapped model was in the page cache before"
         return Figure(
             place=self._site.name,
             arm=arm,
@@ -297,7 +302,7 @@ class Bench:
             problem, cpu_s, work = watch(took_s)
         read, seconds = float(said[-2]), float(said[-1])
         if not problem and before > 1 - _LEAST_RESIDENT:
-            problem = f"{before:.0%} of the file was in the page cache before"
+            problem = f"{before * 100:.0f} % of the file was in the page cache before"
         return Figure(
             place=self._site.name,
             arm=arm,

@@ -44,6 +44,8 @@ class Site(Protocol):
     """Size of the antagonists' file for block I/O."""
     trace_s: float
     """How long a replay takes."""
+    overheads_s: tuple[float, float, float]
+    """What switching an arm, starting an engine, and starting and ending a neighbour take; for the estimate."""
     trace_tokens: float
     """The factor of its lengths."""
 

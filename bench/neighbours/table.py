@@ -10,6 +10,7 @@ from bench.neighbours.rows import ROWS, Kind, Row
 
 STOCK = "stock"
 NEIGHBOUR_GOAL = 0.80
+_LEAST_LEFT = 0.05  # of a device: below it the quotient is noise
 _NONE = "\u2013"
 _CPU_NEIGHBOURS = {"cpu", "cpu-4", "fork", "network", "bandwidth", "combined", "trace"}
 """Rows whose neighbour takes whatever CPU time is left: what it took of that is a fair measure."""
@@ -51,11 +52,11 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
         kept = kept_shares(run, row, protected)
         if row.goal is not None and kept:
             reached = median(kept) >= row.goal
-            verdict = f"{row.goal:.0%}: {'reached' if reached else '**missed**'}"
+            verdict = f"{_share(row.goal)}: {'reached' if reached else '**missed**'}"
             if not reached:
-                misses.append((row, f"{median(kept):.0%} kept, goal {row.goal:.0%}"))
+                misses.append((row, f"{_share(median(kept))} kept, goal {_share(row.goal)}"))
         elif row.goal is not None:
-            verdict = f"{row.goal:.0%}: no number"
+            verdict = f"{_share(row.goal)}: no number"
         lines.append(_line([row.title, *cells, verdict]))
     lines += ["", *_itl_table(counted, rows, arms, protected, misses)]
     lines += ["", *_neighbour_table(run, rows, arms, protected, misses)]
@@ -101,7 +102,7 @@ def device_share(figure: Figure, alone: float, quiet: float) -> float | None:
     if alone <= 0 or quiet <= 0:
         return None
     left = max(0.0, 1 - figure.rate / quiet)
-    return figure.neighbour_rate / alone / left if left > 0.02 else None
+    return figure.neighbour_rate / alone / left if left > _LEAST_LEFT else None
 
 
 def _rates(run: Run, row_id: str, arm: str) -> dict[int, float]:
@@ -131,7 +132,7 @@ def _kept_cell(run: Run, row: Row, arm: str) -> str:
 def _absolute(row: Row, rate: float) -> str:
     if row.kind is Kind.LOAD:
         return f"{rate / 1e6:.0f} MB/s"
-    return f"{rate:.0%} good" if row.kind is Kind.TRACE else f"{rate:.1f} tok/s"
+    return f"{_share(rate)} good" if row.kind is Kind.TRACE else f"{rate:.1f} tok/s"
 
 
 def _itl_table(
@@ -173,8 +174,8 @@ def _neighbour_table(
     """The neighbour's own work against its work alone, and what it took of what the engine left over."""
     told = (
         "The neighbour's own work, of what it does beside an idle engine; after the stroke, what it took of that which the "
-        f"engine truly left over (goal: {NEIGHBOUR_GOAL:.0%}): CPU seconds, or for loads the device's rate. Where what is "
-        "short is memory, nothing that it wants is left over, and there is no such share:"
+        f"engine truly left over (goal: {_share(NEIGHBOUR_GOAL)}): CPU seconds, or for loads the device's rate. Where "
+        "memory is what is short, nothing that it wants is left over, and there is no such share:"
     )
     lines = [
         told,
@@ -197,7 +198,9 @@ def _neighbour_table(
             reached = median(ours) >= NEIGHBOUR_GOAL
             verdict = "reached" if reached else "**missed**"
             if not reached:
-                misses.append((row, f"the neighbour took {median(ours):.0%} of what was left, goal {NEIGHBOUR_GOAL:.0%}"))
+                misses.append(
+                    (row, f"the neighbour took {_share(median(ours))} of what was left, goal {_share(NEIGHBOUR_GOAL)}")
+                )
         lines.append(_line([row.title, *cells, verdict]))
     return lines
 
@@ -221,10 +224,10 @@ def _misses(run: Run, misses: Sequence[tuple[Row, str]], protected: str, explain
     lines = [f"Missed by {protected}:", ""]
     for row, text in misses:
         figures = [one for one in run.figures if (one.row, one.arm) == (row.id, protected) and not one.rejected]
-        read = [f"engine's threads waited for a CPU {median(one.victim_delay for one in figures):.0%} of their time"]
+        read = [f"engine's threads waited for a CPU {_share(median(one.victim_delay for one in figures))} of their time"]
         resident = [one.resident_after for one in figures if one.resident_after is not None and row.kind is Kind.SERVE]
         if resident:
-            read.append(f"{median(resident):.0%} of the model in the page cache at the end")
+            read.append(f"{_share(median(resident))} of the model in the page cache at the end")
         why = explained.get(f"{run.place}/{row.id}", "")
         lines.append(f"- {row.title}: {text} ({'; '.join(read)}).{f' {why}' if why else ''}")
     return lines
@@ -239,6 +242,10 @@ def _spoilt(run: Run) -> list[str]:
         those = [one for one in rejected if (one.row, one.arm) == (row, arm) and one.rejected.startswith(reason)]
         lines.append(f"- {row}, {arm}: {len(those)} rejected: {those[-1].rejected}")
     return [lines[0], *([""] if len(lines) > 1 else []), *lines[1:]]
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.0f} %"
 
 
 def _percent(values: Sequence[float]) -> str:

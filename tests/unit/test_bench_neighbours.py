@@ -69,10 +69,10 @@ def test_of_a_device_the_loader_leaves_what_it_does_not_reach() -> None:
 def test_the_page_says_goals_misses_and_rejections() -> None:
     page = render_tables([run()], {"guest/cpu": "The emulated timer is coarse."})
     (kept,) = (line for line in page.splitlines() if line.startswith("| CPU: a busy thread for each CPU | 28 %"))
-    assert kept == "| CPU: a busy thread for each CPU | 28 % (25–30) | 95 % (95–95) | 97%: **missed** |"
+    assert kept == "| CPU: a busy thread for each CPU | 28 % (25–30) | 95 % (95–95) | 97 %: **missed** |"
     assert "| CPU: a busy thread for each CPU | 4.5 (1.0–8.0) | 1.0 (1.0–1.0) | 1.2: reached |" in page
-    assert "95% kept, goal 97%" in page and "The emulated timer is coarse." in page
-    assert "the neighbour took 25% of what was left, goal 80%" in page
+    assert "95 % kept, goal 97 %" in page and "The emulated timer is coarse." in page
+    assert "the neighbour took 25 % of what was left, goal 80 %" in page
     assert "6 of 7 samples count." in page and "foreign load: 9% of the CPUs" in page
     assert "- bedplate: neighbour.slice cpu.weight 1" in page
 
