@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.unit.tree import make_root
+from tests.unit.tree import Link, make_root
 
 from bedplate.host.groups import read_groups
 from bedplate.model.facts.reading import Unknown
@@ -16,7 +16,7 @@ HYBRID = (
     "31 24 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
     "32 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
 )
-DEBIAN = {
+DEBIAN: dict[str, str | bytes | Link] = {
     "/proc/self/mountinfo": UNIFIED,
     "/proc/1/comm": "systemd",
     "/usr/lib/systemd/libsystemd-shared-257.so": b"",
@@ -36,7 +36,7 @@ DEBIAN = {
 
 
 def test_slices_to_three_levels_and_their_units_are_read(tmp_path: Path) -> None:
-    groups = read_groups(make_root(tmp_path, dict(DEBIAN)))
+    groups = read_groups(make_root(tmp_path, DEBIAN))
     assert (groups.version, groups.mount, groups.systemd) == (2, CGROUP, 257)
     assert groups.controllers == ("cpuset", "cpu", "io", "memory", "pids")
     assert [one.path for one in groups.groups] == [

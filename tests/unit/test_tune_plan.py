@@ -138,7 +138,7 @@ def test_weights_that_another_group_is_charged_for_are_named() -> None:
     groups = make_groups(make_group(VLLM, memory_current=str(2 * GIB)))
     made = plan(serving(), groups)
     (low,) = [one for one in made.changes if str(one.setting) == "vllm.service:MemoryLow"]
-    assert "6.0 GiB more that it maps was first read by another group" in low.because
+    assert "6.0 GiB of it was first read by another group" in low.because
 
 
 def test_a_tighter_bound_of_the_administrator_stays() -> None:

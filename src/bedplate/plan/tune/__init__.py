@@ -87,7 +87,10 @@ def plan_tuning(
 
 def describe_host(facts: HostFacts) -> str:
     """A machine in a line: "6.12.48-amd64, 8 CPUs, 64.0 GiB, 2 nodes, vllm"."""
-    parts = [facts.kernel.release.value or "kernel not known", f"{len(facts.cpu.online)} CPUs"]
+    parts = [
+        facts.kernel.release.value or "kernel not known",
+        f"{len(facts.cpu.online)} CPUs" if facts.cpu.cpus else "CPUs not known",
+    ]
     parts.append(render_size(facts.memory.total_bytes) if facts.memory.total_bytes else "memory not known")
     if len(facts.numa.nodes) > 1:
         parts.append(f"{len(facts.numa.nodes)} nodes")

@@ -20,12 +20,10 @@ _DEFAULT_DIRTY = 0.20  # vm.dirty_ratio of the kernel, of the memory that is ava
 def plan_disks(draft: Draft) -> None:
     """io.cost and dirty limits of the disk that holds the models, else the fastest one that was measured."""
     speed = _choose(draft)
-    measure = (
-        "not measured here, and I/O weights do nothing without it: bedplate measure DIRECTORY, on the disk of the models"
-    )
     if speed is None:
-        for knob in ("io.cost", "io.dirty"):
-            draft.skip(knob, measure)
+        how = "bedplate measure DIRECTORY, on the disk of the models"
+        draft.skip("io.cost", f"not measured here, and I/O weights do nothing without it: {how}")
+        draft.skip("io.dirty", f"not measured here: {how}")
     else:
         _cost(draft, speed)
         _dirty(draft, speed)

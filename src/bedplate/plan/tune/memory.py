@@ -3,8 +3,9 @@
 A mapped model beside a neighbour that touches more than is free kept 4 to 6 % of its speed; with a bound on the neighbour
 alone 99 to 100 %. Swappiness of 10 or 200 did not help, and a locked model without swap got the engine killed.
 
+    held     = max(memory.current of the unit, resident size of its largest process)
     reserve  = max(3 % of RAM, min(2 GiB, 10 % of RAM))         for the system itself
-    low      = min(1.1 * working set, 0.9 * RAM - reserve)      on the unit and each ancestor
+    low      = min(1.1 * held, 0.9 * RAM - reserve)             on the unit and each ancestor
     high     = RAM - low of all engines - reserve               on each neighbour, not less than its floor
     max      = high + half of it                                so that a runaway ends itself and nobody else
 """
@@ -60,7 +61,7 @@ def make_budget(draft: Draft, chains: tuple[Chain, ...]) -> Budget | None:
         reason = "the memory of this machine is not known"
     elif not chains:
         reason = "no engine runs, so that its working set is not known: plan again when it serves"
-    held = [(chain, _working_set(draft, chain)) for chain in chains if chain.levels]
+    held = [(chain, _held(draft, chain)) for chain in chains if chain.levels]
     if not reason and (not held or any(size is None for _, size in held)):
         reason = "what the engine's group holds (memory.current) could not be read"
     if reason:
@@ -99,6 +100,12 @@ def _working_set(draft: Draft, chain: Chain) -> int | None:
     return next((one.cgroup.memory_current_bytes.value for one in chain.engines), None)
 
 
+def _held(draft: Draft, chain: Chain) -> int | None:
+    """What the engine keeps in memory, whoever is charged for it: pages that another group read first are in its way too."""
+    charged = _working_set(draft, chain)
+    return None if charged is None else max(charged, max(one.rss_bytes for one in chain.engines))
+
+
 def _protect(draft: Draft, budget: Budget) -> None:
     """MemoryLow on every level: one ancestor without it takes the protection away."""
     sums: dict[str, int] = {}
@@ -111,13 +118,13 @@ def _protect(draft: Draft, budget: Budget) -> None:
         if own is None:
             because = f"an ancestor of engines: without {render_size(sums[level])} here those below protect nothing"
         else:
-            because = f"1.1 times what {own.engines[0].engine} holds, {render_size(_working_set(draft, own) or 0)}"
+            because = f"1.1 times what {own.engines[0].engine} holds, {render_size(_held(draft, own) or 0)}"
             resident = max(one.rss_bytes for one in own.engines)
             charged = _working_set(draft, own) or 0
             if resident > _ELSEWHERE * charged:
                 because += (
-                    f"; {render_size(resident - charged)} more that it maps was first read by another group and is not"
-                    " protected here: read the model inside the unit (a restart after its pages were dropped)"
+                    f"; {render_size(resident - charged)} of it was first read by another group and is not protected here"
+                    " until the unit reads the model itself (a restart after its pages were dropped)"
                 )
         # A higher floor stays: it protects what is used, not a part of the machine.
         least = Compare.AT_LEAST
@@ -143,7 +150,7 @@ def _bound(draft: Draft, chains: tuple[Chain, ...], budget: Budget) -> None:
         compare = Compare.EQUAL if own else Compare.AT_MOST  # a tighter bound of the administrator's stays
         because = sentence if part == 1.0 else f"half of what a neighbour may have: {sentence}"
         draft.unit(path, "MemoryHigh", str(high), knob="mem.high", because=because, compare=compare, near=True)
-        because = f"half as much again as it may use ({render_size(high)}): a runaway ends here and not with the engine"
+        because = f"well above the {render_size(high)} at which it is slowed: a runaway ends here and not with the engine"
         draft.unit(path, "MemoryMax", str(largest), knob="mem.high", because=because, compare=compare, near=True)
 
 

@@ -129,8 +129,8 @@ def _untouched(knob: Knob, judged: Judged) -> str:
 def _left(knob: Knob, judged: Judged) -> str:
     """Why a row that does not hold is left as it is."""
     unproven = knob.verdict in (Verdict.EXPERIMENT, Verdict.CONDITIONAL) or knob.grade in (Grade.C, Grade.N)
-    if unproven and knob.verdict is not Verdict.AUDIT:
+    if unproven and knob.verdict not in (*_TAKEN_BACK, Verdict.AUDIT, Verdict.HARMLESS):
         return f"not shown to pay here: bedplate prove --knob {knob.id} ({judged.because})"
     if knob.verdict is Verdict.HARMLESS:
         return f"nothing to gain: {judged.because}"
-    return f"{judged.because}: no plan changes it; bedplate explain {knob.id} says what can be done"
+    return f"{judged.because}: no plan can change it; bedplate explain {knob.id} says what can be done"
