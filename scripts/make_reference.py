@@ -25,6 +25,7 @@ from pathlib import Path
 from bedplate.catalog.antagonists import KINDS, read_antagonists
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
+from bedplate.catalog.policies import read_policies
 from bedplate.cli.explain import GRADES, render_check
 from bedplate.cli.faces.document import SCHEMA_PAGE, make_schema
 from bedplate.cli.faces.proof_schema import PROOF_SCHEMA_PAGE, make_proof_schema
@@ -33,6 +34,7 @@ from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.facts.finding import Severity
 from bedplate.model.knob import Knob, Verdict
+from bedplate.model.policy import Neighbours, Part
 from bedplate.model.proof import Antagonist
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -412,12 +414,39 @@ def _unquoted(words: list[str]) -> str:
     return " ".join(word if re.fullmatch(r"[\w{}=./:,+-]+", word) else shlex.quote(word) for word in words)
 
 
+_POLICIES = """\
+What machines are for: the rows of `src/bedplate/catalog/policies.toml`. A policy has an aim, takes parts of a plan
+and forbids knobs; it never holds a value: values are computed from the machine ([what is planned](../explanation/tuning.md)).
+`bedplate tune plan --policy ID` shows what follows.
+"""
+
+
+def render_policies() -> str:
+    """docs/reference/policies.md: every policy, then what a part of a plan is."""
+    parts = [_HEAD, "# Policies\n", _in_lines(_POLICIES)]
+    for row in read_policies():
+        left_out = [part for part in Part if part not in row.parts]
+        how = _read_field_docs(Neighbours)[row.neighbours.name]
+        parts += [f"## {row.id}\n", f"**{row.title}.** {row.aim}\n"]
+        parts.append(f"- **Neighbours**: {row.neighbours}. {_sentence(how)}")
+        if row.forbid:
+            parts.append(f"- **Never touched**: {_codes(row.forbid)}: {row.because}.")
+        if left_out:
+            parts.append(f"- **Left out**: {_codes(tuple(left_out))}.")
+        parts.append("")
+    parts += ["## Parts of a plan\n", "In the order in which changes are made.\n", "| part | what it decides |", "|---|---|"]
+    said = _read_field_docs(Part)
+    parts += [f"| `{part}` | {_cell(said.get(part.name, ''))} |" for part in Part]
+    return "\n".join([*parts, ""])
+
+
 PAGES = {
     "docs/reference/recipe.md": render_recipe,
     "docs/reference/cli.md": render_cli,
     "docs/reference/knobs.md": render_knobs,
     "docs/reference/findings.md": render_findings,
     "docs/reference/antagonists.md": render_antagonists,
+    "docs/reference/policies.md": render_policies,
     SCHEMA_PAGE: render_audit_schema,
     PROOF_SCHEMA_PAGE: render_proof_schema,
 }

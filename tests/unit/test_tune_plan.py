@@ -160,15 +160,23 @@ def test_an_engine_whose_memory_moves_a_little_makes_no_new_plan() -> None:
     assert plan(facts, moved).changes == ()
 
 
-@pytest.mark.parametrize(
-    ("policy", "swap", "zswap", "words"),
-    [(Policy.SHARED_HOST, 0, False, "there is no swap"), (Policy.CONFIDENTIAL, 8 * GIB, False, "confidential forbids it")],
-)
-def test_why_swap_is_left_alone(policy: Policy, swap: int, zswap: bool, words: str) -> None:
-    memory = make_memory(swap_total_bytes=swap, zswap=known(zswap, "/sys/module/zswap/parameters/enabled"))
-    made = plan(serving(memory=memory), make_groups(), policy)
-    assert words in reason(made, "mem.swap")
+def test_without_swap_there_is_nothing_to_keep_engines_from() -> None:
+    made = plan(serving(memory=make_memory(swap_total_bytes=0)), make_groups())
+    assert "there is no swap" in reason(made, "mem.swap")
     assert not [one for one in made.changes if one.knob == "mem.swap"]
+
+
+def test_under_the_confidential_policy_engines_keep_off_the_swap_and_zswap_is_left_alone() -> None:
+    made = plan(serving(), make_groups(), Policy.CONFIDENTIAL)
+    assert [str(one.setting) for one in made.changes if one.knob == "mem.swap"] == ["vllm.service:MemorySwapMax"]
+    assert "zswap is left as it is" in reason(made, "mem.swap")
+
+
+def test_a_policy_forbids_no_setting_that_only_goes_back_to_the_safe_default() -> None:
+    """ "Never touched" would keep mitigations=off where isolation counts most."""
+    kernel = make_kernel(cmdline=("ro", "mitigations=off", "init_on_alloc=0"))
+    gone = {one.setting.name for one in plan(serving(kernel=kernel), make_groups(), Policy.CONFIDENTIAL).changes}
+    assert {"mitigations", "init_on_alloc"} <= gone
 
 
 def test_the_oom_killer_is_told_to_take_others_first_at_the_next_start() -> None:
@@ -441,7 +449,8 @@ def check(made: Plan, units: tuple[str, ...]) -> None:
     told = [one.knob for one in made.skips]
     changed = {one.knob for one in made.changes}
     assert changed | set(told) == {one.id for one in KNOBS}
-    assert changed & set(told) <= {"cpu.weight"}  # the engine of the root group, which has none
+    # The engine of the root group, which has no weight; zswap under the confidential policy.
+    assert changed & set(told) <= {"cpu.weight", "mem.swap"}
     assert len(told) == len(set(told))
     assert all(one.reason for one in made.skips)
     names = [str(one.setting) for one in made.changes]

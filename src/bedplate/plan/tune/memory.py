@@ -21,6 +21,7 @@ from bedplate.plan.tune.draft import Draft
 
 _OOM_SCORE = "-900"
 _BACKGROUND_PART = 0.5  # of what a neighbour may have: updates and scans need little, and lose only time
+_TO_DISK = "mem.zswap-writeback"
 _ZSWAP = "/sys/module/zswap/parameters/enabled"
 _MOST_SERVICES = 32
 _ELSEWHERE = 1.1  # resident memory against what the group is charged for, above which weights are charged elsewhere
@@ -167,6 +168,9 @@ def _plan_swap(draft: Draft, chains: tuple[Chain, ...]) -> None:
         because = f"an engine's pages never go to the {render_size(memory.swap_total_bytes)} of swap"
         draft.unit(level, "MemorySwapMax", "0", knob="mem.swap", because=because)
     if memory.zram or memory.zswap.value is not False:
+        return
+    if _TO_DISK in draft.case.policy.forbid:
+        draft.skip_part("mem.swap", f"policy {draft.case.policy.id} wants no more memory on disks: zswap is left as it is")
         return
     because = (
         "swap in front of the disk is compressed memory: a neighbour that is pushed out costs the engine's disk nothing"
