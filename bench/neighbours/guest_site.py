@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bedplate.act.run import run
@@ -132,7 +133,10 @@ class GuestSite:
         return find_listeners(Root(), self.port)
 
     def scale(self) -> Scale:
-        return read_scale()
+        """So that the rows of memory, at their 90 %, leave half of the mapped model's size: more than is free is touched."""
+        real = read_scale()
+        leave = self.mapped_file.stat().st_size // 2
+        return replace(real, available_bytes=min(real.memory_bytes, (real.available_bytes - leave) * 100 // 90))
 
     def neighbour(self, arm: str, row: Row) -> Place:
         return Place(slice="neighbour.slice" if arm == BEDPLATE else "system.slice")

@@ -35,6 +35,8 @@ class Row:
     level_pct: int = 100
     goal: float | None = None
     """Of quiet in the stock arm; None where none is set."""
+    no_worse: bool = False
+    """The goal is to be no worse than stock: the kernel already protects the engine there."""
     itl_goal: float | None = None
     """ITL p99 against quiet, at most."""
     wash_s: float = 1.5
@@ -140,6 +142,7 @@ ROWS = (
         kind=Kind.SERVE,
         victim=Victim.MAPPED,
         antagonist="pagecache.scan",
+        no_worse=True,
         wash_s=4.0,
         longer=1.5,
         quiet="mapped",

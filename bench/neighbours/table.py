@@ -10,6 +10,7 @@ from bench.neighbours.rows import ROWS, Kind, Row
 
 STOCK = "stock"
 NEIGHBOUR_GOAL = 0.80
+_MARGIN = 0.02  # less is not told apart from chance anywhere in bedplate
 _LEAST_LEFT = 0.05  # of a device: below it the quotient is noise
 _NONE = "\u2013"
 _CPU_NEIGHBOURS = {"cpu", "cpu-4", "fork", "network", "bandwidth", "combined", "trace"}
@@ -55,6 +56,11 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
             verdict = f"{_share(row.goal)}: {'reached' if reached else '**missed**'}"
             if not reached:
                 misses.append((row, f"{_share(median(kept))} kept, goal {_share(row.goal)}"))
+        elif row.no_worse and kept and (stock := kept_shares(run, row, STOCK)):
+            reached = median(kept) >= median(stock) * (1 - _MARGIN)
+            verdict = f"no worse than stock: {'reached' if reached else '**missed**'}"
+            if not reached:
+                misses.append((row, f"{_share(median(kept))} kept, stock {_share(median(stock))}"))
         elif row.goal is not None:
             verdict = f"{_share(row.goal)}: no number"
         lines.append(_line([row.title, *cells, verdict]))
