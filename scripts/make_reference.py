@@ -415,9 +415,9 @@ def _unquoted(words: list[str]) -> str:
 
 
 _POLICIES = """\
-What machines are for: the rows of `src/bedplate/catalog/policies.toml`. A policy has an aim, takes parts of a plan
-and forbids knobs; it never holds a value: values are computed from the machine ([what is planned](../explanation/tuning.md)).
-`bedplate tune plan --policy ID` shows what follows.
+What machines are for: the rows of `src/bedplate/catalog/policies.toml`. A policy has an aim, takes parts of a plan and
+forbids knobs; it never holds a value: values are computed from the machine
+([what is planned](../explanation/tuning.md)). `bedplate tune plan --policy ID` shows what follows.
 """
 
 
