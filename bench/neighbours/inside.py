@@ -45,6 +45,7 @@ _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
 _SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
 _SEED = 20231116
+_TOOK_NOTHING = "consumed no CPU time"  # as Noise.check says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,7 +371,7 @@ class Bench:
         """Wash out, check; what comes back is called at the sample's end: what spoilt it, CPU seconds, rate of work."""
         time.sleep(row.wash_s)
         confined = not (arm == self._site.arms[0] or arm.startswith("tuned "))  # others may well give a neighbour less
-        noise.check(confined=confined)
+        _check(noise, confined=confined)
         before_s = noise.cpu_s()
 
         def finish(_: float) -> tuple[str, float, float]:
@@ -378,7 +379,7 @@ class Bench:
             if noise.quiet:
                 return "", 0.0, 0.0
             try:
-                noise.check(confined=confined)
+                _check(noise, confined=confined)
             except AntagonistError as error:
                 return f"the neighbour did not do its part: {error.message}", cpu_s, 0.0
             try:
@@ -405,6 +406,18 @@ class Bench:
 def _sized(one: Antagonist, site: Site) -> Antagonist:
     """The same row with a file for this site's disk."""
     return replace(one, file_bytes=site.io_file_bytes) if one.file_bytes > site.io_file_bytes else one
+
+
+def _check(noise: Noise, *, confined: bool) -> None:
+    """Raise AntagonistError for a neighbour that is gone, or that nobody confines and that took nothing.
+
+    One that is confined so that it got no CPU time at all for a whole sample was there: its sample counts, with that price.
+    """
+    try:
+        noise.check(confined=confined)
+    except AntagonistError as error:
+        if not confined or _TOOK_NOTHING not in error.message or noise.cpu_s() <= 0.0:
+            raise
 
 
 def _resident(file: Path) -> float:
