@@ -469,3 +469,27 @@ def check(made: Plan, units: tuple[str, ...]) -> None:
 def test_a_plan_depends_on_nothing_but_its_input() -> None:
     facts, groups = serving(), make_groups(make_root_group())
     assert plan(facts, groups).digest == plan(facts, groups).digest
+
+
+WORDS = ("", "max", "\u00b2", "9" * 5000, "-1", "0x", "default", "default \u00b2", "[", "1 2 3", "259:0", "\n", "%s {0}")
+HOSTILE = st.one_of(st.text(max_size=30), st.sampled_from(WORDS))
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(HOSTILE, min_size=12, max_size=12), name=st.text(min_size=1, max_size=20), measured=st.booleans())
+def test_whatever_a_recording_says_a_plan_is_made(texts: list[str], name: str, measured: bool) -> None:
+    names = ("cpu.weight", "cpu.idle", "memory.current", "memory.low", "memory.high", "io.weight", "cpuset.cpus")
+    files = {one.replace(".", "_"): text for one, text in zip(names, texts, strict=False)}
+    unit = f"/system.slice/{name}.service"
+    groups = make_groups(
+        make_group(VLLM, **files),
+        make_group("/neighbour.slice", **files),
+        make_group("/system.slice", **files),
+        make_group(unit, **files),
+        make_root_group(io_cost_model=texts[7], io_cost_qos=texts[8]),
+    )
+    knobs = tuple(reading(path, text) for (path, _, _, _), text in zip(CARGO, texts[8:], strict=False))
+    for where in (VLLM, unit, texts[9]):
+        made = plan(serving(where, knobs=knobs), groups, io=(SPEED,) if measured else ())
+        assert made.skips
+        assert made.digest

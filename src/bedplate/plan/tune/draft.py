@@ -196,7 +196,12 @@ def read_property(groups: Groups, path: str, key: str) -> str | None:
 def _is_default(line: str) -> bool:
     """Whether it is the line of io.weight that holds for every device: "default 100"."""
     words = line.split()
-    return len(words) == 2 and words[0] == "default" and words[1].isdigit()
+    return len(words) == 2 and words[0] == "default" and parse_count(words[1]) is not None
+
+
+def parse_count(text: str | None) -> int | None:
+    """A plain number of at most 19 digits; None for all else. A recording may hold anything."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,19}", text) else None
 
 
 def writable(text: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, OWN, Chain, find_chains, neighbour_groups
-from bedplate.plan.tune.draft import Draft
+from bedplate.plan.tune.draft import Draft, parse_count
 
 _OOM_SCORE = "-900"
 _BACKGROUND_PART = 0.5  # of what a neighbour may have: updates and scans need little, and lose only time
@@ -96,8 +96,9 @@ def _round(size: int) -> int:
 def _working_set(draft: Draft, chain: Chain) -> int | None:
     group = draft.case.groups.find(chain.unit)
     text = group.read("memory.current").value if group is not None else None
-    if text is not None and text.isdigit():
-        return int(text)
+    count = parse_count(text)
+    if count is not None:
+        return count
     return next((one.cgroup.memory_current_bytes.value for one in chain.engines), None)
 
 

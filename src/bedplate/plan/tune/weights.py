@@ -18,7 +18,7 @@ from bedplate.plan.tune.chain import (
     siblings,
 )
 from bedplate.plan.tune.disks import has_iocost
-from bedplate.plan.tune.draft import Draft, first_words, read_property
+from bedplate.plan.tune.draft import Draft, first_words, parse_count, read_property
 
 ENGINE, OTHERS = "10000", "100"
 _SYSTEMD_IDLE = 252  # CPUWeight=idle came with systemd 252
@@ -81,7 +81,7 @@ def _lower_siblings(draft: Draft, chains: tuple[Chain, ...]) -> None:
     for level in dict.fromkeys(level for chain in chains for level in _weighed(chain)):
         for one in siblings(groups, level):
             weight = read_property(groups, one.path, "CPUWeight")
-            heavy = weight is not None and weight.isdigit() and int(weight) > int(OTHERS)
+            heavy = (parse_count(weight) or 0) > int(OTHERS)
             if not heavy or one.path in held or is_system(one) or one.path == "/system.slice" or count >= _MOST_SIBLINGS:
                 continue
             count += 1
