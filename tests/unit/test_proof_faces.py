@@ -143,6 +143,14 @@ def test_rejected_blocks_do_not_count_and_are_told() -> None:
     assert "foreign load: 12%" in render_page(study, version="1")
 
 
+def test_other_work_on_the_machine_is_told_where_it_counts() -> None:
+    busy = dataclasses.replace(sample("stock", 90, antagonist=""), foreign_share=0.4)
+    study = study_of_samples([busy, sample("stock", 95)], title="t", arms=("stock",))
+    assert "Other work took up to 40% of the CPUs" in render_table(study, Screen(width=200))
+    assert "Other work took up to 40% of the CPUs" in render_page(study, version="1")
+    assert "Other work" not in render_table(many_arms(), Screen(width=200))
+
+
 def test_a_study_without_a_block_that_counts_is_rendered() -> None:
     lost = [sample("without", 50, rejected="late"), sample("with", 50, rejected="late")]
     study = study_of_samples(lost, title="t", arms=("without", "with"))

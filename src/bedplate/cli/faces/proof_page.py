@@ -20,6 +20,7 @@ from bedplate.cli.faces.proof_charts import (
 )
 from bedplate.cli.faces.proof_words import (
     cost,
+    foreign,
     interval,
     is_better,
     metric_name,
@@ -135,6 +136,8 @@ def _kept(study: Study) -> str:
         "Median over the blocks; the line through the end of a bar is the 95% interval of it. "
         "100% is the same work without a neighbour."
     )
+    if foreign(study):
+        note += f" <b>{_safe(foreign(study))}</b>"
     table = _kept_table(study) if len(study.arms) > 2 or len(study.cases) > 1 else ""
     return _section(
         "kept",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bedplate.cli.faces.paint import Screen, columns, prose
 from bedplate.cli.faces.proof_words import (
     cost,
+    foreign,
     interval,
     is_better,
     metric_name,
@@ -113,6 +114,8 @@ def _aside(study: Study, screen: Screen) -> list[str]:
         lines += prose(screen, f"{count} x {clean(why)}", first="  ", rest="    ", style="dim")
     if len(rejected) > 5:
         lines += prose(screen, f"and {sum(count for _, count in rejected[5:])} for other reasons", first="  ", style="dim")
+    if foreign(study):
+        lines += prose(screen, foreign(study), rest="  ", style=Severity.MEDIUM)
     facts = "; ".join(f"{name} {clean(text)}" for name, text in study.facts)
     if facts:
         lines += prose(screen, f"Valid for {facts}.", rest="  ", style="dim")

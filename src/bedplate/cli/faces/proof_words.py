@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from bedplate.cli.faces.study import Outcome, Study, overall, worst_case
+from bedplate.cli.faces.study import Outcome, Study, most_foreign, overall, worst_case
 from bedplate.model.proof import Effect, Judgement
 
+_MOST_FOREIGN = 0.05  # as prove allows unless it is told otherwise
 _LEAST = 0.02  # effects below are never claimed
 _NAMES = {
     "rate": "work a second",
@@ -61,6 +62,17 @@ def cost(study: Study) -> str:
     if after.left_over is None:
         return said + "."
     return f"{said}; it had {percent(after.left_over)} of the CPU time that the engine left over."
+
+
+def foreign(study: Study) -> str:
+    """What a reader must know of other work on the machine; "" when it took no more than the default allows."""
+    share = most_foreign(study)
+    if share <= _MOST_FOREIGN:
+        return ""
+    return (
+        f"Other work took up to {percent(share)} of the CPUs in blocks that count. It slows the quiet blocks too, so a share"
+        " of the quiet speed may exceed 100%."
+    )
 
 
 def percent(share: float) -> str:

@@ -171,6 +171,12 @@ def counted(study: Study) -> int:
     return sum(1 for case in study.cases for one in case.samples if not one.rejected)
 
 
+def most_foreign(study: Study) -> float:
+    """The largest share of the CPUs that others took in a block that counts, quiet ones among them."""
+    blocks = [one for case in study.cases for one in (*case.quiet, *case.samples) if not one.rejected]
+    return max((one.foreign_share for one in blocks), default=0.0)
+
+
 def all_gaps(samples: Sequence[Sample]) -> tuple[float, ...]:
     """Gaps of every block that counts."""
     return tuple(gap for one in samples if not one.rejected for gap in one.gaps_s)
