@@ -1,8 +1,8 @@
 """Protect this host's engines: plan what to set, apply it as one transaction, verify it, take it back.
 
 Nothing is set that the plan does not show, with its reason and its evidence. `apply` sets all of it or nothing: each value
-is written ahead to a journal, read back, and taken back if it did not take. It lasts until the next boot; with --persist it is
-also generated as files below /etc. `undo` gives back each value that is still ours, and names those that are not.
+is written ahead to a journal, read back, and taken back if it did not take. It lasts until the next boot; with --persist it
+is also generated as files below /etc. `undo` gives back each value that is still ours, and names those that are not.
 
 examples:
   bedplate tune plan                              what would be set here, why, and what not and why

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from bedplate.act.tuning.durable import write_all
 from bedplate.errors import BedplateError
 from bedplate.host.root import Root
 from bedplate.model.knob_value import Parse, parse_value
 
+_MACHINE = Path("/")
 ALLOWED = ("/proc/sys/", "/proc/irq/", "/sys/")
 _KEYED = {"io.cost.qos": "enable=0 ctrl=auto", "io.cost.model": "ctrl=auto"}
 """Files with a line for each device -> what takes back a line that was not there."""
@@ -74,9 +76,12 @@ def write_kernel_file(root: Root, path: str, text: str) -> None:
     """One write of the whole text, as the kernel wants it. Raises BedplateError with the kernel's own word."""
     where = root.at(path)
     try:
-        descriptor = os.open(where, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(where, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            write_all(descriptor, f"{text}\n".encode())
+            data = f"{text}\n".encode()
+            write_all(descriptor, data)
+            if root.path != _MACHINE:  # a plain file in a tree keeps what was longer; the kernel's are no such
+                os.ftruncate(descriptor, len(data))
         finally:
             os.close(descriptor)
     except OSError as error:

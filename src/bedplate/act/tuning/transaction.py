@@ -302,11 +302,16 @@ def _bring(step: Step, index: int, place: Place, services: Services, trail: _Tra
     """Bring one target to step.after if it is as we know it; what somebody else changed meanwhile is left, and said."""
     try:
         if step.act is Act.KERNEL:
-            now = read_kernel_file(place.root, step.path, step.parse, key=step.key)
-            if lost or _is_back(step, now, step.after):
-                return
             # A step that was begun and not ended may have left anything; only the process that was killed wrote there.
             torn = index in trail.started and index not in trail.done
+            try:
+                now = read_kernel_file(place.root, step.path, step.parse, key=step.key)
+            except BedplateError:
+                if not torn:
+                    raise
+                now = ""
+            if lost or _is_back(step, now, step.after):
+                return
             known = (step.before or "", trail.done.get(index, step.before or ""))
             if not torn and not any(is_same(step.path, now, one, step.parse) for one in known):
                 trail.drifted.append(f"{step.path}: is {now!r}, which is not ours: left as it is")
