@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ WORK_S = (0.0002, 0.002)
 _READY_S = 30.0
 _END_S = 2.0
 _SHM = Path("/dev/shm")
+_NAME = "bedplate-prove-"
 
 
 class _Child(Protocol):
@@ -69,7 +71,9 @@ class DispatchLoop:
         return True
 
     def start(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="bedplate-prove-", dir=_SHM if _SHM.is_dir() else None)
+        _remove_left(_SHM)
+        prefix = f"{_NAME}{os.getpid()}-"
+        self._directory = tempfile.TemporaryDirectory(prefix=prefix, dir=_SHM if _SHM.is_dir() else None)
         directory = Path(self._directory.name)
         ring_file, log = directory / "steps", directory / "log"
         self._ring = StepRing(ring_file, create=True)
@@ -142,6 +146,14 @@ def parse_steps(times: Sequence[float], begin_s: float, end_s: float) -> Measure
     edges = [bisect_left(inside, begin_s + second) for second in range(whole + 1)]
     seconds = tuple(float(later - earlier) for earlier, later in pairwise(edges))
     return Measured(duration_s=end_s - begin_s, work=float(len(inside)), seconds=seconds, gaps_s=tuple(gaps))
+
+
+def _remove_left(parent: Path) -> None:
+    """Directories of experiments that were killed: their names hold the process that made them."""
+    for directory in parent.glob(f"{_NAME}*-*"):
+        pid = directory.name.removeprefix(_NAME).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check(what: str, value: float, bounds: tuple[float, float]) -> None:
