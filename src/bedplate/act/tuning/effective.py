@@ -17,7 +17,7 @@ from bedplate.model.knob_value import Compare, holds, parse_value
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Held, Means, Verified
 
 _SETS = ("AllowedCPUs", "AllowedMemoryNodes")
-_SHOWN = ("ActiveState", "ControlGroup", "ActiveEnterTimestampMonotonic")
+_SHOWN = ("ActiveState", "ControlGroup", "ActiveEnterTimestampMonotonic", "StartupCPUWeight")
 
 
 def verify_changes(
@@ -132,7 +132,10 @@ def _verify_property(change: Change, root: Root, mount: str, shown: dict[str, st
     text = read_property(root, group, key)
     if text is None:
         return _said(change, Held.UNKNOWN, None, f"{group}/{UNIT_PROPERTIES[key].file}: cannot be read")
-    return _judge(change, text)
+    found = _judge(change, text)
+    if found.held is Held.DIFFERS and key == "CPUWeight" and text == shown.get("StartupCPUWeight"):
+        return _said(change, Held.PENDING, text, "the unit's StartupCPUWeight= counts until the boot is over")
+    return found
 
 
 def _verify_started(change: Change, shown: dict[str, str], since_s: float | None) -> Verified:
