@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
+import pytest
+
 from bedplate import errors
+from bedplate.cli.main import main
 
 
 def test_the_table_of_exit_codes_is_what_the_classes_say() -> None:
@@ -12,3 +16,13 @@ def test_the_table_of_exit_codes_is_what_the_classes_say() -> None:
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BedplateError)]
     own = {(kind.exit_code, kind.__name__) for kind in classes if "exit_code" in vars(kind)}
     assert documented == own
+
+
+def test_a_verb_that_the_image_is_built_without_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [one for one in sys.modules if one.startswith(("bedplate.prove", "bedplate.cli.prov"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bedplate.prove", None)
+    assert main(["prove", "list"]) == errors.PreflightError.exit_code
+    assert "error: bedplate prove is not part of the operating system image" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from bedplate import __version__
-from bedplate.errors import BedplateError, CommandError
+from bedplate.errors import BedplateError, CommandError, PreflightError
 
 # verb: (module, what it does); grouped as the help prints them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
@@ -45,6 +45,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "guard": ("guard", "move the neighbours' limits while engines wait for them"),
     },
 }
+
+_LEFT_OUT = ("bedplate.image", "bedplate.prove")  # rooms that the image is built without
 
 EXAMPLES = """\
 examples:
@@ -83,16 +85,28 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {verb!r} is not a verb of bedplate", file=sys.stderr)
         print(f"hint: {f'Did you mean {near[0]!r}?' if near else 'See bedplate --help.'}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"bedplate.cli.{table[verb]}")
-    parser = argparse.ArgumentParser(
-        prog=f"bedplate {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    module.add_arguments(parser)
     try:
+        module = importlib.import_module(f"bedplate.cli.{table[verb]}")
+        parser = argparse.ArgumentParser(
+            prog=f"bedplate {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(parser)
         return int(module.main(parser.parse_args(rest)))
     except BedplateError as error:
         _print_error(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(_LEFT_OUT):
+            raise
+        _print_error(_left_out(verb))
+        return PreflightError.exit_code
+
+
+def _left_out(verb: str) -> PreflightError:
+    return PreflightError(
+        f"bedplate {verb} is not part of the operating system image",
+        hint="Run it on a host where bedplate is installed from its repository.",
+    )
 
 
 def _print_error(error: BedplateError) -> None:
