@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning import apply_plan, read_applied, recover, transaction, undo, verify_plan
+from bedplate.act.tuning import apply_plan, kernel_file, read_applied, recover, transaction, undo, verify_plan
 from bedplate.act.tuning.baseline import read_unapplied, slice_path
 from bedplate.act.tuning.place import hold_tune_lock, make_place
 from bedplate.errors import BedplateError, BusyError, PlanRefused, ReadError
@@ -132,7 +132,7 @@ def test_a_value_that_is_one_setting_in_two_units_goes_back_by_its_twin(top: Pat
     apply_plan(plan, root_dir=top, services=FakeServices(top))
     (top / "proc/sys/vm/dirty_ratio").write_text("0\n")  # as the kernel does
     seen: list[str] = []
-    real = transaction.restore_kernel_file
+    real = kernel_file.restore_kernel_file
 
     def spy(*arguments: object, **more: object) -> None:
         seen.append(str(more["twin"]))

@@ -62,7 +62,7 @@ class FakeServices:
         if self.deaf:
             return
         for group in (self.top / "sys/fs/cgroup").glob("*.slice"):
-            said = {}
+            said: dict[str, str] = {}
             for base in ("etc", "run"):
                 for dropin in sorted((self.top / base / "systemd/system").glob(f"{group.name}.d/*.conf")):
                     said |= dict(line.split("=", 1) for line in dropin.read_text().splitlines() if "=" in line)
