@@ -133,11 +133,15 @@ def _apply(arguments: argparse.Namespace) -> int:
             raise UsageError(
                 "a plan is applied for all boots", hint="Add --persist, or take it back first: bedplate tune undo"
             )
-        plan = make_plan(arguments.root, Policy(arguments.policy), persist=arguments.persist)
+        plan = _for_mode(
+            make_plan(arguments.root, Policy(arguments.policy), persist=arguments.persist), persist=arguments.persist
+        )
         if read_in_force(other) is not None and not plan.refusals:
             print("taking back what was applied until the next boot", file=sys.stderr)
             transaction.undo(other, services, why="applied for all boots instead")
-            plan = make_plan(arguments.root, Policy(arguments.policy), persist=arguments.persist)
+            plan = _for_mode(
+                make_plan(arguments.root, Policy(arguments.policy), persist=arguments.persist), persist=arguments.persist
+            )
         if not arguments.json and (plan.refusals or plan.changes):
             _show(plan, verbose=arguments.verbose)
         if not plan.changes and not plan.refusals and read_in_force(place) is None:
@@ -314,6 +318,23 @@ def make_plan(root: Path, policy: Policy, *, persist: bool = False, recording: P
         source, origin = read_unapplied(place), "live"
     facts = read_host(source, knob_paths(knobs), origin=origin, config_options=knob_configs(knobs))
     return plan_tuning(facts, read_groups(source), knobs, row, io=read_device_speeds(source))
+
+
+def _for_mode(plan: Plan, *, persist: bool) -> Plan:
+    """Kernel parameters need files that last: without --persist they are left alone, and said."""
+    from dataclasses import replace
+
+    from bedplate.model.tuning import Means, Skip
+
+    if persist:
+        return plan
+    reason = "is a kernel parameter, which needs --persist and a reboot"
+    parameters = [one for one in plan.changes if one.setting.means is Means.CMDLINE]
+    return replace(
+        plan,
+        changes=tuple(one for one in plan.changes if one not in parameters),
+        skips=(*(Skip(knob=one.knob, reason=f"{one.setting}={one.new} {reason}") for one in parameters), *plan.skips),
+    )
 
 
 def _places(root: Path) -> tuple[Place, Place]:
