@@ -35,6 +35,8 @@ from bedplate.model.tuning import Held, Policy, Verified
 
 if TYPE_CHECKING:
     from bedplate.act.tuning.place import Place
+    from bedplate.host.root import Root
+    from bedplate.model.proof import Proof
     from bedplate.model.tuning import Plan
 
 HELP = "plan, apply, verify and undo what protects the engines of this host"
@@ -307,6 +309,7 @@ def make_plan(root: Path, policy: Policy, *, persist: bool = False, recording: P
 
     knobs = read_knobs()
     row = find_policy(policy, read_policies())
+    proofs: tuple[Proof, ...] = ()
     if recording is not None:
         from bedplate.host.recording import open_recording
 
@@ -316,8 +319,22 @@ def make_plan(root: Path, policy: Policy, *, persist: bool = False, recording: P
         if read_in_force(place) is None:
             place = make_place(root, persist=not persist)
         source, origin = read_unapplied(place), "live"
+        proofs = _read_proofs(source)
     facts = read_host(source, knob_paths(knobs), origin=origin, config_options=knob_configs(knobs))
-    return plan_tuning(facts, read_groups(source), knobs, row, io=read_device_speeds(source))
+    return plan_tuning(facts, read_groups(source), knobs, row, proofs=proofs, io=read_device_speeds(source))
+
+
+def _read_proofs(source: Root) -> tuple[Proof, ...]:
+    """Verdicts of experiments on this host that hold now; the image is built without the room that makes them."""
+    import importlib.util
+
+    if importlib.util.find_spec("bedplate.prove") is None:
+        return ()
+    from bedplate.act.paths import find_paths
+    from bedplate.prove.conditions import read_conditions
+    from bedplate.prove.ledger import proofs_directory, valid_proofs
+
+    return valid_proofs(proofs_directory(find_paths().state), read_conditions(source, ""))
 
 
 def _for_mode(plan: Plan, *, persist: bool) -> Plan:
