@@ -45,6 +45,9 @@ _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
 _SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
 _SEED = 20231116
+_SLACK_S = (
+    60.0  # parts start one after the other, slowly where instructions are emulated; none may end before its sample does
+)
 _TOOK_NOTHING = "consumed no CPU time"  # as Noise.check says it
 
 
@@ -231,6 +234,7 @@ class Bench:
                 figure = measure(row)
             except BedplateError as error:
                 figure = _nothing(self._site.name, arm, row, number, error.message)
+            figure = replace(figure, rejected=figure.rejected.partition("\n")[0])
             below = self._site.foreign(began, time.time())
             figure = replace(figure, began_unix_s=began, host_foreign_share=below)
             if not figure.rejected and max(below, figure.foreign_share) > self._most_foreign:
@@ -364,7 +368,9 @@ class Bench:
         antagonist = self._catalog[row.antagonist] if row.antagonist else catalog[0]
         level = row.level_pct if row.antagonist else 0
         place = self._site.neighbour(arm, row)
-        with running(antagonist, level, place, seconds + 10, scratch=self._scratch, scale=self._scale, rows=catalog) as one:
+        with running(
+            antagonist, level, place, seconds + _SLACK_S, scratch=self._scratch, scale=self._scale, rows=catalog
+        ) as one:
             yield one
 
     def _watch(self, noise: Noise, row: Row, arm: str) -> Callable[[float], tuple[str, float, float]]:
