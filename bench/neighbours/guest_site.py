@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate.act.run import run
-from bedplate.errors import BedplateError
+from bedplate.errors import BedplateError, CommandError
 from bedplate.host.root import Root
 from bedplate.prove.antagonists import Place, evict, read_scale
 from bedplate.prove.antagonists.fill import Scale
@@ -108,8 +108,9 @@ class GuestSite:
         if arm == BEDPLATE:  # its limits are computed from the engine that runs
             try:
                 run(["bedplate", "tune", "apply"], timeout_s=180)
-            except BedplateError as error:
-                raise ArmError(f"bedplate tune apply: {error.message}") from error
+            except CommandError as error:
+                said = [line for line in error.tail.splitlines() if line.startswith("error:")]
+                raise ArmError(f"bedplate tune apply: {said[-1] if said else error.message}") from error
         self._check_engine(arm)
 
     def _check_engine(self, arm: str) -> None:
