@@ -45,6 +45,7 @@ class GuestSite:
         self._entered = ""
         self._disk = ""
         self._before: dict[str, str] = {}
+        self._controllers = _controllers()
 
     def lengths(self, victim: Victim) -> Lengths:
         if victim is Victim.MAPPED:  # a token takes a tenth of a second and more where every instruction is emulated
@@ -69,8 +70,9 @@ class GuestSite:
 
     def changed(self, arm: str) -> str:
         before = self._before
+        controllers = [] if (now := _controllers()) == self._controllers else [f"controllers {self._controllers} -> {now}"]
         changed = [f"{name} {before[name]} -> {value}" for name, value in _sysctls().items() if value != before[name]]
-        return "; ".join(changed + ([self._disk, *_slices()] if arm == BEDPLATE else []))
+        return "; ".join(changed + controllers + ([self._disk, *_slices()] if arm == BEDPLATE else []))
 
     def _measure_disk(self) -> None:
         """Once, as a person would after installing: what io.cost and the dirty limits are computed from."""
@@ -184,6 +186,11 @@ def _sysctls() -> dict[str, str]:
     for path in sorted(Path("/sys/block").glob("vd*/queue/read_ahead_kb")):
         found[f"{path.parts[3]} read_ahead_kb"] = path.read_text().strip()
     return found
+
+
+def _controllers() -> str:
+    """On which the groups of services are told apart; an arm must not leave any of them on for the next one unsaid."""
+    return " ".join((_CGROUP / "system.slice/cgroup.subtree_control").read_text().split()) or "none"
 
 
 def _slices() -> list[str]:
