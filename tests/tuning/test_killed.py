@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ _OTHER = make_plan(change("/proc/sys/vm/swappiness", "60", "1"), change("neighbo
 class _Quiet(FakeServices):
     """systemd is another process: the kill does not hit it."""
 
-    def reload(self) -> None:
+    def reload(self, units: Sequence[str] = ()) -> None:
         real = {name: getattr(os, name) for name in _CALLS}
         for name in _CALLS:
             setattr(os, name, _REAL[name])
-        super().reload()
+        super().reload(units)
         for name, call in real.items():
             setattr(os, name, call)
 

@@ -57,7 +57,7 @@ class FakeServices:
     def is_running(self) -> bool:
         return (self.top / "run/systemd/system").is_dir()
 
-    def reload(self) -> None:
+    def reload(self, units: Sequence[str] = ()) -> None:
         self.reloads += 1
         if self.deaf:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bedplate.act.process import hold_signals
@@ -218,12 +218,13 @@ def _refuse(plan: Plan, place: Place, services: Services) -> None:
 
 
 def _run(way: Way, place: Place, services: Services, journal: Journal, trail: _Trail, on_step: OnStep | None) -> None:
+    units = _units_of(way.steps)
     for index, step in enumerate(way.steps):
         if on_step is not None:
             on_step(str(step))
         trail.started.add(index)
         journal.start(index)
-        now = _do(step, place, services)
+        now = _do(step, place, services, units)
         change = way.checks.get(index)
         if change is not None and not satisfies(change, now):
             raise BedplateError(f"{step.path}: wrote {step.after}, the kernel says {now}", hint="All was taken back.")
@@ -233,8 +234,8 @@ def _run(way: Way, place: Place, services: Services, journal: Journal, trail: _T
         journal.done(index, now)
 
 
-def _do(step: Step, place: Place, services: Services) -> str:
-    """Carry out one step; gives what is there after it."""
+def _do(step: Step, place: Place, services: Services, units: tuple[str, ...] = ()) -> str:
+    """Carry out one step; gives what is there after it. units: whose properties the transaction changes."""
     path = place.at(step.path)
     match step.act:
         case Act.KERNEL:
@@ -256,7 +257,7 @@ def _do(step: Step, place: Place, services: Services) -> str:
                 raise BedplateError(f"{step.path}: cannot be made: {error.strerror}") from error
             return ""
         case Act.RELOAD:
-            services.reload()
+            services.reload(units)
             return ""
         case Act.GRUB:
             _update_grub()
@@ -342,10 +343,16 @@ def _is_back(step: Step, now: str, wanted: str | None) -> bool:
     return is_same(step.path, now, wanted or "", step.parse)
 
 
+def _units_of(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Units of whose files or drop-ins a step is."""
+    names = (part.removesuffix(".d") for one in steps if one.unit_file for part in one.path.split("/"))
+    return tuple(dict.fromkeys(name for name in names if name.endswith((".slice", ".service", ".scope"))))
+
+
 def _run_again(steps: list[Step] | tuple[Step, ...], begun: set[int], services: Services, trail: _Trail) -> None:
     try:
         if any(steps[index].unit_file for index in begun) and services.is_running():
-            services.reload()
+            services.reload(_units_of(steps))
         if any(one.act is Act.GRUB for one in steps) and any(steps[index].act is Act.FILE for index in begun):
             _update_grub()
     except BedplateError as error:
