@@ -13,11 +13,11 @@ from bedplate.prove.random_model import Quant, write_random_model
 _SEED = 4
 _LOAD_BYTES = 96 << 20
 
-# Small enough that a token takes a tenth of a second where every instruction is emulated, large enough to miss: 47 MB.
+# Small enough that a token takes some tenths of a second where every instruction is emulated, large enough to be missed: 24 MB.
 _MAPPED = ModelShape(
-    id="bench-mapped",
+    id="bench-mapped-5",
     architecture="llama",
-    layers=10,
+    layers=5,
     width=512,
     heads=8,
     kv_heads=8,

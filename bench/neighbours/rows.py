@@ -123,7 +123,7 @@ ROWS = (
         goal=0.90,
         quiet="quiet",
     ),
-    Row(id="mapped", title="no neighbour, mapped model", kind=Kind.SERVE, victim=Victim.MAPPED, longer=2.0),
+    Row(id="mapped", title="no neighbour, mapped model", kind=Kind.SERVE, victim=Victim.MAPPED, longer=2.5),
     Row(
         id="memory",
         title="memory: the neighbour touches more than is free",
@@ -133,7 +133,7 @@ ROWS = (
         level_pct=90,
         goal=0.97,
         wash_s=6.0,
-        longer=2.0,
+        longer=2.5,
         quiet="mapped",
     ),
     Row(
@@ -144,7 +144,7 @@ ROWS = (
         antagonist="pagecache.scan",
         no_worse=True,
         wash_s=4.0,
-        longer=2.0,
+        longer=2.5,
         quiet="mapped",
     ),
     Row(id="load", title="cold load, no neighbour", kind=Kind.LOAD, victim=Victim.MAPPED),
