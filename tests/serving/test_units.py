@@ -54,7 +54,7 @@ def test_exposure_stays_low(root: Path, unit: str, ceiling: float) -> None:
 
 def test_no_unit_has_an_unknown_or_wrong_line(root: Path) -> None:
     names = ["bedplate-engine@.service", "bedplate-serve.service", "bedplate-haproxy.service", "run-bedplate-models.mount"]
-    names += ["bedplate-serve-var.service", "systemd-cryptsetup@varcrypt.service", "var.mount"]
+    names += ["bedplate-serve-var.service", "bedplate-tune.service", "systemd-cryptsetup@varcrypt.service", "var.mount"]
     names += ["inference.slice", "background.slice", "neighbour.slice"]
     where = f"/{root.relative_to(root.parents[1])}/usr/lib/systemd/system"
     units = [f"{where}/{name.replace('@.', '@known-answer.')}" for name in names]
