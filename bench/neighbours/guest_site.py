@@ -39,7 +39,7 @@ class GuestSite:
     io_file_bytes = 512 << 20
     trace_s = 10.0
     overheads_s = (12.0, 8.0, 3.0)
-    trace_tokens = 0.05
+    trace_tokens = 0.01
 
     def __init__(self) -> None:
         self._entered = ""

@@ -43,6 +43,7 @@ _LOAD_S, _LOAD_LIMIT_S = 2.0, 120.0
 _ALONE_S = 3.0
 _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
+_BURST, _FIT_S = 8, 90.0  # requests at once by which the capacity is told, and how long each may take
 _SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
 _SEED = 20231116
 _SLACK_S = (
@@ -138,10 +139,10 @@ class Bench:
         self._site.start_engine(self._site.arms[0], Victim.TRACE)
         window = read_trace(trace, window_s=_WINDOW_S)
         short = scale(window, tokens=self._site.trace_tokens, time=1.0, seed=_SEED)
-        burst = [replace(one, at_s=0.0) for one in short[:24]]
-        self._replayed(burst)  # the first requests touch what the others find
+        burst = [replace(one, at_s=0.0) for one in short[:_BURST]]
+        self._replayed(burst, timeout_s=_FIT_S)  # the first requests touch what the others find
         began = time.monotonic()
-        done = [one for one in self._replayed(burst)[0] if not one.problem]
+        done = [one for one in self._replayed(burst, timeout_s=_FIT_S)[0] if not one.problem]
         per_s = len(done) / (time.monotonic() - began)
         if not done:
             self.run.notices.append("The trace could not be fitted: no request of the first burst was answered.")
@@ -150,7 +151,7 @@ class Bench:
         count = min(len(short), max(10, int(wanted_per_s * self._site.trace_s)))
         factor = count / wanted_per_s / max(short[count - 1].at_s, 0.001)
         arrivals = scale(window[:count], tokens=self._site.trace_tokens, time=factor, seed=_SEED)
-        logs, _ = self._replayed(arrivals)
+        logs, _ = self._replayed(arrivals, timeout_s=_FIT_S)
         firsts = [one.ttft_s for one in logs if one.ttft_s is not None and not one.problem]
         paces = [one.tpot_s for one in logs if one.tpot_s is not None and not one.problem]
         if not firsts:
@@ -170,9 +171,9 @@ class Bench:
         self.run.machine["trace"] = told
         self._talk(told)
 
-    def _replayed(self, arrivals: Sequence[Arrival]) -> tuple[list[RequestLog], float]:
+    def _replayed(self, arrivals: Sequence[Arrival], *, timeout_s: float) -> tuple[list[RequestLog], float]:
         logs: list[RequestLog] = []
-        late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=self._site.trace_s * 2))
+        late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=timeout_s))
         return logs, late_s
 
     # -- an arm ---------------------------------------------------------------------------------------------------------
@@ -334,7 +335,7 @@ class Bench:
             watch = self._watch(noise, row, arm)
             snapshot = take_snapshot(Root(), pids)
             began = time.monotonic()
-            logs, late_s = self._replayed(plan.arrivals)
+            logs, late_s = self._replayed(plan.arrivals, timeout_s=self._site.trace_s * 2)
             measured = summarise(logs, began, time.monotonic(), slo=plan.slo, late_s=late_s)
             usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
             problem, cpu_s, work = watch(measured.duration_s)

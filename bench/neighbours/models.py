@@ -13,7 +13,7 @@ from bedplate.prove.random_model import Quant, write_random_model
 _SEED = 4
 _LOAD_BYTES = 96 << 20
 
-# Small enough that a token takes some tenths of a second where every instruction is emulated, large enough to be missed: 24 MB.
+# Small enough that a token takes tenths of a second where every instruction is emulated, large enough to miss: 24 MB.
 _MAPPED = ModelShape(
     id="bench-mapped-5",
     architecture="llama",
