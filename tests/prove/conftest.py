@@ -31,6 +31,9 @@ class Groups:
     least_share: str
     cpus: Path
     """Of the victim: cpuset.cpus."""
+    neighbour_cpus: Path
+    heavy_share: str
+    """Eight times the default."""
 
 
 @pytest.fixture(scope="session")
@@ -66,25 +69,32 @@ def _make_groups(made: list[Path]) -> Groups:
     try:
         if (_V1 / "cpu.shares").exists():
             cpuset = _V1.parent / "cpuset"
-            victim, neighbour, confined = make(_V1, "victim"), make(_V1, "noise"), make(cpuset, "victim")
+            victim, neighbour = make(_V1, "victim"), make(_V1, "noise")
+            confined, beside = make(cpuset, "victim"), make(cpuset, "noise")
             for file in ("cpuset.cpus", "cpuset.mems"):
-                (confined / file).write_text((cpuset / file).read_text())
+                for directory in (confined, beside):
+                    (directory / file).write_text((cpuset / file).read_text())
             return Groups(
                 victim=(victim, confined),
-                neighbour=(neighbour,),
+                neighbour=(neighbour, beside),
                 share=neighbour / "cpu.shares",
                 least_share="2",
                 cpus=confined / "cpuset.cpus",
+                neighbour_cpus=beside / "cpuset.cpus",
+                heavy_share="8192",
             )
         if {"cpu", "cpuset"} <= set((_V2 / "cgroup.subtree_control").read_text().split()):
             victim, neighbour = make(_V2, "victim"), make(_V2, "noise")
-            (victim / "cpuset.cpus").write_text((_V2 / "cpuset.cpus.effective").read_text())
+            for directory in (victim, neighbour):
+                (directory / "cpuset.cpus").write_text((_V2 / "cpuset.cpus.effective").read_text())
             return Groups(
                 victim=(victim,),
                 neighbour=(neighbour,),
                 share=neighbour / "cpu.weight",
                 least_share="1",
                 cpus=victim / "cpuset.cpus",
+                neighbour_cpus=neighbour / "cpuset.cpus",
+                heavy_share="800",
             )
     except OSError as error:
         pytest.skip(f"control groups cannot be made here: {error}")
