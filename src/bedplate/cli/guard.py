@@ -135,7 +135,9 @@ def _check_host(root: Root, *, needs_root: bool) -> None:
     if needs_root and os.geteuid() != 0:
         missing.append("moving limits needs root")
     if missing:
-        raise PreflightError("; ".join(missing), hint="Run it on a host with systemd and cgroup v2, as root; or --dry-run.")
+        raise PreflightError(
+            "; ".join(missing), hint="Run it as root on a host with systemd and cgroup v2, or in the image."
+        )
 
 
 def _say(step: GuardStep, *, dry_run: bool, as_json: bool) -> None:

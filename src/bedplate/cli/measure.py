@@ -75,17 +75,10 @@ def _table(text: str) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """All at once or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    from bedplate.act.tuning.durable import write_whole
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("x") as sink:
-                sink.write(text)
-                sink.flush()
-                os.fsync(sink.fileno())
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(file, text)
     except OSError as error:
         raise BedplateError(f"{file}: cannot be written: {error.strerror or error}") from error
