@@ -69,7 +69,7 @@ def test_ending_up_while_it_boots_leaves_no_process(host: FakeHost, signum: sign
     process.send_signal(signum)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
-    assert "boot and load the model: FAILED" in errors or "start the machine: FAILED" in errors
+    assert "interrupted" in errors  # of which phase is not told when it came between two of them
     assert host.processes() == []
     assert not (host.machine / "machine.json").exists()
     host.behave("serve")

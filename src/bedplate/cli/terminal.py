@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
+from bedplate.act.process import hold_signals
 from bedplate.model.units import render_seconds
 
 if TYPE_CHECKING:
@@ -62,13 +63,14 @@ class PhaseClock:
             yield
             failed = False
         finally:
-            self._open.pop()
-            ended = PhaseTime(name=name, seconds=self._clock() - started, depth=len(self._open), failed=failed)
-            if failed and self.failed_phase is None:
-                self.failed_phase = name
-            self.times.append(ended)
-            self._write_log(f"== {name}: {'failed' if failed else 'done'} after {render_seconds(ended.seconds)}")
-            self._end(ended)
+            with hold_signals():  # a Ctrl-C in here would leave it untold whether the phase was done
+                self._open.pop()
+                ended = PhaseTime(name=name, seconds=self._clock() - started, depth=len(self._open), failed=failed)
+                if failed and self.failed_phase is None:
+                    self.failed_phase = name
+                self.times.append(ended)
+                self._write_log(f"== {name}: {'failed' if failed else 'done'} after {render_seconds(ended.seconds)}")
+                self._end(ended)
 
     def detail(self, text: str) -> None:
         """Replace the line that says what the current phase does."""
