@@ -6,6 +6,7 @@ answers on port 8080 inside and on `port` of 127.0.0.1 outside; nothing else lea
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import tarfile
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import bedplate
 from bedplate.act.paths import Paths
@@ -93,6 +95,12 @@ class Guest:
         if ok and answer.status != 0:
             raise BootError(f"in the guest: {command}: status {answer.status}\n{answer.output[-4000:]}")
         return answer
+
+    def run_json(self, command: str, *, timeout_s: float = 120.0) -> Any:
+        """What a command prints as JSON, by a file: QEMU drops what a console prints while this host is slow to read it."""
+        answer = self.share / "answer.json"
+        self.run(f"{command} >/share/{answer.name}", timeout_s=timeout_s)
+        return json.loads(answer.read_text())
 
     def boot_id(self) -> str:
         return self.run("cat /proc/sys/kernel/random/boot_id").output.strip()

@@ -86,7 +86,7 @@ def take(guest: Guest, name: str) -> None:
 def differences(guest: Guest, before: str, after: str) -> dict[str, list[str | None]]:
     """What differs between two snapshots, less what changes by itself and the log, which undo keeps."""
     files = " ".join(f"/share/{name}.json" for name in (before, after, "quiet-a", "quiet-b"))
-    found: dict[str, list[str | None]] = json.loads(guest.run(f"python3 /share/snapshot.py compare {files}").output)
+    found: dict[str, list[str | None]] = guest.run_json(f"python3 /share/snapshot.py compare {files}")
     return {path: texts for path, texts in found.items() if path not in LOG}
 
 
@@ -133,13 +133,13 @@ def steady_requests(guest: Guest) -> Iterator[Client]:
 def since_another_boot(guest: Guest, after: str) -> dict[str, list[str | None]]:
     """What differs, less sysctls: each boot computes some anew, at random or from the memory that is free then (tcp_mem,
     user_reserve_kbytes), and the plan of this guest sets none."""
-    plan = json.loads(guest.run("bedplate tune plan --json").output)
+    plan = guest.run_json("bedplate tune plan --json")
     assert not any(change["setting"]["name"].startswith("/proc/sys/") for change in plan["changes"])
     return {path: texts for path, texts in differences(guest, "quiet-b", after).items() if not path.startswith("/proc/sys/")}
 
 
 def test_a_plan_says_why_and_changes_nothing(guest: Guest) -> None:
-    plan = json.loads(guest.run("bedplate tune plan --json").output)
+    plan = guest.run_json("bedplate tune plan --json")
     assert plan["changes"], plan
     assert all(change["because"] for change in plan["changes"])
     assert differences(guest, "quiet-a", "quiet-b") == {}
