@@ -50,9 +50,8 @@ def test_prepare_writes_what_the_units_read(host: Path, capsys: pytest.CaptureFi
     ]
     assert written[f"{instance}.raw"] == "-> /dev/vdc"
     assert written[f"{instance}.model"] == f"-> /run/bedplate/models/sha256/{'1' * 64}"
-    assert (
-        'BEDPLATE_ENGINE_ARGS="--model /run/bedplate/model/known-answer --alias known-answer ' in written[f"{instance}.env"]
-    )
+    argv = "llama-server --model /run/bedplate/model/known-answer --alias known-answer "
+    assert f'BEDPLATE_ENGINE_ARGV="{argv}' in written[f"{instance}.env"]
     assert "/usr/lib/bedplate/engine" not in written[f"{instance}.env"]
 
 

@@ -20,7 +20,7 @@ FRONT_UNIT = "bedplate-haproxy.service"
 _DROPINS = "/run/systemd/system"
 _SYSTEMCTL_S = 60.0
 _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
-# What systemd would read as something else in an EnvironmentFile= value, or when it splits $BEDPLATE_ENGINE_ARGS.
+# What systemd would read as something else in an EnvironmentFile= value, or when it splits $BEDPLATE_ENGINE_ARGV.
 _UNSAFE = frozenset(" \t\n\"'\\$%`;#")
 
 
@@ -107,16 +107,16 @@ def offer_huge_pages(root: Root) -> None:
 
 
 def render_environment(launch: Launch) -> str:
-    """An EnvironmentFile= (systemd.exec(5)); the arguments stand in one variable that systemd splits at blanks.
+    """An EnvironmentFile= (systemd.exec(5)); the command line stands in one variable that systemd splits at blanks.
 
-    argv[0] is the same path in every layer and stands in the unit. Raises ModelRefused for a word that would need quotes.
+    The path of the program is the same in every layer and stands in the unit; argv[0] is the engine's own name, by which
+    people and tools know it. Raises ModelRefused for a word that would need quotes.
     """
-    words = launch.argv[1:]
-    for word in (*words, *(value for _, value in launch.env)):
+    for word in (*launch.argv, *(value for _, value in launch.env)):
         if not word or _UNSAFE & set(word):
             raise ModelRefused(f"{word!r} cannot be an argument of an engine: blanks, quotes and $ % ; # \\ are not taken")
     lines = [f"{name}={value}" for name, value in launch.env]
-    return "\n".join([*lines, f'BEDPLATE_ENGINE_ARGS="{" ".join(words)}"']) + "\n"
+    return "\n".join([*lines, f'BEDPLATE_ENGINE_ARGV="{" ".join(launch.argv)}"']) + "\n"
 
 
 def render_memory(served: Served) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS, model_file_of, socket_of
 from bedplate.model.launch import Launch, Limits, ModelRef, Placement, Probe
 
-# Each layer has its engine under this path, so that one template unit starts every engine.
-ENTRY = "/usr/lib/bedplate/engine"
+PROGRAM = "llama-server"
 
 _PROBE_FLOOR_S = 10.0
 _SMALLEST_BATCH = 32  # tokens
@@ -29,7 +28,7 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
     threads = engine_threads(placement)
     batch = batch_tokens(model, threads)
     argv = (
-        ENTRY,
+        PROGRAM,
         *("--model", model_file_of(model.name)),
         *("--alias", model.name),
         *("--host", socket_of(model.name)),
