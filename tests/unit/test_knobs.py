@@ -207,7 +207,7 @@ def test_a_line_that_sets_the_wrong_value_at_boot_is_named() -> None:
     ],
 )
 def test_a_parameter_of_the_kernel_is_found(cmdline: str, id: str) -> None:
-    facts = make_facts(kernel=make_kernel(cmdline=("ro", cmdline)))
+    facts = make_facts(kernel=make_kernel(cmdline=("ro", cmdline)), memory=make_memory(thp=known("never", "/sys")))
     finding = found(facts, id)
     assert cmdline in finding.title
     assert any(cmdline in line for line in (*finding.fix, *finding.undo))
@@ -310,6 +310,13 @@ def test_a_choice_is_understood_and_written_back() -> None:
     finding = found(facts, "mem.thp")
     assert finding.title == f"{path} is never; it should be madvise or always"
     assert finding.undo[0] == f"echo never > {path}"
+
+
+def test_huge_pages_refused_at_boot_and_offered_since_are_no_finding() -> None:
+    kernel = make_kernel(cmdline=("transparent_hugepage=never",))
+    offered = make_memory(thp=known("madvise", "/sys/kernel/mm/transparent_hugepage/enabled"))
+    assert find(make_facts(kernel=kernel, memory=offered), "cargo.thp-never") is None
+    found(make_facts(kernel=kernel, memory=make_memory(thp=known("never", "/sys"))), "cargo.thp-never")
 
 
 def test_pressure_that_is_not_there_is_a_finding() -> None:

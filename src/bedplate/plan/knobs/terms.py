@@ -15,6 +15,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, KIB, MIB
+from bedplate.plan.shares import most_protected_bytes, neighbour_bytes, wanted_bytes
 
 OWN_SLICE = "inference.slice"
 
@@ -185,6 +186,12 @@ def _thp_always(facts: HostFacts) -> Answer:
     return _says(told, wanted=lambda text: text == "always", what="transparent_hugepage/enabled", no="it is {}, not always")
 
 
+def _thp_refused(facts: HostFacts) -> Answer:
+    """A mode that was set since the boot counts; where it was not read, the command line does."""
+    now = facts.memory.thp.value
+    return _answer(now not in ("madvise", "always"), "huge pages are refused", f"{now} was set since the boot")
+
+
 def _architecture(*names: str) -> Condition:
     def condition(facts: HostFacts) -> Answer:
         told = facts.cpu.architecture
@@ -253,6 +260,7 @@ CONDITIONS: dict[str, Condition] = {
     "ram_from_64_gib": _ram_from_64_gib,
     "shared_or_confidential": _shared_or_confidential,
     "thp_always": _thp_always,
+    "thp_refused": _thp_refused,
 }
 
 
@@ -344,26 +352,22 @@ def _omp_threads(facts: HostFacts) -> str | None:
     return str(min(8, max(1, cores // (math.ceil(len(facts.accelerators) / nodes) + 2))))
 
 
-def _reserve(facts: HostFacts) -> float:
-    return max(2 * GIB, 0.03 * facts.memory.total_bytes)
-
-
 def _memory_low(facts: HostFacts) -> str | None:
-    """min(1.1 * working set, 0.9 * RAM - reserve): what the engines' cgroups hold now."""
-    held = {one.cgroup.path: one.cgroup.memory_current_bytes.value for one in facts.engines}
+    """What the engines should be sure of, for what their control groups, and their largest processes, hold now."""
+    held: dict[str, int] = {}
+    for one in facts.engines:
+        charged = one.cgroup.memory_current_bytes.value
+        if charged is None:
+            return None
+        held[one.cgroup.path] = max(charged, one.rss_bytes, held.get(one.cgroup.path, 0))
     if not held or not facts.memory.total_bytes:
         return None
-    working_set = 0
-    for value in held.values():
-        if value is None:
-            return None
-        working_set += value
-    return str(int(max(0, min(1.1 * working_set, 0.9 * facts.memory.total_bytes - _reserve(facts)))))
+    return str(min(sum(map(wanted_bytes, held.values())), most_protected_bytes(facts.memory.total_bytes)))
 
 
 def _neighbour_memory_high(facts: HostFacts) -> str | None:
     low = _memory_low(facts)
-    return None if low is None else str(int(max(0, facts.memory.total_bytes - int(low) - _reserve(facts))))
+    return None if low is None else str(neighbour_bytes(facts.memory.total_bytes, int(low)))
 
 
 def _share_of_ram(share: float) -> Formula:

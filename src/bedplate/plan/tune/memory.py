@@ -4,9 +4,7 @@ A mapped model beside a neighbour that touches more than is free kept 4 to 6 % o
 alone 99 to 100 %. Swappiness of 10 or 200 did not help, and a locked model without swap got the engine killed.
 
     held     = max(memory.current of the unit, resident size of its largest process)
-    reserve  = max(3 % of RAM, min(2 GiB, 10 % of RAM))         for the system itself
-    low      = min(1.1 * held, 0.9 * RAM - reserve)             on the unit and each ancestor
-    high     = RAM - low of all engines - reserve               on each neighbour, not less than its floor
+    low      on the unit and each ancestor; high on each neighbour (plan/shares.py)
     max      = high + half of it                                so that a runaway ends itself and nobody else
 """
 
@@ -15,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bedplate.model.knob_value import Compare, Parse
-from bedplate.model.units import GIB, MIB, render_size
+from bedplate.model.units import MIB, render_size
+from bedplate.plan.shares import floor_bytes, most_protected_bytes, neighbour_bytes, reserve_bytes, wanted_bytes
 from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, OWN, Chain, find_chains, neighbour_groups
 from bedplate.plan.tune.draft import Draft, parse_count
 
@@ -70,23 +69,13 @@ def make_budget(draft: Draft, chains: tuple[Chain, ...]) -> Budget | None:
             draft.skip(knob, reason)
         return None
     reserve = reserve_bytes(total)
-    most = int(0.9 * total) - reserve
-    wanted = [(chain, int(1.1 * (size or 0))) for chain, size in held]
+    most = most_protected_bytes(total)
+    wanted = [(chain, wanted_bytes(size or 0)) for chain, size in held]
     asked = sum(size for _, size in wanted)
     low = tuple((chain, _round(size if asked <= most else size * most // asked)) for chain, size in wanted)
-    high = max(total - sum(size for _, size in low) - reserve, floor_bytes(total))
+    high = neighbour_bytes(total, sum(size for _, size in low))
     bound = min(high + max(high // 2, 256 * MIB), total - reserve // 2)
     return Budget(total=total, reserve=reserve, low=low, high=_round(high), max=_round(max(bound, high)))
-
-
-def reserve_bytes(total: int) -> int:
-    """What the system itself needs; 3 % of a large machine, a tenth of a small one."""
-    return max(total * 3 // 100, min(2 * GIB, total // 10))
-
-
-def floor_bytes(total: int) -> int:
-    """What a neighbour keeps in any case: a login and a package manager live in it."""
-    return max(128 * MIB, total // 20)
 
 
 def _round(size: int) -> int:
