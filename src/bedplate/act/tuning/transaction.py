@@ -35,7 +35,7 @@ from bedplate.model.tuning import UNIT_PROPERTIES, Held, Means, Plan, Verified
 
 OnStep = Callable[[str], None]
 """Called before each step, with what it does."""
-SETTLE_S = 10.0  # systemd writes control groups from a queue after it answered; a loaded guest took seconds
+SETTLE_S = 60.0  # systemd writes control groups from a queue after it answered; beside a busy engine that takes its time
 _GRUB_S = 300.0
 
 

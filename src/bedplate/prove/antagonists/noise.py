@@ -38,7 +38,7 @@ from bedplate.prove.antagonists.residency import resident_bytes
 from bedplate.prove.antagonists.scratch import Scratch, prepared
 
 _END_S = 10.0  # for a program to write down what it did, after it was asked to end
-_SERVER_S = 5.0  # for a server to listen
+_SERVER_S = 30.0  # for a server to listen; it may be one that gets little
 _SETTLE_S = 0.1  # a program that refuses its words ends before this on a quiet machine; check() finds it on a busy one
 _MARGIN_S = 15  # how much longer than asked timeout(1) lets it live
 _CPU_SHARE, _MEMORY_SHARE = 0.25, 0.5  # of what it asks for; see Antagonist.takes
