@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _DROP_IN = Path("/run/systemd/system") / f"{UNIT}.d/bench.conf"
 _DEFAULTS = Path("/etc/default/llama-server")
 _CGROUP = Path("/sys/fs/cgroup")
 _SYSCTLS = ("vm.swappiness", "vm.dirty_ratio", "vm.dirty_background_ratio", "kernel.sched_autogroup_enabled")
+_SETTLE_S = 4.0  # what was started for a change ends
 _SLICE_FILES = ("cpu.weight", "cpu.idle", "memory.low", "memory.high", "io.weight")
 
 
@@ -91,7 +93,7 @@ class GuestSite:
             run(["systemctl", "stop", "tuned.service"], timeout_s=120)
         elif arm in (NICE, BEDPLATE):
             if arm == BEDPLATE:
-                run(["bedplate", "tune", "undo"], timeout_s=180)
+                _tune("undo")
             self.stop_engine()
             _DROP_IN.unlink(missing_ok=True)
             run(["systemctl", "daemon-reload"], timeout_s=120)
@@ -108,11 +110,8 @@ class GuestSite:
         run(["systemctl", "start", UNIT], timeout_s=120)
         wait_healthy(self.port, timeout_s=180)
         if arm == BEDPLATE:  # its limits are computed from the engine that runs
-            try:
-                run(["bedplate", "tune", "apply"], timeout_s=180)
-            except CommandError as error:
-                said = [line for line in error.tail.splitlines() if line.startswith("error:")]
-                raise ArmError(f"bedplate tune apply: {said[-1] if said else error.message}") from error
+            _tune("apply")
+            time.sleep(_SETTLE_S)
         self._check_engine(arm)
 
     def _check_engine(self, arm: str) -> None:
@@ -170,6 +169,14 @@ class GuestSite:
                 self.leave(self._entered)
             except BedplateError as error:
                 print(f"while taking back {self._entered}: {error.message}", file=sys.stderr)
+
+
+def _tune(verb: str) -> None:
+    try:
+        run(["bedplate", "tune", verb], timeout_s=600)
+    except CommandError as error:
+        said = [line for line in error.tail.splitlines() if not line.startswith("hint:")]
+        raise ArmError(f"bedplate tune {verb}: {' '.join(said[-5:]) if said else error.message}") from error
 
 
 def _write_drop_in(line: str) -> None:

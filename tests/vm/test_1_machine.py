@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import hashlib
 import json
+import re
+import textwrap
 import threading
 import time
 import urllib.error
@@ -20,6 +24,10 @@ from tests.conftest import BOOT_S, Bedplate
 pytestmark = pytest.mark.vm
 
 CHECKS = Path(__file__).with_name("guest_checks.sh")
+SNAPSHOT = Path(__file__).with_name("snapshot.py")
+PLACE = "/run/tuning-test"  # of the guest
+# The log of what was done stays; undo keeps it.
+LOG = re.compile(r"/(run|var/lib)/bedplate(/tune(/log.*)?)?")
 
 
 def post(machine: Bedplate, body: dict[str, Any]) -> Any:
@@ -115,6 +123,45 @@ def test_a_service_that_the_user_adds_is_a_neighbour_unless_it_says_otherwise(ma
     said = machine.shell(f"{add}; systemctl start web scan; systemctl show -P ControlGroup web scan")
     machine.shell(f"systemctl stop web scan; rm {web} {scan}; systemctl daemon-reload")
     assert said.split() == ["/neighbour.slice/web.service", "/background.slice/scan.service"]
+
+
+def test_tuning_by_hand_is_verified_and_undone_to_the_last_value(machine: Bedplate) -> None:
+    """What the boot applied is taken back first, so that the machine is as its image makes it; then as on any other."""
+    copy = f"mkdir -p {PLACE}; base64 -d <<'END' | zcat >{PLACE}/snapshot.py\n{_packed(SNAPSHOT)}\nEND\n"
+    machine.shell(f"bedplate tune undo; {copy}")
+    _take(machine, "quiet-a")
+    machine.shell("systemctl daemon-reload; systemd-run --quiet --wait /bin/true; bedplate tune plan >/dev/null")
+    machine.wait_answer("What is a UKI?", limit_s=180)
+    _take(machine, "quiet-b")
+    plan = json.loads(machine.shell("bedplate tune plan --json"))
+    planned = {change["setting"]["name"] for change in plan["changes"]}
+    machine.shell("bedplate tune apply")
+    _take(machine, "applied")
+    machine.shell("bedplate tune verify")
+    changed = _differences(machine, "quiet-b", "applied")
+    engine = "inference.slice/bedplate-engine@known-answer.service"
+    assert f"/sys/fs/cgroup/{engine}/memory.low" in changed, (planned, changed)
+    machine.shell("bedplate tune undo")
+    _take(machine, "undone")
+    assert _differences(machine, "quiet-b", "undone") == {}
+    machine.shell("bedplate tune apply --boot")
+    machine.wait_answer("What is a UKI?", limit_s=180)
+
+
+def _packed(script: Path) -> str:
+    packed = base64.b64encode(gzip.compress(script.read_bytes(), mtime=0)).decode()
+    return "\n".join(textwrap.wrap(packed, 1000))
+
+
+def _take(machine: Bedplate, name: str) -> None:
+    """Write down every file and value of the guest."""
+    machine.shell(f"python3 {PLACE}/snapshot.py write {PLACE}/{name}.json")
+
+
+def _differences(machine: Bedplate, before: str, after: str) -> dict[str, list[str | None]]:
+    files = " ".join(f"{PLACE}/{name}.json" for name in (before, after, "quiet-a", "quiet-b"))
+    found = json.loads(machine.shell(f"python3 {PLACE}/snapshot.py compare {files}"))
+    return {path: texts for path, texts in found.items() if LOG.fullmatch(path) is None}
 
 
 def test_a_second_up_says_that_it_is_up(machine: Bedplate) -> None:
