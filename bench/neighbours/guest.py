@@ -31,7 +31,7 @@ SCRATCH_BYTES = 3 * GIB
 # Limits of the disk under engine and neighbours: where every instruction is emulated only a slow disk is slower than its
 # reader, as a real one is under a real machine.
 SCRATCH_BYTES_PER_S = 120_000_000
-SCRATCH_OPERATIONS_PER_S = 2500
+SCRATCH_OPERATIONS_PER_S = 1000
 _UNIT = "bench-neighbours"
 # Named like the unit by which people log in: `bedplate tune` lowers any other slice that weighs as much as the engine's.
 _SLICE = "sshdbench.slice"

@@ -78,13 +78,17 @@ class GuestSite:
 
     def _measure_disk(self) -> None:
         """Once, as a person would after installing: what io.cost and the dirty limits are computed from."""
-        if self._disk:
+        if self._disk.startswith("disk measured"):
             return
-        try:
-            run(["bedplate", "measure", str(self.scratch), "--size", "512M", "--seconds", "3"], timeout_s=180)
-            self._disk = "disk measured by bedplate measure"
-        except BedplateError as error:
-            self._disk = f"disk not measured: {error.message}"
+        self.stop_engine()
+        for _ in range(2):
+            run(["sync", "-f", str(self.scratch)], timeout_s=120)  # what the arm before wrote is no part of the measurement
+            try:
+                _bedplate("measure", str(self.scratch), "--size", "512M", "--seconds", "3")
+                self._disk = "disk measured by bedplate measure"
+                return
+            except ArmError as error:
+                self._disk = f"disk not measured: {error.message}"
 
     def leave(self, arm: str) -> None:
         self._entered = ""
@@ -93,7 +97,7 @@ class GuestSite:
             run(["systemctl", "stop", "tuned.service"], timeout_s=120)
         elif arm in (NICE, BEDPLATE):
             if arm == BEDPLATE:
-                _tune("undo")
+                _bedplate("tune", "undo")
             self.stop_engine()
             _DROP_IN.unlink(missing_ok=True)
             run(["systemctl", "daemon-reload"], timeout_s=120)
@@ -110,7 +114,7 @@ class GuestSite:
         run(["systemctl", "start", UNIT], timeout_s=120)
         wait_healthy(self.port, timeout_s=180)
         if arm == BEDPLATE:  # its limits are computed from the engine that runs
-            _tune("apply")
+            _bedplate("tune", "apply")
             time.sleep(_SETTLE_S)
         self._check_engine(arm)
 
@@ -171,12 +175,12 @@ class GuestSite:
                 print(f"while taking back {self._entered}: {error.message}", file=sys.stderr)
 
 
-def _tune(verb: str) -> None:
+def _bedplate(*words: str) -> None:
     try:
-        run(["bedplate", "tune", verb], timeout_s=600)
+        run(["bedplate", *words], timeout_s=600)
     except CommandError as error:
         said = [line for line in error.tail.splitlines() if not line.startswith("hint:")]
-        raise ArmError(f"bedplate tune {verb}: {' '.join(said[-5:]) if said else error.message}") from error
+        raise ArmError(f"bedplate {' '.join(words[:2])}: {' '.join(said[-5:]) if said else error.message}") from error
 
 
 def _write_drop_in(line: str) -> None:

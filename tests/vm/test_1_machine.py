@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import gzip
 import hashlib
 import json
 import re
-import textwrap
 import threading
 import time
 import urllib.error
@@ -127,30 +124,22 @@ def test_a_service_that_the_user_adds_is_a_neighbour_unless_it_says_otherwise(ma
 
 def test_tuning_by_hand_is_verified_and_undone_to_the_last_value(machine: Bedplate) -> None:
     """What the boot applied is taken back first, so that the machine is as its image makes it; then as on any other."""
-    copy = f"mkdir -p {PLACE}; base64 -d <<'END' | zcat >{PLACE}/snapshot.py\n{_packed(SNAPSHOT)}\nEND\n"
-    machine.shell(f"bedplate tune undo; {copy}")
+    machine.shell(f"mkdir -p {PLACE}; cat >{PLACE}/snapshot.py <<'END'\n{SNAPSHOT.read_text()}\nEND\n")
+    machine.shell("bedplate tune undo; systemd-run --quiet --unit=neighbour --slice=neighbour.slice sleep 3600")
     _take(machine, "quiet-a")
-    machine.shell("systemctl daemon-reload; systemd-run --quiet --wait /bin/true; bedplate tune plan >/dev/null")
+    machine.shell("systemctl daemon-reload; bedplate tune plan >/dev/null")
     machine.wait_answer("What is a UKI?", limit_s=180)
     _take(machine, "quiet-b")
-    plan = json.loads(machine.shell("bedplate tune plan --json"))
-    planned = {change["setting"]["name"] for change in plan["changes"]}
     machine.shell("bedplate tune apply")
     _take(machine, "applied")
     machine.shell("bedplate tune verify")
     changed = _differences(machine, "quiet-b", "applied")
-    engine = "inference.slice/bedplate-engine@known-answer.service"
-    assert f"/sys/fs/cgroup/{engine}/memory.low" in changed, (planned, changed)
+    assert "/sys/fs/cgroup/neighbour.slice/memory.high" in changed, changed  # computed from what the engine holds
     machine.shell("bedplate tune undo")
     _take(machine, "undone")
     assert _differences(machine, "quiet-b", "undone") == {}
-    machine.shell("bedplate tune apply --boot")
+    machine.shell("systemctl stop neighbour; bedplate tune apply --boot")
     machine.wait_answer("What is a UKI?", limit_s=180)
-
-
-def _packed(script: Path) -> str:
-    packed = base64.b64encode(gzip.compress(script.read_bytes(), mtime=0)).decode()
-    return "\n".join(textwrap.wrap(packed, 1000))
 
 
 def _take(machine: Bedplate, name: str) -> None:
