@@ -441,8 +441,11 @@ def _punctual() -> Iterator[None]:
 
 
 def _stay_in_memory() -> None:
-    """The client's pages are no prey of the neighbours: mlockall(2) with MCL_CURRENT and MCL_FUTURE."""
-    if ctypes.CDLL(None, use_errno=True).mlockall(1 | 2) != 0:
+    """The client's pages are no prey of the neighbours: mlockall(2) with MCL_CURRENT and MCL_ONFAULT.
+
+    Not MCL_FUTURE: a file that is mapped to be asked what of it is in the page cache would be read and kept.
+    """
+    if ctypes.CDLL(None, use_errno=True).mlockall(1 | 4) != 0:
         raise BedplateError(f"the load client cannot be locked in memory: {os.strerror(ctypes.get_errno())}")
 
 
