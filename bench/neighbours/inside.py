@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -20,12 +21,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bedplate.act.run import run
 from bedplate.catalog.antagonists import read_antagonists
 from bedplate.errors import BedplateError
 from bedplate.host.root import Root
 from bedplate.model.proof import Antagonist
 from bedplate.prove.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
+from bedplate.prove.antagonists.count import AT_THE_END
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.arrivals import Arrival, read_trace, scale
 from bedplate.prove.client import Endpoint, RequestLog, replay
@@ -256,13 +257,15 @@ class Bench:
         block_s = self._block_s * row.longer
         pids = self._site.engine_pids()
         # The load comes last: beside a protected engine that is busy a neighbour takes minutes to start, which is no sample.
-        with self._beside(arm, row, row.wash_s + block_s) as noise, _loaded(engine):
-            watch = self._watch(noise, row, arm)
-            snapshot = take_snapshot(Root(), pids)
-            measured = engine.measure(block_s)
-            usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-            after = _resident(mapped) if mapped is not None else None
-            problem, cpu_s, work = watch(measured.duration_s)
+        with self._beside(arm, row, row.wash_s + block_s) as noise:
+            with _loaded(engine):
+                watch = self._watch(noise, row, arm)
+                snapshot = take_snapshot(Root(), pids)
+                measured = engine.measure(block_s)
+                usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
+                after = _resident(mapped) if mapped is not None else None
+                watch.end()
+            problem, cpu_s, work = watch.told()
         died = self._site.engine_pids() != pids
         if not problem and measured.failed > measured.requests / 2 and not died:
             problem = f"requests failed: {measured.failed} of {measured.requests}"
@@ -297,16 +300,14 @@ class Bench:
         evict(file)
         loader = ("python3", str(Path(__file__).parent / "loader.py"), str(file), f"{_LOAD_S:g}")
         pids = self._site.engine_pids()
-        with self._beside(arm, row, row.wash_s + _LOAD_LIMIT_S) as noise:
+        with self._beside(arm, row, row.wash_s + _LOAD_LIMIT_S) as noise, _started(self._site.loader(arm, loader)) as load:
             watch = self._watch(noise, row, arm)
             before = _resident(file)
             snapshot = take_snapshot(Root(), pids)
-            began = time.monotonic()
-            said = run(self._site.loader(arm, loader), timeout_s=_LOAD_LIMIT_S).output.split()
-            took_s = time.monotonic() - began
+            read, seconds = load()
             usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-            problem, cpu_s, work = watch(took_s)
-        read, seconds = float(said[-2]), float(said[-1])
+            watch.end()
+            problem, cpu_s, work = watch.told()
         if not problem and before > 1 - _LEAST_RESIDENT:
             problem = f"{before * 100:.0f} % of the file was in the page cache before"
         return Figure(
@@ -338,7 +339,8 @@ class Bench:
             logs, late_s = self._replayed(plan.arrivals, timeout_s=self._site.trace_s * 2)
             measured = summarise(logs, began, time.monotonic(), slo=plan.slo, late_s=late_s)
             usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-            problem, cpu_s, work = watch(measured.duration_s)
+            watch.end()
+            problem, cpu_s, work = watch.told()
         if not problem and measured.late_s > plan.slo.ttft_s / 4:
             problem = f"the load client was late: {measured.late_s * 1000:.0f} ms at the 99th percentile"
         return Figure(
@@ -374,27 +376,12 @@ class Bench:
         ) as one:
             yield one
 
-    def _watch(self, noise: Noise, row: Row, arm: str) -> Callable[[float], tuple[str, float, float]]:
-        """Wash out, check; what comes back is called at the sample's end: what spoilt it, CPU seconds, rate of work."""
+    def _watch(self, noise: Noise, row: Row, arm: str) -> _Watch:
+        """Wash out, check, and begin to watch the neighbour."""
         time.sleep(row.wash_s)
         confined = not (arm == self._site.arms[0] or arm.startswith("tuned "))  # others may well give a neighbour less
         _check(noise, confined=confined)
-        before_s = noise.cpu_s()
-
-        def finish(_: float) -> tuple[str, float, float]:
-            cpu_s = noise.cpu_s() - before_s
-            if noise.quiet:
-                return "", 0.0, 0.0
-            try:
-                _check(noise, confined=confined)
-            except AntagonistError as error:
-                return f"the neighbour did not do its part: {error.message}", cpu_s, 0.0
-            try:
-                return "", cpu_s, noise.work() / noise.elapsed_s()
-            except AntagonistError:
-                return "", cpu_s, 0.0  # it ran and consumed, and was held back so far that it has nothing to count
-
-        return finish
+        return _Watch(noise, confined=confined)
 
     def _warm(self, file: Path, engine: Engine) -> float:
         """Let the engine work until its mapped model is in the page cache again; the share that is."""
@@ -409,6 +396,61 @@ class Bench:
         if not row.antagonist:
             return ()
         return self._catalog[row.antagonist].parts or (row.antagonist,)
+
+
+class _Watch:
+    """What the neighbour did in a sample: from the making of this to `end`."""
+
+    def __init__(self, noise: Noise, *, confined: bool) -> None:
+        self._noise, self._confined, self._problem = noise, confined, ""
+        self._counts = not noise.quiet and noise.antagonist.work not in AT_THE_END  # it can be asked at any time
+        self._cpu_s, self._work, self._seconds = noise.cpu_s(), self._count(), time.monotonic()
+
+    def end(self) -> None:
+        """The sample is over; the load may still run."""
+        self._seconds = time.monotonic() - self._seconds
+        self._cpu_s, self._work = self._noise.cpu_s() - self._cpu_s, self._count() - self._work
+        try:
+            _check(self._noise, confined=self._confined)
+        except AntagonistError as error:
+            self._problem = f"the neighbour did not do its part: {error.message}"
+
+    def told(self) -> tuple[str, float, float]:
+        """What spoilt it, CPU seconds, rate of work; of a program that counts at its end only the part of the sample, by the
+        CPU time that it took in it and in all. It is ended for that, best when nothing holds it back any more."""
+        if self._problem or self._noise.quiet:
+            return self._problem, self._cpu_s, 0.0
+        if self._counts:
+            return "", self._cpu_s, self._work / self._seconds
+        whole_s = self._noise.cpu_s()
+        try:
+            return "", self._cpu_s, self._noise.work() * (self._cpu_s / whole_s) / self._seconds if whole_s > 0 else 0.0
+        except AntagonistError:
+            return "", self._cpu_s, 0.0  # it ran and consumed, and was held back so far that it has nothing to count
+
+    def _count(self) -> float:
+        return self._noise.work() if self._counts else 0.0
+
+
+@contextmanager
+def _started(argv: Sequence[str]) -> Iterator[Callable[[], tuple[float, float]]]:
+    """A loader that has started and waits; what comes back lets it read, and gives bytes and seconds."""
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        def load() -> tuple[float, float]:
+            try:
+                said, _ = process.communicate("go\n", timeout=_LOAD_LIMIT_S)
+                read, seconds = said.split()
+            except (subprocess.TimeoutExpired, ValueError) as error:
+                raise BedplateError(f"the loader read nothing within {_LOAD_LIMIT_S:.0f} s") from error
+            return float(read), float(seconds)
+
+        try:
+            yield load
+        finally:
+            process.kill()
 
 
 @contextmanager

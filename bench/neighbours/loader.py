@@ -1,7 +1,7 @@
 """Reads a file with direct I/O, four blocks at a time, as a loader of models does, and prints bytes and seconds.
 
-A program of its own: it runs where the engine runs. `python3 loader.py FILE SECONDS` reads the file again and again for the
-time, each reading whole; what is printed counts whole readings.
+A program of its own: it runs where the engine runs. `python3 loader.py FILE SECONDS` says "ready", waits for a line, reads
+the file again and again for the time, each reading whole, and prints what it read in whole readings.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def read_once(path: str) -> int:
 
 def main() -> int:
     path, seconds = sys.argv[1], float(sys.argv[2])
+    print("ready", flush=True)
+    sys.stdin.readline()
     began, done = time.monotonic(), 0
     while True:
         done += read_once(path)
