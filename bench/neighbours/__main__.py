@@ -2,6 +2,7 @@
 
 python -m bench.neighbours                                    # both places, three rounds; about 65 minutes
 python -m bench.neighbours --guest --rounds 1 --antagonists cpu,memory --arms bedplate
+python -m bench.neighbours --guest --add --antagonists combined   # more rounds, of these rows, to those that are kept
 python -m bench.neighbours --render                           # the page again from bench/results-neighbours.json
 
 Needs root and a machine that does nothing else. Figures go into bench/README.md, every sample into
@@ -26,7 +27,7 @@ from bedplate.cli.signals import signals_interrupt
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.model.progress import Progress
-from bench.neighbours.figure import parse_run
+from bench.neighbours.figure import join_runs, parse_run, render_run
 from bench.neighbours.inside import arguments_of, measure_at
 from bench.neighbours.table import render_tables
 from bench.report import publish
@@ -50,6 +51,9 @@ def main() -> int:
     parser.add_argument("--host", action="store_true", help="on this host only")
     parser.add_argument("--trace", type=Path, default=_TRACE, help="the Azure code trace")
     parser.add_argument("--json", action="store_true", help="print all samples, publish nothing")
+    parser.add_argument(
+        "--add", action="store_true", help="add the rounds to those that are kept, instead of replacing them"
+    )
     parser.add_argument("--render", action="store_true", help="measure nothing, write the page from what is kept")
     arguments_of(parser)
     arguments = parser.parse_args()
@@ -65,7 +69,7 @@ def main() -> int:
         for place in places:
             limits = argparse.Namespace(**vars(arguments) | {"minutes": arguments.minutes or _MINUTES[place]})
             try:
-                _measure(place, paths, limits, progress, publish=not arguments.json)
+                _measure(place, paths, limits, progress)
             except BedplateError as error:  # the other place is measured all the same
                 failures.append(f"{place}: {error.message}")
                 progress.note(failures[-1])
@@ -74,7 +78,7 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _measure(place: str, paths: Paths, arguments: argparse.Namespace, progress: Progress, *, publish: bool) -> None:
+def _measure(place: str, paths: Paths, arguments: argparse.Namespace, progress: Progress) -> None:
     """One place; what it measured until it ended, however it ended, is published or printed."""
     with tempfile.TemporaryDirectory(prefix="neighbours-run-") as temporary:
         keep = Path(temporary) / "run.json"
@@ -89,10 +93,10 @@ def _measure(place: str, paths: Paths, arguments: argparse.Namespace, progress: 
             if keep.is_file():
                 record = json.loads(keep.read_text())
                 record["machine"] |= _provenance()
-                if publish:
-                    _publish(_read_kept() | {place: record})
-                else:
+                if arguments.json:
                     print(json.dumps(record, indent=1))
+                else:
+                    _publish(_with(_read_kept(), place, record, add=arguments.add))
 
 
 def _measure_host(paths: Paths, arguments: argparse.Namespace, keep: Path, progress: Progress) -> None:
@@ -137,6 +141,12 @@ def _read_kept() -> dict[str, Any]:
         return {}
     record = json.loads(KEPT.read_text())
     return record["places"] if record.get("schema") == _SCHEMA else {}
+
+
+def _with(places: dict[str, Any], place: str, record: dict[str, Any], *, add: bool) -> dict[str, Any]:
+    if add and place in places:
+        record = json.loads(render_run(join_runs(parse_run(places[place]), parse_run(record))))
+    return places | {place: record}
 
 
 def _publish(places: dict[str, Any]) -> None:

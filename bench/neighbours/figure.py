@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SCHEMA = 1
+_TOLD_OF_BOTH = ("seed", "date", "commit", "command")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,3 +71,26 @@ def parse_run(record: dict[str, Any]) -> Run:
         raise ValueError(f"schema {record.get('schema')}, expected {SCHEMA}")
     rest = {key: value for key, value in record.items() if key not in ("schema", "figures")}
     return Run(figures=[Figure(**one) for one in record["figures"]], **rest)
+
+
+def join_runs(first: Run, more: Run) -> Run:
+    """Both in one: the rounds of the second count on from those of the first, so that its shares are of its own quiet rates.
+
+    Raises ValueError for runs of two places or kernels.
+    """
+    for name, one, other in (
+        ("place", first.place, more.place),
+        ("kernel", first.machine.get("kernel"), more.machine.get("kernel")),
+    ):
+        if one != other:
+            raise ValueError(f"a run of {name} {other} cannot be added to one of {one}")
+    before = max((one.round for one in first.figures), default=0)
+    both = {name: f"{first.machine[name]}; {more.machine.get(name, '?')}" for name in _TOLD_OF_BOTH if name in first.machine}
+    return Run(
+        place=first.place,
+        machine=more.machine | first.machine | both,
+        figures=[*first.figures, *(replace(one, round=one.round + before) for one in more.figures)],
+        alone=more.alone | first.alone,
+        arms=more.arms | first.arms,
+        notices=[*first.notices, *(f"In the run that was added: {one}" for one in more.notices)],
+    )

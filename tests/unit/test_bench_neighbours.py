@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench.neighbours.figure import Figure, Run, parse_run, render_run
+from bench.neighbours.figure import Figure, Run, join_runs, parse_run, render_run
 from bench.neighbours.rows import ROWS, rows_of
 from bench.neighbours.table import device_share, kept_shares, left_over_share, render_tables
 
@@ -34,6 +34,17 @@ def run() -> Run:
             figure("bedplate", "cpu", 2, 19.0, neighbour_rate=2.0, neighbour_cpu_s=1.0, idle_cpu_s=3.0),
         ],
     )
+
+
+def test_rounds_that_are_added_are_shares_of_their_own_quiet_rates() -> None:
+    slower = replace(run(), figures=[replace(one, rate=one.rate / 10) for one in run().figures], notices=["cut"])
+    both = join_runs(run(), slower)
+    assert kept_shares(both, CPU, "stock") == pytest.approx([0.25, 0.30, 0.25, 0.30])
+    assert {one.round for one in both.figures} == {1, 2, 3, 4}
+    assert both.machine["seed"] == "1; 1"
+    assert both.notices == ["In the run that was added: cut"]
+    with pytest.raises(ValueError, match="kernel 6.13 cannot be added to one of 6.12"):
+        join_runs(run(), replace(run(), machine=run().machine | {"kernel": "6.13"}))
 
 
 def test_a_share_is_of_the_quiet_stock_engine_in_the_same_round() -> None:
