@@ -43,7 +43,7 @@ def test_rounds_that_are_added_are_shares_of_their_own_quiet_rates() -> None:
     assert {one.round for one in both.figures} == {1, 2, 3, 4}
     assert both.machine["seed"] == "1; 1"
     assert both.notices == ["In the run that was added: cut"]
-    with pytest.raises(ValueError, match="kernel 6.13 cannot be added to one of 6.12"):
+    with pytest.raises(ValueError, match="cannot be added to one of"):
         join_runs(run(), replace(run(), machine=run().machine | {"kernel": "6.13"}))
 
 
