@@ -175,8 +175,7 @@ class Bench:
 
     def _replayed(self, arrivals: Sequence[Arrival], *, timeout_s: float) -> tuple[list[RequestLog], float]:
         logs: list[RequestLog] = []
-        with _punctual():
-            late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=timeout_s))
+        late_s = asyncio.run(replay(self._endpoint, arrivals, logs, seed=_SEED, timeout_s=timeout_s))
         return logs, late_s
 
     # -- an arm ---------------------------------------------------------------------------------------------------------
@@ -257,7 +256,7 @@ class Bench:
         pids = self._site.engine_pids()
         # The load comes last: beside a protected engine that is busy a neighbour takes minutes to start, which is no sample.
         with self._beside(arm, row, row.wash_s + block_s) as noise:
-            with _loaded(engine):
+            with _loaded(engine), _punctual():
                 watch = self._watch(noise, row, arm)
                 snapshot = take_snapshot(Root(), pids)
                 measured = engine.measure(block_s)
@@ -300,12 +299,13 @@ class Bench:
         loader = ("python3", str(Path(__file__).parent / "loader.py"), str(file), f"{_LOAD_S:g}")
         pids = self._site.engine_pids()
         with self._beside(arm, row, row.wash_s + _LOAD_LIMIT_S) as noise, _started(self._site.loader(arm, loader)) as load:
-            watch = self._watch(noise, row, arm)
-            before = _resident(file)
-            snapshot = take_snapshot(Root(), pids)
-            read, seconds = load()
-            usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-            watch.end()
+            with _punctual():
+                watch = self._watch(noise, row, arm)
+                before = _resident(file)
+                snapshot = take_snapshot(Root(), pids)
+                read, seconds = load()
+                usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
+                watch.end()
             problem, cpu_s, work = watch.told()
         if not problem and before > 1 - _LEAST_RESIDENT:
             problem = f"{before * 100:.0f} % of the file was in the page cache before"
@@ -332,13 +332,14 @@ class Bench:
             return _nothing(self._site.name, arm, row, number, "the trace could not be fitted")
         pids = self._site.engine_pids()
         with self._beside(arm, row, row.wash_s + self._site.trace_s * 4) as noise:
-            watch = self._watch(noise, row, arm)
-            snapshot = take_snapshot(Root(), pids)
-            began = time.monotonic()
-            logs, late_s = self._replayed(plan.arrivals, timeout_s=self._site.trace_s * 2)
-            measured = summarise(logs, began, time.monotonic(), slo=plan.slo, late_s=late_s)
-            usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-            watch.end()
+            with _punctual():
+                watch = self._watch(noise, row, arm)
+                snapshot = take_snapshot(Root(), pids)
+                began = time.monotonic()
+                logs, late_s = self._replayed(plan.arrivals, timeout_s=self._site.trace_s * 2)
+                measured = summarise(logs, began, time.monotonic(), slo=plan.slo, late_s=late_s)
+                usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
+                watch.end()
             problem, cpu_s, work = watch.told()
         if not problem and measured.late_s > plan.slo.ttft_s / 4:
             problem = f"the load client was late: {measured.late_s * 1000:.0f} ms at the 99th percentile"
@@ -472,7 +473,7 @@ def _loaded(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def _punctual() -> Iterator[None]:
-    """The same for the thread that calls."""
+    """The same for the thread that calls: reading what everybody used takes CPU time, which it would wait for by minutes."""
     tid = threading.get_native_id()
     os.sched_setscheduler(tid, os.SCHED_RR, os.sched_param(1))
     try:
