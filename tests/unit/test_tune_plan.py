@@ -224,7 +224,7 @@ def test_disks_are_planned_from_what_was_measured_and_only_so() -> None:
 def test_a_cost_that_the_kernel_computed_is_given_back_to_it() -> None:
     """A coefficient that is written makes it a user's: undo was told "ctrl=user" where it had written "ctrl=auto"."""
     root = make_root_group(
-        io_cost_qos="8:0 enable=1 ctrl=user rpct=90.00\n259:0 enable=0 ctrl=auto rpct=0.00 rlat=250000 min=1.00 max=10000.00",
+        io_cost_qos="8:0 enable=1 ctrl=user rpct=90.00\n259:0 enable=0 ctrl=auto rpct=0.00 rlat=250000 min=1.00",
         io_cost_model="259:0 ctrl=auto model=linear rbps=174019176 rseqiops=41708",
     )
     made = plan(serving(blocks=(make_block(),)), make_groups(root), io=(SPEED,))
