@@ -96,11 +96,13 @@ class GuestSite:
             run(["tuned-adm", "off"], timeout_s=120, ok=(0, 1))
             run(["systemctl", "stop", "tuned.service"], timeout_s=120)
         elif arm in (NICE, BEDPLATE):
-            if arm == BEDPLATE:
-                _bedplate("tune", "undo")
-            self.stop_engine()
-            _DROP_IN.unlink(missing_ok=True)
-            run(["systemctl", "daemon-reload"], timeout_s=120)
+            try:
+                if arm == BEDPLATE:
+                    _bedplate("tune", "undo")
+            finally:
+                self.stop_engine()
+                _DROP_IN.unlink(missing_ok=True)
+                run(["systemctl", "daemon-reload"], timeout_s=120)
 
     def start_engine(self, arm: str, victim: Victim) -> None:
         mapped = victim is Victim.MAPPED

@@ -221,22 +221,6 @@ def test_disks_are_planned_from_what_was_measured_and_only_so() -> None:
     assert want["vm.dirty_bytes"] == str(4 * (1430 << 20))  # two GiB and more are still less than a fifth of 64 GiB
 
 
-def test_a_cost_that_the_kernel_computed_is_given_back_to_it() -> None:
-    """A coefficient that is written makes it a user's: undo was told "ctrl=user" where it had written "ctrl=auto"."""
-    root = make_root_group(
-        io_cost_qos="8:0 enable=1 ctrl=user rpct=90.00\n259:0 enable=0 ctrl=auto rpct=0.00 rlat=250000 min=1.00",
-        io_cost_model="259:0 ctrl=auto model=linear rbps=174019176 rseqiops=41708",
-    )
-    made = plan(serving(blocks=(make_block(),)), make_groups(root), io=(SPEED,))
-    old = {change.setting.name: change.old for change in made.changes}
-    assert old["/sys/fs/cgroup/io.cost.qos"] == "259:0 enable=0 ctrl=auto"
-    assert old["/sys/fs/cgroup/io.cost.model"] == "259:0 ctrl=auto"
-    theirs = make_root_group(io_cost_qos="259:0 enable=1 ctrl=user rpct=90.00 rlat=5000", io_cost_model="")
-    made = plan(serving(blocks=(make_block(),)), make_groups(theirs), io=(SPEED,))
-    old = {change.setting.name: change.old for change in made.changes}
-    assert old["/sys/fs/cgroup/io.cost.qos"] == "259:0 enable=1 ctrl=user rpct=90.00 rlat=5000"
-
-
 def test_a_fast_disk_in_a_small_machine_keeps_the_kernels_dirty_limit() -> None:
     made = plan(serving(memory=make_memory(total_bytes=8 * GIB)), make_groups(), io=(SPEED,))
     assert "more than the 1.6 GiB that the kernel allows" in reason(made, "io.dirty")

@@ -39,7 +39,7 @@ def read_kernel_file(root: Root, path: str, parse: Parse, *, key: str = "") -> s
     if reading.value is None:
         raise BedplateError(f"{path}: cannot be read: {reading.text or reading.unknown}")
     if is_keyed(path):
-        return next((line for line in reading.value.splitlines() if line.split(" ", 1)[0] == key), "")
+        return next((_writable(line) for line in reading.value.splitlines() if line.split(" ", 1)[0] == key), "")
     if parse is Parse.CHOICE:
         try:
             return str(parse_value(reading.value, parse))
@@ -119,6 +119,15 @@ def check_kernel_file(root: Root, path: str) -> str | None:
     except OSError as error:
         return f"{path}: {error.strerror}"
     return None
+
+
+def _writable(line: str) -> str:
+    """A device's line as it can be written again: of one with ctrl=auto the kernel computes the rest, and a coefficient that
+    is written makes it ctrl=user (ioc_qos_write() and ioc_cost_model_write() in block/blk-iocost.c)."""
+    words = line.split()
+    if "ctrl=auto" not in words:
+        return line
+    return " ".join([words[0], *(word for word in words[1:] if word.startswith(("enable=", "ctrl=")))])
 
 
 def _pairs(line: str) -> dict[str, float | str]:

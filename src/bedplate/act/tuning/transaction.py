@@ -25,7 +25,7 @@ from bedplate.act.tuning.journal import (
     remove_journal,
     write_in_force,
 )
-from bedplate.act.tuning.kernel_file import is_keyed, is_same, read_kernel_file, restore_kernel_file
+from bedplate.act.tuning.kernel_file import holds_keyed, is_keyed, is_same, read_kernel_file, restore_kernel_file
 from bedplate.act.tuning.place import PERSISTENT_STATE, Place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.step import Act, Step
@@ -340,6 +340,8 @@ def _bring(step: Step, index: int, place: Place, services: Services, trail: _Tra
 def _is_back(step: Step, now: str, wanted: str | None) -> bool:
     if is_keyed(step.path) and not wanted:
         return not now or "enable=0" in now or ("ctrl=auto" in now and step.path.endswith("model"))
+    if is_keyed(step.path):
+        return holds_keyed(now, wanted or "")
     return is_same(step.path, now, wanted or "", step.parse)
 
 

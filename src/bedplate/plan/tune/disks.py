@@ -93,18 +93,9 @@ def _cost(draft: Draft, speed: DeviceSpeed) -> None:
         (_MODEL, new_model, model, f"{number} ctrl=auto"),
         (_QOS, new_qos, qos, f"{number} enable=0"),
     ):
-        line = next((_writable(line) for line in text.splitlines() if line.split()[:1] == [number]), off)
+        line = next((line for line in text.splitlines() if line.split()[:1] == [number]), off)
         why = because if path == _MODEL else f"reads of {speed.device} within twice their unloaded {speed.read_p95_us} us"
         draft.file(path, new, knob="io.cost", because=why, parse=Parse.WORDS, compare=Compare.CONTAINS, old=line)
-
-
-def _writable(line: str) -> str:
-    """A line of io.cost as it can be written back: with ctrl=auto the kernel computes the rest, and a written coefficient
-    would make it ctrl=user (ioc_qos_write() and ioc_cost_model_write() in block/blk-iocost.c)."""
-    words = line.split()
-    if "ctrl=auto" not in words:
-        return line
-    return " ".join([words[0], *(word for word in words[1:] if word.startswith(("enable=", "ctrl=")))])
 
 
 def _dirty(draft: Draft, speed: DeviceSpeed) -> None:
