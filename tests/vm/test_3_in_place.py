@@ -207,6 +207,18 @@ def test_a_loss_of_power_in_the_middle_of_persisting_is_recovered(guest: Guest) 
     assert since_another_boot(guest, "recovered") == {}
 
 
+def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None:
+    """Twice: once it was switched on, the kernel keeps a line of the disk, with what it computes itself."""
+    guest.run("bedplate measure /scratch --size 256M --seconds 2", timeout_s=300)
+    for _ in range(2):
+        guest.run(APPLY)
+        assert "enable=1 ctrl=user" in guest.run("cat /sys/fs/cgroup/io.cost.qos").output
+        guest.run("bedplate tune undo")
+        lines = guest.run("cat /sys/fs/cgroup/io.cost.qos /sys/fs/cgroup/io.cost.model").output.splitlines()
+        assert lines and all("ctrl=auto" in line and "enable=1" not in line for line in lines), lines
+    guest.run("rm -r /var/lib/bedplate/disks")
+
+
 def test_tuned_is_noticed_and_not_fought(guest: Guest) -> None:
     guest.run("systemctl start tuned")
     try:
