@@ -1,7 +1,8 @@
 #!/bin/sh
 # Make the virtual environment VENV from the hashed lock requirements/LOCK.lock and install bedplate into it, editable.
 # Installs python3-venv where it is missing and may be installed (root on Debian or Ubuntu), after saying so; for the dev lock
-# hwloc's lstopo too, which the readers of recorded machines are compared with. Tests say so and skip where it is missing.
+# also hwloc's lstopo, which the readers of recorded machines are compared with, and the programs that neighbours are made of.
+# Tests say so and skip where one is missing.
 set -eu
 venv=$1 lock=$2
 # The distribution's Python first: what a user has; then whatever python3 is on PATH.
@@ -17,13 +18,20 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         echo "error: Python's venv module is missing; run: sudo apt install python3-venv" >&2; exit 3
     fi
 fi
-if [ "$lock" = dev ] && ! command -v lstopo-no-graphics >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "setup: installing hwloc-nox" >&2
-        { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends hwloc-nox; } >&2 ||
-            echo "setup: hwloc-nox could not be installed; the tests that need lstopo will be skipped" >&2
+if [ "$lock" = dev ]; then
+    missing=
+    for pair in lstopo-no-graphics:hwloc-nox stress-ng:stress-ng fio:fio iperf3:iperf3; do
+        command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    done
+    if [ -z "$missing" ]; then
+        :
+    elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: installing$missing" >&2
+        # shellcheck disable=SC2086  (a list of packages)
+        { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing; } >&2 ||
+            echo "setup: not all of$missing could be installed; the tests that need them will be skipped" >&2
     else
-        echo "setup: lstopo is missing and its tests will be skipped; to run them: sudo apt install hwloc-nox" >&2
+        echo "setup: the tests that need$missing will be skipped; to run them: sudo apt install$missing" >&2
     fi
 fi
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
