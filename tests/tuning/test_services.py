@@ -40,4 +40,4 @@ def test_after_a_reload_a_unit_starts_in_each_slice_that_is_meant(
     assert called[0] == ["systemctl", "daemon-reload"]
     started = [argv for argv in called if argv[0] == "systemd-run"]
     assert [word.removeprefix("--slice=") for argv in started for word in argv if word.startswith("--slice=")] == slices
-    assert all("--property=DefaultDependencies=no" in argv for argv in started)
+    assert all("--property=DefaultDependencies=no" in argv and "--wait" not in argv for argv in started)
