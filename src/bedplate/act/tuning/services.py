@@ -46,8 +46,8 @@ class Systemctl:
 
         run(["systemctl", "daemon-reload"], timeout_s=_RELOAD_S)
         for name in self._slices_around(units):
-            # With default dependencies it would wait for basic.target during a boot, and --wait needs a D-Bus daemon, which our
-            # image does not run. Whether it worked, the read-back says.
+            # With default dependencies it would wait for basic.target during a boot, and --wait needs a D-Bus daemon, which
+            # our image does not run. Whether it worked, the read-back says.
             argv = ["systemd-run", "--quiet", "--collect", f"--slice={name}", "--property=DefaultDependencies=no"]
             run([*argv, "/bin/true"], timeout_s=_START_S, ok=range(256))
 
