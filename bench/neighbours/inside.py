@@ -8,41 +8,38 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
-import os
 import random
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bedplate.catalog.antagonists import read_antagonists
 from bedplate.errors import BedplateError
 from bedplate.host.root import Root
 from bedplate.model.proof import Antagonist
 from bedplate.prove.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
-from bedplate.prove.antagonists.count import AT_THE_END
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.arrivals import Arrival, read_trace, scale
 from bedplate.prove.client import Endpoint, RequestLog, replay
 from bedplate.prove.conditions import read_conditions
-from bedplate.prove.sampler import take_snapshot, usage_between
 from bedplate.prove.statistics import percentile
+from bedplate.prove.victims import Measured
 from bedplate.prove.victims.engine import Engine, Load, Slo, summarise
 from bench.neighbours.figure import Figure, Run, render_run
 from bench.neighbours.rows import Kind, Row, Victim, rows_of
+from bench.neighbours.sampling import LOAD_LIMIT_S, Watch, loaded, started, stay_in_memory, watched
 from bench.neighbours.site import Site
 
 MOST_FOREIGN = 0.05
 DONE = "done"
 """The last line of a run inside a guest that came to its end."""
 _LEAST_RESIDENT = 0.95  # of a mapped model before its quiet sample and before a neighbour comes
-_LOAD_S, _LOAD_LIMIT_S = 2.0, 120.0
+_LOAD_S = 2.0
 _ALONE_S = 3.0
 _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
@@ -51,7 +48,6 @@ _SLO_ROOM = 1.5  # times the 95th percentile of a quiet replay
 _SEED = 20231116
 # Parts start one after the other, slowly where instructions are emulated; none may end before its sample does.
 _SLACK_S = 240.0
-_TOOK_NOTHING = "consumed no CPU time"  # as Noise.check says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,41 +252,28 @@ class Bench:
         pids = self._site.engine_pids()
         # The load comes last: beside a protected engine that is busy a neighbour takes minutes to start, which is no sample.
         with self._beside(arm, row, row.wash_s + block_s) as noise:
-            with _loaded(engine), _punctual():
-                watch = self._watch(noise, row, arm)
-                snapshot = take_snapshot(Root(), pids)
+            with loaded(engine), self._watched(noise, row, arm, pids) as watch:
                 measured = engine.measure(block_s)
-                usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
                 after = _resident(mapped) if mapped is not None else None
-                watch.end()
-            problem, cpu_s, work = watch.told()
-        died = self._site.engine_pids() != pids
-        if not problem and measured.failed > measured.requests / 2 and not died:
+            watch.ask()
+        problem = watch.problem
+        if not problem and measured.failed > measured.requests / 2 and self._site.engine_pids() == pids:
             problem = f"requests failed: {measured.failed} of {measured.requests}"
         if not problem and before is not None and before < _LEAST_RESIDENT:
             problem = f"only {before * 100:.0f} % of the mapped model was in the page cache before"
-        return Figure(
-            place=self._site.name,
-            arm=arm,
-            row=row.id,
-            round=number,
+        return self._figure(
+            arm,
+            row,
+            number,
+            watch,
+            pids,
             rate=measured.work / measured.duration_s,
-            duration_s=measured.duration_s,
             itl_p50_s=percentile(measured.gaps_s, 50) if measured.gaps_s else None,
-            itl_p99_s=percentile(measured.gaps_s, 99) if measured.gaps_s else None,
-            ttft_p50_s=median(measured.ttft_s) if measured.ttft_s else None,
-            requests=measured.requests,
-            failed=measured.failed,
-            late_s=measured.late_s,
-            neighbour_rate=work,
-            neighbour_cpu_s=cpu_s,
-            idle_cpu_s=usage.idle_s,
-            foreign_share=usage.foreign_share,
-            victim_delay=usage.victim_delay,
             resident_before=before,
             resident_after=after,
-            engine_died=died,
             rejected=problem,
+            victim_delay=watch.usage.victim_delay,
+            **_of_requests(measured),
         )
 
     def _load(self, arm: str, row: Row, number: int) -> Figure:
@@ -298,31 +281,24 @@ class Bench:
         evict(file)
         loader = ("python3", str(Path(__file__).parent / "loader.py"), str(file), f"{_LOAD_S:g}")
         pids = self._site.engine_pids()
-        with self._beside(arm, row, row.wash_s + _LOAD_LIMIT_S) as noise, _started(self._site.loader(arm, loader)) as load:
-            with _punctual():
-                watch = self._watch(noise, row, arm)
+        with self._beside(arm, row, row.wash_s + LOAD_LIMIT_S) as noise, started(self._site.loader(arm, loader)) as load:
+            with self._watched(noise, row, arm, pids) as watch:
                 before = _resident(file)
-                snapshot = take_snapshot(Root(), pids)
                 read, seconds = load()
-                usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-                watch.end()
-            problem, cpu_s, work = watch.told()
+            watch.ask()
+        problem = watch.problem
         if not problem and before > 1 - _LEAST_RESIDENT:
             problem = f"{before * 100:.0f} % of the file was in the page cache before"
-        return Figure(
-            place=self._site.name,
-            arm=arm,
-            row=row.id,
-            round=number,
+        return self._figure(
+            arm,
+            row,
+            number,
+            watch,
+            pids,
             rate=read / seconds,
             duration_s=seconds,
-            neighbour_rate=work,
-            neighbour_cpu_s=cpu_s,
-            idle_cpu_s=usage.idle_s,
-            foreign_share=usage.foreign_share,
             resident_before=before,
             resident_after=_resident(file),
-            engine_died=self._site.engine_pids() != pids,
             rejected=problem,
         )
 
@@ -332,36 +308,39 @@ class Bench:
             return _nothing(self._site.name, arm, row, number, "the trace could not be fitted")
         pids = self._site.engine_pids()
         with self._beside(arm, row, row.wash_s + self._site.trace_s * 4) as noise:
-            with _punctual():
-                watch = self._watch(noise, row, arm)
-                snapshot = take_snapshot(Root(), pids)
+            with self._watched(noise, row, arm, pids) as watch:
                 began = time.monotonic()
                 logs, late_s = self._replayed(plan.arrivals, timeout_s=self._site.trace_s * 2)
                 measured = summarise(logs, began, time.monotonic(), slo=plan.slo, late_s=late_s)
-                usage = usage_between(snapshot, take_snapshot(Root(), pids), own=(os.getpid(), *pids))
-                watch.end()
-            problem, cpu_s, work = watch.told()
+            watch.ask()
+        problem = watch.problem
         if not problem and measured.late_s > plan.slo.ttft_s / 4:
             problem = f"the load client was late: {measured.late_s * 1000:.0f} ms at the 99th percentile"
+        return self._figure(
+            arm,
+            row,
+            number,
+            watch,
+            pids,
+            rate=measured.good / len(plan.arrivals),
+            rejected=problem,
+            victim_delay=watch.usage.victim_delay,
+            **_of_requests(measured),
+        )
+
+    def _figure(self, arm: str, row: Row, number: int, watch: Watch, pids: Sequence[int], **more: Any) -> Figure:
+        """With what is told of every kind of sample."""
         return Figure(
             place=self._site.name,
             arm=arm,
             row=row.id,
             round=number,
-            rate=measured.good / len(plan.arrivals),
-            duration_s=measured.duration_s,
-            itl_p99_s=percentile(measured.gaps_s, 99) if measured.gaps_s else None,
-            ttft_p50_s=median(measured.ttft_s) if measured.ttft_s else None,
-            requests=measured.requests,
-            failed=measured.failed,
-            late_s=measured.late_s,
-            neighbour_rate=work,
-            neighbour_cpu_s=cpu_s,
-            idle_cpu_s=usage.idle_s,
-            foreign_share=usage.foreign_share,
-            victim_delay=usage.victim_delay,
-            engine_died=self._site.engine_pids() != pids,
-            rejected=problem,
+            neighbour_rate=watch.rate,
+            neighbour_cpu_s=watch.cpu_s,
+            idle_cpu_s=watch.usage.idle_s,
+            foreign_share=watch.usage.foreign_share,
+            engine_died=self._site.engine_pids() != tuple(pids),
+            **more,
         )
 
     @contextmanager
@@ -376,18 +355,15 @@ class Bench:
         ) as one:
             yield one
 
-    def _watch(self, noise: Noise, row: Row, arm: str) -> _Watch:
-        """Wash out, check, and begin to watch the neighbour."""
-        time.sleep(row.wash_s)
+    def _watched(self, noise: Noise, row: Row, arm: str, pids: Sequence[int]) -> AbstractContextManager[Watch]:
         confined = not (arm == self._site.arms[0] or arm.startswith("tuned "))  # others may well give a neighbour less
-        _check(noise, confined=confined)
-        return _Watch(noise, confined=confined)
+        return watched(noise, pids, wash_s=row.wash_s, confined=confined)
 
     def _warm(self, file: Path, engine: Engine) -> float:
         """Let the engine work until its mapped model is in the page cache again; the share that is."""
         deadline = time.monotonic() + 30.0
         # Not by a read of ours: pages are charged to who touches them first, and it is the engine's that are protected.
-        with _loaded(engine):
+        with loaded(engine):
             while (share := _resident(file)) < _LEAST_RESIDENT and time.monotonic() < deadline:
                 engine.measure(1.0)
         return share
@@ -398,114 +374,20 @@ class Bench:
         return self._catalog[row.antagonist].parts or (row.antagonist,)
 
 
-class _Watch:
-    """What the neighbour did in a sample: from the making of this to `end`."""
-
-    def __init__(self, noise: Noise, *, confined: bool) -> None:
-        self._noise, self._confined, self._problem = noise, confined, ""
-        self._counts = not noise.quiet and noise.antagonist.work not in AT_THE_END  # it can be asked at any time
-        self._cpu_s, self._work, self._seconds = noise.cpu_s(), self._count(), time.monotonic()
-
-    def end(self) -> None:
-        """The sample is over; the load may still run."""
-        self._seconds = time.monotonic() - self._seconds
-        self._cpu_s, self._work = self._noise.cpu_s() - self._cpu_s, self._count() - self._work
-        try:
-            _check(self._noise, confined=self._confined)
-        except AntagonistError as error:
-            self._problem = f"the neighbour did not do its part: {error.message}"
-
-    def told(self) -> tuple[str, float, float]:
-        """What spoilt it, CPU seconds, rate of work; of a program that counts at its end only the part of the sample, by the
-        CPU time that it took in it and in all. It is ended for that, best when nothing holds it back any more."""
-        if self._problem or self._noise.quiet:
-            return self._problem, self._cpu_s, 0.0
-        if self._counts:
-            return "", self._cpu_s, self._work / self._seconds
-        whole_s = self._noise.cpu_s()
-        try:
-            return "", self._cpu_s, self._noise.work() * (self._cpu_s / whole_s) / self._seconds if whole_s > 0 else 0.0
-        except AntagonistError:
-            return "", self._cpu_s, 0.0  # it ran and consumed, and was held back so far that it has nothing to count
-
-    def _count(self) -> float:
-        return self._noise.work() if self._counts else 0.0
-
-
-@contextmanager
-def _started(argv: Sequence[str]) -> Iterator[Callable[[], tuple[float, float]]]:
-    """A loader that has started and waits; what comes back lets it read, and gives bytes and seconds."""
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-
-        def load() -> tuple[float, float]:
-            try:
-                said, _ = process.communicate("go\n", timeout=_LOAD_LIMIT_S)
-                read, seconds = said.split()
-            except (subprocess.TimeoutExpired, ValueError) as error:
-                raise BedplateError(f"the loader read nothing within {_LOAD_LIMIT_S:.0f} s") from error
-            return float(read), float(seconds)
-
-        try:
-            yield load
-        finally:
-            process.kill()
-
-
-@contextmanager
-def _loaded(engine: Engine) -> Iterator[None]:
-    """The load, whose client is never late: real clients are elsewhere, and one that waits for a CPU sends less.
-
-    Real-time priority for its one thread, in every arm, and no weight: a heavy group for the client made stock Linux look
-    several times worse, since the load balancer moves everything else away from it.
-    """
-    before = {one.native_id for one in threading.enumerate()}
-    engine.start()
-    try:
-        for one in threading.enumerate():
-            if one.native_id is not None and one.native_id not in before:
-                os.sched_setscheduler(one.native_id, os.SCHED_RR, os.sched_param(1))
-        yield
-    finally:
-        engine.close()
-
-
-@contextmanager
-def _punctual() -> Iterator[None]:
-    """The same for the thread that calls: reading what everybody used takes CPU time, which it would wait for by minutes."""
-    tid = threading.get_native_id()
-    os.sched_setscheduler(tid, os.SCHED_RR, os.sched_param(1))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
-
-
-def _stay_in_memory() -> None:
-    """The client's pages are no prey of the neighbours: mlockall(2) with MCL_CURRENT and MCL_ONFAULT.
-
-    Not MCL_FUTURE: a file that is mapped to be asked what of it is in the page cache would be read and kept.
-    """
-    if ctypes.CDLL(None, use_errno=True).mlockall(1 | 4) != 0:
-        raise BedplateError(f"the load client cannot be locked in memory: {os.strerror(ctypes.get_errno())}")
-
-
 def _sized(one: Antagonist, site: Site) -> Antagonist:
     """The same row with a file for this site's disk."""
     return replace(one, file_bytes=site.io_file_bytes) if one.file_bytes > site.io_file_bytes else one
 
 
-def _check(noise: Noise, *, confined: bool) -> None:
-    """Raise AntagonistError for a neighbour that is gone, or that nobody confines and that took nothing.
-
-    One that is confined so that it got no CPU time at all for a whole sample was there: its sample counts, with that price.
-    """
-    try:
-        noise.check(confined=confined)
-    except AntagonistError as error:
-        if not confined or _TOOK_NOTHING not in error.message or noise.cpu_s() <= 0.0:
-            raise
+def _of_requests(measured: Measured) -> dict[str, Any]:
+    return {
+        "duration_s": measured.duration_s,
+        "itl_p99_s": percentile(measured.gaps_s, 99) if measured.gaps_s else None,
+        "ttft_p50_s": median(measured.ttft_s) if measured.ttft_s else None,
+        "requests": measured.requests,
+        "failed": measured.failed,
+        "late_s": measured.late_s,
+    }
 
 
 def _resident(file: Path) -> float:
@@ -563,7 +445,7 @@ def main() -> int:
     from bench.neighbours.guest_site import GuestSite
 
     try:
-        _stay_in_memory()
+        stay_in_memory()
         measure_at(GuestSite(), arguments, arguments.trace, arguments.keep, lambda text: print(text, flush=True))
     except BedplateError as error:
         print(f"error: {error.message}", flush=True)

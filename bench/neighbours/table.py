@@ -230,12 +230,14 @@ def _misses(run: Run, misses: Sequence[tuple[Row, str]], protected: str, explain
     lines = [f"Missed by {protected}:", ""]
     for row, text in misses:
         figures = [one for one in run.figures if (one.row, one.arm) == (row.id, protected) and not one.rejected]
-        read = [f"engine's threads waited for a CPU {_share(median(one.victim_delay for one in figures))} of their time"]
+        waited = f"engine's threads waited for a CPU {_share(median(one.victim_delay for one in figures))} of their time"
+        read = [] if row.kind is Kind.LOAD else [waited]  # the loader is not the engine, which is idle then
         resident = [one.resident_after for one in figures if one.resident_after is not None and row.kind is Kind.SERVE]
         if resident:
             read.append(f"{_share(median(resident))} of the model in the page cache at the end")
         why = explained.get(f"{run.place}/{row.id}", "")
-        lines.append(f"- {row.title}: {text} ({'; '.join(read)}).{f' {why}' if why else ''}")
+        beside = f" ({'; '.join(read)})" if read else ""
+        lines.append(f"- {row.title}: {text}{beside}.{f' {why}' if why else ''}")
     return lines
 
 
