@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_AGAIN_S = 0.05
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP end a verb as Ctrl-C does: by unwinding, so that what it started is ended.
 
-    SIGINT too is set: a shell starts `bedplate up &` with it ignored.
+    SIGINT too is set: a shell starts `bedplate up &` with it ignored. One that comes while Python runs a finalizer, whose
+    exceptions it only prints, is sent again.
     """
 
     def interrupt(signum: int, _: FrameType | None) -> None:
@@ -22,8 +26,25 @@ def signals_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    hook_before, sys.unraisablehook = sys.unraisablehook, _send_again(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook_before
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _send_again(otherwise: Callable[[sys.UnraisableHookArgs], object]) -> Callable[[sys.UnraisableHookArgs], object]:
+    """A sys.unraisablehook that does not lose a KeyboardInterrupt; otherwise gets all else."""
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            # From a thread and a little later: raised here, it would be lost once more.
+            timer = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+            timer.daemon = True
+            timer.start()
+        else:
+            otherwise(lost)
+
+    return hook
