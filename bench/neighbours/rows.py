@@ -123,7 +123,7 @@ ROWS = (
         goal=0.90,
         quiet="quiet",
     ),
-    Row(id="mapped", title="no neighbour, mapped model", kind=Kind.SERVE, victim=Victim.MAPPED, longer=2.5),
+    Row(id="mapped", title="no neighbour, mapped model", kind=Kind.SERVE, victim=Victim.MAPPED, longer=5.0),
     Row(
         id="memory",
         title="memory: the neighbour touches more than is free",
@@ -133,7 +133,7 @@ ROWS = (
         level_pct=90,
         goal=0.97,
         wash_s=6.0,
-        longer=2.5,
+        longer=5.0,
         quiet="mapped",
     ),
     Row(
