@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
-OFF, PLANNED = "off", "as planned"
-BOUNDS = {PLANNED: None, "50 to 100": (50, 100), "100, no latency target": (100, 100)}
+OFF, PLANNED, ALONE = "off", "as planned", "without writeback throttling"
+BOUNDS = {PLANNED: None, ALONE: None, "50 to 100 %": (50, 100), "100 %, no latency target": (100, 100)}
 BESIDE = {
     "nothing": "",
     "deep random reads": "--name=rr --filename=/scratch/rr --size=512M --rw=randread --bs=4k --iodepth=64 --numjobs=4"
@@ -64,10 +64,11 @@ def _measure(kept: Path, turns: int) -> None:
     record: dict[str, object] = {"model": model, "qos": qos, "kernel": _run("uname", "-r").strip(), "samples": []}
     samples: list[tuple[str, str, float]] = []
     _run("fio", "--name=fill", "--filename=/scratch/rr", "--size=512M", "--rw=write", "--bs=1M", "--direct=1")
+    throttled = Path(f"/sys/dev/block/{qos.split()[0]}/queue/wbt_lat_usec").read_text()
     settings = [OFF, *BOUNDS]
     for turn in range(turns):
         for setting in settings if turn % 2 == 0 else reversed(settings):
-            _set(setting, model, qos)
+            _set(setting, model, qos, throttled)
             for beside, options in BESIDE.items():
                 samples.append((setting, beside, _load(options)))
                 print(*samples[-1], flush=True)
@@ -75,8 +76,10 @@ def _measure(kept: Path, turns: int) -> None:
             kept.write_text(json.dumps(record))
 
 
-def _set(setting: str, model: str, qos: str) -> None:
+def _set(setting: str, model: str, qos: str, throttled: str) -> None:
+    throttling = Path(f"/sys/dev/block/{qos.split()[0]}/queue/wbt_lat_usec")
     if setting == OFF:
+        throttling.write_text(throttled)
         (_CGROUP / "io.cost.qos").write_text(f"{qos.split()[0]} enable=0\n")
         return
     bounds = BOUNDS[setting]
@@ -86,6 +89,7 @@ def _set(setting: str, model: str, qos: str) -> None:
             qos = re.sub(r"([rw])pct=\S+", r"\1pct=0.00", qos)
     (_CGROUP / "io.cost.model").write_text(f"{model}\n")
     (_CGROUP / "io.cost.qos").write_text(f"{qos}\n")
+    throttling.write_text("0\n" if setting == ALONE else throttled)  # the kernel switched it off
 
 
 def _load(options: str) -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning.kernel_file import holds_keyed, read_kernel_file, restore_kernel_file
+from bedplate.act.tuning.durable import write_all
+from bedplate.act.tuning.kernel_file import holds_keyed, read_kernel_file, restore_kernel_file, write_kernel_file
 from bedplate.host.root import Root
 from bedplate.model.knob_value import Parse
 
@@ -41,3 +42,19 @@ def test_a_disk_without_a_line_is_switched_off(root: Root) -> None:
     assert read_kernel_file(root, QOS, Parse.WORDS, key="259:0") == ""
     restore_kernel_file(root, QOS, "", twin="", key="259:0")
     assert root.read(QOS).value == "259:0 enable=0 ctrl=auto"
+
+
+def test_writeback_throttling_outlives_io_cost(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel switches it off when io.cost is enabled."""
+    throttling = root.at("/sys/dev/block/8:0/queue/wbt_lat_usec")
+    throttling.parent.mkdir(parents=True)
+    throttling.write_text("75000\n")
+
+    def write(descriptor: int, data: bytes) -> None:
+        if b"enable=1" in data:
+            throttling.write_text("0\n")
+        write_all(descriptor, data)
+
+    monkeypatch.setattr("bedplate.act.tuning.kernel_file.write_all", write)
+    write_kernel_file(root, QOS, CHOSEN)
+    assert throttling.read_text() == "75000\n"

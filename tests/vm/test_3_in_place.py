@@ -211,12 +211,16 @@ def test_a_loss_of_power_in_the_middle_of_persisting_is_recovered(guest: Guest) 
 def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None:
     """Twice: once it was switched on, the kernel keeps a line of the disk, with what it computes itself."""
     guest.run("bedplate measure /scratch --size 256M --seconds 2", timeout_s=300)
+    throttling = "cat /sys/block/vd*/queue/wbt_lat_usec"  # the kernel stops it when io.cost is switched on
+    before = guest.run(throttling).output
     for _ in range(2):
         guest.run(APPLY)
         assert "enable=1 ctrl=user" in guest.run("cat /sys/fs/cgroup/io.cost.qos").output
+        assert guest.run(throttling).output == before
         guest.run("bedplate tune undo")
         lines = guest.run("cat /sys/fs/cgroup/io.cost.qos /sys/fs/cgroup/io.cost.model").output.splitlines()
         assert lines and all("ctrl=auto" in line and "enable=1" not in line for line in lines), lines
+        assert guest.run(throttling).output == before
     guest.run("rm -r /var/lib/bedplate/disks")
 
 

@@ -2,7 +2,9 @@
 
 Two kinds are not as simple as they look. vm.dirty_bytes and vm.dirty_ratio are one setting in two units: writing one makes
 the other 0, and 0 cannot be written back (EINVAL below two pages), so the twin is. io.cost.model and io.cost.qos hold a line
-for each device, and only the line of the written device counts (admin-guide/sysctl/vm.rst, cgroup-v2.rst).
+for each device, and only the line of the written device counts (admin-guide/sysctl/vm.rst, cgroup-v2.rst); and the kernel
+takes io.cost of a disk for a reason to switch its writeback throttling off (wbt_disable_default() in ioc_qos_write(),
+block/blk-iocost.c), which is switched on again: a load beside a flood of dirty pages keeps more with both than with one.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ _TWINS = {
     "/proc/sys/vm/dirty_background_bytes": "/proc/sys/vm/dirty_background_ratio",
     "/proc/sys/vm/overcommit_kbytes": "/proc/sys/vm/overcommit_ratio",
 }
+_THROTTLING = "/sys/dev/block/{number}/queue/wbt_lat_usec"
 _TWINS |= {ratio: size for size, ratio in _TWINS.items()}
 
 
@@ -73,7 +76,16 @@ def holds_keyed(text: str, wanted: str) -> bool:
 
 
 def write_kernel_file(root: Root, path: str, text: str) -> None:
-    """One write of the whole text, as the kernel wants it. Raises BedplateError with the kernel's own word."""
+    """One write of the whole text, as the kernel wants it, and of what it takes away by that and should not. Raises
+    BedplateError with the kernel's own word."""
+    throttling = _THROTTLING.format(number=text.partition(" ")[0]) if path.endswith("/io.cost.qos") else ""
+    before = root.read(throttling).value if throttling else None
+    _write(root, path, text)
+    if before is not None and root.read(throttling).value != before:
+        _write(root, throttling, before)
+
+
+def _write(root: Root, path: str, text: str) -> None:
     where = root.at(path)
     try:
         descriptor = os.open(where, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
