@@ -49,19 +49,21 @@ def main() -> int:
     return 0
 
 
-# -- in the guest: nothing but the standard library and what is installed there -------------------------------------------
+# -- in the guest -----------------------------------------------------------------------------------------------------------
 
 
 def _measure(kept: Path, turns: int) -> None:
+    from bedplate.host.device_speeds import read_device_speeds
+    from bedplate.host.root import Root
+    from bedplate.plan.tune.disks import cost_lines
+
     for name, weight in (("inference", 10000), ("neighbour", 100)):
         _run("systemctl", "start", f"{name}.slice")
         _run("systemctl", "set-property", "--runtime", f"{name}.slice", f"CPUWeight={weight}", f"IOWeight={weight}")
     _run("bedplate", "measure", "/scratch", "--size", "512M", "--seconds", "3")
-    changes = json.loads(_run("bedplate", "tune", "plan", "--json"))["changes"]
-    model, qos = (
-        next(one["new"] for one in changes if one["name"].endswith(file)) for file in ("io.cost.model", "io.cost.qos")
-    )
-    record: dict[str, object] = {"model": model, "qos": qos, "kernel": _run("uname", "-r").strip(), "samples": []}
+    (speed,) = read_device_speeds(Root())
+    model, qos = cost_lines(speed)
+    record: dict[str, object] = {"model": model, "qos": qos, "kernel": speed.kernel, "kept_pct": speed.kept_pct}
     samples: list[tuple[str, str, float]] = []
     _run("fio", "--name=fill", "--filename=/scratch/rr", "--size=512M", "--rw=write", "--bs=1M", "--direct=1")
     throttled = Path(f"/sys/dev/block/{qos.split()[0]}/queue/wbt_lat_usec").read_text()
@@ -149,6 +151,7 @@ def _boot_and_measure(limited: bool, turns: int) -> dict[str, object]:
             guest.run("cp /data/load.gguf /scratch/ && sync", timeout_s=200)
             with progress.phase(f"measure, the disk {'limited' if limited else 'without limits'}"):
                 command = f"python3 /share/iocost.py --inside /share/kept.json --turns {turns} >/share/log 2>&1"
+                command = f"PYTHONPATH=/usr/local/lib/bedplate {command}"
                 answer = guest.run(command, timeout_s=300 + 200 * turns, ok=False)
             if answer.status != 0:
                 raise SystemExit((guest.share / "log").read_text())
@@ -168,8 +171,10 @@ def _render(disks: dict[str, dict[str, object]]) -> str:
         for setting in (OFF, *BOUNDS):
             cells = [_cell([rate / quiet for rate in rates[setting, beside]]) for beside in BESIDE]
             lines.append(f"| {disk}, {quiet / 1e6:.0f} MB/s | {setting} | {' | '.join(cells)} |")
-    told = [f"{disk}: `{record['qos']}`, `{record['model']}`, kernel {record['kernel']}" for disk, record in disks.items()]
-    return "\n".join([*lines, "", *told])
+    for disk, record in disks.items():
+        told = f"`bedplate measure` lets a load keep {record['kept_pct']} % under io.cost"
+        lines += ["", f"{disk}: {told}; `{record['qos']}`, `{record['model']}`, kernel {record['kernel']}"]
+    return "\n".join(lines)
 
 
 def _cell(shares: list[float]) -> str:

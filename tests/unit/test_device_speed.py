@@ -28,6 +28,7 @@ SPEED = DeviceSpeed(
     write_rand_iops=82_806,
     read_p95_us=30,
     write_p95_us=38,
+    kept_pct=97,
     kernel="6.18.44",
     made="2026-11-24T21:51:00Z",
 )
@@ -88,7 +89,8 @@ def test_a_record_comes_back_as_it_was(root: Root) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 1"),
+        ({"schema": 1}, "schema 2"),
+        ({"kept_pct": "97"}, "kept_pct: expected a number from 0 on or null"),
         ({"read_rand_iops": -1}, "read_rand_iops: expected a number"),
         ({"read_rand_iops": True}, "read_rand_iops: expected a number"),
         ({"kernel": None}, "kernel: expected text"),

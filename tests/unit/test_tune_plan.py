@@ -226,6 +226,16 @@ def test_a_fast_disk_in_a_small_machine_keeps_the_kernels_dirty_limit() -> None:
     assert "more than the 1.6 GiB that the kernel allows" in reason(made, "io.dirty")
 
 
+def test_a_disk_that_loses_by_io_cost_is_not_divided() -> None:
+    slow = dataclasses.replace(SPEED, kept_pct=66)
+    made = plan(serving(blocks=(make_block(),)), make_groups(), io=(slow,))
+    assert "kept 66 % under it" in reason(made, "io.cost")
+    assert "io.cost" not in " ".join(wanted(made))
+    untried = dataclasses.replace(SPEED, kept_pct=None)
+    made = plan(serving(blocks=(make_block(),)), make_groups(), io=(untried,))
+    assert "/sys/fs/cgroup/io.cost.qos" in wanted(made)
+
+
 def test_a_kernel_without_iocost_says_so() -> None:
     groups = make_groups()
     bare = dataclasses.replace(groups, groups=tuple(one for one in groups.groups if one.path != "/"))

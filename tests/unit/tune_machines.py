@@ -48,6 +48,7 @@ SPEED = DeviceSpeed(
     write_rand_iops=150_000,
     read_p95_us=90,
     write_p95_us=30,
+    kept_pct=97,
     kernel="6.12.48-amd64",
     made="2026-11-24T20:00:00Z",
 )

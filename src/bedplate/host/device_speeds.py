@@ -10,7 +10,7 @@ from bedplate.host.root import Root
 from bedplate.model.device_speed import DeviceSpeed
 
 DIRECTORY = "/var/lib/bedplate/disks"
-_SCHEMA = 1
+_SCHEMA = 2
 _AGAIN = "Remove it and measure again: bedplate measure DIRECTORY"
 _LIMIT = 64  # records that are read; a storage server has some 30 disks
 
@@ -54,9 +54,13 @@ def _problem(record: object, fields: dict[str, object]) -> str:
     if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
         return f"expected an object with schema {_SCHEMA}"
     for name, kind in fields.items():
-        value = record.get(name)
+        if name not in record:
+            return f"{name}: is missing"
+        value = record[name]
         if kind == "int" and (type(value) is not int or value < 0):
             return f"{name}: expected a number from 0 on, got {value!r}"
+        if kind == "int | None" and value is not None and (type(value) is not int or value < 0):
+            return f"{name}: expected a number from 0 on or null, got {value!r}"
         if kind == "str" and not isinstance(value, str):
             return f"{name}: expected text, got {value!r}"
     if not str(record["number"]).replace(":", "").isdigit() or "/" in str(record["device"]):

@@ -20,6 +20,7 @@ class DeviceSpeed:
     model: str
     """Of the device, so that a record is not used for another one; "" where it has none."""
     read_bytes_per_s: int
+    """Of one job with 128 KiB blocks or of four with 4 MiB, as loaders read; the faster one."""
     read_seq_iops: int
     read_rand_iops: int
     write_bytes_per_s: int
@@ -28,6 +29,9 @@ class DeviceSpeed:
     read_p95_us: int
     """95th percentile of the completion of single 4 KiB random reads, one at a time."""
     write_p95_us: int
+    kept_pct: int | None
+    """Percent of the rate of four jobs with 4 MiB blocks that io.cost as planned leaves while nothing else uses the disk;
+    None where it could not be tried."""
     kernel: str
     """Release under which it was measured."""
     made: str

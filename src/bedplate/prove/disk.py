@@ -3,6 +3,8 @@
 The loads are those of the kernel's tools/cgroup/iocost_coef_gen.py: direct I/O with fio on a scratch file; 128 KiB
 sequential for the bandwidth, 4 KiB sequential and random for the operations a second. Nothing but the scratch file is
 written. A disk that somebody else uses at the same time measures slower than it is, so each load is checked for other I/O.
+In the end io.cost is tried as it would be planned: reads as a loader makes them, with it and without, in turn. Where the
+model is wrong for this disk, that shows what it would take from an engine.
 """
 
 from __future__ import annotations
@@ -10,23 +12,29 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bedplate.act.run import find_program, run
+from bedplate.act.tuning.kernel_file import read_kernel_file, restore_kernel_file, write_kernel_file
 from bedplate.errors import BedplateError, PreflightError, ReadError
-from bedplate.host.disk import read_disk
+from bedplate.host.disk import Disk, read_disk
 from bedplate.host.root import Root
 from bedplate.model.device_speed import DeviceSpeed
+from bedplate.model.knob_value import Parse
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, MIB, render_size
+from bedplate.plan.tune.disks import cost_lines
 
 SCRATCH_BYTES = 1 * GIB
 LOAD_S = 5  # seconds a load; iocost_coef_gen.py takes 120, what differs on virtual disks and NVMe is within the spread
 _SCRATCH = ".bedplate-disk-speed"
 _MOST_FOREIGN = 0.05  # of the bytes of a load; above it the disk was not ours alone
+_TURNS = 2  # without io.cost and with it
+_MODEL, _QOS = "/sys/fs/cgroup/io.cost.model", "/sys/fs/cgroup/io.cost.qos"
 _SECTOR = 512  # bytes; of /sys/block/*/stat, whatever the device's own
 
 
@@ -36,9 +44,9 @@ class _Load:
     mode: str
     block: str
     depth: int
-    jobs: int = 1
 
 
+_REPORT = ("--time_based", "--output-format=json")
 _LOADS = (
     _Load(name="sequential reads, 128 KiB", mode="read", block="128k", depth=32),
     _Load(name="sequential reads, 4 KiB", mode="read", block="4k", depth=64),
@@ -49,6 +57,10 @@ _LOADS = (
     _Load(name="random reads one at a time", mode="randread", block="4k", depth=1),
     _Load(name="random writes one at a time", mode="randwrite", block="4k", depth=1),
 )
+
+
+# As loaders read: synchronous, deep by threads.
+_AS_LOADED = ("--rw=read", "--bs=4M", "--ioengine=psync", "--numjobs=4", "--offset_increment=25%", "--group_reporting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +77,7 @@ def measure_disk(
     """Speed of the disk that carries a directory; the scratch file in it is removed at any end.
 
     Raises PreflightError without fio, ReadError where the directory is on no single disk, BedplateError where the disk has
-    too little room or was busy with something else.
+    too little room, was busy with something else, or has io.cost switched on, through which everything would be measured.
     """
     fio = find_program("fio")
     if fio is None:
@@ -73,6 +85,7 @@ def measure_disk(
     number = directory.stat().st_dev
     disk = read_disk(Root(), f"{os.major(number)}:{os.minor(number)}")
     _check_room(directory, scratch_bytes)
+    _check_undivided(disk.number)
     scratch = directory / f"{_SCRATCH}.{os.getpid()}"
     results: list[FioResult] = []
     try:
@@ -81,9 +94,20 @@ def measure_disk(
         for load in _LOADS:
             with progress.phase(load.name):
                 results.append(_run_load(fio, scratch, scratch_bytes, load, load_s, disk.name, progress))
+        with progress.phase("reads as of a model that is loaded"):
+            as_loaded = [*_fio(fio, scratch, scratch_bytes), "--name=load", *_AS_LOADED, f"--runtime={load_s}", *_REPORT]
+            loaded = _timed(as_loaded, "reads as of a model", load_s, disk.name, progress)
+        speed = _speed(disk, [max(results[0], loaded, key=lambda one: one.bytes_per_s), *results[1:]])
+        with progress.phase("io.cost as it would be planned"):
+            kept_pct = _try_cost(speed, as_loaded, load_s, progress)
     finally:
         with suppress(FileNotFoundError):
             scratch.unlink()
+    return replace(speed, kept_pct=kept_pct)
+
+
+def _speed(disk: Disk, results: Sequence[FioResult]) -> DeviceSpeed:
+    """Of the results of _LOADS, in their order."""
     return DeviceSpeed(
         device=disk.name,
         number=disk.number,
@@ -96,6 +120,7 @@ def measure_disk(
         write_rand_iops=results[5].iops,
         read_p95_us=results[6].p95_us,
         write_p95_us=results[7].p95_us,
+        kept_pct=None,
         kernel=os.uname().release,
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
@@ -128,29 +153,66 @@ def parse_disk_stat(text: str) -> int:
 
 
 def _run_load(fio: str, scratch: Path, size: int, load: _Load, load_s: int, disk: str, progress: Progress) -> FioResult:
+    shape = [f"--rw={load.mode}", f"--bs={load.block}", f"--iodepth={load.depth}", f"--runtime={load_s}"]
+    return _timed([*_fio(fio, scratch, size), "--name=load", *shape, *_REPORT], load.name, load_s, disk, progress)
+
+
+def _try_cost(speed: DeviceSpeed, argv: Sequence[str], load_s: int, progress: Progress) -> int | None:
+    """Percent of a load's rate that is left when io.cost is as planned; None where it cannot be tried here."""
+    root = Root()
+    if not (os.access(root.at(_QOS), os.W_OK) and os.access(root.at(_MODEL), os.W_OK)):
+        progress.note("not tried: no io.cost here (CONFIG_BLK_CGROUP_IOCOST, cgroup v2), or not root")
+        return None
+    scope = find_program("systemd-run")
+    if scope is None or not Path("/run/systemd/system").is_dir():
+        progress.note("not tried: it takes a group with an I/O weight, and systemd does not run here")
+        return None
+    group = [scope, "--scope", "--quiet", "--collect", "--slice=inference.slice", "-p", "IOWeight=10000", "--"]
+    rates: dict[bool, int] = {False: 0, True: 0}
+    for turn in range(_TURNS):
+        for divided in (False, True) if turn % 2 == 0 else (True, False):
+            name = f"loads {'with' if divided else 'without'} io.cost"
+            with _divided(root, speed) if divided else nullcontext():
+                rates[divided] += _timed([*group, *argv], name, load_s, speed.device, progress).bytes_per_s
+    kept_pct = 100 * rates[True] // max(rates[False], 1)
+    progress.note(f"a load without any neighbour keeps {kept_pct} % under io.cost")
+    return kept_pct
+
+
+@contextmanager
+def _divided(root: Root, speed: DeviceSpeed) -> Iterator[None]:
+    """With io.cost of the disk as it would be planned; as it was afterwards."""
+    before = [(path, read_kernel_file(root, path, Parse.WORDS, key=speed.number)) for path in (_MODEL, _QOS)]
+    try:
+        for (path, _), line in zip(before, cost_lines(speed), strict=True):
+            write_kernel_file(root, path, line)
+        yield
+    finally:
+        for path, line in reversed(before):
+            restore_kernel_file(root, path, line, twin="", key=speed.number)
+
+
+def _check_undivided(number: str) -> None:
+    lines = (Root().read(_QOS).value or "").splitlines()
+    if any(line.split()[0] == number and "enable=1" in line.split() for line in lines if line.strip()):
+        raise BedplateError(
+            f"{number}: io.cost is switched on, and would be measured instead of the disk",
+            hint=f"Switch it off for a while: bedplate tune undo, or echo '{number} enable=0' > {_QOS}",
+        )
+
+
+def _timed(argv: Sequence[str], name: str, load_s: int, disk: str, progress: Progress) -> FioResult:
+    """Run fio; its result, where the disk was ours alone meanwhile."""
     before = _moved(disk)
-    done = run(
-        [
-            *_fio(fio, scratch, size),
-            "--name=load",
-            f"--rw={load.mode}",
-            f"--bs={load.block}",
-            f"--iodepth={load.depth}",
-            "--time_based",
-            f"--runtime={load_s}",
-            "--output-format=json",
-        ],
-        timeout_s=load_s + 60,
-        split=True,
-    )
+    done = run(argv, timeout_s=load_s + 60, split=True)
     result = parse_fio(done.output)
     foreign = _moved(disk) - before - result.bytes_moved
     if foreign > max(result.bytes_moved * _MOST_FOREIGN, 4 * MIB):
         raise BedplateError(
-            f"{disk}: {render_size(foreign)} of other I/O beside {render_size(result.bytes_moved)} of {load.name}",
+            f"{disk}: {render_size(foreign)} of other I/O beside {render_size(result.bytes_moved)} of {name}",
             hint="Measure when nothing else uses the disk.",
         )
-    progress.note(f"{load.name}: {render_size(result.bytes_per_s)}/s, {result.iops} operations/s, p95 {result.p95_us} us")
+    progress.note(f"{name}: {render_size(result.bytes_per_s)}/s, {result.iops} operations/s, p95 {result.p95_us} us")
     return result
 
 

@@ -19,6 +19,8 @@ _LEAST_BACKGROUND, _MOST_BACKGROUND = 256 * MIB, 2 * GIB
 # the linear model takes reads of 1 MiB for a tenth dearer than they are on a disk with a limit on operations; without any
 # latency target, above 100, a neighbour's standing queue took half of the disk in one run of six. bench/README.md has both.
 _LEAST_RATE, _MOST_RATE = 90, 125
+LEAST_KEPT_PCT = 90
+"""Of a load without any neighbour: where io.cost leaves less it is not planned."""
 _DEFAULT_DIRTY = 0.20  # vm.dirty_ratio of the kernel, of the memory that is available
 
 
@@ -46,10 +48,34 @@ def plan_disks(draft: Draft) -> None:
     draft.skip("io.max", "a cap gives away what nobody else uses; io.cost does not")
 
 
-def has_iocost(draft: Draft) -> bool:
+def divided_disk(draft: Draft) -> DeviceSpeed | None:
+    """The disk that io.cost is planned for, if any; plan_disks says why there is none."""
+    speed = _choose(draft) if _has_iocost(draft) else None
+    return None if speed is None or _loses(speed) else speed
+
+
+def _loses(speed: DeviceSpeed) -> bool:
+    return speed.kept_pct is not None and speed.kept_pct < LEAST_KEPT_PCT
+
+
+def _has_iocost(draft: Draft) -> bool:
     """Whether the kernel divides a disk by a cost model."""
     root = draft.case.groups.find("/")
     return root is not None and root.read("io.cost.qos").value is not None and root.read("io.cost.model").value is not None
+
+
+def cost_lines(speed: DeviceSpeed) -> tuple[str, str]:
+    """What is written to io.cost.model and io.cost.qos for a disk."""
+    model = (
+        f"{speed.number} ctrl=user model=linear rbps={speed.read_bytes_per_s} rseqiops={speed.read_seq_iops}"
+        f" rrandiops={speed.read_rand_iops} wbps={speed.write_bytes_per_s} wseqiops={speed.write_seq_iops}"
+        f" wrandiops={speed.write_rand_iops}"
+    )
+    qos = (
+        f"{speed.number} enable=1 ctrl=user rpct=95.00 rlat={2 * speed.read_p95_us} wpct=95.00 wlat={2 * speed.write_p95_us}"
+        f" min={_LEAST_RATE}.00 max={_MOST_RATE}.00"
+    )
+    return model, qos
 
 
 def _choose(draft: Draft) -> DeviceSpeed | None:
@@ -81,15 +107,14 @@ def _cost(draft: Draft, speed: DeviceSpeed) -> None:
     others = [one.device for one in draft.case.io if one is not speed]
     rest = f"; {first_words(others)} was measured too and holds no model" if others else ""
     number = speed.number
-    new_model = (
-        f"{number} ctrl=user model=linear rbps={speed.read_bytes_per_s} rseqiops={speed.read_seq_iops}"
-        f" rrandiops={speed.read_rand_iops} wbps={speed.write_bytes_per_s} wseqiops={speed.write_seq_iops}"
-        f" wrandiops={speed.write_rand_iops}"
-    )
-    new_qos = (
-        f"{number} enable=1 ctrl=user rpct=95.00 rlat={2 * speed.read_p95_us} wpct=95.00 wlat={2 * speed.write_p95_us}"
-        f" min={_LEAST_RATE}.00 max={_MOST_RATE}.00"
-    )
+    if _loses(speed):
+        draft.skip(
+            "io.cost",
+            f"a load from {speed.device} without any neighbour kept {speed.kept_pct} % under it, measured {speed.made[:10]}:"
+            " more than it is worth",
+        )
+        return
+    new_model, new_qos = cost_lines(speed)
     because = (
         f"{speed.device} reads {render_size(speed.read_bytes_per_s)}/s and {speed.read_rand_iops} times a second at random,"
         f" measured {speed.made[:10]}{rest}"

@@ -17,7 +17,7 @@ from bedplate.plan.tune.chain import (
     is_system,
     siblings,
 )
-from bedplate.plan.tune.disks import has_iocost
+from bedplate.plan.tune.disks import divided_disk
 from bedplate.plan.tune.draft import Draft, first_words, parse_count, read_property
 
 ENGINE, OTHERS = "10000", "100"
@@ -92,10 +92,10 @@ def _lower_siblings(draft: Draft, chains: tuple[Chain, ...]) -> None:
 def _weigh_io(draft: Draft, chains: tuple[Chain, ...]) -> None:
     """Weights of I/O do something where io.cost or bfq divides a device, and nothing at all elsewhere."""
     bfq = [one.name for one in draft.case.facts.blocks if one.scheduler.value == "bfq"]
-    costed = [one.device for one in draft.case.io] if has_iocost(draft) else []
-    if not bfq and not costed:
+    costed = divided_disk(draft)
+    if not bfq and costed is None:
         return  # plan_disks says why there is no io.cost
-    divided = first_words(dict.fromkeys([*costed, *bfq]))
+    divided = first_words(dict.fromkeys([*([costed.device] if costed is not None else []), *bfq]))
     levels = [level for chain in chains for level in _weighed(chain)] or [OWN]
     for level in levels:
         draft.unit(
