@@ -3,6 +3,7 @@
 python -m bench.neighbours                                    # both places, three rounds; about 65 minutes
 python -m bench.neighbours --guest --rounds 1 --antagonists cpu,memory --arms bedplate
 python -m bench.neighbours --guest --add --antagonists combined   # more rounds, of these rows, to those that are kept
+python -m bench.neighbours --guest --again --antagonists load-io # these rows once more, instead of what is kept of them
 python -m bench.neighbours --render                           # the page again from bench/results-neighbours.json
 
 Needs root and a machine that does nothing else. Figures go into bench/README.md, every sample into
@@ -27,7 +28,7 @@ from bedplate.cli.signals import signals_interrupt
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.model.progress import Progress
-from bench.neighbours.figure import join_runs, parse_run, render_run
+from bench.neighbours.figure import join_runs, parse_run, render_run, replace_rows
 from bench.neighbours.inside import arguments_of, measure_at
 from bench.neighbours.table import render_tables
 from bench.report import publish
@@ -53,6 +54,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print all samples, publish nothing")
     parser.add_argument(
         "--add", action="store_true", help="add the rounds to those that are kept, instead of replacing them"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="put the rows that are measured in the place of those that are kept"
     )
     parser.add_argument("--render", action="store_true", help="measure nothing, write the page from what is kept")
     arguments_of(parser)
@@ -96,7 +100,7 @@ def _measure(place: str, paths: Paths, arguments: argparse.Namespace, progress: 
                 if arguments.json:
                     print(json.dumps(record, indent=1))
                 else:
-                    _publish(_with(_read_kept(), place, record, add=arguments.add))
+                    _publish(_with(_read_kept(), place, record, arguments))
 
 
 def _measure_host(paths: Paths, arguments: argparse.Namespace, keep: Path, progress: Progress) -> None:
@@ -143,9 +147,10 @@ def _read_kept() -> dict[str, Any]:
     return record["places"] if record.get("schema") == _SCHEMA else {}
 
 
-def _with(places: dict[str, Any], place: str, record: dict[str, Any], *, add: bool) -> dict[str, Any]:
-    if add and place in places:
-        record = json.loads(render_run(join_runs(parse_run(places[place]), parse_run(record))))
+def _with(places: dict[str, Any], place: str, record: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    if (arguments.add or arguments.again) and place in places:
+        join = replace_rows if arguments.again else join_runs
+        record = json.loads(render_run(join(parse_run(places[place]), parse_run(record))))
     return places | {place: record}
 
 

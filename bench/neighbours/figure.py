@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from bench.neighbours.rows import ROWS
+
 SCHEMA = 1
 _TOLD_OF_BOTH = ("seed", "date", "commit", "command")
 
@@ -78,18 +80,43 @@ def join_runs(first: Run, more: Run) -> Run:
 
     Raises ValueError for runs of two places or kernels.
     """
+    before = max((one.round for one in first.figures), default=0)
+    return _both(first, replace(more, figures=[replace(one, round=one.round + before) for one in more.figures]))
+
+
+def replace_rows(first: Run, more: Run) -> Run:
+    """Both in one: rows of the second take the place of the first's.
+
+    Raises ValueError for runs of two places or kernels, and for a row that would be left with a quiet one of the other run.
+    """
+    rows = {one.row for one in more.figures}
+    parted = {row.id for row in ROWS if row.id not in rows and row.quiet in rows} & {one.row for one in first.figures}
+    if parted:
+        raise ValueError(f"{', '.join(sorted(parted))}: its quiet row would be of another run; measure both again")
+    told = f"Of the run that was made later are: {', '.join(row.id for row in ROWS if row.id in rows)}."
+    return _both(
+        replace(
+            first,
+            figures=[one for one in first.figures if one.row not in rows],
+            alone={row: one for row, one in first.alone.items() if row not in rows},
+            notices=[*first.notices, told],
+        ),
+        more,
+    )
+
+
+def _both(first: Run, more: Run) -> Run:
     for name, one, other in (
         ("place", first.place, more.place),
         ("kernel", first.machine.get("kernel"), more.machine.get("kernel")),
     ):
         if one != other:
             raise ValueError(f"a run of {name} {other} cannot be added to one of {one}")
-    before = max((one.round for one in first.figures), default=0)
     both = {name: f"{first.machine[name]}; {more.machine.get(name, '?')}" for name in _TOLD_OF_BOTH if name in first.machine}
     return Run(
         place=first.place,
         machine=more.machine | first.machine | both,
-        figures=[*first.figures, *(replace(one, round=one.round + before) for one in more.figures)],
+        figures=[*first.figures, *more.figures],
         alone=more.alone | first.alone,
         arms=more.arms | first.arms,
         notices=[*first.notices, *(f"In the run that was added: {one}" for one in more.notices)],

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench.neighbours.figure import Figure, Run, join_runs, parse_run, render_run
+from bench.neighbours.figure import Figure, Run, join_runs, parse_run, render_run, replace_rows
 from bench.neighbours.rows import ROWS, rows_of
 from bench.neighbours.table import device_share, kept_shares, left_over_share, render_tables
 
@@ -45,6 +45,20 @@ def test_rounds_that_are_added_are_shares_of_their_own_quiet_rates() -> None:
     assert both.notices == ["In the run that was added: cut"]
     with pytest.raises(ValueError, match="cannot be added to one of"):
         join_runs(run(), replace(run(), machine=run().machine | {"kernel": "6.13"}))
+
+
+def test_rows_that_are_measured_again_take_the_place_of_those_before() -> None:
+    more = replace(run(), figures=[one for one in run().figures if one.row in ("load", "load-io")])
+    more.figures += [figure("stock", "load", 1, 100.0), figure("bedplate", "load-io", 1, 97.0)]
+    first = run()
+    first.figures += [figure("stock", "load", 1, 50.0), figure("bedplate", "load-io", 1, 20.0)]
+    both = replace_rows(first, more)
+    row = next(row for row in ROWS if row.id == "load-io")
+    assert kept_shares(both, row, "bedplate") == [0.97]
+    assert kept_shares(both, CPU, "stock") == [0.25, 0.30]
+    assert both.notices == ["Of the run that was made later are: load, load-io."]
+    with pytest.raises(ValueError, match="load-io: its quiet row would be of another run"):
+        replace_rows(first, replace(run(), figures=[figure("stock", "load", 1, 100.0)]))
 
 
 def test_a_share_is_of_the_quiet_stock_engine_in_the_same_round() -> None:

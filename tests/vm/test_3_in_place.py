@@ -213,7 +213,7 @@ def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None
     record = guest.run_json("bedplate measure /scratch --size 256M --seconds 2 --json", timeout_s=300)
     assert 0 < record["kept_pct"] < 200  # what it is depends on the disk of whoever runs this
     assert "enable=1" not in guest.run("cat /sys/fs/cgroup/io.cost.qos").output
-    guest.run("sed -i 's/\"kept_pct\": [0-9]*/\"kept_pct\": 100/' /var/lib/bedplate/disks/*.json")
+    guest.run('sed -i \'s/"kept_pct": [0-9]*/"kept_pct": 100/\' /var/lib/bedplate/disks/*.json')
     throttling = "cat /sys/block/vd*/queue/wbt_lat_usec"  # the kernel stops it when io.cost is switched on
     before = guest.run(throttling).output
     for _ in range(2):

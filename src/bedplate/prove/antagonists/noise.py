@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -214,6 +215,8 @@ class Noise:
                     end_family(one.pid, grace_s=2.0)
                     one.wait()
                 end_cgroups(scopes)
+                for one in self._desk.glob("out*"):
+                    one.unlink()
         self._work = self._count()
 
     # -- start ----------------------------------------------------------------------------------------------------------
@@ -221,7 +224,8 @@ class Noise:
     def _start(self, scratch: Scratch, seconds: float) -> None:
         antagonist, level = self.antagonist, self.level_pct
         self._desk = scratch.desk()
-        ground = scratch.ground(antagonist, level, self._scale)
+        # A file of its own: writes to one that another group made are charged to that group for seconds (fs/fs-writeback.c).
+        ground = replace(scratch.ground(antagonist, level, self._scale), out=str(self._desk / "out"))
         self._own_file = Path(ground.file if any("{file}" in word for word in antagonist.argv) else ground.out)
         self.command = fill(antagonist, level, seconds, self._scale, ground)
         limit = ("timeout", "--signal=INT", "--kill-after=5", str(math.ceil(seconds) + _MARGIN_S))
