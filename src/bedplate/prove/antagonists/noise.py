@@ -215,8 +215,8 @@ class Noise:
                     end_family(one.pid, grace_s=2.0)
                     one.wait()
                 end_cgroups(scopes)
-                for one in self._desk.glob("out*"):
-                    one.unlink()
+                for file in self._desk.glob("out*"):
+                    file.unlink()
         self._work = self._count()
 
     # -- start ----------------------------------------------------------------------------------------------------------
