@@ -59,8 +59,9 @@ _LOADS = (
 )
 
 
-# As loaders read: synchronous, deep by threads.
-_AS_LOADED = ("--rw=read", "--bs=4M", "--ioengine=psync", "--numjobs=4", "--offset_increment=25%", "--group_reporting")
+# As loaders read: synchronous, deep by threads, each its part of the file.
+_LOADERS = 4
+_AS_LOADED = ("--rw=read", "--bs=4M", "--ioengine=psync", f"--numjobs={_LOADERS}", "--group_reporting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,9 @@ def measure_disk(
             with progress.phase(load.name):
                 results.append(_run_load(fio, scratch, scratch_bytes, load, load_s, disk.name, progress))
         with progress.phase("reads as of a model that is loaded"):
-            as_loaded = [*_fio(fio, scratch, scratch_bytes), "--name=load", *_AS_LOADED, f"--runtime={load_s}", *_REPORT]
+            part = scratch_bytes // _LOADERS
+            parts = [f"--size={part}", f"--offset_increment={part}", f"--runtime={load_s}"]
+            as_loaded = [*_fio(fio, scratch, scratch_bytes), "--name=load", *_AS_LOADED, *parts, *_REPORT]
             loaded = _timed(as_loaded, "reads as of a model", load_s, disk.name, progress)
         speed = _speed(disk, [max(results[0], loaded, key=lambda one: one.bytes_per_s), *results[1:]])
         with progress.phase("io.cost as it would be planned"):

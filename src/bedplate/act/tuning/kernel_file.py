@@ -82,6 +82,7 @@ def write_kernel_file(root: Root, path: str, text: str) -> None:
     before = root.read(throttling).value if throttling else None
     _write(root, path, text)
     if before is not None and root.read(throttling).value != before:
+        _write(root, throttling, "0")  # to write what it was before it was switched off does nothing (queue_wb_lat_store())
         _write(root, throttling, before)
 
 
