@@ -85,7 +85,8 @@ def join_runs(first: Run, more: Run) -> Run:
 
 
 def replace_rows(first: Run, more: Run) -> Run:
-    """Both in one: rows of the second take the place of the first's.
+    """Both in one: rows of the second take the place of the first's, in the arms that it measured; shares of the other arms
+    are then of its quiet rates.
 
     Raises ValueError for runs of two places or kernels, and for a row that would be left with a quiet one of the other run.
     """
@@ -93,12 +94,15 @@ def replace_rows(first: Run, more: Run) -> Run:
     parted = {row.id for row in ROWS if row.id not in rows and row.quiet in rows} & {one.row for one in first.figures}
     if parted:
         raise ValueError(f"{', '.join(sorted(parted))}: its quiet row would be of another run; measure both again")
-    told = f"Of the run that was made later are: {', '.join(row.id for row in ROWS if row.id in rows)}."
+    there = {(one.row, one.arm) for one in more.figures}
+    arms = sorted({one.arm for one in more.figures})
+    told = (
+        f"Of the run that was made later are: {', '.join(row.id for row in ROWS if row.id in rows)}, in {', '.join(arms)}."
+    )
     return _both(
         replace(
             first,
-            figures=[one for one in first.figures if one.row not in rows],
-            alone={row: one for row, one in first.alone.items() if row not in rows},
+            figures=[one for one in first.figures if (one.row, one.arm) not in there],
             notices=[*first.notices, told],
         ),
         more,

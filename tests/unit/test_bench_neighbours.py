@@ -56,7 +56,7 @@ def test_rows_that_are_measured_again_take_the_place_of_those_before() -> None:
     row = next(row for row in ROWS if row.id == "load-io")
     assert kept_shares(both, row, "bedplate") == [0.97]
     assert kept_shares(both, CPU, "stock") == [0.25, 0.30]
-    assert both.notices == ["Of the run that was made later are: load, load-io."]
+    assert both.notices == ["Of the run that was made later are: load, load-io, in bedplate, stock."]
     with pytest.raises(ValueError, match="load-io: its quiet row would be of another run"):
         replace_rows(first, replace(run(), figures=[figure("stock", "load", 1, 100.0)]))
 
