@@ -30,7 +30,6 @@ BESIDE = {
     " --direct=0 --end_fsync=0",
 }
 _LOAD_S, _WASH_S = 4, 4.0
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def main() -> int:
@@ -79,19 +78,26 @@ def _measure(kept: Path, turns: int) -> None:
 
 
 def _set(setting: str, model: str, qos: str, throttled: str) -> None:
-    throttling = Path(f"/sys/dev/block/{qos.split()[0]}/queue/wbt_lat_usec")
+    from bedplate.act.tuning.kernel_file import write_kernel_file
+    from bedplate.host.root import Root
+
+    number = qos.split()[0]
+    throttling = Path(f"/sys/dev/block/{number}/queue/wbt_lat_usec")
+    throttling.write_text(throttled)  # after ALONE
+    bounds = BOUNDS.get(setting)
     if setting == OFF:
-        throttling.write_text(throttled)
-        (_CGROUP / "io.cost.qos").write_text(f"{qos.split()[0]} enable=0\n")
-        return
-    bounds = BOUNDS[setting]
-    if bounds is not None:
+        qos = f"{number} enable=0"
+    elif bounds is not None:
         qos = re.sub(r"min=\S+ max=\S+", "min={}.00 max={}.00".format(*bounds), qos)
         if bounds[0] == bounds[1]:
             qos = re.sub(r"([rw])pct=\S+", r"\1pct=0.00", qos)
-    (_CGROUP / "io.cost.model").write_text(f"{model}\n")
-    (_CGROUP / "io.cost.qos").write_text(f"{qos}\n")
-    throttling.write_text("0\n" if setting == ALONE else throttled)  # the kernel switched it off
+    write_kernel_file(Root(), "/sys/fs/cgroup/io.cost.model", model)
+    write_kernel_file(Root(), "/sys/fs/cgroup/io.cost.qos", qos)  # as tune does: it keeps writeback throttling on
+    wanted = "0" if setting == ALONE else throttled.strip()
+    if setting == ALONE:
+        throttling.write_text("0\n")
+    if throttling.read_text().strip() != wanted:
+        raise SystemExit(f"{throttling}: {throttling.read_text().strip()}, expected {wanted}")
 
 
 def _load(options: str) -> float:

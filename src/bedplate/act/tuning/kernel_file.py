@@ -1,10 +1,10 @@
 """Files of the kernel: what they hold, in a form that can be written again, and the write that is read back.
 
-Two kinds are not as simple as they look. vm.dirty_bytes and vm.dirty_ratio are one setting in two units: writing one makes
+Three are not as simple as they look. vm.dirty_bytes and vm.dirty_ratio are one setting in two units: writing one makes
 the other 0, and 0 cannot be written back (EINVAL below two pages), so the twin is. io.cost.model and io.cost.qos hold a line
-for each device, and only the line of the written device counts (admin-guide/sysctl/vm.rst, cgroup-v2.rst); and the kernel
-takes io.cost of a disk for a reason to switch its writeback throttling off (wbt_disable_default() in ioc_qos_write(),
-block/blk-iocost.c), which is switched on again: a load beside a flood of dirty pages keeps more with both than with one.
+for each device, and only the line of the written device counts (admin-guide/sysctl/vm.rst, cgroup-v2.rst). When io.cost of a
+disk is enabled the kernel disables its writeback throttling (wbt_disable_default() in block/blk-iocost.c); it is enabled
+again here, since a load beside a flood of dirty pages keeps more with both.
 """
 
 from __future__ import annotations
@@ -76,8 +76,10 @@ def holds_keyed(text: str, wanted: str) -> bool:
 
 
 def write_kernel_file(root: Root, path: str, text: str) -> None:
-    """One write of the whole text, as the kernel wants it, and of what it takes away by that and should not. Raises
-    BedplateError with the kernel's own word."""
+    """One write of the whole text, as the kernel wants it; the writeback throttling of a disk stays as it was.
+
+    Raises BedplateError with the kernel's own word.
+    """
     throttling = _THROTTLING.format(number=text.partition(" ")[0]) if path.endswith("/io.cost.qos") else ""
     before = root.read(throttling).value if throttling else None
     _write(root, path, text)
