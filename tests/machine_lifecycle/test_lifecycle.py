@@ -217,6 +217,15 @@ def test_a_deaf_guest_is_ended_by_force(host: FakeHost) -> None:
     assert host.processes() == []
 
 
+def test_a_guest_that_missed_its_power_button_is_asked_again(host: FakeHost) -> None:
+    host.behave("drowsy")
+    assert host.up("--no-ask").returncode == 0
+    down = host.run("down")
+    assert down.returncode == 0
+    assert "by force" not in down.stderr
+    assert host.processes() == []
+
+
 def test_the_disk_goes_on_until_fresh_is_asked_for(host: FakeHost) -> None:
     assert host.up("--no-ask").returncode == 0
     assert host.run("down").returncode == 0

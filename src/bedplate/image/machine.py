@@ -54,6 +54,8 @@ _TPM_START_S = 10.0
 _QEMU_START_S = 20.0
 POWERDOWN_S = 60.0
 """How long a guest may take to shut down; 10 to 30 s were seen under TCG."""
+_PRESS_AGAIN_S = 5.0
+"""A guest that is still starting hears neither its power button nor its console."""
 
 _ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1bc|[\x00-\x08\x0b-\x1f\x7f]"
@@ -230,17 +232,12 @@ def stop_machine(paths: Paths, progress: Progress, *, powerdown_s: float = POWER
         clear_stale(paths)
         return False
     try:
-        send_qmp(machine.directory, QMP_SOCKET, "system_powerdown")
+        _power_off(machine.directory, machine.qemu, progress, powerdown_s)
     except BootError as error:
         progress.note(f"{error.message}; ending it by force")
-        powerdown_s = 0.0
     else:
-        _ask_console(machine.directory)
-    deadline = time.monotonic() + powerdown_s
-    while (left_s := deadline - time.monotonic()) > 0 and not wait_end(machine.qemu, timeout_s=min(left_s, 1.0)):
-        progress.detail(last_meaningful_line(read_tail(machine.directory / SERIAL_LOG)) or "shutting down")
-    if powerdown_s and is_alive(machine.qemu):
-        progress.note(f"the guest did not power off within {powerdown_s:.0f} s; ending it by force")
+        if powerdown_s and is_alive(machine.qemu):
+            progress.note(f"the guest did not power off within {powerdown_s:.0f} s; ending it by force")
     kill_machine(paths)
     return True
 
@@ -298,11 +295,28 @@ def last_meaningful_line(text: str) -> str:
     return ""
 
 
-def _ask_console(directory: Path) -> None:
-    """Ask for the power-off on the debug console too: an image without systemd-logind does not hear the power button.
+def _power_off(directory: Path, qemu: Process, progress: Progress, timeout_s: float) -> None:
+    """Ask the guest to power off, again and again, until it has or timeout_s are over."""
+    deadline, next_press = time.monotonic() + timeout_s, 0.0
+    while (left_s := deadline - time.monotonic()) > 0 and is_alive(qemu):
+        if time.monotonic() >= next_press:
+            _press_power_button(directory, qemu)
+            next_press = time.monotonic() + _PRESS_AGAIN_S
+        wait_end(qemu, timeout_s=min(left_s, 1.0))
+        progress.detail(last_meaningful_line(read_tail(directory / SERIAL_LOG)) or "shutting down")
 
-    Where there is no shell on the console, nobody reads it.
+
+def _press_power_button(directory: Path, qemu: Process) -> None:
+    """Ask for the power-off, on the debug console too: an image without systemd-logind does not hear the power button.
+
+    Where there is no shell on the console, nobody reads it. Raises BootError when QEMU lives and does not answer.
     """
+    try:
+        send_qmp(directory, QMP_SOCKET, "system_powerdown")
+    except BootError:
+        if not wait_end(qemu, timeout_s=1.0):
+            raise
+        return  # it was about to end
     try:
         with connect_unix(directory, CONSOLE_SOCKET, timeout_s=2.0) as console:
             console.sendall(b"\x15systemctl poweroff\n")  # Ctrl-U takes away a half-typed line
