@@ -88,10 +88,17 @@ class Guest:
     def run(self, command: str, *, timeout_s: float = 120.0, ok: bool = True) -> Answer:
         """Run a command in the guest's root shell (bash): its status and what it printed, stderr with it.
 
-        Raises BootError when it runs past timeout_s, is interrupted then, and when ok and its status is not 0.
+        Raises BootError when it runs past timeout_s, is interrupted then, when its kernel crashed, and when ok and its
+        status is not 0.
         """
         with connect_unix(self.machine.directory, CONSOLE_SOCKET, timeout_s=10.0) as console:
-            answer = ask_console(console, _ENVIRONMENT + command, silence_s=timeout_s, timeout_s=timeout_s)
+            try:
+                answer = ask_console(console, _ENVIRONMENT + command, silence_s=timeout_s, timeout_s=timeout_s)
+            except BootError as error:
+                if self.has_crashed():
+                    said = read_tail(self.machine.directory / SERIAL_LOG)[-4000:]
+                    raise BootError(f"in the guest: {command}: its kernel has crashed\n{said}") from error
+                raise
         if ok and answer.status != 0:
             raise BootError(f"in the guest: {command}: status {answer.status}\n{answer.output[-4000:]}")
         return answer
