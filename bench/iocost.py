@@ -54,14 +54,14 @@ def main() -> int:
 def _measure(kept: Path, turns: int) -> None:
     from bedplate.host.device_speeds import read_device_speeds
     from bedplate.host.root import Root
-    from bedplate.plan.tune.disks import cost_lines
+    from bedplate.plan.tune.disks import plan_cost
 
     for name, weight in (("inference", 10000), ("neighbour", 100)):
         _run("systemctl", "start", f"{name}.slice")
         _run("systemctl", "set-property", "--runtime", f"{name}.slice", f"CPUWeight={weight}", f"IOWeight={weight}")
     _run("bedplate", "measure", "/scratch", "--size", "512M", "--seconds", "3")
     (speed,) = read_device_speeds(Root())
-    model, qos = cost_lines(speed)
+    model, qos = (change.new for change in plan_cost(speed, model="", qos="").changes)
     record: dict[str, object] = {"model": model, "qos": qos, "kernel": speed.kernel, "kept_pct": speed.kept_pct}
     samples: list[tuple[str, str, float]] = []
     _run("fio", "--name=fill", "--filename=/scratch/rr", "--size=512M", "--rw=write", "--bs=1M", "--direct=1")

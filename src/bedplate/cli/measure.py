@@ -3,7 +3,7 @@
 It writes one scratch file into the directory and removes it at the end; nine loads of fio with direct I/O, then four more by
 which io.cost is tried as tune would set it, with it and without; a minute and a half in all. Where it would take more than a
 tenth of a load that nothing disturbs, tune leaves it. Whoever uses the disk meanwhile is slowed down, and is noticed: a disk
-that was busy is not measured.
+that was busy is not measured. Interrupted it leaves nothing behind; what a killed one left, the next one takes back.
 
 examples:
   bedplate measure /var/lib/bedplate/models      the disk that carries this directory

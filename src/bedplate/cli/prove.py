@@ -131,6 +131,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
+    from bedplate.prove.switch import one_experiment
+
+    if arguments.dry_run:
+        return _experiment(arguments, progress)
+    with one_experiment():  # from before the plan: what a killed experiment left on would be taken for the host's own
+        return _experiment(arguments, progress)
+
+
+def _experiment(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     from contextlib import ExitStack
 
     from bedplate.act.paths import find_paths
@@ -140,7 +149,7 @@ def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     from bedplate.prove.judge import Rules
     from bedplate.prove.ledger import proofs_directory, write_proof
     from bedplate.prove.schedule import time_blocks
-    from bedplate.prove.switch import PlanSwitch, check_provable, keep_applied, one_experiment
+    from bedplate.prove.switch import PlanSwitch, check_provable, keep_applied
 
     subject, plan = _find_plan(arguments)
     chosen, rows = find_antagonists(arguments, ("cpu",))
@@ -163,7 +172,6 @@ def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     proofs: list[Proof] = []
     rules = Rules(primary=arguments.primary, families=max(1, len(chosen)))
     with ExitStack() as stack:
-        stack.enter_context(one_experiment())
         stack.callback(switch.close)
         scale = read_scale()
         scratch = make_scratch(arguments, chosen, rows, level, scale, stack, progress)

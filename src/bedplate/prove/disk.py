@@ -12,22 +12,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bedplate.act.run import find_program, run
-from bedplate.act.tuning.kernel_file import read_kernel_file, restore_kernel_file, write_kernel_file
 from bedplate.errors import BedplateError, PreflightError, ReadError
 from bedplate.host.disk import Disk, read_disk
 from bedplate.host.root import Root
 from bedplate.model.device_speed import DeviceSpeed
-from bedplate.model.knob_value import Parse
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, MIB, render_size
-from bedplate.plan.tune.disks import cost_lines
+from bedplate.plan.tune.disks import plan_cost
+from bedplate.prove.switch import PlanSwitch, one_experiment
 
 SCRATCH_BYTES = 1 * GIB
 LOAD_S = 5  # seconds a load; iocost_coef_gen.py takes 120, what differs on virtual disks and NVMe is within the spread
@@ -78,8 +77,18 @@ def measure_disk(
     """Speed of the disk that carries a directory; the scratch file in it is removed at any end.
 
     Raises PreflightError without fio, ReadError where the directory is on no single disk, BedplateError where the disk has
-    too little room, was busy with something else, or has io.cost switched on, through which everything would be measured.
+    too little room, was busy with something else, or has io.cost switched on, through which everything would be measured,
+    BusyError beside another experiment.
     """
+    if os.geteuid() != 0:
+        return _measure(directory, progress, scratch_bytes, load_s)
+    with one_experiment():
+        for left in directory.glob(f"{_SCRATCH}.*"):  # of one that was killed: nobody else measures now
+            left.unlink()
+        return _measure(directory, progress, scratch_bytes, load_s)
+
+
+def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: int) -> DeviceSpeed:
     fio = find_program("fio")
     if fio is None:
         raise PreflightError("fio is not installed; it makes the loads", hint="Install it: apt-get install fio")
@@ -172,31 +181,19 @@ def _try_cost(speed: DeviceSpeed, argv: Sequence[str], load_s: int, progress: Pr
         return None
     group = [scope, "--scope", "--quiet", "--collect", "--slice=inference.slice", "-p", "IOWeight=10000", "--"]
     rates: dict[bool, int] = {False: 0, True: 0}
-    for turn in range(_TURNS):
-        for divided in (False, True) if turn % 2 == 0 else (True, False):
-            name = f"loads {'with' if divided else 'without'} io.cost"
-            with _divided(root, speed) if divided else nullcontext():
+    with closing(PlanSwitch(plan_cost(speed, model=_read(root, _MODEL), qos=_read(root, _QOS)))) as switch:
+        for turn in range(_TURNS):
+            for divided in (False, True) if turn % 2 == 0 else (True, False):
+                switch.turn(on=divided)
+                name = f"loads {'with' if divided else 'without'} io.cost"
                 rates[divided] += _timed([*group, *argv], name, load_s, speed.device, progress).bytes_per_s
     kept_pct = 100 * rates[True] // max(rates[False], 1)
     progress.note(f"a load without any neighbour keeps {kept_pct} % under io.cost")
     return kept_pct
 
 
-@contextmanager
-def _divided(root: Root, speed: DeviceSpeed) -> Iterator[None]:
-    """With io.cost of the disk as it would be planned; as it was afterwards."""
-    before = [(path, read_kernel_file(root, path, Parse.WORDS, key=speed.number)) for path in (_MODEL, _QOS)]
-    try:
-        for (path, _), line in zip(before, cost_lines(speed), strict=True):
-            write_kernel_file(root, path, line)
-        yield
-    finally:
-        for path, line in reversed(before):
-            restore_kernel_file(root, path, line, twin="", key=speed.number)
-
-
 def _check_undivided(number: str) -> None:
-    lines = (Root().read(_QOS).value or "").splitlines()
+    lines = _read(Root(), _QOS).splitlines()
     if any(line.split()[0] == number and "enable=1" in line.split() for line in lines if line.strip()):
         raise BedplateError(
             f"{number}: io.cost is switched on, and would be measured instead of the disk",
@@ -224,7 +221,11 @@ def _fio(fio: str, scratch: Path, size: int) -> list[str]:
 
 
 def _moved(disk: str) -> int:
-    return parse_disk_stat(Root().read(f"/sys/block/{disk}/stat").value or "")
+    return parse_disk_stat(_read(Root(), f"/sys/block/{disk}/stat"))
+
+
+def _read(root: Root, path: str) -> str:
+    return root.read(path).value or ""
 
 
 def _check_room(directory: Path, scratch_bytes: int) -> None:

@@ -19,10 +19,15 @@ STATE = "/run/bedplate/prove"
 
 @contextmanager
 def one_experiment() -> Iterator[None]:
-    """One at a time on a host: a second would take back the first one's change, and be its foreign load."""
+    """One at a time on a host: a second would take back the first one's change, and be its foreign load.
+
+    What one that was killed left switched on is taken back first. Raises PreflightError for who is not root, BusyError.
+    """
     directory = Path(f"{STATE}.lock")
     try:
         with hold_lock(Paths(cache=directory, state=directory), "prove"):
+            recover(state=STATE)
+            undo(state=STATE)
             yield
     except PermissionError as error:
         raise PreflightError(
@@ -67,23 +72,18 @@ def check_provable(plan: Plan) -> None:
 class PlanSwitch:
     """A plan that is applied and undone as a transaction of its own: written, read back, taken back from its journal.
 
-    What `bedplate tune apply` has in force is left alone below it. An arm that a killed experiment left is taken back first.
+    Within one_experiment(). What `bedplate tune apply` has in force is left alone below it.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._on = False
-        self._started = False
 
     @property
     def restarts(self) -> bool:
         return any(Need.ENGINE_RESTART in one.needs for one in self._plan.changes)
 
     def turn(self, *, on: bool) -> None:
-        if not self._started:
-            self._started = True
-            recover(state=STATE)
-            undo(state=STATE)
         if on == self._on:
             return
         if on:

@@ -8,7 +8,9 @@ Documentation/admin-guide/cgroup-v2.rst, block/blk-iocost.c."""
 from __future__ import annotations
 
 from bedplate.model.device_speed import DeviceSpeed
+from bedplate.model.knob import Grade
 from bedplate.model.knob_value import Compare, Parse
+from bedplate.model.tuning import Change, Means, Plan, Policy, Setting
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan.tune.draft import Draft, first_words
 
@@ -64,18 +66,44 @@ def _has_iocost(draft: Draft) -> bool:
     return root is not None and root.read("io.cost.qos").value is not None and root.read("io.cost.model").value is not None
 
 
-def cost_lines(speed: DeviceSpeed) -> tuple[str, str]:
-    """What is written to io.cost.model and io.cost.qos for a disk."""
-    model = (
+def plan_cost(speed: DeviceSpeed, *, model: str, qos: str) -> Plan:
+    """The plan of nothing but io.cost of a disk, to be tried; model and qos: texts of the root group's files."""
+    changes = tuple(
+        Change(
+            setting=Setting(means=Means.FILE, name=path),
+            knob="io.cost",
+            old=old,
+            new=new,
+            parse=Parse.WORDS,
+            compare=Compare.CONTAINS,
+            because=f"tried on {speed.device}",
+            grade=Grade.N,
+            sources=(),
+        )
+        for path, old, new in _cost_values(speed, model, qos)
+    )
+    return Plan(policy=Policy.SHARED_HOST, changes=changes, skips=(), refusals=(), host=f"{speed.device}, being measured")
+
+
+def _cost_values(speed: DeviceSpeed, model: str, qos: str) -> tuple[tuple[str, str, str], ...]:
+    """(file, the disk's line in it now, what is written) of io.cost."""
+    new_model = (
         f"{speed.number} ctrl=user model=linear rbps={speed.read_bytes_per_s} rseqiops={speed.read_seq_iops}"
         f" rrandiops={speed.read_rand_iops} wbps={speed.write_bytes_per_s} wseqiops={speed.write_seq_iops}"
         f" wrandiops={speed.write_rand_iops}"
     )
-    qos = (
+    new_qos = (
         f"{speed.number} enable=1 ctrl=user rpct=95.00 rlat={2 * speed.read_p95_us} wpct=95.00 wlat={2 * speed.write_p95_us}"
         f" min={_LEAST_RATE}.00 max={_MOST_RATE}.00"
     )
-    return model, qos
+    return (
+        (_MODEL, _line_of(speed, model) or f"{speed.number} ctrl=auto", new_model),
+        (_QOS, _line_of(speed, qos) or f"{speed.number} enable=0", new_qos),
+    )
+
+
+def _line_of(speed: DeviceSpeed, text: str) -> str | None:
+    return next((line for line in text.splitlines() if line.split()[:1] == [speed.number]), None)
 
 
 def _choose(draft: Draft) -> DeviceSpeed | None:
@@ -106,7 +134,6 @@ def _cost(draft: Draft, speed: DeviceSpeed) -> None:
         return
     others = [one.device for one in draft.case.io if one is not speed]
     rest = f"; {first_words(others)} was measured too and holds no model" if others else ""
-    number = speed.number
     if _loses(speed):
         draft.skip(
             "io.cost",
@@ -114,18 +141,13 @@ def _cost(draft: Draft, speed: DeviceSpeed) -> None:
             " more than it is worth",
         )
         return
-    new_model, new_qos = cost_lines(speed)
     because = (
         f"{speed.device} reads {render_size(speed.read_bytes_per_s)}/s and {speed.read_rand_iops} times a second at random,"
         f" measured {speed.made[:10]}{rest}"
     )
-    for path, new, text, off in (
-        (_MODEL, new_model, model, f"{number} ctrl=auto"),
-        (_QOS, new_qos, qos, f"{number} enable=0"),
-    ):
-        line = next((line for line in text.splitlines() if line.split()[:1] == [number]), off)
+    for path, old, new in _cost_values(speed, model, qos):
         why = because if path == _MODEL else f"reads of {speed.device} within twice their unloaded {speed.read_p95_us} us"
-        draft.file(path, new, knob="io.cost", because=why, parse=Parse.WORDS, compare=Compare.CONTAINS, old=line)
+        draft.file(path, new, knob="io.cost", because=why, parse=Parse.WORDS, compare=Compare.CONTAINS, old=old)
 
 
 def _dirty(draft: Draft, speed: DeviceSpeed) -> None:
