@@ -76,7 +76,8 @@ class BootOptions:
 
 def qemu_argv(qemu: str, image: Image, options: BootOptions) -> tuple[str, ...]:
     """QEMU's argv for one machine; raises ValueError when options contradict each other."""
-    argv = [qemu, "-name", f"bedplate-{image.version}", "-nodefaults", "-no-user-config", "-display", "none"]
+    argv = [qemu, "-name", f"bedplate-{image.version},debug-threads=on"]  # top -H tells a guest's CPUs from QEMU's own work
+    argv += ["-nodefaults", "-no-user-config", "-display", "none"]
     smm = "on" if options.mode is BootMode.SECURE else "off"
     argv += ["-machine", f"q35,smm={smm},vmport=off,hpet=off,graphics=off"]
     argv += ["-accel", *_accel(options), "-m", f"{options.memory_bytes // MIB}M", "-smp", str(options.cpus)]
