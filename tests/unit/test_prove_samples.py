@@ -136,6 +136,41 @@ def test_pieces_of_several_tokens_are_counted_by_the_engine() -> None:
     assert summarise([make_log([0.5, 1.0], counted=8)], 0.0, 2.0, slo=Slo(), late_s=0.0).work == 8
 
 
+def make_stream(begin: float, *, prompt_s: float, gap_s: float, tokens: int, until: float) -> list[RequestLog]:
+    """A stream that begins a request at `begin`; what has not come at `until` has not come."""
+    logs = []
+    while begin < until:
+        times = [begin + prompt_s + number * gap_s for number in range(tokens)]
+        log = make_log([at for at in times if at < until], due=begin, ended=times[-1] if times[-1] < until else 0.0)
+        log.stream = 0
+        logs.append(log)
+        begin = times[-1]
+    return logs
+
+
+@pytest.mark.parametrize("phase", [number / 7 for number in range(20)])
+def test_the_rate_of_a_steady_stream_does_not_depend_on_where_its_prompts_fall(phase: float) -> None:
+    logs = make_stream(phase - 10.0, prompt_s=1.4, gap_s=0.14, tokens=12, until=20.0)
+    counted = sum(0.0 <= at < 20.0 for one in logs for at in one.token_s)
+    measured = summarise(logs, 0.0, 20.0, slo=Slo(), late_s=0.0)
+    assert measured.work == pytest.approx(20.0 * 12 / (1.4 + 11 * 0.14))
+    assert sum(measured.seconds) == counted
+
+
+@pytest.mark.parametrize("stalls", ["at the beginning", "at the end", "all the time", "in the middle"])
+def test_a_stall_of_a_steady_stream_is_counted(stalls: str) -> None:
+    before, after = (make_stream(at, prompt_s=0.2, gap_s=0.1, tokens=9, until=at + 10.0) for at in (0.0, 30.0))
+    begin, end = {
+        "at the beginning": (15.0, 40.0),
+        "at the end": (0.0, 25.0),
+        "all the time": (12.0, 28.0),
+        "in the middle": (0.0, 40.0),
+    }[stalls]
+    measured = summarise([*before, *after], begin, end, slo=Slo(), late_s=0.0)
+    running_s = min(max(0.0, 10.0 - begin), 10.0) + min(max(0.0, end - 30.0), 10.0)
+    assert measured.work == pytest.approx(9 * running_s, rel=0.12, abs=0.01)
+
+
 def test_who_still_waits_for_the_first_token_is_seen() -> None:
     waiting = RequestLog(due_s=0.5, wanted_tokens=8, sent_s=0.5)
     assert summarise([waiting], 0.0, 10.0, slo=Slo(), late_s=0.0).ttft_s == pytest.approx((9.5,))

@@ -42,6 +42,8 @@ class RequestLog:
 
     due_s: float
     wanted_tokens: int
+    stream: int | None = None
+    """Of a steady load: its requests follow one another. None in a replay."""
     sent_s: float = 0.0
     token_s: list[float] = field(default_factory=list)
     ended_s: float = 0.0
@@ -141,7 +143,7 @@ async def stream_steadily(
     async def one_stream(number: int) -> None:
         turn = 0
         while not stop():
-            log = RequestLog(due_s=time.monotonic(), wanted_tokens=output_tokens)
+            log = RequestLog(due_s=time.monotonic(), wanted_tokens=output_tokens, stream=number)
             logs.append(log)
             prompt = make_prompt(input_tokens, seed=number * 1_000_003 + turn)
             await send(endpoint, log, prompt, timeout_s=timeout_s)

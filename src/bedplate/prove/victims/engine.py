@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bedplate.errors import BedplateError, NotRunningError
 from bedplate.host.root import Root
@@ -129,7 +130,7 @@ class Engine:
 
 
 def summarise(logs: Sequence[RequestLog], begin_s: float, end_s: float, *, slo: Slo, late_s: float) -> Measured:
-    """What came from begin_s to end_s. Work is tokens by the time they came, TTFT in it.
+    """What came from begin_s to end_s. Work is tokens by the time they came, TTFT in it; of steady streams see _steady_rate.
 
     Gaps are left out (), and only end-to-end work is reported, where more than 5 % of them are below 1 ms: then tokens came
     in bursts, and the times between them say nothing of the engine. Requests count where they ended.
@@ -155,9 +156,11 @@ def summarise(logs: Sequence[RequestLog], begin_s: float, end_s: float, *, slo: 
     # An engine that says more tokens than pieces came (several a piece) is believed in proportion.
     pieces = sum(len(one.token_s) for one in done)
     factor = sum(one.tokens for one in done) / pieces if pieces else 1.0
+    steady = [one for one in logs if one.stream is not None]
+    pieces_came = _steady_rate(steady, begin_s, end_s) * (end_s - begin_s) if steady else len(times)
     return Measured(
         duration_s=end_s - begin_s,
-        work=len(times) * factor,
+        work=pieces_came * factor,
         seconds=tuple(count * factor for count in counts),
         gaps_s=() if not gaps or bursts > MOST_BURSTS * len(gaps) else tuple(gaps),
         ttft_s=tuple(one for one in first if one is not None) + tuple(one for one in waiting if one > longest),
@@ -167,6 +170,27 @@ def summarise(logs: Sequence[RequestLog], begin_s: float, end_s: float, *, slo: 
         good=sum((one.ttft_s or 0.0) <= slo.ttft_s and (one.tpot_s is None or one.tpot_s <= slo.tpot_s) for one in done),
         late_s=late_s,
     )
+
+
+def _steady_rate(logs: Sequence[RequestLog], begin_s: float, end_s: float) -> float:
+    """Pieces a second of streams whose requests follow one another, each stream over whole requests.
+
+    While an engine reads a prompt no token comes: how many prompts happen to fall into a window moves the count of a short
+    one by several percent. So a stream is counted from the end of a request to the end of a later one. Where it has none in
+    the window, or has waited at an edge of it for longer than its longest request took, it is counted up to that edge: a
+    stall is never left out.
+    """
+    rate = 0.0
+    for stream in {one.stream for one in logs}:
+        own = [one for one in logs if one.stream == stream]
+        first_s, last_s = begin_s, end_s
+        ends = sorted(one.ended_s for one in own if one.ended_s and begin_s <= one.ended_s < end_s)
+        if len(ends) > 1:
+            longest_s = max(later - earlier for earlier, later in pairwise(ends))
+            first_s = ends[0] if ends[0] - begin_s <= longest_s else begin_s
+            last_s = ends[-1] if end_s - ends[-1] <= longest_s else end_s
+        rate += sum(first_s < at <= last_s for one in own for at in one.token_s) / (last_s - first_s)
+    return rate
 
 
 def find_listeners(root: Root, port: int) -> tuple[int, ...]:
