@@ -48,7 +48,7 @@ class Row:
 
 
 ROWS = (
-    Row(id="quiet", title="no neighbour", kind=Kind.SERVE, victim=Victim.SMALL),
+    Row(id="quiet", title="no neighbour", kind=Kind.SERVE, victim=Victim.SMALL, longer=2.5),
     Row(
         id="cpu",
         title="CPU: a busy thread for each CPU",
@@ -112,6 +112,7 @@ ROWS = (
         victim=Victim.SMALL,
         antagonist="pagecache.dirty",
         goal=0.97,
+        longer=2.5,
         quiet="quiet",
     ),
     Row(
