@@ -39,7 +39,7 @@ MOST_FOREIGN = 0.05
 DONE = "done"
 """The last line of a run inside a guest that came to its end."""
 _LEAST_RESIDENT = 0.95  # of a mapped model before its quiet sample and before a neighbour comes
-_LOAD_S = 5.0  # most of a second of it goes by the writes that wait in the device when it begins; real ones take a minute
+_LOAD_S = 15.0  # the writes that wait in the device when it begins take most of its first second; real ones take a minute
 _ALONE_S = 3.0
 _WINDOW_S = (850.0, 880.0)
 _OF_CAPACITY = 0.7
