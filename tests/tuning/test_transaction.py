@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning import apply_plan, kernel_file, read_applied, recover, transaction, undo, verify_plan
+from bedplate.act.tuning import apply_plan, confirm, kernel_file, read_applied, recover, transaction, undo, verify_plan
 from bedplate.act.tuning.baseline import read_unapplied, slice_path
 from bedplate.act.tuning.place import hold_tune_lock, make_place
 from bedplate.errors import BedplateError, BusyError, PlanRefused, ReadError
@@ -249,6 +250,47 @@ def test_two_at_once_are_refused(top: Path) -> None:
     with hold_tune_lock(top), pytest.raises(BusyError, match="held by process"):
         undo(root_dir=top, services=FakeServices(top))
     assert not (top / "run/bedplate").exists()
+
+
+def test_a_timer_waits_for_who_holds_the_lock(top: Path) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with hold_tune_lock(top):
+            entered.set()
+            go_on.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(10)
+    threading.Timer(0.3, go_on.set).start()
+    with hold_tune_lock(top, wait_s=10):
+        assert go_on.is_set()
+    holder.join()
+
+
+# -- unless it is confirmed
+
+
+@pytest.mark.parametrize("persist", [False, True])
+def test_the_dead_mans_switch_leaves_nothing(top: Path, persist: bool) -> None:
+    before = snapshot(top)
+    place = make_place(top, persist=persist)
+    confirm.arm(place, 600, ["--probe", "http://127.0.0.1:8080/health?a=%20$b", "--root", "/"])
+    timer, service = (place.at(f"{place.units}/{confirm.TIMER}.{kind}").read_text() for kind in ("timer", "service"))
+    assert "OnActiveSec=600s" in timer
+    assert '"--probe" "http://127.0.0.1:8080/health?a=%%20$$b"' in service
+    confirm.disarm(top)
+    assert snapshot(top) == before
+
+
+def test_what_is_confirmed_is_confirmed_once(top: Path) -> None:
+    place = make_place(top)
+    services = FakeServices(top)
+    with hold_tune_lock(top):
+        transaction.apply(FULL, place, services, confirm=confirm.TIMER)
+        assert confirm.confirm(place)
+        assert not confirm.confirm(place)
 
 
 # -- what is read

@@ -209,6 +209,30 @@ def test_a_loss_of_power_in_the_middle_of_persisting_is_recovered(guest: Guest) 
     assert since_another_boot(guest, "recovered") == {}
 
 
+def test_what_nobody_confirms_is_taken_back_by_itself(guest: Guest) -> None:
+    """Unless the engine answers; and over a reboot, where the plan is for all boots."""
+    guest.run(f"{APPLY} --confirm-within 45s --probe http://127.0.0.1:9/ && bedplate tune verify")
+    wait_unarmed(guest)
+    assert "nothing is applied" in guest.run("bedplate tune verify", ok=False).output
+    guest.run(f"{APPLY} --confirm-within 20s --probe http://127.0.0.1:8080/health")
+    wait_unarmed(guest)
+    guest.run("bedplate tune verify")
+    guest.run("bedplate tune undo")
+    guest.run(f"{APPLY} --confirm-within 10m && bedplate tune confirm && bedplate tune undo")
+    wait_unarmed(guest)
+    guest.run(f"{APPLY} --persist --confirm-within 45s")
+    guest.reset()  # it hung, and somebody pulled the plug
+    wait_unarmed(guest)
+    assert "nothing is applied" in guest.run("bedplate tune verify", ok=False).output
+    guest.run("bedplate tune uninstall", ok=False)
+
+
+def wait_unarmed(guest: Guest) -> None:
+    """Until the timer of --confirm-within has done its work: its units take themselves away."""
+    units = "/etc/systemd/system /run/systemd/system"
+    guest.run(f"while find {units} -name 'bedplate-tune-confirm*' | grep -q .; do sleep 1; done", timeout_s=300)
+
+
 def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None:
     """Twice: once it was switched on, the kernel keeps a line of the disk, with what it computes itself.
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 HELP = "plan, apply, verify and undo what protects the engines of this host"
 _BOOT_S = 30.0  # a boot goes on after that, with everything taken back
 _PROBE_S = 10.0
+_TIMER_WAIT_S = 600.0
 _TIMES = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -150,14 +151,14 @@ def _apply(arguments: argparse.Namespace) -> int:
             return _nothing(plan, arguments)
         if within_s is not None and not plan.refusals:
             more = ["--probe", arguments.probe] if arguments.probe else []
-            confirm.arm(within_s, [*more, "--root", str(arguments.root)])
+            confirm.arm(place, within_s, [*more, "--root", str(arguments.root)])
         try:
             done = transaction.apply(
                 plan, place, services, on_step=_progress(), confirm=confirm.TIMER if within_s is not None else ""
             )
         except BaseException:
             if within_s is not None:
-                confirm.disarm()
+                confirm.disarm(arguments.root)
             raise
     if arguments.json:
         row = {"policy": plan.policy.value, "digest": plan.digest, "steps": done.steps, "persist": arguments.persist}
@@ -221,23 +222,26 @@ def _undo(arguments: argparse.Namespace) -> int:
     from bedplate.act.tuning.place import hold_tune_lock
 
     why = "asked"
-    with hold_tune_lock(arguments.root):
+    # A timer comes once: it waits for who applies for longer than the time, or looks at what is applied just then.
+    with hold_tune_lock(arguments.root, wait_s=_TIMER_WAIT_S if arguments.unless_confirmed else 0.0):
         _recover(_places(arguments.root))
         states = [one for one in map(read_in_force, _places(arguments.root)) if one is not None]
         if arguments.unless_confirmed:
             if not any(one.confirm for one in states):
+                confirm.disarm(arguments.root)
                 print("confirmed, or nothing is applied: nothing to do")
                 return 0
             if arguments.probe and _answers(arguments.probe):
                 for place in _places(arguments.root):
                     confirm.confirm(place)
+                confirm.disarm(arguments.root)
                 print(f"{arguments.probe} answers: kept")
                 return 0
             why = "not confirmed in time"
-        elif any(one.confirm for one in states):
-            confirm.disarm()
         restored, drifted = _take_back(arguments.root, why)
-    return _say_undone(arguments, restored, drifted)
+        confirm.disarm(arguments.root)
+    status = _say_undone(arguments, restored, drifted)
+    return 0 if arguments.unless_confirmed else status  # the service is tried again when it fails: drift is no failure
 
 
 def _confirm(arguments: argparse.Namespace) -> int:
@@ -247,8 +251,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
     with hold_tune_lock(arguments.root):
         _recover(_places(arguments.root))
         waited = [confirm.confirm(place) for place in _places(arguments.root)]
-        if any(waited):
-            confirm.disarm()
+        confirm.disarm(arguments.root)
     if arguments.json:
         print(json.dumps({"confirmed": any(waited)}))
     else:
@@ -276,16 +279,14 @@ def _log(arguments: argparse.Namespace) -> int:
 
 def _uninstall(arguments: argparse.Namespace) -> int:
     from bedplate.act.tuning import confirm, transaction
-    from bedplate.act.tuning.journal import read_in_force
     from bedplate.act.tuning.place import hold_tune_lock
     from bedplate.act.tuning.services import Systemctl
 
     services = Systemctl(arguments.root)
     with hold_tune_lock(arguments.root):
         _recover(_places(arguments.root))
-        if any(one.confirm for one in map(read_in_force, _places(arguments.root)) if one is not None):
-            confirm.disarm()
         restored, drifted = _take_back(arguments.root, "uninstalled")
+        confirm.disarm(arguments.root)
         gone = [path for place in _places(arguments.root) for path in transaction.remove_everything(place)]
         if services.is_running() and any("/systemd/system/" in path for path in gone):
             services.reload()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from bedplate.host.root import Root
 RUNTIME_STATE = "/run/bedplate/tune"
 PERSISTENT_STATE = "/var/lib/bedplate/tune"
 _LOCK = "/run/bedplate/tune.lock"
+_POLL_S = 0.2  # of a lock that is waited for
 _LABEL_FIRST = "tune"
 
 
@@ -75,14 +77,14 @@ def make_place(top: Path = Path("/"), *, persist: bool = False, state: str | Non
 
 
 @contextlib.contextmanager
-def hold_tune_lock(top: Path) -> Iterator[None]:
-    """One at a time on this host, whatever the mode; raises BusyError naming the holder.
+def hold_tune_lock(top: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """One at a time on this host, whatever the mode; raises BusyError naming the holder when it still holds after wait_s.
 
     The lock file is taken away at the end, so that nothing is left behind. Two holders of two files of one name cannot be:
     who got a lock looks whether the name still means the file that it locked.
     """
     path = top / _LOCK.lstrip("/")
-    descriptor = _take(path, top)
+    descriptor = _take_within(path, top, wait_s)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -92,6 +94,17 @@ def hold_tune_lock(top: Path) -> Iterator[None]:
             os.unlink(path)  # noqa: PTH108
         os.close(descriptor)
         remove_if_empty(path.parent)
+
+
+def _take_within(path: Path, top: Path, wait_s: float) -> int:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return _take(path, top)
+        except BusyError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _take(path: Path, top: Path) -> int:
