@@ -229,8 +229,8 @@ def test_what_nobody_confirms_is_taken_back_by_itself(guest: Guest) -> None:
 
 def wait_unarmed(guest: Guest) -> None:
     """Until the timer of --confirm-within has done its work: its units take themselves away."""
-    units = "/etc/systemd/system /run/systemd/system"
-    guest.run(f"while find {units} -name 'bedplate-tune-confirm*' | grep -q .; do sleep 1; done", timeout_s=300)
+    left = "find /etc/systemd/system /run/systemd/system /run/bedplate -name 'bedplate-tune-confirm*' -o -name tune.lock"
+    guest.run(f"while {left} | grep -q .; do sleep 1; done", timeout_s=300)
 
 
 def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None:
