@@ -112,6 +112,7 @@ ROWS = (
         victim=Victim.SMALL,
         antagonist="pagecache.dirty",
         goal=0.97,
+        wash_s=4.0,
         longer=2.5,
         quiet="quiet",
     ),
