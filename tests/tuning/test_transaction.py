@@ -335,6 +335,31 @@ def test_plans_are_made_as_if_nothing_were_applied(top: Path) -> None:
     assert slice_path("a-b.slice") == "/a.slice/a-b.slice"
 
 
+def test_a_plan_that_replaces_another_sees_disks_and_services_as_they_were(top: Path) -> None:
+    """What a second apply took for its machine's own it left out, and so the first one's io.cost was taken back."""
+    qos, group = top / "sys/fs/cgroup/io.cost.qos", top / "sys/fs/cgroup/system.slice/backup.service"
+    qos.write_text("8:0 enable=1 ctrl=user\n")
+    group.mkdir()
+    (group / "memory.high").write_text("max\n")
+    (top / "proc/self").mkdir()
+    (top / "proc/self/mountinfo").write_text("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    services = FakeServices(top)
+    plan = make_plan(
+        change("/sys/fs/cgroup/io.cost.qos", "254:16 enable=0", "254:16 enable=1 ctrl=user", Parse.WORDS),
+        change("backup.service:MemoryHigh", "infinity", "1000000", Parse.BYTES),
+        change("cmdline:transparent_hugepage", "madvise", "always", Parse.CHOICE),
+        change("cmdline:nohz_full", None, "1", Parse.WORDS),
+    )
+    apply_plan(plan, root_dir=top, services=services, persist=True)
+    (top / "proc/cmdline").write_text("quiet transparent_hugepage=always nohz_full=1\n")  # since the next boot
+    qos.write_text("8:0 enable=1 ctrl=user\n254:16 enable=1 ctrl=user\n")
+    (group / "memory.high").write_text("1000000\n")
+    root = read_unapplied(make_place(top, persist=True))
+    assert root.read("/proc/cmdline").value == "quiet transparent_hugepage=madvise"
+    assert root.read("/sys/fs/cgroup/io.cost.qos").value == "8:0 enable=1 ctrl=user"
+    assert root.read("/sys/fs/cgroup/system.slice/backup.service/memory.high").value == "max"
+
+
 def test_a_damaged_journal_is_refused_and_a_torn_last_line_is_not(top: Path) -> None:
     place = make_place(top)
     place.journal.parent.mkdir(parents=True)

@@ -442,6 +442,12 @@ def test_planning_again_changes_nothing_and_undo_brings_all_back(
     again = plan(*after, policy, io=io)
     # What is bound at a restart is bound only after it: balancing goes off then, and never before.
     assert {str(one.setting) for one in again.changes} <= {"kernel.numa_balancing"}
+    # In place of the one that is applied the same is planned of units and disks, from what was there before it. Weights,
+    # files and the command line are read as they were then (bedplate.act.tuning.baseline).
+    replacing = {one.setting: (one.old, one.new) for one in plan(*after, policy, io=io, applied=made).changes}
+    for one in made.changes:
+        if (one.setting.means is Means.UNIT and one.setting.key != "CPUWeight") or "io.cost" in one.setting.name:
+            assert replacing[one.setting] == (one.old, one.new)
     facts, groups = undo(made, *after)
     for one in made.changes:
         if one.setting.means is Means.UNIT and one.setting.key in UNIT_PROPERTIES and Need.ENGINE_RESTART not in one.needs:

@@ -251,6 +251,10 @@ def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None
     for _ in range(2):
         guest.run(APPLY)
         assert "enable=1 ctrl=user" in guest.run("cat /sys/fs/cgroup/io.cost.qos").output
+        settings = planned(guest)
+        guest.run(APPLY)  # in place of itself
+        assert "enable=1 ctrl=user" in guest.run("cat /sys/fs/cgroup/io.cost.qos").output
+        assert planned(guest) == settings
         assert "io.cost is switched on" in guest.run("bedplate measure /scratch --size 256M", ok=False).output
         assert guest.run(throttling).output == before
         guest.run("bedplate tune undo")
@@ -258,6 +262,12 @@ def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None
         assert lines and all("ctrl=auto" in line and "enable=1" not in line for line in lines), lines
         assert guest.run(throttling).output == before
     guest.run("rm -r /var/lib/bedplate/disks")
+
+
+def planned(guest: Guest) -> dict[str, str | None]:
+    """What a plan would set now, from what: by setting; sizes follow what the engine holds just then."""
+    changes = guest.run_json("bedplate tune plan --json")["changes"]
+    return {one["name"]: None if "Memory" in one["name"] else one["old"] for one in changes}
 
 
 def test_tuned_is_noticed_and_not_fought(guest: Guest) -> None:

@@ -311,6 +311,7 @@ def make_plan(root: Path, policy: Policy, *, persist: bool = False, recording: P
     knobs = read_knobs()
     row = find_policy(policy, read_policies())
     proofs: tuple[Proof, ...] = ()
+    applied: Plan | None = None
     if recording is not None:
         from bedplate.host.recording import open_recording
 
@@ -319,10 +320,13 @@ def make_plan(root: Path, policy: Policy, *, persist: bool = False, recording: P
         place = make_place(root, persist=persist)
         if read_in_force(place) is None:
             place = make_place(root, persist=not persist)
+        state = read_in_force(place)
+        applied = state.plan if state is not None else None
         source, origin = read_unapplied(place), "live"
         proofs = _read_proofs(source)
     facts = read_host(source, knob_paths(knobs), origin=origin, config_options=knob_configs(knobs))
-    return plan_tuning(facts, read_groups(source), knobs, row, proofs=proofs, io=read_device_speeds(source))
+    io = read_device_speeds(source)
+    return plan_tuning(facts, read_groups(source), knobs, row, proofs=proofs, io=io, applied=applied)
 
 
 def _read_proofs(source: Root) -> tuple[Proof, ...]:

@@ -8,11 +8,15 @@ from bedplate.act.tuning.effective import cgroup_mount
 from bedplate.act.tuning.journal import InForce, read_in_force
 from bedplate.act.tuning.kernel_file import is_keyed, is_same, read_kernel_file
 from bedplate.act.tuning.place import Place
-from bedplate.act.tuning.step import Act
+from bedplate.act.tuning.step import Act, Holding
 from bedplate.errors import BedplateError
+from bedplate.host.groups import read_groups
 from bedplate.host.root import TEXT_LIMIT, Root
 from bedplate.model.facts.reading import Reading, known
+from bedplate.model.knob_value import Compare
 from bedplate.model.tuning import UNIT_PROPERTIES, Means
+
+_CMDLINE = "/proc/cmdline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,40 +36,74 @@ def read_unapplied(place: Place) -> Root:
     state = read_in_force(place)
     if state is None:
         return place.root
-    return Unapplied(place.top, texts=_kernel_texts(place, state) | _group_texts(place, state))
+    texts = _kernel_texts(place, state) | _group_texts(place, state) | _command_line(place, state)
+    return Unapplied(place.top, texts=texts)
 
 
 def _kernel_texts(place: Place, state: InForce) -> dict[str, str]:
     texts = {}
     for one in state.holdings:
-        if one.act is not Act.KERNEL or is_keyed(one.path) or one.baseline is None:
+        if one.act is not Act.KERNEL or one.baseline is None:
             continue
         try:
-            now = read_kernel_file(place.root, one.path, one.parse)
+            now = read_kernel_file(place.root, one.path, one.parse, key=one.key)
         except BedplateError:
             continue
         if is_same(one.path, now, one.ours, one.parse):
-            texts[one.path] = one.baseline
+            texts[one.path] = _other_lines(place.root, one) if is_keyed(one.path) else one.baseline
     return texts
 
 
+def _other_lines(root: Root, holding: Holding) -> str:
+    """A file with a line for each device, with the line of ours as it was."""
+    lines = (root.read(holding.path).value or "").splitlines()
+    return "\n".join(filter(None, [*(line for line in lines if line.split()[:1] != [holding.key]), holding.baseline]))
+
+
 def _group_texts(place: Place, state: InForce) -> dict[str, str]:
-    """Of slices, whose control group follows from their name; old None is the kernel's neutral value."""
+    """Of units that have a control group; old None is the kernel's neutral value."""
     texts: dict[str, str] = {}
     mount = cgroup_mount(place.root)
+    paths = _unit_paths(place, state)
     for one in state.plan.changes:
         unit, key = one.setting.name, one.setting.key
-        if one.setting.means is not Means.UNIT or key not in UNIT_PROPERTIES or not unit.endswith(".slice"):
+        if one.setting.means is not Means.UNIT or key not in UNIT_PROPERTIES or unit not in paths:
             continue
-        group = f"{mount}{slice_path(unit)}"
+        group = f"{mount}{paths[unit]}"
         old = one.old if one.old is not None else UNIT_PROPERTIES[key].neutral
         if not place.root.exists(f"{group}/{UNIT_PROPERTIES[key].file}"):
             continue
         if key == "CPUWeight":
             texts[f"{group}/cpu.idle"] = "1" if old == "idle" else "0"
             old = "100" if old == "idle" else old
-        texts[f"{group}/{UNIT_PROPERTIES[key].file}"] = old
+        texts[f"{group}/{UNIT_PROPERTIES[key].file}"] = "max" if old == "infinity" else old
     return texts
+
+
+def _command_line(place: Place, state: InForce) -> dict[str, str]:
+    """As it would be without parameters that took effect at a boot since."""
+    before = (place.root.read(_CMDLINE).value or "").split()
+    words = before
+    for one in state.plan.changes:
+        if one.setting.means is not Means.CMDLINE:
+            continue
+        name = one.setting.name
+        now = [word for word in words if word.partition("=")[0] == name]
+        wanted = [] if one.compare is Compare.ABSENT else [f"{name}={one.new}" if one.new else name]
+        if now == wanted:
+            words = [word for word in words if word not in now]
+            words += [] if one.old is None else [f"{name}={one.old}" if one.old else name]
+    return {_CMDLINE: " ".join(words)} if words != before else {}
+
+
+def _unit_paths(place: Place, state: InForce) -> dict[str, str]:
+    """Unit -> its control group: of a slice it follows from its name, of others it is where they run."""
+    units = {one.setting.name for one in state.plan.changes if one.setting.means is Means.UNIT}
+    slices = {unit: slice_path(unit) for unit in units if unit.endswith(".slice")}
+    if units == slices.keys():
+        return slices
+    running = {one.path.rpartition("/")[2]: one.path for one in read_groups(place.root).groups}
+    return slices | {unit: running[unit] for unit in units & running.keys() - slices.keys()}
 
 
 def slice_path(unit: str) -> str:

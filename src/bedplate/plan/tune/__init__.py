@@ -2,7 +2,8 @@
 alone. Pure.
 
 Neighbours are confined, the engine is not caged: it gets weights and floors, the others bounds. Values are computed from
-the machine; a policy only leaves parts out and forbids knobs. Planning on a machine where a plan holds gives no changes.
+the machine; a policy only leaves parts out and forbids knobs. What an applied plan holds is planned again, from what was
+there before: otherwise a plan that replaces another would take back what both want.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def plan_tuning(
     *,
     proofs: Sequence[Proof] = (),
     io: Sequence[DeviceSpeed] = (),
+    applied: Plan | None = None,
 ) -> Plan:
     """The plan for a machine: every knob of the catalog is a change or a skip with its reason.
 
-    proofs are records of experiments on this host, io those of its measured disks. A plan with refusals can be read, and
-    must not be applied."""
+    proofs are records of experiments on this host, io those of its measured disks, applied the plan that is in force and
+    that this one would replace: what it holds stays a change. A plan with refusals can be read, and must not be applied."""
     case = Case(
         facts=facts,
         groups=groups,
@@ -66,6 +68,7 @@ def plan_tuning(
         io=tuple(io),
         files=KnobFiles(facts),
         refuted=find_refuted(proofs, facts),
+        applied={one.setting: one for one in applied.changes} if applied is not None else {},
     )
     draft = Draft(case=case)
     for part, step, told in _STEPS:

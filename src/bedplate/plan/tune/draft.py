@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bedplate.model.device_speed import DeviceSpeed
@@ -33,6 +33,8 @@ class Case:
     files: KnobFiles
     refuted: dict[str, str]
     """"vm.stat_interval=10" -> why a valid proof speaks against it."""
+    applied: Mapping[Setting, Change] = field(default_factory=dict)
+    """What is in force by an earlier plan: what still has its value is planned as if it were not there."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +46,10 @@ class Draft:
     skips: dict[str, str] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
     _taken: set[Setting] = field(default_factory=set)
+
+    def ours(self, path: str, key: str) -> Change | None:
+        """The change of a unit's property that an applied plan makes, in force or waiting for a restart."""
+        return self.case.applied.get(Setting(means=Means.UNIT, name=path.rpartition("/")[2], key=key))
 
     def skip(self, knob: str, reason: str) -> None:
         """Leave a knob alone. The first reason stands; a change of the same knob counts more."""
@@ -135,6 +141,9 @@ class Draft:
             self.skip(knob, self.case.refuted[f"{setting}={new}"])
             return
         self._taken.add(setting)
+        ours = self.case.applied.get(setting)
+        if ours is not None and old is not None and is_held(old, ours.new, ours.parse, ours.compare):
+            old = ours.old
         if old is not None and is_held(old, new, parse, compare, near=near):
             self.skip(knob, f"holds already: {setting} is {old or 'empty'}")
             return

@@ -175,7 +175,11 @@ def _swapless(chains: tuple[Chain, ...]) -> tuple[str, ...]:
 
 
 def _order_oom(draft: Draft, chains: tuple[Chain, ...]) -> None:
-    exposed = [chain for chain in chains if any(one.oom_score_adj > int(_OOM_SCORE) for one in chain.engines)]
+    exposed = [
+        chain
+        for chain in chains
+        if draft.ours(chain.unit, "OOMScoreAdjust") or any(one.oom_score_adj > int(_OOM_SCORE) for one in chain.engines)
+    ]
     if not exposed:
         draft.skip(
             "mem.oomscore", "no engine runs" if not chains else f"holds already: {_OOM_SCORE} or less on every engine"
@@ -185,7 +189,8 @@ def _order_oom(draft: Draft, chains: tuple[Chain, ...]) -> None:
             draft.skip("mem.oomscore", f"{chain.unit} is no service: OOMScoreAdjust= needs one")
             continue
         size = render_size(max(one.rss_bytes for one in chain.engines))
-        scores = str(max(one.oom_score_adj for one in chain.engines))
+        ours = draft.ours(chain.unit, "OOMScoreAdjust")
+        scores = (ours.old if ours is not None else None) or str(max(one.oom_score_adj for one in chain.engines))
         because = f"with {size} resident and a score of {scores} the engine is what the OOM killer takes first"
         draft.at_restart(
             chain.unit, "OOMScoreAdjust", _OOM_SCORE, old=scores, knob="mem.oomscore", because=because, parse=Parse.NUMBER

@@ -47,7 +47,7 @@ def _bind(draft: Draft, chain: Chain) -> None:
     names = first_words(dict.fromkeys(one.engine for one in chain.engines))
     knob = "cpu.numa-domain-affinity"
     nodes = _accelerator_nodes(facts, chain)
-    if all(is_bound(facts, one) for one in chain.engines):
+    if draft.ours(chain.unit, "AllowedMemoryNodes") is None and all(is_bound(facts, one) for one in chain.engines):
         draft.skip(knob, f"holds already: {names} is bound to a node")
     elif not chain.levels or not chain.unit.endswith(".service"):
         draft.skip(knob, f"{names} runs in {chain.unit}, which is no service that could start bound")
