@@ -341,12 +341,14 @@ def test_a_plan_that_replaces_another_sees_disks_and_services_as_they_were(top: 
     qos.write_text("8:0 enable=1 ctrl=user\n")
     group.mkdir()
     (group / "memory.high").write_text("max\n")
+    (group / "io.weight").write_text("default 100\n")
     (top / "proc/self").mkdir()
     (top / "proc/self/mountinfo").write_text("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
     services = FakeServices(top)
     plan = make_plan(
         change("/sys/fs/cgroup/io.cost.qos", "254:16 enable=0", "254:16 enable=1 ctrl=user", Parse.WORDS),
         change("backup.service:MemoryHigh", "infinity", "1000000", Parse.BYTES),
+        change("backup.service:IOWeight", "100", "50"),
         change("cmdline:transparent_hugepage", "madvise", "always", Parse.CHOICE),
         change("cmdline:nohz_full", None, "1", Parse.WORDS),
     )
@@ -358,6 +360,7 @@ def test_a_plan_that_replaces_another_sees_disks_and_services_as_they_were(top: 
     assert root.read("/proc/cmdline").value == "quiet transparent_hugepage=madvise"
     assert root.read("/sys/fs/cgroup/io.cost.qos").value == "8:0 enable=1 ctrl=user"
     assert root.read("/sys/fs/cgroup/system.slice/backup.service/memory.high").value == "max"
+    assert root.read("/sys/fs/cgroup/system.slice/backup.service/io.weight").value == "default 100"
 
 
 def test_a_damaged_journal_is_refused_and_a_torn_last_line_is_not(top: Path) -> None:

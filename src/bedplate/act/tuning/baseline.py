@@ -76,8 +76,15 @@ def _group_texts(place: Place, state: InForce) -> dict[str, str]:
         if key == "CPUWeight":
             texts[f"{group}/cpu.idle"] = "1" if old == "idle" else "0"
             old = "100" if old == "idle" else old
-        texts[f"{group}/{UNIT_PROPERTIES[key].file}"] = "max" if old == "infinity" else old
+        texts[f"{group}/{UNIT_PROPERTIES[key].file}"] = _as_read(UNIT_PROPERTIES[key].file, old)
     return texts
+
+
+def _as_read(file: str, value: str) -> str:
+    """A property's value as its file shows it."""
+    if file == "io.weight" and value.isdigit():
+        return f"default {value}"
+    return "max" if value == "infinity" else value
 
 
 def _command_line(place: Place, state: InForce) -> dict[str, str]:
