@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BEDPLATE := $(VENV)/bin/bedplate
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-fast lint bench docs setup setup-dev
+.PHONY: help up down test test-fast test-long lint bench docs setup setup-dev
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,14 +14,25 @@ up: setup ## build the operating system, boot it, and get an answer from the mod
 down: setup ## power it off; leaves no process
 	@$(BEDPLATE) down
 
-test: setup-dev ## all tests, with a real build and real boots (about 30 minutes)
-	@$(PY) -m pytest
+# First what may run side by side, then what measures the machine, alone; then builds and boots, two at once where there is
+# memory (tests/conftest.py), in the order of their names. Each goes on though one before it failed.
+MEASURING := tests/antagonists tests/prove
+BOOTS := tests/vm
+SHARED := -n auto --dist loadfile --no-loadscope-reorder
 
-test-fast: setup-dev ## the tests that need no build and no boot (seconds)
-	@$(PY) -m pytest -m "not build and not vm"
+test: setup-dev ## the tests, with real builds and real boots (below 40 minutes)
+	@failed=0; $(PY) -m pytest -m "not long" $(SHARED) $(patsubst %,--ignore=%,$(MEASURING) $(BOOTS)) || failed=1; \
+	$(PY) -m pytest -m "not long" $(MEASURING) || failed=1; \
+	$(PY) -m pytest -m "not long" $(SHARED) $(BOOTS) || failed=1; exit $$failed
 
-lint: setup-dev ## ruff and mypy --strict
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial (about 20 minutes)
+	@$(PY) -m pytest -m long $(SHARED) $(BOOTS)
+
+test-fast: setup-dev ## the tests that need no build, no boot and no quiet machine (two minutes)
+	@$(PY) -m pytest -m "not build" $(SHARED) $(patsubst %,--ignore=%,$(MEASURING) $(BOOTS))
+
+lint: setup-dev ## ruff, mypy --strict, codespell and shellcheck; part of `make test`
+	@$(PY) -m pytest -q tests/lint
 
 bench: setup-dev ## measure what bench/README.md publishes
 	@$(PY) -m bench

@@ -18,13 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bedplate.act.files import write_whole
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import find_paths
 from bedplate.act.run import find_program, run
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError
-from bedplate.host.memory import read_memory
-from bedplate.host.root import Root
+from bedplate.host.kernel.memory import read_memory
+from bedplate.host.root.root import Root
 from bedplate.image.qemu import BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import render_size
@@ -73,7 +74,7 @@ def main() -> int:
     if old.get("schema") != _SCHEMA:
         old = {"ran": {}}
     merged = old | results | {"ran": old["ran"] | results["ran"]}
-    kept.write_text(json.dumps(merged, indent=1) + "\n")
+    write_whole(kept, json.dumps(merged, indent=1) + "\n", sync=True)
     publish(HERE / "README.md", render(merged))
     print(render(results))
     return 1 if any(part["notices"] for part in results["ran"].values()) else 0
@@ -135,7 +136,7 @@ def _machine(bench: Bench) -> dict[str, Any]:
     git = find_program("git")
     commit = run([git, "-C", HERE, "describe", "--always", "--dirty"], timeout_s=30).output.strip() if git else "unknown"
     stock = json.loads(bench.stock.image.manifest.read_text())
-    kernel = next(one["version"] for one in stock["packages"] if one["name"].startswith("linux-image-6"))
+    kernel = next(package["version"] for package in stock["packages"] if package["name"].startswith("linux-image-6"))
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "cpu": cpu,

@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bedplate
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import find_program, search_path
 from bedplate.act.store import Store
 from bedplate.errors import PreflightError, ReadError
-from bedplate.host.buildhost import find_mirror, read_build_host
-from bedplate.host.port import find_free_port
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.host.system.buildhost import find_mirror, read_build_host
+from bedplate.host.system.port import find_free_port
 from bedplate.image.build import build_image
 from bedplate.image.engine import build_engine
 from bedplate.image.kvm import Accel, AccelChoice, choose_accel
@@ -80,7 +81,8 @@ def prepare(paths: Paths, progress: Progress) -> Bench:
     """Build what is not built yet; nothing of it is timed."""
     layer = build_engine(paths, progress, mirror=find_mirror())
     image = build_image(paths, progress, mirror=find_mirror())
-    tools = ensure_tools(paths, recipes_directory(), progress, mirror=find_mirror())
+    with hold_cache(paths, progress, what="the making of the build tools"):
+        tools = ensure_tools(paths, recipes_directory(), progress, mirror=find_mirror())
     with progress.phase("the model and its disk"):
         shipped = Path(bedplate.__file__).parent / "catalog/known_answer/known-answer.gguf"
         model = Store(bench_directory(paths) / "models").add(shipped, progress=progress, name=MODEL, overwrite=True)

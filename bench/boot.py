@@ -16,7 +16,8 @@ import os
 import time
 from dataclasses import dataclass
 
-from bedplate.act.process import Process, is_alive
+from bedplate.act.process import ProcessIdentity, is_alive
+from bedplate.engines.client import Endpoint, fetch
 from bedplate.errors import BootError
 from bedplate.image.machine import Machine, read_tail
 from bedplate.image.qemu import SERIAL_LOG, BootMode
@@ -73,7 +74,7 @@ def _measure(
         if process is None:
             raise BootError(f"{arm.name}: QEMU did not start")
         answer_s = _await_answer(machine, process)
-        wall_s, cpu_s = _await_token(machine, process)
+        wall_s, cpu_s = await_token(machine, process)
         sample = Sample(
             round=number,
             arm=arm.name,
@@ -90,18 +91,19 @@ def _measure(
     return sample
 
 
-def _await_answer(machine: Machine, process: Process) -> float:
+def _await_answer(machine: Machine, process: ProcessIdentity) -> float:
     while True:
-        if _request(machine.port, "GET", "/health", None, timeout_s=_KNOCK_S) is not None:
+        if _request(machine.port, "/health", None, timeout_s=_KNOCK_S) is not None:
             return since_start(process)
         _check(machine, process)
         time.sleep(_PAUSE_S)
 
 
-def _await_token(machine: Machine, process: Process) -> tuple[float, float]:
+def await_token(machine: Machine, process: ProcessIdentity) -> tuple[float, float]:
+    """(wall seconds, CPU seconds of QEMU) from its start until a client had a token. Raises BootError after 7 minutes."""
     body = json.dumps({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "What is bedplate?"}]})
     while True:
-        answer = _request(machine.port, "POST", "/v1/chat/completions", body, timeout_s=_TOKEN_S)
+        answer = _request(machine.port, "/v1/chat/completions", body, timeout_s=_TOKEN_S)
         wall_s, cpu_s = since_start(process), cpu_seconds(process.pid)
         if answer is not None and answer[0] == 200 and json.loads(answer[1])["usage"]["completion_tokens"] == 1:
             return wall_s, cpu_s
@@ -109,24 +111,20 @@ def _await_token(machine: Machine, process: Process) -> tuple[float, float]:
         time.sleep(_PAUSE_S)
 
 
-def since_start(process: Process) -> float:
+def since_start(process: ProcessIdentity) -> float:
     """Seconds since the process was started."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _check(machine: Machine, process: Process) -> None:
+def _check(machine: Machine, process: ProcessIdentity) -> None:
     if not is_alive(process) or since_start(process) > _LIMIT_S:
         tail = "\n".join(read_tail(machine.directory / SERIAL_LOG).splitlines()[-12:])
         raise BootError(f"no token after {since_start(process):.0f} s; the machine's last lines:\n{tail}")
 
 
-def _request(port: int, method: str, path: str, body: str | None, *, timeout_s: float) -> tuple[int, bytes] | None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+def _request(port: int, path: str, body: str | None, *, timeout_s: float) -> tuple[int, bytes] | None:
     try:
-        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        response = connection.getresponse()
-        return response.status, response.read()
+        reply = fetch(Endpoint(host="127.0.0.1", port=port), path, body=body.encode() if body else None, timeout_s=timeout_s)
+        return reply.status, reply.body
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bedplate
 from bedplate.act.run import run
-from bedplate.host.buildhost import find_mirror
+from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.recipe import recipes_directory
 from bedplate.model.progress import Progress
 from bench.arms import Bench, bench_directory
@@ -26,11 +26,11 @@ _ENGINE = """
 import sys
 from bedplate.act.paths import find_paths
 from bedplate.cli.terminal import PlainProgress
-from bedplate.host.buildhost import find_mirror
+from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.engine import build_engine
 build_engine(find_paths(), PlainProgress(sys.stderr), force=True, mirror=find_mirror())
 """
-# What `up` looks at before it decides to build nothing (cli/up.py): the image, the engine, the model.
+# What `up` looks at before it decides to build nothing (flows/up.py): the image, the engine, the model.
 _DECIDE = """
 import hashlib
 from pathlib import Path

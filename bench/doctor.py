@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from bedplate.host.cpuinfo import read_cpuinfo
-from bedplate.host.root import Root
+from bedplate.host.kernel.cpuinfo import read_cpuinfo
+from bedplate.host.root.root import Root
 
 _ROUNDS = 7
 _BEDPLATE = (sys.executable, "-m", "bedplate.cli.main")
@@ -69,10 +69,10 @@ def main() -> int:
         if arguments.compare:
             trees = dict(find_trees(arguments.recordings, Path(directory)))
             commands += plan_comparison(trees | {made.name: made})
-        samples = [measure(one) for _ in range(arguments.rounds) for one in commands]
-        words = [say(one) for one in commands if one.argv[0].endswith(_TUNED)]
+        samples = [measure(command) for _ in range(arguments.rounds) for command in commands]
+        words = [say(command) for command in commands if command.argv[0].endswith(_TUNED)]
     if arguments.json:
-        print(json.dumps([asdict(one) for one in samples], indent=1))
+        print(json.dumps([asdict(sample) for sample in samples], indent=1))
     else:
         print("\n".join(render(commands, samples, words)))
     return 0
@@ -95,9 +95,9 @@ def find_trees(recordings: Iterable[Path], scratch: Path) -> Iterator[tuple[str,
             top.mkdir()
             unpack: list[str | Path] = ["tar", "-xf", recording, "--no-same-owner", "-C", top]
             subprocess.run(unpack, stderr=subprocess.DEVNULL, check=False)  # fails for the text of lspci, rightly
-        for one in (top, *sorted(top.iterdir())):
-            if (one / "sys/devices/system/cpu").is_dir():
-                yield recording.name, one
+        for tree in (top, *sorted(top.iterdir())):
+            if (tree / "sys/devices/system/cpu").is_dir():
+                yield recording.name, tree
                 break
 
 
@@ -159,12 +159,14 @@ def own_peak() -> int:
 
 def render(commands: Sequence[Command], samples: Sequence[Sample], words: Sequence[str]) -> list[str]:
     """The tables, and the machine that they were measured on."""
-    lines = _render_table([one.what for one in commands if not one.compared], samples)
-    compared = [one.what for one in commands if one.compared]
+    lines = _render_table([command.what for command in commands if not command.compared], samples)
+    compared = [command.what for command in commands if command.compared]
     if compared:
         absent = [name for name in (_LSTOPO, _TUNED) if shutil.which(name) is None]
         lines += ["", *_render_table(compared, samples)]
-        lines += [line for one in (*words, *(f"{name} is not installed." for name in absent)) for line in ("", one)]
+        lines += [
+            line for sentence in (*words, *(f"{name} is not installed." for name in absent)) for line in ("", sentence)
+        ]
     cpu_name = read_cpuinfo(Root()).model_name.value
     return [
         *lines,
@@ -177,11 +179,11 @@ def render(commands: Sequence[Command], samples: Sequence[Sample], words: Sequen
 def _render_table(names: Iterable[str], samples: Sequence[Sample]) -> list[str]:
     lines = ["| | runs | s | CPU s | peak, MB | status |", "|---|---|---|---|---|---|"]
     for what in names:
-        those = [one for one in samples if one.what == what]
-        peak = max(one.peak_bytes for one in those)
+        those = [sample for sample in samples if sample.what == what]
+        peak = max(sample.peak_bytes for sample in those)
         shown = f"{'at most ' if peak <= own_peak() else ''}{peak / 1e6:.0f}"
-        statuses = ", ".join(str(status) for status in sorted({one.status for one in those}))
-        wall, cpu = ([one.wall_s for one in those], [one.cpu_s for one in those])
+        statuses = ", ".join(str(status) for status in sorted({sample.status for sample in those}))
+        wall, cpu = ([sample.wall_s for sample in those], [sample.cpu_s for sample in those])
         lines.append(f"| {what} | {len(those)} | {_spread(wall)} | {_spread(cpu)} | {shown} | {statuses} |")
     return lines
 

@@ -52,8 +52,8 @@ def main() -> int:
 
 
 def _measure(kept: Path, turns: int) -> None:
-    from bedplate.host.device_speeds import read_device_speeds
-    from bedplate.host.root import Root
+    from bedplate.host.root.root import Root
+    from bedplate.host.system.device_speeds import read_device_speeds
     from bedplate.plan.tune.disks import plan_cost
 
     for name, weight in (("inference", 10000), ("neighbour", 100)):
@@ -79,7 +79,7 @@ def _measure(kept: Path, turns: int) -> None:
 
 def _set(setting: str, model: str, qos: str, throttled: str) -> None:
     from bedplate.act.tuning.kernel_file import write_kernel_file
-    from bedplate.host.root import Root
+    from bedplate.host.root.root import Root
 
     number = qos.split()[0]
     throttling = Path(f"/sys/dev/block/{number}/queue/wbt_lat_usec")

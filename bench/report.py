@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bedplate.act.files import write_report
 from bedplate.errors import ReadError
 from bench.arms import OURS, STOCK
 from bench.boot import FIRST, LATER, Sample
@@ -63,7 +64,11 @@ def render_boot(samples: Sequence[Sample]) -> list[str]:
         for boot in (FIRST, LATER):
             for unit, value in (("s", _wall), ("CPU s", _cpu)):
                 ours, stock = (
-                    {one.round: value(one) for one in samples if (one.mode, one.boot, one.arm) == (mode, boot, arm)}
+                    {
+                        sample.round: value(sample)
+                        for sample in samples
+                        if (sample.mode, sample.boot, sample.arm) == (mode, boot, arm)
+                    }
                     for arm in (OURS, STOCK)
                 )
                 ratios = [ours[number] / stock[number] for number in sorted(ours.keys() & stock.keys())]
@@ -147,9 +152,7 @@ def publish(readme: Path, text: str, *, begin: str = BEGIN, end: str = END) -> N
     _, last, after = rest.partition(end)
     if not first or not last:
         raise ReadError(f"{readme}: the marks of the results are not there", hint=f"Put them back: {begin} and {end}")
-    partial = readme.with_suffix(".partial")
-    partial.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
-    partial.rename(readme)
+    write_report(readme, f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 def _wall(sample: Sample) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bedplate.host.memory import parse_meminfo
+from bedplate.host.kernel.memory import parse_meminfo
 from bedplate.image.qemu import BootMode
 from bedplate.model.progress import Progress
 from bench.arms import Arm, Bench, Seasoned, ask, powered_on, season

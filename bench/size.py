@@ -101,7 +101,7 @@ def _boot_bytes(bench: Bench) -> int:
 
 
 def _partition(disk: Path, kind: str) -> Partition:
-    for one in read_partitions(disk):
-        if one.type == kind:
-            return one
+    for partition in read_partitions(disk):
+        if partition.type == kind:
+            return partition
     raise ReadError(f"{disk}: no partition of type {kind}")

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError, CommandError
 from bedplate.image.build import _mkosi_package
 from bedplate.image.manifest import Image
 from bedplate.image.packages import Lock, Request, ensure_packages, write_repository
-from bedplate.image.recipe import architecture
+from bedplate.image.recipe import Variant, architecture
 from bedplate.image.render import render_sources
 from bedplate.image.tools import Tools
 from bedplate.model.progress import Progress
@@ -58,8 +59,22 @@ def build_debian(
     """The disk, kernel and initrd of a recipe, built unless its inputs are unchanged; for direct boots.
 
     inputs is text that changes when what write_tree puts into its directory does. It comes as an `Image`, so that QEMU's
-    argv is made by the same code as bedplate's. Raises BuildError.
+    argv is made by the same code as bedplate's. Waits for other builds in the same cache. Raises BuildError.
     """
+    with hold_cache(paths, progress, what=f"the build of {name}"):
+        return _build(paths, tools, recipe, name, inputs=inputs, write_tree=write_tree, progress=progress)
+
+
+def _build(
+    paths: Paths,
+    tools: Tools,
+    recipe: DebianRecipe,
+    name: str,
+    *,
+    inputs: str,
+    write_tree: Callable[[Path], None],
+    progress: Progress,
+) -> Image:
     request = Request(
         suite=recipe.suite,
         packages=recipe.packages,
@@ -77,7 +92,7 @@ def build_debian(
     if (image := _read(work, recipe, version)) is not None:
         return image
     progress.detail("trees and configuration")
-    for part in ("output", "workspace", "sandbox", "trees", "repository"):
+    for part in ("output", "workspace", "sandbox", "trees", "repository", "cache", "package-cache"):
         shutil.rmtree(work / part, ignore_errors=True)
     for part in ("output", "cache", "workspace", "package-cache", "trees"):
         (work / part).mkdir(parents=True, exist_ok=True)
@@ -93,7 +108,7 @@ def build_debian(
         shutil.rmtree(work / part)
     image = _read(work, recipe, version)
     if image is None:
-        raise BuildError(f"{name}: the image is not whole: {sorted(one.name for one in (work / 'output').iterdir())}")
+        raise BuildError(f"{name}: the image is not whole: {sorted(file.name for file in (work / 'output').iterdir())}")
     return image
 
 
@@ -104,6 +119,12 @@ def digest_files(directory: Path) -> str:
         if file.is_file() and "__pycache__" not in file.parts:
             digest.update(f"{file.relative_to(directory)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def digest_file(file: Path) -> str:
+    """SHA-256 in hex of a file: an engine's layer keeps its name while a package in it changes."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _fill_templates(work: Path, recipe: DebianRecipe, tools: Tools, *, seed: uuid.UUID) -> None:
@@ -139,7 +160,7 @@ def _run_mkosi(paths: Paths, tools: Tools, work: Path, name: str, progress: Prog
 
 
 def _write_manifest(file: Path, version: str, lock: Lock) -> None:
-    packages = [{"name": one.name, "version": one.version, "sha256": one.sha256} for one in lock.packages]
+    packages = [{"name": package.name, "version": package.version, "sha256": package.sha256} for package in lock.packages]
     file.write_text(json.dumps({"version": version, "packages": packages}, indent=1) + "\n")
 
 
@@ -148,8 +169,11 @@ def _read(work: Path, recipe: DebianRecipe, version: str) -> Image | None:
     manifest = output / "manifest.json"
     if not manifest.is_file() or json.loads(manifest.read_text())["version"] != version:
         return None
+    if not all((output / f"debian.{suffix}").is_file() for suffix in ("raw", "vmlinuz", "initrd")):
+        return None
     return Image(
         version=version,
+        variant=Variant.DEVELOPMENT,
         directory=output,
         raw=output / "debian.raw",
         uki=output / "debian.vmlinuz",  # it has none

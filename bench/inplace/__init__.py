@@ -12,8 +12,8 @@ The image is built once for its inputs (about three minutes) into the cache; eac
 The checkout's `src/bedplate` is packed when a guest starts and unpacked in it, so that sources change without a rebuild.
 """
 
-from bedplate.image.console import Answer
+from bedplate.image.console import ConsoleResult
 from bench.inplace.guest import Guest, GuestOptions, running_guest
 from bench.inplace.image import build_inplace
 
-__all__ = ["Answer", "Guest", "GuestOptions", "build_inplace", "running_guest"]
+__all__ = ["ConsoleResult", "Guest", "GuestOptions", "build_inplace", "running_guest"]

@@ -21,8 +21,8 @@ import bedplate
 from bedplate.act.paths import Paths
 from bedplate.act.run import find_program, run
 from bedplate.errors import BedplateError, BootError, PreflightError
-from bedplate.host.port import find_free_port
-from bedplate.image.console import Answer, ask_console
+from bedplate.host.system.port import find_free_port
+from bedplate.image.console import ConsoleResult, ask_console
 from bedplate.image.kvm import AccelChoice, choose_accel
 from bedplate.image.machine import (
     Machine,
@@ -40,13 +40,16 @@ from bedplate.image.qmp import connect_unix, send_qmp
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB
 from bench.inplace.image import build_inplace
+from bench.inplace.silence import SYSRQ, describe_silence
 
-BOOT_S = 240.0
+BOOT_S = 900.0
 """A boot takes 35 s under TCG on two quiet CPUs (76 s with one thread); more where they are shared."""
+# A command with so much time that does not answer is looked into; one that asks whether a boot is over is not.
+_PATIENT_S = 60.0
 _TRIES = 3
 _CRASHED = ("Oops", "Kernel panic", "BUG: ", "Dependency failed for local-fs.target")
 # Beside other work on this host a disk was not there after 90 s, and the boot ended in emergency mode.
-_PATIENCE = "systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=300"
+_PATIENCE = f"systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=300 {SYSRQ}"
 _SHARE, _SCRATCH = "share", "scratch.raw"
 _ENVIRONMENT = "export TERM=dumb NO_COLOR=1 SYSTEMD_PAGER=cat SYSTEMD_COLORS=0; "
 _SOURCES = "/usr/local/lib/bedplate"
@@ -86,19 +89,24 @@ class Guest:
         """A directory of this host that is /share in the guest; both write."""
         return self.machine.directory / _SHARE
 
-    def run(self, command: str, *, timeout_s: float = 120.0, ok: bool = True) -> Answer:
+    def run(
+        self, command: str, *, timeout_s: float = 120.0, silence_s: float | None = None, ok: bool = True
+    ) -> ConsoleResult:
         """Run a command in the guest's root shell (bash): its status and what it printed, stderr with it.
 
-        Raises BootError when it runs past timeout_s, is interrupted then, when its kernel crashed, and when ok and its
-        status is not 0.
+        Raises BootError when it runs past timeout_s or prints nothing for silence_s (timeout_s without it), is interrupted
+        then, when its kernel crashed, and when ok and its status is not 0. The error says what a
+        guest does that does not answer.
         """
         with connect_unix(self.machine.directory, CONSOLE_SOCKET, timeout_s=10.0) as console:
             try:
-                answer = ask_console(console, _ENVIRONMENT + command, silence_s=timeout_s, timeout_s=timeout_s)
+                answer = ask_console(console, _ENVIRONMENT + command, silence_s=silence_s or timeout_s, timeout_s=timeout_s)
             except BootError as error:
                 if self.has_crashed():
                     said = read_tail(self.machine.directory / SERIAL_LOG)[-4000:]
                     raise BootError(f"in the guest: {command}: its kernel has crashed\n{said}") from error
+                if (silence_s or timeout_s) >= _PATIENT_S:
+                    raise BootError(f"in the guest: {command}: {error.message}\n{describe_silence(self.machine)}") from error
                 raise
         if ok and answer.status != 0:
             raise BootError(f"in the guest: {command}: status {answer.status}\n{answer.output[-4000:]}")
@@ -134,11 +142,15 @@ class Guest:
                     left_s = deadline - time.monotonic()
                     self.run("systemctl is-system-running --wait", timeout_s=max(left_s, 1.0), ok=False)
                     return
-            except (BedplateError, OSError):
-                if time.monotonic() > deadline or self.has_crashed():
+            except (BedplateError, OSError) as error:
+                if self.has_crashed():
                     raise
+                reason: Exception | None = error
+            else:
+                reason = None
             if time.monotonic() > deadline:
-                raise BootError(f"the guest did not boot within {timeout_s:.0f} s; see {self.machine.directory}/serial.log")
+                said = read_tail(self.machine.directory / SERIAL_LOG)[-4000:]
+                raise BootError(f"the guest did not boot within {timeout_s:.0f} s; its last words:\n{said}") from reason
             self.progress.detail("the guest boots")
             time.sleep(0.5)
 
@@ -234,7 +246,7 @@ def _boot(paths: Paths, place: Paths, image: Image, options: GuestOptions, progr
 
 def make_data_disk(file: Path, content: Path) -> None:
     """Write an ext4 file system labelled "data" with the files of a directory, for GuestOptions.data."""
-    used = sum(one.stat().st_size for one in content.rglob("*") if one.is_file())
+    used = sum(file.stat().st_size for file in content.rglob("*") if file.is_file())
     file.unlink(missing_ok=True)
     with file.open("wb") as handle:
         handle.truncate(used + used // 8 + 64 * 1024 * 1024)

@@ -6,16 +6,17 @@ import shutil
 from pathlib import Path
 
 import bedplate
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.store import Store
 from bedplate.catalog.strict import read_toml
-from bedplate.host.buildhost import find_mirror
+from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.engine import build_engine
 from bedplate.image.manifest import Image
 from bedplate.image.recipe import recipes_directory
 from bedplate.image.tools import ensure_tools
 from bedplate.model.progress import Progress
-from bench.debian import DebianRecipe, build_debian, digest_files
+from bench.debian import DebianRecipe, build_debian, digest_file, digest_files
 from bench.stock import OPT, copy_engine
 
 HERE = Path(__file__).parent
@@ -26,7 +27,8 @@ def build_inplace(paths: Paths, progress: Progress) -> Image:
     """The image, built unless its inputs are unchanged, with the tools and the engine that it needs. Raises BuildError."""
     recipe = read_toml(HERE / "recipe.toml", DebianRecipe)
     layer = build_engine(paths, progress, mirror=find_mirror())
-    tools = ensure_tools(paths, recipes_directory(), progress, mirror=find_mirror())
+    with hold_cache(paths, progress, what="the making of the build tools"):
+        tools = ensure_tools(paths, recipes_directory(), progress, mirror=find_mirror())
     shipped = Path(bedplate.__file__).parent / "catalog/known_answer/known-answer.gguf"
     model = Store(paths.cache / "bench/models").add(shipped, progress=progress, name="known-answer", overwrite=True)
 
@@ -36,6 +38,6 @@ def build_inplace(paths: Paths, progress: Progress) -> Image:
         for point in _MOUNT_POINTS:
             (tree / point).mkdir(parents=True)
 
-    inputs = f"{layer.path.name} {model.sha256} {digest_files(HERE / 'tree')} {_MOUNT_POINTS}"
+    inputs = f"{digest_file(layer.path)} {model.sha256} {digest_files(HERE / 'tree')} {_MOUNT_POINTS}"
     with progress.phase("an ordinary Debian 13"):
         return build_debian(paths, tools, recipe, "inplace", inputs=inputs, write_tree=write_tree, progress=progress)

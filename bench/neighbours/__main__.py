@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import bedplate
+from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths, find_paths
 from bedplate.act.run import find_program, run
 from bedplate.cli.signals import signals_interrupt
@@ -77,8 +78,8 @@ def main() -> int:
             except BedplateError as error:  # the other place is measured all the same
                 failures.append(f"{place}: {error.message}")
                 progress.note(failures[-1])
-    for one in failures:
-        print(f"error: {one}", file=sys.stderr)
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -157,7 +158,7 @@ def _with(places: dict[str, Any], place: str, record: dict[str, Any], arguments:
 def _publish(places: dict[str, Any]) -> None:
     import tomllib
 
-    KEPT.write_text(json.dumps({"schema": _SCHEMA, "places": places}, indent=1) + "\n")
+    write_whole(KEPT, json.dumps({"schema": _SCHEMA, "places": places}, indent=1) + "\n", sync=True)
     explained = tomllib.loads(_EXPLAINED.read_text()).get("why", {}) if _EXPLAINED.is_file() else {}
     runs = [parse_run(places[place]) for place in PLACES if place in places]
     publish(README, render_tables(runs, explained), begin=_BEGIN, end=_END)

@@ -42,6 +42,10 @@ class Figure:
     """Share of the mapped model, or of the file to load, that was in the page cache; None where it does not matter."""
     resident_after: float | None = None
     engine_died: bool = False
+    neighbour_killed: bool = False
+    """For the lack of memory: what it did until then counts, and so does the rest of the sample without it."""
+    neighbour_grown_bytes: float = 0.0
+    """What a memory grower had taken until it was killed or the sample ended; 0 for others."""
     began_unix_s: float = 0.0
     host_foreign_share: float = 0.0
     """Of a guest: the share of the CPUs under it that others than its QEMU used, as the host counted it meanwhile."""
@@ -72,7 +76,7 @@ def parse_run(record: dict[str, Any]) -> Run:
     if record.get("schema") != SCHEMA:
         raise ValueError(f"schema {record.get('schema')}, expected {SCHEMA}")
     rest = {key: value for key, value in record.items() if key not in ("schema", "figures")}
-    return Run(figures=[Figure(**one) for one in record["figures"]], **rest)
+    return Run(figures=[Figure(**row) for row in record["figures"]], **rest)
 
 
 def join_runs(first: Run, more: Run) -> Run:
@@ -80,8 +84,8 @@ def join_runs(first: Run, more: Run) -> Run:
 
     Raises ValueError for runs of two places or kernels.
     """
-    before = max((one.round for one in first.figures), default=0)
-    return _both(first, replace(more, figures=[replace(one, round=one.round + before) for one in more.figures]))
+    before = max((figure.round for figure in first.figures), default=0)
+    return _both(first, replace(more, figures=[replace(figure, round=figure.round + before) for figure in more.figures]))
 
 
 def replace_rows(first: Run, more: Run) -> Run:
@@ -90,19 +94,19 @@ def replace_rows(first: Run, more: Run) -> Run:
 
     Raises ValueError for runs of two places or kernels, and for a row that would be left with a quiet one of the other run.
     """
-    rows = {one.row for one in more.figures}
-    parted = {row.id for row in ROWS if row.id not in rows and row.quiet in rows} & {one.row for one in first.figures}
+    rows = {figure.row for figure in more.figures}
+    parted = {row.id for row in ROWS if row.id not in rows and row.quiet in rows} & {figure.row for figure in first.figures}
     if parted:
         raise ValueError(f"{', '.join(sorted(parted))}: its quiet row would be of another run; measure both again")
-    there = {(one.row, one.arm) for one in more.figures}
-    arms = sorted({one.arm for one in more.figures})
+    there = {(figure.row, figure.arm) for figure in more.figures}
+    arms = sorted({figure.arm for figure in more.figures})
     told = (
         f"Of the run that was made later are: {', '.join(row.id for row in ROWS if row.id in rows)}, in {', '.join(arms)}."
     )
     return _both(
         replace(
             first,
-            figures=[one for one in first.figures if (one.row, one.arm) not in there],
+            figures=[figure for figure in first.figures if (figure.row, figure.arm) not in there],
             notices=[*first.notices, told],
         ),
         more,
@@ -110,12 +114,12 @@ def replace_rows(first: Run, more: Run) -> Run:
 
 
 def _both(first: Run, more: Run) -> Run:
-    for name, one, other in (
+    for name, known, added in (
         ("place", first.place, more.place),
         ("kernel", first.machine.get("kernel"), more.machine.get("kernel")),
     ):
-        if one != other:
-            raise ValueError(f"a run of {name} {other} cannot be added to one of {one}")
+        if known != added:
+            raise ValueError(f"a run of {name} {added} cannot be added to one of {known}")
     both = {name: f"{first.machine[name]}; {more.machine.get(name, '?')}" for name in _TOLD_OF_BOTH if name in first.machine}
     return Run(
         place=first.place,
@@ -123,5 +127,5 @@ def _both(first: Run, more: Run) -> Run:
         figures=[*first.figures, *more.figures],
         alone=more.alone | first.alone,
         arms=more.arms | first.arms,
-        notices=[*first.notices, *(f"In the run that was added: {one}" for one in more.notices)],
+        notices=[*first.notices, *(f"In the run that was added: {notice}" for notice in more.notices)],
     )

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths
 from bedplate.errors import BootError
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB
 from bedplate.prove.sampler import take_snapshot, usage_between
@@ -124,7 +125,7 @@ def _copy(kept: Path, keep: Path) -> None:
         record = json.loads(kept.read_text())
     except (OSError, ValueError):
         return  # it is being written
-    keep.write_text(json.dumps(record, indent=1) + "\n")
+    write_whole(keep, json.dumps(record, indent=1) + "\n", sync=True)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bedplate.act.run import run
 from bedplate.errors import BedplateError, CommandError
-from bedplate.host.root import Root
-from bedplate.prove.antagonists import Place, evict, read_scale
+from bedplate.host.root.root import Root
+from bedplate.prove.antagonists import CgroupTarget, evict, read_scale
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.victims.engine import find_listeners
 from bench.neighbours.rows import Row, Victim
@@ -28,12 +28,13 @@ _DEFAULTS = Path("/etc/default/llama-server")
 _CGROUP = Path("/sys/fs/cgroup")
 _SYSCTLS = ("vm.swappiness", "vm.dirty_ratio", "vm.dirty_background_ratio", "kernel.sched_autogroup_enabled")
 _SETTLE_S = 4.0  # what was started for a change ends
-_SLICE_FILES = ("cpu.weight", "cpu.idle", "memory.low", "memory.high", "io.weight")
+_SLICE_FILES = ("cpu.weight", "cpu.idle", "memory.low", "memory.high", "memory.max", "io.weight")
+_SWAP, _SWAP_BYTES = Path("/scratch/swap"), 512 << 20
 
 
 class GuestSite:
     name = "guest"
-    arms: tuple[str, ...] = (STOCK, *(f"tuned {one}" for one in TUNED), NICE, BEDPLATE)
+    arms: tuple[str, ...] = (STOCK, *(f"tuned {profile}" for profile in TUNED), NICE, BEDPLATE)
     port = 8080
     scratch = Path("/scratch")
     load_file = Path("/scratch/load.gguf")
@@ -50,7 +51,7 @@ class GuestSite:
         self._controllers = _controllers()
 
     def lengths(self, victim: Victim) -> Lengths:
-        if victim is Victim.MAPPED:  # a token takes a tenth of a second and more where every instruction is emulated
+        if victim.is_mapped:  # a token takes a tenth of a second and more where every instruction is emulated
             return Lengths(input_tokens=4, output_tokens=12)
         return Lengths(input_tokens=16, output_tokens=24)
 
@@ -105,12 +106,13 @@ class GuestSite:
                 run(["systemctl", "daemon-reload"], timeout_s=120)
 
     def start_engine(self, arm: str, victim: Victim) -> None:
-        mapped = victim is Victim.MAPPED
+        mapped = victim.is_mapped
         model = self.mapped_file if mapped else "/models/model.gguf"
         extra = "--no-repack" if mapped else ""  # repacked weights would be a copy in the engine's own memory
         _DEFAULTS.write_text(f"LLAMA_MODEL={model}\nLLAMA_THREADS=2\nLLAMA_EXTRA={extra}\n")
         run(["systemctl", "reset-failed", UNIT], timeout_s=60, ok=(0, 1))
         run(["systemctl", "stop", UNIT], timeout_s=120)
+        _swap(on=victim is Victim.SWAP)
         if mapped:
             evict(self.mapped_file)  # pages stay charged to the group that touched them first, in another arm
         run(["systemctl", "start", UNIT], timeout_s=120)
@@ -146,8 +148,8 @@ class GuestSite:
         leave = self.mapped_file.stat().st_size // 2
         return replace(real, available_bytes=min(real.memory_bytes, (real.available_bytes - leave) * 100 // 90))
 
-    def neighbour(self, arm: str, row: Row) -> Place:
-        return Place(slice="neighbour.slice" if arm == BEDPLATE else "system.slice")
+    def neighbour(self, arm: str, row: Row) -> CgroupTarget:
+        return CgroupTarget(slice=row.slice or ("neighbour.slice" if arm == BEDPLATE else "system.slice"))
 
     def loader(self, arm: str, argv: tuple[str, ...]) -> tuple[str, ...]:
         where = "inference.slice" if arm == BEDPLATE else "system.slice"
@@ -175,6 +177,18 @@ class GuestSite:
                 self.leave(self._entered)
             except BedplateError as error:
                 print(f"while taking back {self._entered}: {error.message}", file=sys.stderr)
+        _swap(on=False)
+
+
+def _swap(*, on: bool) -> None:
+    """Swap of half a GiB on the disk that engine and neighbours use, or none."""
+    is_on = str(_SWAP) in Path("/proc/swaps").read_text()
+    if on and not _SWAP.exists():
+        run(["fallocate", "-l", str(_SWAP_BYTES), str(_SWAP)], timeout_s=120)
+        _SWAP.chmod(0o600)
+        run(["mkswap", str(_SWAP)], timeout_s=120)
+    if on != is_on:
+        run(["swapon" if on else "swapoff", str(_SWAP)], timeout_s=300)
 
 
 def _bedplate(*words: str) -> None:
@@ -209,7 +223,7 @@ def _controllers() -> str:
 def _slices() -> list[str]:
     """What the slices got: "neighbour.slice cpu.weight 1"."""
     found = []
-    for name in ("inference.slice", "system.slice", "neighbour.slice"):
+    for name in ("inference.slice", "init.scope", "system.slice", "user.slice", "neighbour.slice"):
         for file in _SLICE_FILES:
             path = _CGROUP / name / file
             if path.exists():

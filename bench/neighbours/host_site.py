@@ -13,10 +13,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from bedplate.act.process import Process, end_process, hold_signals, read_process
+from bedplate.act.process import ProcessIdentity, end_process, hold_signals, read_process
 from bedplate.act.run import spawn
 from bedplate.errors import BedplateError, PreflightError
-from bedplate.prove.antagonists import PLAIN, Place, evict, read_scale
+from bedplate.prove.antagonists import PLAIN, CgroupTarget, evict, read_scale
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.antagonists.place import enter
 from bench.neighbours.rows import Row, Victim
@@ -81,7 +81,7 @@ class HostSite:
     def changed(self, arm: str) -> str:
         if arm != GROUPS:
             return "engine started by nice -n -10" if arm == NICE else "plain processes, each in a session of its own"
-        shares = [(_V1 / "cpu" / f"{_NAME}-{one}" / "cpu.shares").read_text().strip() for one in ("engine", "neighbour")]
+        shares = [(_V1 / "cpu" / f"{_NAME}-{group}" / "cpu.shares").read_text().strip() for group in ("engine", "neighbour")]
         limit = int((_V1 / "memory" / f"{_NAME}-box/neighbour" / "memory.limit_in_bytes").read_text())
         return f"cpu.shares {shares[0]}:{shares[1]}; neighbour's memory limit {limit >> 20} MiB, I/O class idle"
 
@@ -100,14 +100,14 @@ class HostSite:
         argv += ["--host", "127.0.0.1", "--port", str(self.port), "--ctx-size", "4096", "--parallel", "4"]
         argv += ["--cache-ram", "0", "--fit", "off", "--no-warmup", "--offline", "--no-webui"]
         groups: list[Path] = []
-        if victim is Victim.MAPPED:
+        if victim.is_mapped:
             argv.append("--no-repack")
             evict(self.mapped_file)  # pages stay charged to the group that touched them first
             groups.append(_V1 / "memory" / f"{_NAME}-box")
         if arm == GROUPS:
             groups.append(_V1 / "cpu" / f"{_NAME}-engine")
         nice = ("nice", "-n", "-10") if arm == NICE else ()
-        words = enter(Place(cgroups=tuple(groups), prefix=nice), "", tuple(argv))
+        words = enter(CgroupTarget(cgroups=tuple(groups), prefix=nice), "", tuple(argv))
         with hold_signals():
             self._engine = spawn(words, log=self.scratch / "engine.log", cwd=libraries / "ggml/backends0")
         try:
@@ -119,7 +119,7 @@ class HostSite:
     def stop_engine(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            process: Process | None = read_process(engine.pid)
+            process: ProcessIdentity | None = read_process(engine.pid)
             if process is not None:
                 end_process(process, grace_s=5.0)
             engine.wait(timeout=10)
@@ -136,17 +136,17 @@ class HostSite:
             llc_bytes=real.llc_bytes,
         )
 
-    def neighbour(self, arm: str, row: Row) -> Place:
+    def neighbour(self, arm: str, row: Row) -> CgroupTarget:
         boxed = row.id in _BOXED
         if arm != GROUPS:
-            return Place(cgroups=(_V1 / "memory" / f"{_NAME}-box",)) if boxed else PLAIN
+            return CgroupTarget(cgroups=(_V1 / "memory" / f"{_NAME}-box",)) if boxed else PLAIN
         groups = [_V1 / "cpu" / f"{_NAME}-neighbour", _V1 / "memory" / f"{_NAME}-box/neighbour"]
-        return Place(cgroups=tuple(groups), prefix=_IDLE_IO)
+        return CgroupTarget(cgroups=tuple(groups), prefix=_IDLE_IO)
 
     def loader(self, arm: str, argv: tuple[str, ...]) -> tuple[str, ...]:
         groups = (_V1 / "cpu" / f"{_NAME}-engine",) if arm == GROUPS else ()
         nice = ("nice", "-n", "-10") if arm == NICE else ()
-        return enter(Place(cgroups=groups, prefix=nice), "", argv)
+        return enter(CgroupTarget(cgroups=groups, prefix=nice), "", argv)
 
     def foreign(self, begin_s: float, end_s: float) -> float:
         return 0.0
@@ -158,8 +158,8 @@ class HostSite:
     def remove_left(self) -> None:
         """Groups of this run, and of one that was killed."""
         for controller in ("cpu", "memory"):
-            found = [one for one in (_V1 / controller).glob(f"{_NAME}-*") if one.is_dir()]
-            for group in [*(sub for one in found for sub in one.iterdir() if sub.is_dir()), *found]:
+            found = [parent for parent in (_V1 / controller).glob(f"{_NAME}-*") if parent.is_dir()]
+            for group in [*(sub for parent in found for sub in parent.iterdir() if sub.is_dir()), *found]:
                 _remove(group)
         self._groups.clear()
 

@@ -19,17 +19,18 @@ from statistics import median
 from typing import Any
 
 from bedplate.catalog.antagonists import read_antagonists
+from bedplate.engines.client import Endpoint
 from bedplate.errors import BedplateError
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.model.percentile import percentile
 from bedplate.model.proof import Antagonist
 from bedplate.prove.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.arrivals import Arrival, read_trace, scale
-from bedplate.prove.client import Endpoint, RequestLog, replay
+from bedplate.prove.client import RequestLog, replay
 from bedplate.prove.conditions import read_conditions
-from bedplate.prove.statistics import percentile
-from bedplate.prove.victims import Measured
-from bedplate.prove.victims.engine import Engine, Load, Slo, summarise
+from bedplate.prove.victims import VictimMeasurement
+from bedplate.prove.victims.engine import EngineVictim, Load, Slo, summarise
 from bench.neighbours.figure import Figure, Run, render_run
 from bench.neighbours.rows import Kind, Row, Victim, rows_of
 from bench.neighbours.sampling import LOAD_LIMIT_S, Watch, loaded, started, stay_in_memory, watched
@@ -62,7 +63,7 @@ class Replay:
 class Bench:
     def __init__(self, site: Site, *, block_s: float, most_foreign: float, talk: Callable[[str], None]) -> None:
         self._site, self._block_s, self._most_foreign, self._talk = site, block_s, most_foreign, talk
-        self._catalog = {one.id: _sized(one, site) for one in read_antagonists()}
+        self._catalog = {row.id: _sized(row, site) for row in read_antagonists()}
         self._endpoint = Endpoint(host="127.0.0.1", port=site.port, model="model")
         self._scale: Scale | None = None
         self._scratch: Scratch | None = None
@@ -79,7 +80,7 @@ class Bench:
         estimate_s = self._estimate(rows, arms, rounds)
         self._talk(f"{rounds} rounds of {len(arms)} arms and {len(rows)} rows: about {estimate_s / 60:.0f} minutes")
         antagonists = [(self._catalog[part], row.level_pct) for row in rows for part in self._parts(row)]
-        mapped = any(row.victim is Victim.MAPPED for row in rows)
+        mapped = any(row.victim.is_mapped for row in rows)
         self._site.start_engine(self._site.arms[0], Victim.MAPPED if mapped else Victim.SMALL)
         self._scale = self._site.scale()
         with prepared(self._site.scratch, antagonists, self._scale, talk=self._talk) as self._scratch:
@@ -104,10 +105,12 @@ class Bench:
 
         def visit_s(arm: str) -> float:
             of = self._rows_in(arm, rows)
-            each = sum(length[row.kind] * row.longer + row.wash_s + (noise_s if row.antagonist else 0.0) for row in of)
+            each = sum(
+                length[row.kind] * row.longer + row.lead_s + row.wash_s + (noise_s if row.antagonist else 0.0) for row in of
+            )
             return arm_s + len({row.victim for row in of}) * engine_s + each
 
-        alone_s = sum(row.wash_s + _ALONE_S + noise_s for row in rows if row.antagonist)
+        alone_s = sum(row.lead_s + row.wash_s + _ALONE_S + noise_s for row in rows if row.antagonist)
         return alone_s + 3 * self._site.trace_s + rounds * sum(map(visit_s, arms))
 
     def _rows_in(self, arm: str, rows: Sequence[Row]) -> list[Row]:
@@ -123,8 +126,9 @@ class Bench:
         for row in rows:
             if row.antagonist:
                 try:
-                    with self._beside(stock, row, row.wash_s + _ALONE_S) as noise:
-                        time.sleep(row.wash_s + _ALONE_S)
+                    alone_s = row.lead_s + row.wash_s + _ALONE_S
+                    with self._beside(stock, row, alone_s) as noise:
+                        time.sleep(alone_s)
                         noise.check()
                         self.run.alone[row.id] = noise.work() / noise.elapsed_s()
                 except AntagonistError as error:
@@ -137,10 +141,10 @@ class Bench:
         self._site.start_engine(self._site.arms[0], Victim.TRACE)
         window = read_trace(trace, window_s=_WINDOW_S)
         short = scale(window, tokens=self._site.trace_tokens, time=1.0, seed=_SEED)
-        burst = [replace(one, at_s=0.0) for one in short[:_BURST]]
+        burst = [replace(arrival, at_s=0.0) for arrival in short[:_BURST]]
         self._replayed(burst, timeout_s=_FIT_S)  # the first requests touch what the others find
         began = time.monotonic()
-        done = [one for one in self._replayed(burst, timeout_s=_FIT_S)[0] if not one.problem]
+        done = [log for log in self._replayed(burst, timeout_s=_FIT_S)[0] if not log.problem]
         per_s = len(done) / (time.monotonic() - began)
         if not done:
             self.run.notices.append("The trace could not be fitted: no request of the first burst was answered.")
@@ -150,8 +154,8 @@ class Bench:
         factor = count / wanted_per_s / max(short[count - 1].at_s, 0.001)
         arrivals = scale(window[:count], tokens=self._site.trace_tokens, time=factor, seed=_SEED)
         logs, _ = self._replayed(arrivals, timeout_s=_FIT_S)
-        firsts = [one.ttft_s for one in logs if one.ttft_s is not None and not one.problem]
-        paces = [one.tpot_s for one in logs if one.tpot_s is not None and not one.problem]
+        firsts = [log.ttft_s for log in logs if log.ttft_s is not None and not log.problem]
+        paces = [log.tpot_s for log in logs if log.tpot_s is not None and not log.problem]
         if not firsts:
             self.run.notices.append("The trace could not be fitted: no request of the quiet replay was answered.")
             return
@@ -190,7 +194,7 @@ class Bench:
                     self._measure_victim(arm, number, victim, chance.sample(of, len(of)))
         except BedplateError as error:
             self._talk(f"{arm}: {error.message}")
-            there = {one.row for one in self.run.figures if (one.arm, one.round) == (arm, number)}
+            there = {figure.row for figure in self.run.figures if (figure.arm, figure.round) == (arm, number)}
             self.run.figures += [
                 _nothing(self._site.name, arm, row, number, error.message) for row in rows if row.id not in there
             ]
@@ -211,7 +215,7 @@ class Bench:
         if kinds[Kind.SERVE]:
             lengths = self._site.lengths(victim)
             load = Load(input_tokens=lengths.input_tokens, output_tokens=lengths.output_tokens, seed=_SEED)
-            engine = Engine(self._endpoint, f"port {self._site.port}", load=load)
+            engine = EngineVictim(self._endpoint, f"port {self._site.port}", load=load)
             for row in kinds[Kind.SERVE]:
                 self._keep(arm, row, number, lambda row: self._serve(arm, row, number, engine))
         for row in kinds[Kind.LOAD]:
@@ -245,17 +249,19 @@ class Bench:
 
     # -- samples --------------------------------------------------------------------------------------------------------
 
-    def _serve(self, arm: str, row: Row, number: int, engine: Engine) -> Figure:
-        mapped = self._site.mapped_file if row.victim is Victim.MAPPED else None
+    def _serve(self, arm: str, row: Row, number: int, engine: EngineVictim) -> Figure:
+        mapped = self._site.mapped_file if row.victim.is_mapped else None
         before = self._warm(mapped, engine) if mapped is not None else None
         block_s = self._block_s * row.longer
         pids = self._site.engine_pids()
         # The load comes last: beside a protected engine that is busy a neighbour takes minutes to start, which is no sample.
-        with self._beside(arm, row, row.wash_s + block_s) as noise:
+        with self._beside(arm, row, row.lead_s + row.wash_s + block_s) as noise:
+            time.sleep(row.lead_s)
             with loaded(engine), self._watched(noise, row, arm, pids) as watch:
                 measured = engine.measure(block_s)
                 after = _resident(mapped) if mapped is not None else None
             watch.ask()
+            grown = noise.work() if row.or_stock and not watch.problem else 0.0
         problem = watch.problem
         if not problem and measured.failed > measured.requests / 2 and self._site.engine_pids() == pids:
             problem = f"requests failed: {measured.failed} of {measured.requests}"
@@ -273,6 +279,7 @@ class Bench:
             resident_after=after,
             rejected=problem,
             victim_delay=watch.usage.victim_delay,
+            neighbour_grown_bytes=grown,
             **_of_requests(measured),
         )
 
@@ -340,6 +347,7 @@ class Bench:
             idle_cpu_s=watch.usage.idle_s,
             foreign_share=watch.usage.foreign_share,
             engine_died=self._site.engine_pids() != tuple(pids),
+            neighbour_killed=watch.killed,
             **more,
         )
 
@@ -352,14 +360,14 @@ class Bench:
         place = self._site.neighbour(arm, row)
         with running(
             antagonist, level, place, seconds + _SLACK_S, scratch=self._scratch, scale=self._scale, rows=catalog
-        ) as one:
-            yield one
+        ) as neighbour:
+            yield neighbour
 
     def _watched(self, noise: Noise, row: Row, arm: str, pids: Sequence[int]) -> AbstractContextManager[Watch]:
         confined = not (arm == self._site.arms[0] or arm.startswith("tuned "))  # others may well give a neighbour less
         return watched(noise, pids, wash_s=row.wash_s, confined=confined)
 
-    def _warm(self, file: Path, engine: Engine) -> float:
+    def _warm(self, file: Path, engine: EngineVictim) -> float:
         """Let the engine work until its mapped model is in the page cache again; the share that is."""
         deadline = time.monotonic() + 30.0
         # Not by a read of ours: pages are charged to who touches them first, and it is the engine's that are protected.
@@ -374,12 +382,12 @@ class Bench:
         return self._catalog[row.antagonist].parts or (row.antagonist,)
 
 
-def _sized(one: Antagonist, site: Site) -> Antagonist:
+def _sized(antagonist: Antagonist, site: Site) -> Antagonist:
     """The same row with a file for this site's disk."""
-    return replace(one, file_bytes=site.io_file_bytes) if one.file_bytes > site.io_file_bytes else one
+    return replace(antagonist, file_bytes=site.io_file_bytes) if antagonist.file_bytes > site.io_file_bytes else antagonist
 
 
-def _of_requests(measured: Measured) -> dict[str, Any]:
+def _of_requests(measured: VictimMeasurement) -> dict[str, Any]:
     return {
         "duration_s": measured.duration_s,
         "itl_p99_s": percentile(measured.gaps_s, 99) if measured.gaps_s else None,
@@ -413,7 +421,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
 
 def measure_at(site: Site, arguments: argparse.Namespace, trace: Path, keep: Path, talk: Callable[[str], None]) -> None:
     """Run a whole bench at a site and take back what it changed. Raises ValueError for names that are none."""
-    rows = rows_of(arguments.antagonists)
+    rows = tuple(row for row in rows_of(arguments.antagonists) if site.name == "guest" or not row.guest_only)
     wanted = arguments.arms.split(",") if arguments.arms else list(site.arms)
     arms = [arm for arm in site.arms if arm in wanted or arm == site.arms[0]]
     bench = Bench(site, block_s=arguments.block_s, most_foreign=arguments.most_foreign, talk=talk)

@@ -32,10 +32,10 @@ def read_once(path: str) -> int:
             failures.append(error)
 
     threads = [threading.Thread(target=read, args=(number,)) for number in range(THREADS)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     os.close(descriptor)
     if failures:
         raise failures[0]

@@ -34,7 +34,7 @@ _MAPPED = ModelShape(
 
 def host_model(paths: Paths, progress: Progress) -> Path:
     """The 1B shape of the measurements by hand, Q4_0."""
-    shape = next(one for one in read_shapes() if one.id == "llama-3.2-1b")
+    shape = next(shape for shape in read_shapes() if shape.id == "llama-3.2-1b")
     return _made(paths, shape, Quant.Q4_0, progress)
 
 

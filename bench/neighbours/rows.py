@@ -21,7 +21,13 @@ class Victim(StrEnum):
     SMALL = "small"
     MAPPED = "mapped"
     """Its weights are read from the page cache for each token."""
+    SWAP = "swap"
+    """The same on a machine with swap."""
     TRACE = "trace"
+
+    @property
+    def is_mapped(self) -> bool:
+        return self in (Victim.MAPPED, Victim.SWAP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +43,20 @@ class Row:
     """Of quiet in the stock arm; None where none is set."""
     no_worse: bool = False
     """The goal is to be no worse than stock: the kernel already protects the engine there."""
+    or_stock: bool = False
+    """What stock keeps is enough where it is less than the goal; and every sample must reach it, not the median."""
+    neighbour_cpu_goal: float | None = None
+    """Of all CPUs, what the neighbour has at least beside the busy engine: the floor of the policy."""
+    ttft_goal: float | None = None
+    """Median TTFT against quiet, at most."""
     itl_goal: float | None = None
     """ITL p99 against quiet, at most."""
+    slice: str = ""
+    """Where its neighbour runs in every arm; "" for where the arm puts neighbours."""
+    lead_s: float = 0.0
+    """What the neighbour has for itself before the load comes: beside a busy engine it would take minutes to grow."""
+    guest_only: bool = False
+    """It needs the guest's slices or its swap."""
     wash_s: float = 1.5
     """Before the sample, for the neighbour to be what it is going to be."""
     longer: float = 1.0
@@ -89,6 +107,28 @@ ROWS = (
         quiet="quiet",
     ),
     Row(
+        id="compile",
+        title="the floor: a C build",
+        kind=Kind.SERVE,
+        victim=Victim.SMALL,
+        antagonist="cpu.compile",
+        neighbour_cpu_goal=0.05,
+        longer=5.0,
+        quiet="quiet",
+        guest_only=True,
+    ),
+    Row(
+        id="shell",
+        title="the floor: an administrator's shell",
+        kind=Kind.SERVE,
+        victim=Victim.SMALL,
+        antagonist="cpu.shell",
+        slice="user.slice",
+        longer=5.0,
+        quiet="quiet",
+        guest_only=True,
+    ),
+    Row(
         id="network",
         title="network over loopback",
         kind=Kind.SERVE,
@@ -137,6 +177,46 @@ ROWS = (
         wash_s=6.0,
         longer=5.0,
         quiet="mapped",
+    ),
+    *(
+        Row(
+            id=f"{id}{'-swap' if swap else ''}",
+            title=f"memory: a neighbour that {title}, {'with' if swap else 'no'} swap",
+            kind=Kind.SERVE,
+            victim=Victim.SWAP if swap else Victim.MAPPED,
+            antagonist=antagonist,
+            level_pct=200,
+            goal=0.95,
+            or_stock=True,
+            ttft_goal=1 / 0.95,
+            lead_s=lead_s,
+            wash_s=0.5,
+            longer=5.0,
+            quiet="mapped",
+            guest_only=True,
+        )
+        for swap in (False, True)
+        for id, antagonist, title, lead_s in (
+            ("grow", "memory.grow", "grows without pause", 1.0),
+            ("edge", "memory.edge", "grows in slow steps at the edge", 4.0),
+        )
+    ),
+    Row(
+        id="grow-service",
+        title="memory: a service in system.slice that grows without pause",
+        kind=Kind.SERVE,
+        victim=Victim.MAPPED,
+        antagonist="memory.grow",
+        level_pct=200,
+        goal=0.95,
+        or_stock=True,
+        ttft_goal=1 / 0.95,
+        slice="system.slice",
+        lead_s=1.0,
+        wash_s=0.5,
+        longer=5.0,
+        quiet="mapped",
+        guest_only=True,
     ),
     Row(
         id="scan",

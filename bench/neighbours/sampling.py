@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from bedplate.errors import BedplateError
-from bedplate.host.root import Root
-from bedplate.prove.antagonists import AntagonistError, Noise
+from bedplate.host.root.root import Root
+from bedplate.prove.antagonists import AntagonistError, AntagonistIdle, Noise
 from bedplate.prove.antagonists.count import AT_THE_END
-from bedplate.prove.sampler import Usage, take_snapshot, usage_between
-from bedplate.prove.victims.engine import Engine
+from bedplate.prove.sampler import CpuUsage, take_snapshot, usage_between
+from bedplate.prove.victims.engine import EngineVictim
 
 LOAD_LIMIT_S = 120.0
-_TOOK_NOTHING = "consumed no CPU time"  # as Noise.check says it
 
 
 class Watch:
@@ -30,7 +29,9 @@ class Watch:
     """CPU seconds of the neighbour."""
     rate = 0.0
     """Of the neighbour's own work, in its unit a second."""
-    usage: Usage
+    usage: CpuUsage
+    killed = False
+    """Whether the neighbour was killed for the lack of memory in or before the sample."""
 
     def __init__(self, noise: Noise, pids: Sequence[int], *, confined: bool) -> None:
         self._noise, self._pids, self._confined = noise, pids, confined
@@ -47,6 +48,7 @@ class Watch:
             _check(self._noise, confined=self._confined)
         except AntagonistError as error:
             self.problem = f"the neighbour did not do its part: {error.message}"
+        self.killed = self._noise.killed
 
     def ask(self) -> None:
         """Ask the neighbour for its work, best when nothing holds it back any more: one that counts at its end is ended for
@@ -101,18 +103,18 @@ def started(argv: Sequence[str]) -> Iterator[Callable[[], tuple[float, float]]]:
 
 
 @contextmanager
-def loaded(engine: Engine) -> Iterator[None]:
+def loaded(engine: EngineVictim) -> Iterator[None]:
     """The load, whose client is never late: real clients are elsewhere, and one that waits for a CPU sends less.
 
     Real-time priority for its threads, in every arm, and no weight: a heavy group for the client made stock Linux look
     several times worse, since the load balancer moves everything else away from it.
     """
-    before = {one.native_id for one in threading.enumerate()}
+    before = {thread.native_id for thread in threading.enumerate()}
     engine.start()
     try:
-        for one in threading.enumerate():
-            if one.native_id is not None and one.native_id not in before:
-                _prefer(one.native_id)
+        for thread in threading.enumerate():
+            if thread.native_id is not None and thread.native_id not in before:
+                _prefer(thread.native_id)
         yield
     finally:
         engine.close()
@@ -149,6 +151,6 @@ def _check(noise: Noise, *, confined: bool) -> None:
     """
     try:
         noise.check(confined=confined)
-    except AntagonistError as error:
-        if not confined or _TOOK_NOTHING not in error.message or noise.cpu_s() <= 0.0:
+    except AntagonistIdle:
+        if not confined or noise.cpu_s() <= 0.0:
             raise

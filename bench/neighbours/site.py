@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bedplate.engines.client import Endpoint, fetch
 from bedplate.errors import BedplateError
-from bedplate.prove.antagonists import Place
+from bedplate.prove.antagonists import CgroupTarget
 from bedplate.prove.antagonists.fill import Scale
 from bench.neighbours.rows import Row, Victim
 
@@ -70,7 +72,7 @@ class Site(Protocol):
     def scale(self) -> Scale:
         """What levels of antagonists are a share of, read while the mapped model is served in the stock arm."""
 
-    def neighbour(self, arm: str, row: Row) -> Place: ...
+    def neighbour(self, arm: str, row: Row) -> CgroupTarget: ...
 
     def loader(self, arm: str, argv: tuple[str, ...]) -> tuple[str, ...]:
         """The words that run a loader where the arm runs its engine."""
@@ -86,15 +88,9 @@ def wait_healthy(port: int, *, timeout_s: float) -> None:
     """Until an engine says that it is ready. Raises BedplateError."""
     deadline = time.monotonic() + timeout_s
     while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if fetch(Endpoint(host="127.0.0.1", port=port), "/health", timeout_s=5).status == 200:
                 return
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
         if time.monotonic() > deadline:
             raise BedplateError(f"the engine on port {port} did not get ready within {timeout_s:.0f} s")
         time.sleep(0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from bedplate.model.units import MIB
 from bench.neighbours.figure import Figure, Run
 from bench.neighbours.rows import ROWS, Kind, Row
 
@@ -13,7 +14,8 @@ NEIGHBOUR_GOAL = 0.80
 _MARGIN = 0.02  # less is not told apart from chance anywhere in bedplate
 _LEAST_LEFT = 0.05  # of a device: below it the quotient is noise
 _NONE = "\u2013"
-_CPU_NEIGHBOURS = {"cpu", "cpu-4", "fork", "network", "bandwidth", "combined", "trace"}
+_CPUS = 2  # of the guest
+_CPU_NEIGHBOURS = {"cpu", "cpu-4", "fork", "compile", "network", "bandwidth", "combined", "trace"}
 """Rows whose neighbour takes whatever CPU time is left: what it took of that is a fair measure."""
 
 
@@ -28,9 +30,9 @@ def render_tables(runs: Sequence[Run], explained: Mapping[str, str]) -> str:
 def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
     arms = list(dict.fromkeys([STOCK, *(arm for arm in _order(run))]))
     protected = arms[-1]
-    rows = [row for row in ROWS if any(one.row == row.id for one in run.figures)]
-    counted = [one for one in run.figures if not one.rejected]
-    rounds = max((one.round for one in run.figures), default=0)
+    rows = [row for row in ROWS if any(figure.row == row.id for figure in run.figures)]
+    counted = [figure for figure in run.figures if not figure.rejected]
+    rounds = max((figure.round for figure in run.figures), default=0)
     machine = run.machine
     told = (
         f"Median share of the quiet engine of the stock arm in the same round, least and most in brackets; {rounds} rounds, "
@@ -52,10 +54,10 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
         verdict = ""
         kept = kept_shares(run, row, protected)
         if row.goal is not None and kept:
-            reached = median(kept) >= row.goal
-            verdict = f"{_share(row.goal)}: {'reached' if reached else '**missed**'}"
-            if not reached:
-                misses.append((row, f"{_share(median(kept))} kept, goal {_share(row.goal)}"))
+            least, goal, told = _goal(run, row, row.goal, kept)
+            verdict = f"{told}: {'reached' if least >= goal else '**missed**'}"
+            if least < goal:
+                misses.append((row, f"{_share(least)} kept, goal {told}"))
         elif row.no_worse and kept and (stock := kept_shares(run, row, STOCK)):
             reached = median(kept) >= median(stock) * (1 - _MARGIN)
             verdict = f"no worse than stock: {'reached' if reached else '**missed**'}"
@@ -65,6 +67,7 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
             verdict = f"{_share(row.goal)}: no number"
         lines.append(_line([row.title, *cells, verdict]))
     lines += ["", *_itl_table(counted, rows, arms, protected, misses)]
+    lines += _ttft_table(counted, rows, arms, protected, misses)
     lines += ["", *_neighbour_table(run, rows, arms, protected, misses)]
     if "trace" in machine:
         lines += ["", f"{machine['trace']}."]
@@ -112,19 +115,23 @@ def device_share(figure: Figure, alone: float, quiet: float) -> float | None:
 
 
 def _rates(run: Run, row_id: str, arm: str) -> dict[int, float]:
-    return {one.round: one.rate for one in run.figures if (one.row, one.arm) == (row_id, arm) and not one.rejected}
+    return {
+        figure.round: figure.rate
+        for figure in run.figures
+        if (figure.row, figure.arm) == (row_id, arm) and not figure.rejected
+    }
 
 
 def _order(run: Run) -> list[str]:
     """Arms as their place lists them; the rounds took them in a random order."""
-    seen = {one.arm for one in run.figures}
+    seen = {figure.arm for figure in run.figures}
     known = ["tuned throughput-performance", "tuned latency-performance", "tuned accelerator-performance", "nice -10"]
     return [arm for arm in known if arm in seen] + sorted(arm for arm in seen if arm not in (*known, STOCK))
 
 
 def _kept_cell(run: Run, row: Row, arm: str) -> str:
     shares = kept_shares(run, row, arm)
-    died = sum(one.engine_died for one in run.figures if (one.row, one.arm) == (row.id, arm))
+    died = sum(figure.engine_died for figure in run.figures if (figure.row, figure.arm) == (row.id, arm))
     note = f", engine died {died}x" if died else ""
     if not shares:
         return f"no number{note}"
@@ -154,13 +161,17 @@ def _itl_table(
     for row in rows:
         if row.kind is not Kind.SERVE or not row.quiet:
             continue
-        base = [one.itl_p99_s for one in counted if (one.row, one.arm) == (row.quiet, STOCK) and one.itl_p99_s is not None]
+        base = [
+            figure.itl_p99_s
+            for figure in counted
+            if (figure.row, figure.arm) == (row.quiet, STOCK) and figure.itl_p99_s is not None
+        ]
         cells, ours = [], []
         for arm in arms:
             values = [
-                one.itl_p99_s / median(base)
-                for one in counted
-                if base and (one.row, one.arm) == (row.id, arm) and one.itl_p99_s is not None
+                figure.itl_p99_s / median(base)
+                for figure in counted
+                if base and (figure.row, figure.arm) == (row.id, arm) and figure.itl_p99_s is not None
             ]
             ours = values
             cells.append(_times(values))
@@ -172,6 +183,57 @@ def _itl_table(
                 misses.append((row, f"ITL p99 x{median(ours):.1f}, goal x{row.itl_goal:.1f}"))
         lines.append(_line([row.title, *cells, verdict]))
     return lines
+
+
+def _goal(run: Run, row: Row, goal: float, kept: Sequence[float]) -> tuple[float, float, str]:
+    """(what counts, what it must reach, the goal in words): the median, or the least where stock's share is enough."""
+    if not row.or_stock:
+        return median(kept), goal, _share(goal)
+    stock = kept_shares(run, row, STOCK)
+    enough = min(goal, median(stock)) if stock else goal
+    return min(kept), enough, f"{_share(goal)} or stock's in every sample"
+
+
+def _ttft_table(
+    counted: Sequence[Figure], rows: Sequence[Row], arms: Sequence[str], protected: str, misses: list[tuple[Row, str]]
+) -> list[str]:
+    """Median TTFT as a multiple of the quiet one, of the rows that have a goal for it."""
+    with_goal = [row for row in rows if row.ttft_goal is not None]
+    if not with_goal:
+        return []
+    lines = [
+        "",
+        "Median TTFT, times that of the quiet stock engine:",
+        "",
+        _line(["", *arms, f"goal of {protected}"]),
+        _line(["---"] * (len(arms) + 2)),
+    ]
+    for row in with_goal:
+        by_arm = {arm: _ttft_times(counted, row, arm) for arm in arms}
+        ours, stock, goal = by_arm[protected], by_arm.get(STOCK, []), row.ttft_goal or 0.0
+        verdict = ""
+        if ours:
+            enough = max(goal, median(stock)) if stock else goal
+            verdict = f"{goal:.2f} or stock's in every sample: {'reached' if max(ours) <= enough else '**missed**'}"
+            if max(ours) > enough:
+                misses.append((row, f"TTFT x{max(ours):.2f}, goal x{enough:.2f}"))
+        lines.append(_line([row.title, *(_times(by_arm[arm], digits=2) for arm in arms), verdict]))
+    return lines
+
+
+def _ttft_times(counted: Sequence[Figure], row: Row, arm: str) -> list[float]:
+    base = [
+        figure.ttft_p50_s
+        for figure in counted
+        if (figure.row, figure.arm) == (row.quiet, STOCK) and figure.ttft_p50_s is not None
+    ]
+    if not base:
+        return []
+    return [
+        figure.ttft_p50_s / median(base)
+        for figure in counted
+        if (figure.row, figure.arm) == (row.id, arm) and figure.ttft_p50_s is not None
+    ]
 
 
 def _neighbour_table(
@@ -194,13 +256,24 @@ def _neighbour_table(
             continue
         cells, ours = [], []
         for arm in arms:
-            figures = [one for one in run.figures if (one.row, one.arm) == (row.id, arm) and not one.rejected]
+            figures = _of(run, row, arm)
             alone = run.alone.get(row.id, 0.0)
-            work = [one.neighbour_rate / alone for one in figures] if alone > 0 else []
+            work = [figure.neighbour_rate / alone for figure in figures] if alone > 0 else []
             ours = _left_over(run, row, figures)
-            cells.append(f"{_percent(work) or 'no number'} / {_percent(ours) or _NONE}")
+            killed = sum(figure.neighbour_killed for figure in figures)
+            note = f", killed {killed}x" if killed else ""
+            if grown := [figure.neighbour_grown_bytes / MIB for figure in figures if figure.neighbour_grown_bytes]:
+                note += f", grew to {min(grown):.0f}\u2013{max(grown):.0f} MiB"
+            if row.neighbour_cpu_goal is not None:
+                note += f", {_percent(_cpu_shares(figures))} of the CPUs"
+            cells.append(f"{_percent(work) or 'no number'} / {_percent(ours) or _NONE}{note}")
         verdict = ""
-        if ours:
+        if row.neighbour_cpu_goal is not None and (shares := _cpu_shares(_of(run, row, protected))):
+            reached = median(shares) >= row.neighbour_cpu_goal * (1 - _MARGIN)
+            verdict = f"{_share(row.neighbour_cpu_goal)} of the CPUs: {'reached' if reached else '**missed**'}"
+            if not reached:
+                misses.append((row, f"the neighbour had {_share(median(shares))} of the CPUs"))
+        elif ours:
             reached = median(ours) >= NEIGHBOUR_GOAL
             verdict = "reached" if reached else "**missed**"
             if not reached:
@@ -211,16 +284,25 @@ def _neighbour_table(
     return lines
 
 
+def _of(run: Run, row: Row, arm: str) -> list[Figure]:
+    return [figure for figure in run.figures if (figure.row, figure.arm) == (row.id, arm) and not figure.rejected]
+
+
+def _cpu_shares(figures: Sequence[Figure]) -> list[float]:
+    """Of all CPUs of the guest, what the neighbour had in each sample; those have two (bench/inplace)."""
+    return [figure.neighbour_cpu_s / (figure.duration_s * _CPUS) for figure in figures if figure.duration_s > 0]
+
+
 def _left_over(run: Run, row: Row, figures: Sequence[Figure]) -> list[float]:
     if row.id in _CPU_NEIGHBOURS:
-        shares = [left_over_share(one) for one in figures]
+        shares = [left_over_share(figure) for figure in figures]
     elif row.kind is Kind.LOAD:
         quiet = _rates(run, row.quiet, STOCK)
         alone = run.alone.get(row.id, 0.0)
-        shares = [device_share(one, alone, median(quiet.values())) for one in figures] if quiet else []
+        shares = [device_share(figure, alone, median(quiet.values())) for figure in figures] if quiet else []
     else:
         shares = []
-    return [one for one in shares if one is not None]
+    return [share for share in shares if share is not None]
 
 
 def _misses(run: Run, misses: Sequence[tuple[Row, str]], protected: str, explained: Mapping[str, str]) -> list[str]:
@@ -229,10 +311,16 @@ def _misses(run: Run, misses: Sequence[tuple[Row, str]], protected: str, explain
         return []
     lines = [f"Missed by {protected}:", ""]
     for row, text in misses:
-        figures = [one for one in run.figures if (one.row, one.arm) == (row.id, protected) and not one.rejected]
-        waited = f"engine's threads waited for a CPU {_share(median(one.victim_delay for one in figures))} of their time"
+        figures = [
+            figure for figure in run.figures if (figure.row, figure.arm) == (row.id, protected) and not figure.rejected
+        ]
+        waited = (
+            f"engine's threads waited for a CPU {_share(median(figure.victim_delay for figure in figures))} of their time"
+        )
         read = [] if row.kind is Kind.LOAD else [waited]  # the loader is not the engine, which is idle then
-        resident = [one.resident_after for one in figures if one.resident_after is not None and row.kind is Kind.SERVE]
+        resident = [
+            figure.resident_after for figure in figures if figure.resident_after is not None and row.kind is Kind.SERVE
+        ]
         if resident:
             read.append(f"{_share(median(resident))} of the model in the page cache at the end")
         why = explained.get(f"{run.place}/{row.id}", "")
@@ -243,11 +331,15 @@ def _misses(run: Run, misses: Sequence[tuple[Row, str]], protected: str, explain
 
 def _spoilt(run: Run) -> list[str]:
     """How many samples do not count, and why."""
-    rejected = [one for one in run.figures if one.rejected]
+    rejected = [figure for figure in run.figures if figure.rejected]
     lines = [f"{len(run.figures) - len(rejected)} of {len(run.figures)} samples count."]
-    reasons = dict.fromkeys((one.row, one.arm, one.rejected.partition(":")[0] or one.rejected) for one in rejected)
+    reasons = dict.fromkeys(
+        (figure.row, figure.arm, figure.rejected.partition(":")[0] or figure.rejected) for figure in rejected
+    )
     for row, arm, reason in reasons:
-        those = [one for one in rejected if (one.row, one.arm) == (row, arm) and one.rejected.startswith(reason)]
+        those = [
+            figure for figure in rejected if (figure.row, figure.arm) == (row, arm) and figure.rejected.startswith(reason)
+        ]
         lines.append(f"- {row}, {arm}: {len(those)} rejected: {those[-1].rejected}")
     return [lines[0], *([""] if len(lines) > 1 else []), *lines[1:]]
 
@@ -266,11 +358,11 @@ def _percent(values: Sequence[float]) -> str:
     return text if len(values) == 1 else f"{text} ({low * 100:.{digits}f}\u2013{high * 100:.{digits}f})"
 
 
-def _times(values: Sequence[float]) -> str:
+def _times(values: Sequence[float], *, digits: int = 1) -> str:
     if not values:
         return _NONE
-    text = f"{median(values):.1f}"
-    return text if len(values) == 1 else f"{text} ({min(values):.1f}\u2013{max(values):.1f})"
+    text = f"{median(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ({min(values):.{digits}f}\u2013{max(values):.{digits}f})"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -12,12 +12,12 @@ from bedplate.engines.llamacpp import make_launch
 from bedplate.image.engine import engine_tree
 from bedplate.image.manifest import EngineLayer, Image
 from bedplate.image.tools import Tools
-from bedplate.model.host import MemoryFacts
 from bedplate.model.launch import ModelRef, Placement
 from bedplate.model.progress import Progress
+from bedplate.model.serving_host import MemoryBudget
 from bedplate.model.units import GIB
 from bedplate.plan.limits import plan_limits
-from bench.debian import DebianRecipe, build_debian, digest_files
+from bench.debian import DebianRecipe, build_debian, digest_file, digest_files
 
 HERE = Path(__file__).parent
 MODEL = "/models/model.gguf"
@@ -38,14 +38,14 @@ def build_stock(
         text = (HERE / "llama-server.service").read_text()
         unit.write_text(Template(text).substitute(arguments=arguments, environment=environment))
 
-    inputs = f"{layer.path.name} {model.sha256} {arguments} {environment} {digest_files(HERE)}"
+    inputs = f"{digest_file(layer.path)} {model.sha256} {arguments} {environment} {digest_files(HERE)}"
     return build_debian(paths, tools, recipe, "stock", inputs=inputs, write_tree=write_tree, progress=progress)
 
 
 def engine_arguments(model: ModelRef, *, cpus: tuple[int, ...], guest_memory_bytes: int) -> tuple[str, str]:
     """(arguments, environment) of llama-server: bedplate's own plan for these CPUs, on a port instead of a socket."""
     placement = Placement(cpus=cpus)
-    memory = MemoryFacts(total_bytes=guest_memory_bytes, available_bytes=guest_memory_bytes - GIB // 4, engines_bytes=0)
+    memory = MemoryBudget(total_bytes=guest_memory_bytes, available_bytes=guest_memory_bytes - GIB // 4, engines_bytes=0)
     launch = make_launch(model, placement, plan_limits(model, placement, memory))
     words = list(launch.argv[1:])
     words[words.index("--model") + 1] = MODEL

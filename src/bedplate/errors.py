@@ -48,8 +48,30 @@ class ReadError(BedplateError):
     """A file could not be read, or its text is not what its format says."""
 
 
+class GoneError(BedplateError):
+    """What was to be read or written is not there any more: its device, its module or its control group went away.
+
+    There is nothing to take back then; a file that is there and cannot be read is a plain BedplateError.
+    """
+
+
+class NotAppliedError(BedplateError):
+    """Nothing is applied, so there is nothing to confirm or to verify; 0 would say that it was kept, 1 that it differs."""
+
+    exit_code = 8
+
+
+class OutputError(BedplateError):
+    """Standard output could not be written, so that the result is lost or cut; 1 and 2 would say something of it."""
+
+    exit_code = 7
+
+
 class AuditError(BedplateError):
-    """`doctor` or `inspect` could not read what it was to judge, or not write its page; 1 would mean findings."""
+    """`doctor` or `inspect` could not read what it was to judge, or not write its page; 1 would mean findings.
+
+    `tune plan` and `record` too, for what --from names.
+    """
 
     exit_code = 2
 
@@ -90,6 +112,10 @@ class CommandError(BedplateError):
         super().__init__(message, hint=hint)
         self.status = status
         self.tail = tail
+
+
+class CommandTimeout(CommandError):
+    """A subprocess had not ended when its time was over, and was ended; tail holds what it had said until then."""
 
 
 class BuildError(BedplateError):

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bedplate.host.port import find_free_port
+from bedplate.host.system.port import find_free_port
+from tests.effort import PATIENCE_S
 
 FAKES = Path(__file__).parent / "fakes"
 VERSION = "0.1~fake"
@@ -28,9 +30,9 @@ os.execvp(argv[0], argv)
 class FakeHost:
     """`bedplate` as a real process on this host."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, cache: Path | None = None) -> None:
         self.root = root
-        self.state, self.cache, self.home = root / "state", root / "cache", root / "fake"
+        self.state, self.cache, self.home = root / "state", cache or root / "cache", root / "fake"
         self.machine = self.state / "machine"
         self.port = find_free_port()
         shutil.copytree(FAKES, self.home / "bin")
@@ -104,7 +106,7 @@ class FakeHost:
         return found
 
     def wait_for(self, what: Path, *, process: subprocess.Popen[str] | None = None) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not what.exists():
             assert process is None or process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, f"{what} did not appear"
@@ -113,16 +115,21 @@ class FakeHost:
     def _make_image(self) -> None:
         directory = self.state / "images" / VERSION
         directory.mkdir(parents=True)
-        files = {kind: {"name": f"bedplate.{kind}"} for kind in ("raw", "uki", "kernel", "initrd")}
-        for one in files.values():
-            (directory / one["name"]).write_text("fake")
-        record = {"version": VERSION, "files": files, "kernel_command_line": "console=ttyS0 quiet"}
+        files: dict[str, dict[str, Any]]
+        files = {kind: {"name": f"bedplate.{kind}", "size_bytes": 4} for kind in ("raw", "uki", "kernel", "initrd")}
+        for file in files.values():
+            (directory / file["name"]).write_text("fake")
+        record = {"version": VERSION, "variant": "development", "files": files, "kernel_command_line": "console=ttyS0 quiet"}
         (directory / "manifest.json").write_text(json.dumps(record))
 
     def _make_tools(self) -> None:
         sandbox = self.cache / "tools/usr/lib/python3/dist-packages/mkosi/sandbox.py"
-        sandbox.parent.mkdir(parents=True)
+        sandbox.parent.mkdir(parents=True, exist_ok=True)
         sandbox.write_text(SANDBOX)
+
+    def kill_left(self) -> None:
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -132,6 +139,14 @@ def host(tmp_path: Path) -> Iterator[FakeHost]:
     root.mkdir()
     fake = FakeHost(root)
     yield fake
-    left = fake.processes()
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
+    fake.kill_left()
+
+
+@pytest.fixture
+def other_host(host: FakeHost, tmp_path: Path) -> Iterator[FakeHost]:
+    """Another state directory, with a machine of its own, that shares the first one's cache."""
+    root = tmp_path / "other"
+    root.mkdir()
+    fake = FakeHost(root, cache=host.cache)
+    yield fake
+    fake.kill_left()

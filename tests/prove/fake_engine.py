@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.effort import PATIENCE_S
+
 
 class FakeEngine(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, *, first_s: float, gap_s: float, usage: bool, burst: bool, status: int) -> None:
+    def __init__(self, *, first_s: float, gap_s: float, usage: bool, burst: bool, status: int, answers_after: int) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.first_s, self.gap_s, self.usage, self.burst, self.status = first_s, gap_s, usage, burst, status
         self.asked: list[dict[str, Any]] = []
-        self.asked_at: list[float] = []
+        self.answers_after, self.enough, self.gave_up = answers_after, threading.Event(), False
 
     @property
     def url(self) -> str:
@@ -35,8 +37,11 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked_at.append(time.monotonic())
         self.server.asked.append(asked)
+        if len(self.server.asked) >= self.server.answers_after:
+            self.server.enough.set()
+        if not self.server.enough.wait(PATIENCE_S):
+            self.server.gave_up = True
         if self.server.status != 200:
             self.send_error(self.server.status)
             return
@@ -67,9 +72,16 @@ class _Answer(BaseHTTPRequestHandler):
 
 @contextmanager
 def fake_engine(
-    *, first_s: float = 0.01, gap_s: float = 0.005, usage: bool = True, burst: bool = False, status: int = 200
+    *,
+    first_s: float = 0.01,
+    gap_s: float = 0.005,
+    usage: bool = True,
+    burst: bool = False,
+    status: int = 200,
+    answers_after: int = 0,
 ) -> Iterator[FakeEngine]:
-    engine = FakeEngine(first_s=first_s, gap_s=gap_s, usage=usage, burst=burst, status=status)
+    """answers_after: how many requests must have come before the first is answered."""
+    engine = FakeEngine(first_s=first_s, gap_s=gap_s, usage=usage, burst=burst, status=status, answers_after=answers_after)
     thread = threading.Thread(target=engine.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Unknown
 from tests.recordings.lstopo import Oracle, ask_lstopo
 

@@ -5,7 +5,6 @@ A difference is to be read, and accepted by a person: BEDPLATE_ACCEPT=1 writes t
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 
@@ -14,15 +13,15 @@ import pytest
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.host.facts import read_host
-from bedplate.host.foreign import read_foreign
-from bedplate.host.recording import open_recording
+from bedplate.host.formats.foreign import read_foreign
+from bedplate.host.root.recording import open_recording
 from bedplate.model.audit import Audit
 from bedplate.model.facts.host import HostFacts
 from bedplate.plan.audit import audit
+from tests.golden_file import compare
 
 pytestmark = pytest.mark.data
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 KNOBS, ROWS = read_knobs(), read_findings()
 RECORDINGS = (
     "gpud/lspci-vvv.txt.gz",
@@ -62,10 +61,13 @@ def judge(path: Path) -> Audit:
 def render(found: Audit) -> str:
     """Findings with their evidence, then what could not be judged, without the knobs' long list of it."""
     lines: list[str] = []
-    for one in found.findings:
-        lines += [f"{one.severity} {one.id} ({one.confidence}, rank {one.rank:g})", *_wrap(one.title, "  ")]
-        lines += [f"  at {place}" for place in one.where]
-        lines += [f"  because {evidence.fact} [{evidence.source}]" for evidence in one.evidence]
+    for finding in found.findings:
+        lines += [
+            f"{finding.severity} {finding.id} ({finding.confidence}, rank {finding.rank:g})",
+            *_wrap(finding.title, "  "),
+        ]
+        lines += [f"  at {place}" for place in finding.where]
+        lines += [f"  because {evidence.fact} [{evidence.source}]" for evidence in finding.evidence]
         lines.append("")
     lines.append("not judged:")
     for gap in found.not_judged:
@@ -83,17 +85,13 @@ def test_the_findings_of_a_recording_are_the_reviewed_ones(machines: Path, name:
     stem = name.rpartition("/")[2]
     for ending in (".gz", ".bz2", ".tar", ".ttar", ".txt", ".xml", ".json"):
         stem = stem.removesuffix(ending)
-    golden, text = GOLDEN / f"audit-{stem}.txt", render(judge(machines / name))
-    if os.environ.get("BEDPLATE_ACCEPT"):
-        golden.write_text(text)
-    assert golden.is_file(), f"{golden.name} is not there: run with BEDPLATE_ACCEPT=1 and read it"
-    assert text == golden.read_text()
+    compare(f"audit-{stem}.txt", render(judge(machines / name)))
 
 
 def test_the_four_ports_that_redirect_are_named(machines: Path) -> None:
     """Those above the four NVSwitches of the 8xH100 server; its GPUs and cards have redirect off on every port."""
     found = judge(machines / "gpud/lspci-vvv.txt.gz")
-    (finding,) = [one for one in found.findings if one.id == "pci.acs-mixed"]
+    (finding,) = [finding for finding in found.findings if finding.id == "pci.acs-mixed"]
     assert finding.where == ("0000:82:00.0", "0000:82:01.0", "0000:82:02.0", "0000:82:03.0")
     assert sum(line.startswith("setpci -s 0000:82:0") for line in finding.fix) == 4
     assert any("disable_acs_redir=0000:82:00.0;0000:82:01.0;0000:82:02.0;0000:82:03.0" in line for line in finding.fix)
@@ -102,4 +100,4 @@ def test_the_four_ports_that_redirect_are_named(machines: Path) -> None:
 def test_no_recording_is_said_to_lose_its_accelerators(machines: Path) -> None:
     """None of these machines was broken when it was recorded."""
     for name in RECORDINGS:
-        assert not [one.id for one in judge(machines / name).findings if one.severity == "critical"], name
+        assert not [finding.id for finding in judge(machines / name).findings if finding.severity == "critical"], name

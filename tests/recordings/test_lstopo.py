@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 import pytest
 
-from bedplate.host.block import read_blocks
-from bedplate.host.network import read_network
-from bedplate.host.numa import read_numa
-from bedplate.host.pci import read_pci
-from bedplate.host.root import Root
-from bedplate.host.topology import read_cpu_topology
+from bedplate.host.kernel.block import read_blocks
+from bedplate.host.kernel.network import read_network
+from bedplate.host.kernel.numa import read_numa
+from bedplate.host.kernel.pci import read_pci
+from bedplate.host.kernel.topology import read_cpu_topology
+from bedplate.host.root.root import Root
 from tests.recordings.lstopo import Oracle
 
 pytestmark = pytest.mark.data
@@ -38,40 +38,42 @@ RootOf: TypeAlias = Callable[[str], Root]
 @pytest.mark.parametrize("name", NAMES)
 def test_cpus_cores_and_packages(name: str, oracle_of: OracleOf, root_of: RootOf) -> None:
     oracle, cpu = oracle_of(name), read_cpu_topology(root_of(name))
-    online = [one for one in cpu.cpus if one.online]
-    assert {one.cpu for one in online} == oracle.pus
-    assert {one.cpu for one in cpu.cpus} == oracle.complete
-    assert {frozenset(one.siblings) for one in online} == oracle.cores
-    packages = {one.package for one in online}
-    found = {package: frozenset(one.cpu for one in online if one.package == package) for package in packages}
+    online = [logical for logical in cpu.cpus if logical.online]
+    assert {logical.cpu for logical in online} == oracle.pus
+    assert {logical.cpu for logical in cpu.cpus} == oracle.complete
+    assert {frozenset(logical.siblings) for logical in online} == oracle.cores
+    packages = {logical.package for logical in online}
+    found = {package: frozenset(logical.cpu for logical in online if logical.package == package) for package in packages}
     assert found == oracle.packages
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_caches(name: str, oracle_of: OracleOf, root_of: RootOf) -> None:
     oracle, cpu = oracle_of(name), read_cpu_topology(root_of(name))
-    assert {(one.level, one.kind, one.size_bytes, frozenset(one.cpus)) for one in cpu.caches} == oracle.caches
+    assert {(cache.level, cache.kind, cache.size_bytes, frozenset(cache.cpus)) for cache in cpu.caches} == oracle.caches
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_numa_nodes(name: str, oracle_of: OracleOf, root_of: RootOf) -> None:
     oracle, numa = oracle_of(name), read_numa(root_of(name))
-    assert {one.node: (frozenset(one.cpus), one.mem_bytes) for one in numa.nodes} == oracle.nodes
+    assert {node.node: (frozenset(node.cpus), node.mem_bytes) for node in numa.nodes} == oracle.nodes
     if oracle.distances:
-        assert [distance for one in numa.nodes for distance in one.distances] == oracle.distances
+        assert [distance for node in numa.nodes for distance in node.distances] == oracle.distances
 
 
 @pytest.mark.parametrize("name", WITH_PCI)
 def test_pci_tree_and_locality(name: str, oracle_of: OracleOf, root_of: RootOf) -> None:
     oracle, devices = oracle_of(name), read_pci(root_of(name))
-    devices = tuple(one for one in devices if (name, one.address) not in LEFT_OUT)
-    assert {one.address: (one.class_code >> 8, one.vendor, one.device) for one in devices} == {
+    devices = tuple(device for device in devices if (name, device.address) not in LEFT_OUT)
+    assert {device.address: (device.class_code >> 8, device.vendor, device.device) for device in devices} == {
         address: facts[:3] for address, facts in oracle.pci.items()
     }
-    assert {one.address: one.parent for one in devices} == oracle.parents
-    different = {one.address for one in devices if frozenset(one.local_cpus) != oracle.pci[one.address][3]}
+    assert {device.address: device.parent for device in devices} == oracle.parents
+    different = {device.address for device in devices if frozenset(device.local_cpus) != oracle.pci[device.address][3]}
     assert different == {address for machine, address in WIDER if machine == name}
-    assert all(frozenset(one.local_cpus) < oracle.pci[one.address][3] for one in devices if one.address in different)
+    assert all(
+        frozenset(device.local_cpus) < oracle.pci[device.address][3] for device in devices if device.address in different
+    )
 
 
 @pytest.mark.parametrize("name", WITH_PCI)
@@ -82,4 +84,4 @@ def test_network_and_disks_hang_where_lstopo_says(name: str, oracle_of: OracleOf
         assert device.address is not None
         found |= dict.fromkeys((device.name, *device.rdma), device.address)
     kinds = ("eth", "ib", "mlx", "qib", "sd", "nvme")
-    assert found == {one: address for one, address in oracle.osdevs.items() if one.startswith(kinds)}
+    assert found == {name: address for name, address in oracle.osdevs.items() if name.startswith(kinds)}

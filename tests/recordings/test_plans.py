@@ -12,13 +12,14 @@ import pytest
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.catalog.policies import find_policy, read_policies
 from bedplate.host.facts import read_host
-from bedplate.host.foreign import read_foreign
-from bedplate.host.groups import read_groups
-from bedplate.host.recording import open_recording
+from bedplate.host.formats.foreign import read_foreign
+from bedplate.host.kernel.groups import read_groups
+from bedplate.host.root.recording import open_recording
 from bedplate.model.facts.groups import Groups
 from bedplate.model.tuning import Plan, Policy
 from bedplate.plan.tune import plan_tuning
-from tests.unit.test_plan_goldens import GOLDEN, compare, render
+from tests.golden_file import compare
+from tests.unit.test_plan_goldens import render
 
 KNOBS, ROWS = read_knobs(), read_policies()
 RECORDINGS = (
@@ -50,4 +51,4 @@ def test_the_plan_of_a_recording_is_the_reviewed_one(machines: Path, name: str) 
     stem = name.rpartition("/")[2]
     for ending in (".gz", ".bz2", ".tar", ".ttar", ".xml"):
         stem = stem.removesuffix(ending)
-    compare(GOLDEN / f"plan-{stem}.txt", render(read(machines / name)))
+    compare(f"plan-{stem}.txt", render(read(machines / name)))

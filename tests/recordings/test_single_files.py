@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bedplate.host.foreign import read_foreign
+from bedplate.host.formats.foreign import read_foreign
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
 from bedplate.model.facts.reading import Unknown
@@ -40,19 +40,25 @@ def path_up(device: PciDevice, by_address: dict[str, PciDevice]) -> list[PciDevi
 
 def test_lspci_of_an_8xh100_server(machines: Path) -> None:
     facts = read(machines / "gpud" / "lspci-vvv.txt.gz")
-    by_address = {one.address: one for one in facts.pci}
+    by_address = {device.address: device for device in facts.pci}
     assert len(facts.pci) == 517
-    nodes = {one.address: by_address[one.address].numa_node.value for one in facts.accelerators if one.address}
+    nodes = {
+        accelerator.address: by_address[accelerator.address].numa_node.value
+        for accelerator in facts.accelerators
+        if accelerator.address
+    }
     assert nodes == {
         **dict.fromkeys(("0000:19:00.0", "0000:3b:00.0", "0000:4c:00.0", "0000:5d:00.0"), 0),
         **dict.fromkeys(("0000:9b:00.0", "0000:bb:00.0", "0000:cb:00.0", "0000:db:00.0"), 1),
     }
-    redirecting = [one.address for one in facts.pci if one.acs.value is not None and one.acs.value.request_redirect]
+    redirecting = [
+        device.address for device in facts.pci if device.acs.value is not None and device.acs.value.request_redirect
+    ]
     assert redirecting == ["0000:82:00.0", "0000:82:01.0", "0000:82:02.0", "0000:82:03.0"]
     # Behind the four ports are the NVSwitches; the ports above the GPUs do not redirect.
-    assert [one.class_code for one in facts.pci if one.parent in redirecting] == [0x068000] * 4
+    assert [device.class_code for device in facts.pci if device.parent in redirecting] == [0x068000] * 4
     for address in nodes:
-        kinds = [one.kind for one in path_up(by_address[address], by_address)]
+        kinds = [device.kind for device in path_up(by_address[address], by_address)]
         assert kinds == [PciKind.ENDPOINT, PciKind.SWITCH_DOWNSTREAM, PciKind.SWITCH_UPSTREAM, PciKind.ROOT_PORT]
     gpu = by_address["0000:19:00.0"]
     assert (gpu.link.speed_gts, gpu.link.width, gpu.link.port_max_speed_gts, gpu.link.port_max_width) == (32.0, 16, 32.0, 16)
@@ -64,10 +70,12 @@ def test_lspci_of_an_8xh100_server(machines: Path) -> None:
 
 def test_plain_lspci_says_no_more_than_it_holds(machines: Path) -> None:
     facts = read(machines / "gpud" / "lspci.nn.a100")
-    assert [one.device for one in facts.pci if one.vendor == 0x10DE and one.class_code == 0x030200] == [0x20B2] * 8
-    assert {one.numa_node.unknown for one in facts.pci} == {Unknown.NOT_RECORDED}
-    assert {one.acs.unknown for one in facts.pci} == {Unknown.NOT_RECORDED}
-    assert {one.driver.unknown for one in facts.pci} == {Unknown.NOT_RECORDED}
+    assert [device.device for device in facts.pci if device.vendor == 0x10DE and device.class_code == 0x030200] == [
+        0x20B2
+    ] * 8
+    assert {device.numa_node.unknown for device in facts.pci} == {Unknown.NOT_RECORDED}
+    assert {device.acs.unknown for device in facts.pci} == {Unknown.NOT_RECORDED}
+    assert {device.driver.unknown for device in facts.pci} == {Unknown.NOT_RECORDED}
 
 
 @pytest.mark.parametrize("name", NCCL)
@@ -75,21 +83,23 @@ def test_gpu_to_node_and_gpu_to_nic_are_those_of_the_nccl_file(name: str, machin
     """The truth is taken from the XML with another tool: the GPUs and NICs below each element."""
     path = machines / "nccl-topo" / name
     facts = read(path)
-    by_address = {one.address: one for one in facts.pci}
+    by_address = {device.address: device for device in facts.pci}
     tree = ElementTree.parse(path).getroot()
     node_of_gpu: dict[str, int] = {}
     nics_near_gpu: dict[str, set[str]] = {}
     for cpu in tree.findall("cpu"):
         for top in cpu.findall("pci"):
             inside = [top, *top.iter("pci")]
-            gpus = [one.get("busid", "") for one in inside if one.get("class") in GPU_CLASSES]
-            nics = {one.get("busid", "") for one in inside if one.get("class", "").startswith("0x02")}
+            gpus = [row.get("busid", "") for row in inside if row.get("class") in GPU_CLASSES]
+            nics = {row.get("busid", "") for row in inside if row.get("class", "").startswith("0x02")}
             for gpu in gpus:
                 node_of_gpu[gpu] = int(cpu.get("numaid", ""))
                 nics_near_gpu[gpu] = nics
-    assert {one.address: by_address[one.address or ""].numa_node.value for one in facts.accelerators} == node_of_gpu
+    assert {
+        accelerator.address: by_address[accelerator.address or ""].numa_node.value for accelerator in facts.accelerators
+    } == node_of_gpu
     assert len(node_of_gpu) == 8
-    tops = {one.address: path_up(by_address[one.address], by_address)[-1].address for one in facts.pci}
+    tops = {device.address: path_up(by_address[device.address], by_address)[-1].address for device in facts.pci}
     found = {
         gpu.address: {nic.address for nic in facts.network if tops[nic.address or ""] == tops[gpu.address or ""]}
         for gpu in facts.accelerators
@@ -99,11 +109,11 @@ def test_gpu_to_node_and_gpu_to_nic_are_those_of_the_nccl_file(name: str, machin
 
 def test_peers_of_mi300x_are_all_others_by_xgmi(machines: Path) -> None:
     facts = read(machines / "nccl-topo" / "rccl-topo_8p_940.xml")
-    for one in facts.accelerators:
-        assert one.vendor == "amd" and one.name == "gfx942"
-        assert one.peers == tuple((other, "XGMI") for other in range(8) if other != one.index)
-    assert {one.speed_mbps.value for one in facts.network} == {400_000}
-    assert all(one.rdma == (one.name,) for one in facts.network)
+    for accelerator in facts.accelerators:
+        assert accelerator.vendor == "amd" and accelerator.name == "gfx942"
+        assert accelerator.peers == tuple((other, "XGMI") for other in range(8) if other != accelerator.index)
+    assert {nic.speed_mbps.value for nic in facts.network} == {400_000}
+    assert all(nic.rdma == (nic.name,) for nic in facts.network)
 
 
 def test_nvidia_smi_capture_under_load(machines: Path) -> None:
@@ -126,15 +136,20 @@ def test_nvidia_smi_of_other_cards(machines: Path) -> None:
     assert (a100.mig.value, a100.persistence.value, a100.power_limit_w.value) == (True, False, 500.0)
     assert a100.utilization_pct.unknown is Unknown.ABSENT
     links = read(machines / "gpud" / "nvidia-smi.nvlink.status.a100").accelerators
-    assert [(one.nvlinks_active.value, one.nvlinks_total.value) for one in links] == [(12, 12)] * 8
+    assert [(link.nvlinks_active.value, link.nvlinks_total.value) for link in links] == [(12, 12)] * 8
 
 
 def test_rocm_smi(machines: Path) -> None:
     facts = read(machines / "rocm-smi" / "mi100_rocm602.json")
-    assert [one.address for one in facts.accelerators] == ["0000:83:00.0", "0000:a3:00.0", "0000:c3:00.0", "0000:e3:00.0"]
-    assert {one.memory_bytes.value for one in facts.accelerators} == {34_342_961_152}
+    assert [accelerator.address for accelerator in facts.accelerators] == [
+        "0000:83:00.0",
+        "0000:a3:00.0",
+        "0000:c3:00.0",
+        "0000:e3:00.0",
+    ]
+    assert {accelerator.memory_bytes.value for accelerator in facts.accelerators} == {34_342_961_152}
     assert facts.accelerators[0].peers == ((1, "PCIE"), (2, "PCIE"), (3, "PCIE"))
-    assert {one.numa_node.value for one in facts.pci} == {1}
+    assert {device.numa_node.value for device in facts.pci} == {1}
 
 
 def test_lsblk(machines: Path) -> None:
@@ -144,18 +159,20 @@ def test_lsblk(machines: Path) -> None:
         facts = read(path)
         rows = json.loads(path.read_text())["blockdevices"]
         disks = {row["name"].rsplit("/", 1)[-1] for row in rows if row["type"] == "disk"}
-        assert disks <= {one.name for one in facts.blocks}
-        assert {one.name for one in facts.blocks if one.transport == "nvme"} == {one for one in disks if one[:4] == "nvme"}
-    (volume,) = [one for one in facts.blocks if one.transport == "dm"]  # one logical volume over eight disks
+        assert disks <= {block.name for block in facts.blocks}
+        assert {block.name for block in facts.blocks if block.transport == "nvme"} == {
+            disk for disk in disks if disk[:4] == "nvme"
+        }
+    (volume,) = [block for block in facts.blocks if block.transport == "dm"]  # one logical volume over eight disks
     assert (volume.name, len(volume.parents)) == ("sample_vg-sample_lv", 8)
 
 
 def test_hwloc_xml_of_a_dgx2(machines: Path) -> None:
     facts = read(machines / "hwloc" / "nvidiaDGX2.xml")
     assert len(facts.accelerators) == 16
-    assert {one.name for one in facts.accelerators} == {"Tesla V100-SXM3-32GB-H"}
-    by_address = {one.address: one for one in facts.pci}
-    nodes = [by_address[one.address or ""].numa_node.value for one in facts.accelerators]
+    assert {accelerator.name for accelerator in facts.accelerators} == {"Tesla V100-SXM3-32GB-H"}
+    by_address = {device.address: device for device in facts.pci}
+    nodes = [by_address[accelerator.address or ""].numa_node.value for accelerator in facts.accelerators]
     assert nodes == [0] * 8 + [1] * 8
     assert facts.numa.nodes[0].distances == (10, 21)
     assert facts.memory.total_bytes == 810_234_351_616 + 811_737_923_584

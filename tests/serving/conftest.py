@@ -15,18 +15,19 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bedplate
 from bedplate.act.paths import Paths
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import Route, render_haproxy
+from bedplate.front.haproxy import FrontLimits, Route, render_haproxy
 from bedplate.model.instance import model_file_of
 from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
+from tests.effort import wait_until
 from tests.serving.tiny_gguf import write_tiny_model
 
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -51,9 +52,10 @@ def engine_tree(built: Paths) -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A fast one, and one of some milliseconds a token."""
+    """A fast one, one of some milliseconds a token, and the one that ships."""
     directory = tmp_path_factory.mktemp("models")
-    files = {"tiny": directory / "tiny", "Lab/slow:v1": directory / "slow"}
+    shipped = Path(bedplate.__file__).parent / "catalog/known_answer/known-answer.gguf"
+    files = {"tiny": directory / "tiny", "Lab/slow:v1": directory / "slow", "known-answer": shipped}
     write_tiny_model(files["tiny"], embedding=64, layers=2)
     write_tiny_model(files["Lab/slow:v1"], embedding=512, layers=8)
     return files
@@ -118,13 +120,28 @@ class Stack:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        text = render_haproxy(routes, body_limit=BODY_LIMIT, bind=(f"127.0.0.1:{self.port}",), stats_socket=str(self.stats))
+        front = FrontLimits(body_bytes=BODY_LIMIT, connections=bounds.get("connections", 1024))
+        text = render_haproxy(routes, limits=front, bind=(f"127.0.0.1:{self.port}",), stats_socket=str(self.stats))
         self._configuration = directory / "haproxy.cfg"
         self._configuration.write_text(text)
 
     def start_front(self) -> None:
         self._spawn("front", [*self._haproxy, "-db", "-f", str(self._configuration)], self._directory)
         wait_until(lambda: self._listens(), "the front listens")
+
+    def probe(self, name: str) -> Answer:
+        """What the front's health check of a model gets."""
+        probe = self._launches[name].probe
+        return self.ask(probe.path, probe.body)
+
+    def log(self, name: str) -> str:
+        """What an engine, or the front, has written."""
+        return self._log_of(name).read_text(errors="replace")
+
+    def memory_bytes(self, name: str) -> int:
+        """Resident memory of an engine, or of the front."""
+        status = Path(f"/proc/{self.pid(name)}/status").read_text()
+        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
 
     def start_engine(self, name: str) -> None:
         launch = self._launches[name]
@@ -190,20 +207,14 @@ class Stack:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def _log_of(self, name: str) -> Path:
+        return self._directory / f"{name.replace('/', '_')}.log"
+
     def _spawn(self, name: str, command: list[str], cwd: Path, env: dict[str, str] | None = None) -> None:
-        with (self._directory / f"{name.replace('/', '_')}.log").open("ab") as log:
+        with self._log_of(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command, cwd=cwd, env={"PATH": os.defpath, **(env or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-
-
-def wait_until(fact: Callable[[], bool], what: str, *, within_s: float = 30.0) -> float:
-    """Seconds until a fact came true; fails naming it."""
-    started = time.monotonic()
-    while not fact():
-        assert time.monotonic() - started < within_s, f"{what}: not within {within_s} s"
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 @pytest.fixture(scope="session")

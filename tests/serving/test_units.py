@@ -10,12 +10,32 @@ from pathlib import Path
 import pytest
 
 from bedplate.act.paths import Paths
+from bedplate.act.serving import Served, write_serving
+from bedplate.host.root.root import Root
+from bedplate.model.launch import Launch, Probe
 
 pytestmark = pytest.mark.build
 
-OVERLAY = Path(__file__).parents[2] / "image/os/common/usr"
+OS = Path(__file__).parents[2] / "image/os"
+OVERLAYS = (OS / "common/usr", OS / "development/usr", OS / "production/usr")
 # What the units start; stands in the image, not in this tree.
-PROGRAMS = ("usr/lib/bedplate/engine", "usr/lib/bedplate/bin/bedplate", "usr/sbin/haproxy", "bin/sh")
+PROGRAMS = (
+    "usr/lib/bedplate/engine",
+    "usr/lib/bedplate/bin/bedplate",
+    "usr/sbin/haproxy",
+    "usr/bin/systemd-dissect",
+    "bin/sh",
+    "bin/bash",
+)
+SERVED = Served(
+    model="known-answer",
+    launch=Launch(
+        argv=("llama-server",), env=(), probe=Probe(path="/", body="", expect="", deadline_s=1), memory_bytes=1, socket="/s"
+    ),
+    layer="/dev/vdb",
+    model_file="/m",
+    memory_ceiling_bytes=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +44,14 @@ def root(built: Paths) -> Iterator[Path]:
     tree = built.tools
     inside = tree / "tmp/bedplate-units"
     shutil.rmtree(inside, ignore_errors=True)
-    shutil.copytree(OVERLAY, inside / "usr", symlinks=True)
+    for overlay in OVERLAYS:
+        shutil.copytree(overlay, inside / "usr", symlinks=True, dirs_exist_ok=True)
     for program in PROGRAMS:
         path = inside / program
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         path.chmod(0o755)
+    write_serving(Root(inside), [SERVED], "")  # the drop-in with the engine's root
     yield inside
     shutil.rmtree(inside)
 
@@ -42,7 +64,7 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("unit", "ceiling"), [("bedplate-engine@known-answer.service", 2.0), ("bedplate-haproxy.service", 2.0)]
+    ("unit", "ceiling"), [("bedplate-engine@known-answer.service", 0.2), ("bedplate-haproxy.service", 2.0)]
 )
 def test_exposure_stays_low(root: Path, unit: str, ceiling: float) -> None:
     done = analyze(root, "security", "--offline=true", f"--root=/{root.relative_to(root.parents[1])}", "--no-pager", unit)
@@ -50,11 +72,31 @@ def test_exposure_stays_low(root: Path, unit: str, ceiling: float) -> None:
     assert lines, done.stderr
     exposure = float(lines[0].split(":")[-1].split()[0])
     assert exposure <= ceiling, done.stdout
+    # A layer is not mounted in the sandbox of its engines: they need no disk and no device mapper.
+    assert "block-" not in done.stdout and "device-mapper" not in done.stdout
+
+
+def test_udev_takes_every_rule(root: Path) -> None:
+    rules = sorted((root / "usr/lib/udev/rules.d").glob("*.rules"))
+    assert "80-bedplate-layers.rules" in [rule.name for rule in rules]
+    tree = root.parents[1]
+    names = [f"/{rule.relative_to(tree)}" for rule in rules]
+    argv = ["chroot", str(tree), "udevadm", "verify", "--resolve-names=never", "--no-summary", *names]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_no_unit_has_an_unknown_or_wrong_line(root: Path) -> None:
     names = ["bedplate-engine@.service", "bedplate-serve.service", "bedplate-haproxy.service", "run-bedplate-models.mount"]
-    names += ["bedplate-serve-var.service", "bedplate-tune.service", "systemd-cryptsetup@varcrypt.service", "var.mount"]
+    names += [
+        "bedplate-layer@.service",
+        "bedplate-serve-var.service",
+        "bedplate-tune.service",
+        "systemd-cryptsetup@varcrypt.service",
+        "var.mount",
+    ]
+    names += ["bedplate-var-failed.service", "bedplate-recovery.service", "bedplate-reboot.timer", "bedplate-reboot.service"]
+    names += ["bedplate-models.service", "bedplate-console.service"]
     names += ["inference.slice", "background.slice", "neighbour.slice"]
     where = f"/{root.relative_to(root.parents[1])}/usr/lib/systemd/system"
     units = [f"{where}/{name.replace('@.', '@known-answer.')}" for name in names]

@@ -8,10 +8,18 @@ import gguf
 import numpy as np
 
 WORDS = 1024
+SAID = WORDS - 2
+"""Index of the token that a model which says one word says."""
 
 
-def write_tiny_model(path: Path, *, embedding: int = 256, layers: int = 4, context: int = 8192, seed: int = 7) -> None:
-    """A Llama of 8-bit-sized shape in 16-bit floats; about 12 * layers * embedding**2 weights."""
+def write_tiny_model(
+    path: Path, *, embedding: int = 256, layers: int = 4, context: int = 8192, seed: int = 7, says: str | None = None
+) -> None:
+    """A Llama of 8-bit-sized shape in 16-bit floats; about 12 * layers * embedding**2 weights.
+
+    With `says` each of its tokens is that word, whatever it is asked and whatever processor computes it: layers that add
+    nothing to embeddings of ones, and an output that is 1 for the word and 0 for all others.
+    """
     heads, feed_forward = 4, embedding * 4
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
@@ -31,6 +39,8 @@ def write_tiny_model(path: Path, *, embedding: int = 256, layers: int = 4, conte
     letters = "abcdefghijklmnopqrstuvwxyz"
     pairs = [first + second for first in letters for second in letters]
     tokens = [*symbols, *pairs, *[f"w{index}" for index in range(WORDS - 256 - len(pairs) - 1)], "<|end|>"]
+    if says is not None:
+        tokens[SAID] = says
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
@@ -42,7 +52,12 @@ def write_tiny_model(path: Path, *, embedding: int = 256, layers: int = 4, conte
     writer.add_chat_template("{% for m in messages %}{{ m.content }}\n{% endfor %}")
 
     def tensor(name: str, rows: int, columns: int) -> None:
-        writer.add_tensor(name, (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float16))
+        weights = random.standard_normal((rows, columns)) / np.sqrt(columns)
+        if says is not None:
+            weights = np.full((rows, columns), 1.0 if name == "token_embd.weight" else 0.0)
+            if name == "output.weight":
+                weights[SAID] = 1.0
+        writer.add_tensor(name, weights.astype(np.float16))
 
     def norm(name: str) -> None:
         writer.add_tensor(name, np.ones(embedding, dtype=np.float32))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,29 @@ import pytest
 from bedplate.act.tuning import apply_plan, read_applied, recover, undo
 from tests.tuning.tree import FULL, THP, FakeServices, change, make_machine, make_plan, snapshot
 
-_CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir")
+_CALLS = ("open", "write", "fsync", "replace", "unlink", "mkdir", "rmdir", "link", "posix_fallocate")
 _OTHER = make_plan(change("/proc/sys/vm/swappiness", "60", "1"), change("neighbour.slice:CPUWeight", "100", "idle"))
+
+
+@contextlib.contextmanager
+def unwrapped() -> Iterator[None]:
+    """Calls that do not count: those of systemd, which is another process."""
+    wrapped = {name: getattr(os, name) for name in _CALLS}
+    for name in _CALLS:
+        setattr(os, name, _REAL[name])
+    try:
+        yield
+    finally:
+        for name, call in wrapped.items():
+            setattr(os, name, call)
 
 
 class _Quiet(FakeServices):
     """systemd is another process: the kill does not hit it."""
 
     def reload(self, units: Sequence[str] = ()) -> None:
-        real = {name: getattr(os, name) for name in _CALLS}
-        for name in _CALLS:
-            setattr(os, name, _REAL[name])
-        super().reload(units)
-        for name, call in real.items():
-            setattr(os, name, call)
+        with unwrapped():
+            super().reload(units)
 
 
 _REAL: dict[str, Any] = {name: getattr(os, name) for name in _CALLS}

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning import apply_plan, confirm, kernel_file, read_applied, recover, transaction, undo, verify_plan
+from bedplate.act.tuning import (
+    apply_plan,
+    carry,
+    confirm,
+    effective,
+    kernel_file,
+    read_applied,
+    recover,
+    transaction,
+    undo,
+    verify_plan,
+)
 from bedplate.act.tuning.baseline import read_unapplied, slice_path
+from bedplate.act.tuning.durable import write_all
 from bedplate.act.tuning.place import hold_tune_lock, make_place
-from bedplate.errors import BedplateError, BusyError, PlanRefused, ReadError
+from bedplate.errors import BedplateError, BusyError, PlanRefused, PreflightError, ReadError, UsageError
 from bedplate.model.knob_value import Parse
 from bedplate.model.tuning import Held, Plan, Policy, Refusal
 from tests.tuning.tree import FULL, THP, FakeServices, change, make_machine, make_plan, snapshot
@@ -32,7 +46,7 @@ def text(top: Path, where: str) -> str:
 def test_apply_verify_undo_leaves_every_byte_as_before(top: Path, persist: bool) -> None:
     before, services = snapshot(top), FakeServices(top)
     done = apply_plan(FULL, root_dir=top, persist=persist, services=services)
-    assert [one.held for one in done.verified] == [Held.HOLDS] * 2 + [Held.PENDING] + [Held.HOLDS] * 3
+    assert [result.held for result in done.verified] == [Held.HOLDS] * 2 + [Held.PENDING] + [Held.HOLDS] * 3
     assert text(top, "/proc/sys/vm/swappiness") == "10"
     assert text(top, "/sys/fs/cgroup/neighbour.slice/cpu.weight") == "1"
     made = {name: content for name, content in snapshot(top).items() if name not in before}
@@ -121,8 +135,8 @@ def test_what_somebody_else_changed_is_left_and_said(top: Path) -> None:
     dropin = top / "run/systemd/system/neighbour.slice.d/80-bedplate.conf"
     dropin.write_text(dropin.read_text() + "# mine now\n")
     undone = undo(root_dir=top, services=services)
-    assert any("swappiness" in one and "33" in one for one in undone.drifted)
-    assert any(dropin.name in one for one in undone.drifted)
+    assert any("swappiness" in text and "33" in text for text in undone.drifted)
+    assert any(dropin.name in text for text in undone.drifted)
     assert text(top, "/proc/sys/vm/swappiness") == "33"
     assert dropin.exists()
     assert text(top, "/sys/block/vda/queue/read_ahead_kb") == "128"
@@ -141,7 +155,7 @@ def test_a_value_that_is_one_setting_in_two_units_goes_back_by_its_twin(top: Pat
         real(*arguments, **more)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transaction, "restore_kernel_file", spy)
+        patch.setattr(carry, "restore_kernel_file", spy)
         assert undo(root_dir=top, services=FakeServices(top)).drifted == ()
     assert seen == ["20"]
     assert text(top, "/proc/sys/vm/dirty_ratio") == "20"
@@ -242,7 +256,7 @@ def test_a_file_of_our_name_that_is_not_ours_is_not_overwritten(top: Path) -> No
     mine = top / "run/systemd/system/neighbour.slice.d/80-bedplate.conf"
     mine.parent.mkdir()
     mine.write_text("[Slice]\nCPUWeight=7\n")
-    with pytest.raises(PlanRefused, match="is there and is not ours"):
+    with pytest.raises(PlanRefused, match="exists, and bedplate did not write it"):
         apply_plan(FULL, root_dir=top, services=FakeServices(top))
 
 
@@ -250,6 +264,22 @@ def test_two_at_once_are_refused(top: Path) -> None:
     with hold_tune_lock(top), pytest.raises(BusyError, match="held by process"):
         undo(root_dir=top, services=FakeServices(top))
     assert not (top / "run/bedplate").exists()
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.5])
+def test_a_directory_that_is_not_there_has_no_lock(top: Path, wait_s: float) -> None:
+    """Without a word it tried again for ever, at full speed."""
+    with pytest.raises(UsageError, match="nosuch: no such directory"), hold_tune_lock(top / "nosuch", wait_s=wait_s):
+        pass
+    assert not (top / "nosuch").exists()
+
+
+def test_a_lock_that_cannot_be_made_is_not_tried_for_ever(top: Path) -> None:
+    shutil.rmtree(top / "run")
+    (top / "run").symlink_to("nowhere")
+    with pytest.raises(PreflightError, match=r"tune\.lock: cannot take the lock") as caught, hold_tune_lock(top):
+        pass
+    assert caught.value.hint is not None and f"{top}/run/bedplate" in caught.value.hint
 
 
 def test_a_timer_waits_for_who_holds_the_lock(top: Path) -> None:
@@ -302,7 +332,7 @@ def test_verify_never_calls_unknown_good(top: Path) -> None:
     (top / "proc/sys/vm/swappiness").write_text("60\n")
     (top / "sys/fs/cgroup/neighbour.slice/cpu.weight").write_text("nonsense\n")
     (top / "sys/block/vda/queue/read_ahead_kb").unlink()
-    held = [one.held for one in verify_plan(FULL, root_dir=top, services=services)]
+    held = [result.held for result in verify_plan(FULL, root_dir=top, services=services)]
     unknown, pending = Held.UNKNOWN, Held.PENDING
     assert held == [unknown, Held.HOLDS, pending, Held.DIFFERS, unknown, Held.HOLDS]
 
@@ -385,3 +415,129 @@ def test_an_arm_of_prove_is_a_transaction_of_its_own(top: Path) -> None:
     assert text(top, "/sys/fs/cgroup/neighbour.slice/cpu.weight") == "1"
     assert not (top / "run/bedplate/prove-arm").exists()
     assert read_applied(root_dir=top) == FULL
+
+
+# -- the kernel answers in its own form
+
+
+def normalise(patch: pytest.MonkeyPatch, forms: dict[str, Callable[[str], str]]) -> None:
+    """Let files read back otherwise than they were written, as the kernel's do."""
+
+    def write(descriptor: int, data: bytes) -> None:
+        name = os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2]  # noqa: PTH115
+        shown = data if name not in forms else f"{forms[name](data.decode().strip())}\n".encode()
+        os.truncate(f"/proc/self/fd/{descriptor}", 0)
+        write_all(descriptor, shown)
+
+    patch.setattr(kernel_file, "write_all", write)
+    patch.setattr(os, "ftruncate", lambda *_: None)  # of a tree to the length of what was written
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "enabled": lambda text: " ".join(f"[{word}]" if word == text else word for word in ("always", "madvise", "never")),
+    "memory.high": lambda text: text if text == "max" else str(int(text) // 4096 * 4096),
+    "read_ahead_kb": lambda text: str(int(text) // 4 * 4),
+    "rps_cpus": lambda text: f"00000000,{int(text.replace(',', ''), 16):08x}",
+    "tcp_rmem": lambda text: "\t".join(text.split()),
+    "smp_affinity_list": lambda text: {"0,1": "0-1"}.get(text, text),
+}
+NORMALISED = make_plan(
+    change(THP, "madvise", "never", Parse.CHOICE),
+    change("/sys/fs/cgroup/neighbour.slice/memory.high", "max", "1000000", Parse.BYTES),
+    change("/sys/block/vda/queue/read_ahead_kb", "128", "130", Parse.NUMBER),
+    change("/sys/class/net/eth0/queues/rx-0/rps_cpus", "00000000,00000000", "3", Parse.WORDS),
+    change("/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456", "4096 131072 16777216", Parse.LAST_NUMBER),
+    change("/proc/irq/24/smp_affinity_list", "0", "0,1", Parse.WORDS),
+)
+
+
+def make_normalising_machine(top: Path) -> dict[str, str | None]:
+    for change_ in NORMALISED.changes:
+        path = top / change_.setting.name[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{change_.old}\n")
+    (top / THP[1:]).write_text("always [madvise] never\n")
+    return snapshot(top)
+
+
+def test_what_reads_back_in_the_kernels_form_holds_and_goes_back(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_normalising_machine(top)
+    normalise(monkeypatch, FORMS)
+    done = apply_plan(NORMALISED, root_dir=top, services=FakeServices(top))
+    assert [verified.held for verified in done.verified] == [Held.HOLDS] * len(NORMALISED.changes)
+    assert text(top, THP) == "always madvise [never]"
+    assert text(top, "/sys/fs/cgroup/neighbour.slice/memory.high") == "999424"
+    assert apply_plan(NORMALISED, root_dir=top, services=FakeServices(top)).steps == 0
+    assert undo(root_dir=top, services=FakeServices(top)).drifted == ()
+    assert snapshot(top) == before
+
+
+def test_a_place_of_a_triple_that_somebody_changed_is_not_ours(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_normalising_machine(top)
+    normalise(monkeypatch, FORMS)
+    apply_plan(NORMALISED, root_dir=top, services=FakeServices(top))
+    (top / "proc/sys/net/ipv4/tcp_rmem").write_text("4096\t16384\t16777216\n")
+    drifted = undo(root_dir=top, services=FakeServices(top)).drifted
+    assert len(drifted) == 1
+    assert "tcp_rmem" in drifted[0]
+    assert text(top, "/proc/sys/net/ipv4/tcp_rmem") == "4096\t16384\t16777216"
+
+
+# -- a control group that goes away in the middle: its service stopped or starts again
+
+
+@pytest.mark.parametrize("when", ["reload systemd", "write /proc/sys/vm/swappiness", "write /proc/sys/vm/none"])
+def test_a_control_group_that_goes_while_a_plan_is_applied_waits_for_its_unit(top: Path, when: str) -> None:
+    before, services = snapshot(top), FakeServices(top)
+    group = top / "sys/fs/cgroup/neighbour.slice"
+
+    def stop(what: str) -> None:
+        if what == when and group.exists():
+            shutil.rmtree(group)
+
+    done = apply_plan(FULL, root_dir=top, services=services, on_step=stop)
+    held = Held.HOLDS if group.exists() else Held.PENDING
+    assert [verified.held for verified in done.verified] == [held] * 2 + [Held.PENDING] + [Held.HOLDS] * 3
+    assert (group.exists()) is when.endswith("none")
+    undone = undo(root_dir=top, services=services)
+    assert undone.drifted == ()
+    left = {name: value for name, value in before.items() if "neighbour.slice" not in name or "cgroup" not in name}
+    assert {name: value for name, value in snapshot(top).items() if name in left and name != THP[1:]} == {
+        name: value for name, value in left.items() if name != THP[1:]
+    }
+
+
+def test_a_control_group_that_goes_between_two_looks_is_not_unknown(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply_plan(FULL, root_dir=top, services=FakeServices(top))
+
+    def vanish(root: object, cgroup: str, key: str) -> None:
+        shutil.rmtree(top / cgroup[1:], ignore_errors=True)
+
+    monkeypatch.setattr(effective, "read_property", vanish)
+    held = [verified.held for verified in verify_plan(FULL, root_dir=top, services=FakeServices(top))]
+    assert held == [Held.PENDING] * 3 + [Held.HOLDS] * 3
+
+
+@pytest.mark.parametrize("what", ["apply", "undo"])
+def test_a_file_of_a_control_group_that_goes_is_drift(top: Path, what: str) -> None:
+    group = top / "sys/fs/cgroup/system.slice/vllm.service"
+    group.mkdir()
+    (group / "memory.high").write_text("max\n")
+    where = "/sys/fs/cgroup/system.slice/vllm.service/memory.high"
+    plan = make_plan(change(where, "max", "4096000", Parse.BYTES), change("/proc/sys/vm/swappiness", "60", "10"))
+    before, services = snapshot(top), FakeServices(top)
+
+    def stop(step: str) -> None:
+        if "swappiness" in step:
+            shutil.rmtree(group)
+
+    if what == "apply":
+        with pytest.raises(BedplateError, match=rf"{where}: is not there"):
+            apply_plan(plan, root_dir=top, services=services, on_step=stop)
+    else:
+        apply_plan(plan, root_dir=top, services=services)
+        assert undo(root_dir=top, services=services, on_step=stop).drifted == (
+            f"{where}: is not there: it is gone, so there is nothing to restore",
+        )
+    assert recover(root_dir=top, services=services) is None
+    assert snapshot(top) == {name: value for name, value in before.items() if "vllm" not in name}

@@ -16,6 +16,7 @@ FILES = {
     "proc/sys/kernel/random/boot_id": "0d1a",
     "proc/irq/24/smp_affinity_list": "0-1",
     "proc/cmdline": "quiet",
+    "proc/meminfo": "MemTotal:       16000000 kB\nMemFree:        12000000 kB\nMemAvailable:   14000000 kB",
     "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
     "sys/block/vda/queue/read_ahead_kb": "128",
     "sys/fs/cgroup/cgroup.controllers": "cpu memory",

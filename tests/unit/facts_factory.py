@@ -82,12 +82,12 @@ def make_cpu(*, nodes: int = 2, cores_per_node: int = 4, threads_per_core: int =
 
 def make_numa(cpu: CpuTopology, *, mem_bytes: int = 32 * GIB) -> NumaTopology:
     """The nodes that the CPUs name."""
-    numbers = sorted({one.node for one in cpu.cpus if one.node is not None})
+    numbers = sorted({logical.node for logical in cpu.cpus if logical.node is not None})
     return NumaTopology(
         nodes=tuple(
             NumaNode(
                 node=node,
-                cpus=tuple(one.cpu for one in cpu.cpus if one.node == node and one.online),
+                cpus=tuple(logical.cpu for logical in cpu.cpus if logical.node == node and logical.online),
                 mem_bytes=mem_bytes,
                 free_bytes=mem_bytes // 2,
                 distances=tuple(10 if other == node else 32 for other in numbers),
@@ -193,7 +193,7 @@ def make_engine(**changes: Any) -> EngineProcess:
         "engine": "vllm",
         "pid": pid,
         "argv": ("vllm", "serve", "/models/llama-8b"),
-        "threads": tuple(make_thread(pid + one) for one in range(4)),
+        "threads": tuple(make_thread(pid + number) for number in range(4)),
         "cgroup": make_cgroup(),
         "rss_bytes": 8 * GIB,
         "swap_bytes": 0,
@@ -379,14 +379,14 @@ def with_gpus(facts: HostFacts, count: int = 1, **changes: Any) -> HostFacts:
     devices: list[PciDevice] = []
     for index in range(count):
         node = index * 2 // count if count > 1 else 0
-        cpus = tuple(one.cpu for one in facts.cpu.cpus if one.node == node)
+        cpus = tuple(cpu.cpu for cpu in facts.cpu.cpus if cpu.node == node)
         port, gpu = f"0000:00:{index + 1:02x}.0", f"0000:{0x10 + index:02x}:00.0"
         place = {"numa_node": known(node, f"/sys/bus/pci/devices/{gpu}/numa_node"), "local_cpus": cpus}
         devices += [make_port(port, **place), make_pci(gpu, parent=port, **place)]
     kernel = facts.kernel
     return dataclasses.replace(
         facts,
-        pci=tuple(sorted((*facts.pci, *devices), key=lambda one: one.address)),
+        pci=tuple(sorted((*facts.pci, *devices), key=lambda device: device.address)),
         accelerators=tuple(make_gpu(index, f"0000:{0x10 + index:02x}:00.0", **changes) for index in range(count)),
         kernel=dataclasses.replace(
             kernel,

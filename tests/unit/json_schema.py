@@ -36,7 +36,7 @@ def problems_of(value: Any, schema: dict[str, Any], root: dict[str, Any], where:
         yield f"{where}: {value!r} is none of {schema['enum']}"
     if "minimum" in schema and value < schema["minimum"]:
         yield f"{where}: {value} is less than {schema['minimum']}"
-    if "anyOf" in schema and all(list(problems_of(value, one, root, where)) for one in schema["anyOf"]):
+    if "anyOf" in schema and all(list(problems_of(value, choice, root, where)) for choice in schema["anyOf"]):
         yield f"{where}: fits none of anyOf"
     if isinstance(value, dict):
         yield from _object(value, schema, root, where)
@@ -53,9 +53,9 @@ def _object(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any],
     for name in schema.get("required", []):
         if name not in value:
             yield f"{where}: {name} is missing"
-    for name, one in value.items():
+    for name, item in value.items():
         if name in properties:
-            yield from problems_of(one, properties[name], root, f"{where}.{name}")
+            yield from problems_of(item, properties[name], root, f"{where}.{name}")
         elif schema.get("additionalProperties") is False:
             yield f"{where}: {name} is not known"
 
@@ -64,8 +64,8 @@ def _array(value: list[Any], schema: dict[str, Any], root: dict[str, Any], where
     if len(value) < schema.get("minItems", 0) or len(value) > schema.get("maxItems", len(value)):
         yield f"{where}: {len(value)} items"
     prefix = schema.get("prefixItems", [])
-    for number, one in enumerate(value):
+    for number, item in enumerate(value):
         if number < len(prefix):
-            yield from problems_of(one, prefix[number], root, f"{where}[{number}]")
+            yield from problems_of(item, prefix[number], root, f"{where}[{number}]")
         elif "items" in schema:
-            yield from problems_of(one, schema["items"], root, f"{where}[{number}]")
+            yield from problems_of(item, schema["items"], root, f"{where}[{number}]")

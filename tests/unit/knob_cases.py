@@ -10,7 +10,7 @@ from bedplate.catalog.knobs import read_knobs
 from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
-from bedplate.model.knob import Judgement
+from bedplate.model.knob import RowResult
 from bedplate.plan.knobs import audit_knobs, judge_knobs
 
 KNOBS = read_knobs()
@@ -27,12 +27,12 @@ def readings(texts: dict[str, str | Unknown]) -> tuple[Reading[str], ...]:
     return tuple(missing(text, path) if isinstance(text, Unknown) else known(text, path) for path, text in texts.items())
 
 
-def judge(facts: HostFacts, id: str) -> Judgement:
-    return next(one for one in judge_knobs(facts, KNOBS) if one.knob == id)
+def judge(facts: HostFacts, id: str) -> RowResult:
+    return next(knob for knob in judge_knobs(facts, KNOBS) if knob.knob == id)
 
 
 def find(facts: HostFacts, id: str) -> Finding | None:
-    return next((one for one in audit_knobs(facts, KNOBS) if one.id == f"knob.{id}"), None)
+    return next((finding for finding in audit_knobs(facts, KNOBS) if finding.id == f"knob.{id}"), None)
 
 
 def found(facts: HostFacts, id: str) -> Finding:

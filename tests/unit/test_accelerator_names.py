@@ -4,8 +4,8 @@ import pytest
 from tests.unit.facts_factory import make_facts, make_gpu, make_pci
 
 from bedplate.catalog.accelerators import parse_accelerator_names, read_accelerator_names
-from bedplate.cli.audited import name_devices
 from bedplate.errors import DataError
+from bedplate.flows.audit import name_devices
 
 
 def test_the_file_that_ships_is_whole() -> None:

@@ -16,7 +16,7 @@ from bedplate.errors import ReadError
 from bedplate.host.accel import find_accelerators, read_accelerators, record_vendor
 from bedplate.host.accel.nvidia import parse_nvml, read_driver_version, read_library_version
 from bedplate.host.accel.nvml import query_nvml, render_nvml
-from bedplate.host.pcitree import make_device
+from bedplate.host.kernel.pcitree import make_device
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Unknown, known
 
@@ -202,7 +202,7 @@ def test_amd_with_its_driver(tmp_path: Path) -> None:
             f"{node}/io_links/1/properties": f"type 11\nnode_from 2\nnode_to {3 - place}",
             "/sys/class/kfd/kfd/proc/4711/vram_100": str(64 << 30),
         }
-    devices = [gpu(one, vendor=0x1002, code=0x120000, driver="amdgpu") for one in ("0000:0c:00.0", "0000:15:00.0")]
+    devices = [gpu(address, vendor=0x1002, code=0x120000, driver="amdgpu") for address in ("0000:0c:00.0", "0000:15:00.0")]
     first, second = read_accelerators(make_root(tmp_path, files), devices)
     assert (first.vendor, first.name, first.memory_bytes.value) == ("amd", "AMD Instinct MI300X", 192 << 30)
     assert (first.power_limit_w.value, first.power_default_w.value, first.power_draw_w.value) == (600.0, 750.0, 310.0)
@@ -244,10 +244,12 @@ def test_others_by_class_and_no_screens(tmp_path: Path) -> None:
         gpu("0000:03:00.0", vendor=0x10DE, code=0x068000),  # NVSwitch
         gpu("0000:04:00.0", vendor=0x10DE, code=0x040300),  # its sound
     ]
-    assert [(one.vendor, one.address) for one in read_accelerators(make_root(tmp_path, {}), devices)] == [
-        ("1da3", "0000:01:00.0")
-    ]
-    assert [(one.vendor, one.index) for one in find_accelerators([devices[0], gpu("0000:05:00.0")])] == [
+    assert [
+        (accelerator.vendor, accelerator.address) for accelerator in read_accelerators(make_root(tmp_path, {}), devices)
+    ] == [("1da3", "0000:01:00.0")]
+    assert [
+        (accelerator.vendor, accelerator.index) for accelerator in find_accelerators([devices[0], gpu("0000:05:00.0")])
+    ] == [
         ("1da3", 0),
         ("nvidia", 0),
     ]

@@ -12,7 +12,7 @@ from bedplate.errors import DataError, ReadError, UsageError
 from bedplate.model.proof import Antagonist
 from bedplate.prove.antagonists.count import parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
 from bedplate.prove.antagonists.fill import Ground, Scale, busy_cpus, file_bytes_of, fill, fill_server
-from bedplate.prove.antagonists.place import PLAIN, Place, check_place, enter
+from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
 
 ROWS = read_antagonists()
 TWO = Scale(cpus=2, memory_bytes=8 << 30, available_bytes=6 << 30, llc_bytes=32 << 20)
@@ -37,20 +37,20 @@ sources = ["stress-ng(1)"]
 
 
 def row(id: str) -> Antagonist:
-    (found,) = [one for one in ROWS if one.id == id]
+    (found,) = [row for row in ROWS if row.id == id]
     return found
 
 
 def test_each_kind_has_a_synthetic_and_a_real_neighbour() -> None:
-    assert {one.kind for one in ROWS if not one.real} == set(KINDS)
-    assert {one.kind for one in ROWS if one.real} == set(KINDS)
+    assert {row.kind for row in ROWS if not row.real} == set(KINDS)
+    assert {row.kind for row in ROWS if row.real} == set(KINDS)
 
 
 def test_every_row_is_filled_at_every_level() -> None:
-    for one in ROWS:
-        for level in one.levels_pct[1:]:
-            for word in (*fill(one, level, 10, TWO, GROUND), *fill_server(one, level, 10, TWO, GROUND)):
-                assert not any(f"{{{name}}}" in word for name in WORDS), (one.id, word)
+    for row in ROWS:
+        for level in row.levels_pct[1:]:
+            for word in (*fill(row, level, 10, TWO, GROUND), *fill_server(row, level, 10, TWO, GROUND)):
+                assert not any(f"{{{name}}}" in word for name in WORDS), (row.id, word)
 
 
 def test_every_word_that_a_row_may_write_can_be_filled() -> None:
@@ -101,11 +101,11 @@ def test_bad_rows_are_refused_with_their_place(change: tuple[str, str], problem:
     with pytest.raises(DataError) as caught:
         parse_antagonists(ROW.replace(*change), {}, name="x.toml")
     assert problem in caught.value.message
-    assert all(one.startswith("x.toml:") for one in caught.value.problems)
+    assert all(problem.startswith("x.toml:") for problem in caught.value.problems)
 
 
 def test_rows_are_chosen_by_id_and_by_kind() -> None:
-    assert [one.id for one in choose_antagonists(("io", "cpu.compile", "cpu"), ROWS)] == [
+    assert [antagonist.id for antagonist in choose_antagonists(("io", "cpu.compile", "cpu"), ROWS)] == [
         "cpu.matrixprod",
         "cpu.compile",
         "io.randread",
@@ -169,12 +169,12 @@ def test_outputs_of_failures_are_no_zero(parse: object, text: str, problem: str)
 def test_a_place_is_words_before_the_program() -> None:
     argv = ("stress-ng", "--cpu", "2")
     assert enter(PLAIN, "u", argv) == argv
-    assert enter(Place(prefix=("nice", "-n", "19")), "u", argv) == ("nice", "-n", "19", *argv)
-    assert enter(Place(slice="neighbour.slice", properties=("MemoryHigh=1G",)), "u", argv) == (
+    assert enter(CgroupTarget(prefix=("nice", "-n", "19")), "u", argv) == ("nice", "-n", "19", *argv)
+    assert enter(CgroupTarget(slice="neighbour.slice", properties=("MemoryHigh=1G",)), "u", argv) == (
         *("systemd-run", "--scope", "--quiet", "--collect", "--slice=neighbour.slice", "--unit=u", "-p", "MemoryHigh=1G"),
         *("--", *argv),
     )
-    words = enter(Place(cgroups=(Path("/sys/fs/cgroup/a b"),)), "u", argv)
+    words = enter(CgroupTarget(cgroups=(Path("/sys/fs/cgroup/a b"),)), "u", argv)
     assert words[:2] == ("sh", "-c")
     assert words[3:] == ("sh", "1", "/sys/fs/cgroup/a b", *argv)
 
@@ -182,12 +182,12 @@ def test_a_place_is_words_before_the_program() -> None:
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
-        (Place(slice="neighbour.slice", cgroups=(Path("/x"),)), "one of both"),
-        (Place(slice="neighbour"), "such as neighbour.slice"),
-        (Place(properties=("MemoryHigh=1G",)), "no slice"),
-        (Place(cgroups=(Path("/nonexistent"),)), "no control group"),
+        (CgroupTarget(slice="neighbour.slice", cgroups=(Path("/x"),)), "one of the two"),
+        (CgroupTarget(slice="neighbour"), "such as neighbour.slice"),
+        (CgroupTarget(properties=("MemoryHigh=1G",)), "no slice"),
+        (CgroupTarget(cgroups=(Path("/nonexistent"),)), "not a control group"),
     ],
 )
-def test_places_that_cannot_be_are_refused(place: Place, problem: str) -> None:
+def test_places_that_cannot_be_are_refused(place: CgroupTarget, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         check_place(place)

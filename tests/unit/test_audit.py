@@ -35,7 +35,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown, known
 from bedplate.model.facts.system import Mount
 from bedplate.plan.audit import CHECKS, audit
-from bedplate.plan.audit.case import Case, rank_of
+from bedplate.plan.audit.observation import Observation, rank_of
 
 T = TypeVar("T")
 ROWS, KNOBS = read_findings(), read_knobs()
@@ -58,7 +58,7 @@ def sick() -> HostFacts:
     )
     vllm = make_engine(
         argv=("vllm", "serve", "/models/x", "-tp", "4"),
-        threads=tuple(make_thread(100 + one, (7,), wait_s=30.0) for one in range(40)),
+        threads=tuple(make_thread(100 + number, (7,), wait_s=30.0) for number in range(40)),
         cgroup=pod,
         swap_bytes=GIB,
         oom_score_adj=500,
@@ -98,23 +98,23 @@ def sick() -> HostFacts:
         fabric_state=known("In Progress", "nvml"),
     )  # fmt: skip
     poor = dataclasses.replace(facts.accelerators[0], nvlinks_active=known(1, "nvml"))
-    rest = tuple(dataclasses.replace(one, nvlinks_active=known(4, "nvml")) for one in facts.accelerators[1:])
-    narrow = tuple(dataclasses.replace(one, link=dataclasses.replace(one.link, width=4)) for one in facts.pci)
+    rest = tuple(dataclasses.replace(accelerator, nvlinks_active=known(4, "nvml")) for accelerator in facts.accelerators[1:])
+    narrow = tuple(dataclasses.replace(device, link=dataclasses.replace(device.link, width=4)) for device in facts.pci)
     return dataclasses.replace(facts, accelerators=(poor, *rest), pci=narrow)
 
 
 def test_a_healthy_machine_has_no_finding() -> None:
     assert judge(make_facts()).findings == ()
-    assert [one.id for one in judge(with_gpus(make_facts(), 2)).findings] == []
+    assert [finding.id for finding in judge(with_gpus(make_facts(), 2)).findings] == []
 
 
 def test_a_sick_machine_has_most_of_them_and_the_cores_come_first() -> None:
     found = judge(sick())
-    ids = {one.id for one in found.findings}
+    ids = {finding.id for finding in found.findings}
     assert len(ids) >= 25, sorted(ids)
     assert found.findings[0].id == "cores.too-few"
-    assert [one.rank for one in found.findings] == sorted((one.rank for one in found.findings), reverse=True)
-    assert dict(found.counts)[Severity.CRITICAL] == sum(one.severity is Severity.CRITICAL for one in found.findings)
+    assert [finding.rank for finding in found.findings] == sorted((finding.rank for finding in found.findings), reverse=True)
+    assert dict(found.counts)[Severity.CRITICAL] == sum(finding.severity is Severity.CRITICAL for finding in found.findings)
 
 
 def shuffled(facts: HostFacts, seed: int) -> HostFacts:
@@ -126,19 +126,22 @@ def shuffled(facts: HostFacts, seed: int) -> HostFacts:
 
     engines = tuple(
         dataclasses.replace(
-            one,
-            threads=mix(one.threads),
-            numa_bytes=mix(one.numa_bytes),
-            limits=mix(one.limits),
-            devices=mix(one.devices),
+            engine,
+            threads=mix(engine.threads),
+            numa_bytes=mix(engine.numa_bytes),
+            limits=mix(engine.limits),
+            devices=mix(engine.devices),
         )
-        for one in facts.engines
+        for engine in facts.engines
     )
     accelerators = tuple(
         dataclasses.replace(
-            one, throttle_reasons=mix(one.throttle_reasons), peers=mix(one.peers), processes=mix(one.processes)
+            accelerator,
+            throttle_reasons=mix(accelerator.throttle_reasons),
+            peers=mix(accelerator.peers),
+            processes=mix(accelerator.processes),
         )
-        for one in facts.accelerators
+        for accelerator in facts.accelerators
     )
     return dataclasses.replace(
         facts,
@@ -179,7 +182,7 @@ def unknown_of(value: Any, why: Unknown) -> Any:
         changes = {field.name: unknown_of(getattr(value, field.name), why) for field in dataclasses.fields(value)}
         return dataclasses.replace(value, **changes)
     if isinstance(value, tuple):
-        return tuple(unknown_of(one, why) for one in value)
+        return tuple(unknown_of(item, why) for item in value)
     return value
 
 
@@ -188,28 +191,28 @@ def test_unknown_facts_never_make_a_claim(why: Unknown) -> None:
     """Of the healthy machine, with every reading unknown: nothing is found, and much is told as not judged. HIDDEN is a fact
     of one kind: that the platform does not say a device's node."""
     healthy = with_gpus(
-        make_facts(engines=(make_engine(threads=tuple(make_thread(one, (0, 1, 2, 3)) for one in range(4))),)), 2
+        make_facts(engines=(make_engine(threads=tuple(make_thread(number, (0, 1, 2, 3)) for number in range(4))),)), 2
     )
     facts = unknown_of(healthy, why)
     assert isinstance(facts, HostFacts)
-    said = [one for check in CHECKS for one in check(facts)]
-    found = {one.id for one in said if isinstance(one, Case)}
+    said = [result for check in CHECKS for result in check(facts)]
+    found = {result.id for result in said if isinstance(result, Observation)}
     assert found <= ({"numa.node-hidden"} if why is Unknown.HIDDEN else set())
     assert len(said) > 5
 
 
 def test_a_recording_without_processes_says_so() -> None:
     facts = make_facts(os=make_os(init=not_recorded("/proc/1/comm")))
-    assert "engines" in [one.id for one in judge(facts).not_judged]
-    assert "engines" not in [one.id for one in judge(make_facts()).not_judged]
+    assert "engines" in [finding.id for finding in judge(facts).not_judged]
+    assert "engines" not in [finding.id for finding in judge(make_facts()).not_judged]
 
 
 def test_a_virtual_machine_with_links_that_a_hypervisor_made_up_has_no_finding() -> None:
     guest = with_gpus(make_facts(os=make_os(virtualisation=known("kvm", "/sys/dmi"))), 2, utilization_pct=known(0.0, "nvml"))
-    poor = tuple(dataclasses.replace(one, link=make_link(width=1, speed_gts=2.5)) for one in guest.pci)
+    poor = tuple(dataclasses.replace(device, link=make_link(width=1, speed_gts=2.5)) for device in guest.pci)
     found = judge(dataclasses.replace(guest, pci=poor))
     assert found.findings == ()
-    assert {"link.narrow", "link.slow"} <= {one.id for one in found.not_judged}
+    assert {"link.narrow", "link.slow"} <= {finding.id for finding in found.not_judged}
 
 
 @pytest.mark.parametrize("systemd", [True, False])
@@ -217,7 +220,7 @@ def test_timers_that_nobody_starts_make_no_finding(systemd: bool) -> None:
     timer = known("[Timer]", "/etc/systemd/system/timers.target.wants/apt-daily.timer")
     init = known("systemd" if systemd else "tini", "/proc/1/comm")
     facts = make_facts(engines=(make_engine(),), knobs=(timer,), os=make_os(systemd=systemd, init=init))
-    assert ("knob.hk.timers" in {one.id for one in judge(facts).findings}) is systemd
+    assert ("knob.hk.timers" in {finding.id for finding in judge(facts).findings}) is systemd
 
 
 # -- ranking
@@ -236,7 +239,7 @@ def test_ranks_are_expected_percent_times_confidence() -> None:
 
 def test_a_suppressed_finding_keeps_its_reason() -> None:
     found = judge(sick(), Suppression(id="power.limit-lowered", reason="the rack has no more power"))
-    assert "power.limit-lowered" not in [one.id for one in found.findings]
+    assert "power.limit-lowered" not in [finding.id for finding in found.findings]
     (aside,) = found.suppressed
     assert (aside.finding.id, aside.reason) == ("power.limit-lowered", "the rack has no more power")
     assert found.notes == ()
@@ -245,15 +248,15 @@ def test_a_suppressed_finding_keeps_its_reason() -> None:
 def test_a_place_suppresses_only_there() -> None:
     first = Suppression(id="accel.ecc-uncorrected", where="0000:10:*", reason="to be replaced on Monday")
     found = judge(sick(), first)
-    assert [one.finding.where for one in found.suppressed] == [("0000:10:00.0",)]
-    assert len([one for one in found.findings if one.id == "accel.ecc-uncorrected"]) == 3
+    assert [suppressed.finding.where for suppressed in found.suppressed] == [("0000:10:00.0",)]
+    assert len([finding for finding in found.findings if finding.id == "accel.ecc-uncorrected"]) == 3
 
 
 def test_a_finding_of_several_places_is_suppressed_as_a_whole_or_not() -> None:
     part = Suppression(id="accel.persistence-off", where="0000:10:00.0", reason="this one is spare")
     found = judge(sick(), part)
     assert found.suppressed == ()
-    assert found.notes == ("suppression of accel.persistence-off at 0000:10:00.0: nothing was found that it covers",)
+    assert found.notes == ("suppression of accel.persistence-off at 0000:10:00.0: it covers no finding",)
 
 
 def test_a_suppression_ends() -> None:
@@ -266,15 +269,15 @@ def test_a_suppression_ends() -> None:
 
 def test_a_suppression_of_nothing_is_told() -> None:
     assert judge(make_facts(), Suppression(id="no.such-id", reason="a typing mistake")).notes == (
-        "suppression of no.such-id: there is no such finding",
+        "suppression of no.such-id: no such finding exists",
     )
     assert judge(make_facts(), Suppression(id="quota.set", reason="a tenant pays")).notes == (
-        "suppression of quota.set: nothing was found that it covers",
+        "suppression of quota.set: it covers no finding",
     )
 
 
 def test_a_knob_is_suppressed_like_any_finding() -> None:
-    ids = [one.id for one in judge(sick()).findings if one.id.startswith("knob.")]
+    ids = [finding.id for finding in judge(sick()).findings if finding.id.startswith("knob.")]
     assert ids
     found = judge(sick(), Suppression(id=ids[0], reason="decided by hand"))
-    assert [one.finding.id for one in found.suppressed] == [ids[0]]
+    assert [suppressed.finding.id for suppressed in found.suppressed] == [ids[0]]

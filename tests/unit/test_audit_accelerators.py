@@ -30,7 +30,7 @@ from bedplate.plan.audit import accelerators, driver
 
 def with_pci(facts: HostFacts, **changes: object) -> HostFacts:
     """Facts whose endpoints are changed."""
-    pci = tuple(dataclasses.replace(one, **changes) if one.vendor == 0x10DE else one for one in facts.pci)  # type: ignore[arg-type]
+    pci = tuple(dataclasses.replace(device, **changes) if device.vendor == 0x10DE else device for device in facts.pci)  # type: ignore[arg-type]
     return dataclasses.replace(facts, pci=pci)
 
 

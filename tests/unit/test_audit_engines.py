@@ -112,11 +112,11 @@ def test_threads_that_llama_cpp_was_told() -> None:
 
 
 def test_many_threads_in_a_small_cgroup() -> None:
-    threads = tuple(make_thread(one) for one in range(172))
+    threads = tuple(make_thread(number) for number in range(172))
     pod = make_engine(threads=threads, cgroup=make_cgroup(quota_cpus=known(6.0, "/cpu.max")))
     (case,) = cases(cores.check_threads, serving(pod))
     assert "172 threads and 6 of 8 CPUs" in case.title and case.confidence is Confidence.POSSIBLE
-    starved = tuple(make_thread(one, wait_s=20.0) for one in range(172))
+    starved = tuple(make_thread(number, wait_s=20.0) for number in range(172))
     (case,) = cases(cores.check_threads, serving(dataclasses.replace(pod, threads=starved)))
     assert case.severity is Severity.HIGH and case.confidence is Confidence.LIKELY
     whole_machine = make_engine(threads=threads)
@@ -143,7 +143,7 @@ def test_quota(throttled: int, id: str, severity: Severity) -> None:
     )
     (case,) = cases(cores.check_quota, serving(make_engine(cgroup=group)))
     assert (case.id, case.severity) == (id, severity)
-    assert case.fix == ("systemctl set-property vllm.service CPUQuota= CPUWeight=10000",)
+    assert case.fix == ("systemctl set-property vllm.service CPUQuota= CPUWeight=1900",)
     assert "CPUQuota=400%" in case.undo[0]
 
 
@@ -160,7 +160,7 @@ def test_no_quota_and_one_that_is_not_known() -> None:
 
 
 def engine_on(cpus: tuple[int, ...], **changes: object) -> EngineProcess:
-    return make_engine(threads=tuple(make_thread(one, cpus) for one in range(3)), **changes)
+    return make_engine(threads=tuple(make_thread(number, cpus) for number in range(3)), **changes)
 
 
 def test_threads_on_the_wrong_node() -> None:
@@ -184,7 +184,7 @@ def test_placement_that_cannot_be_known() -> None:
     assert cases(placement.check_threads_remote, unread) == []
     assert len(gaps(placement.check_threads_remote, unread)) == 1
     facts = serving(make_engine())
-    lost = tuple(dataclasses.replace(one, numa_node=hidden("/numa_node")) for one in facts.pci)
+    lost = tuple(dataclasses.replace(device, numa_node=hidden("/numa_node")) for device in facts.pci)
     assert len(gaps(placement.check_threads_remote, dataclasses.replace(facts, pci=lost))) == 1
     both = serving(make_engine(devices=("/dev/nvidia0", "/dev/nvidia1")), gpus=2)
     assert list(placement.check_threads_remote(both)) == []
@@ -205,14 +205,16 @@ def test_memory_on_the_wrong_node() -> None:
 
 def test_a_hidden_node_matters_where_there_are_two() -> None:
     facts = with_gpus(make_facts(), 2)
-    lost = tuple(dataclasses.replace(one, numa_node=hidden("/numa_node")) for one in facts.pci)
+    lost = tuple(dataclasses.replace(device, numa_node=hidden("/numa_node")) for device in facts.pci)
     (case,) = cases(placement.check_node_hidden, dataclasses.replace(facts, pci=lost))
     assert case.where == ("0000:10:00.0", "0000:11:00.0")
     assert list(placement.check_node_hidden(facts)) == []
     single = with_gpus(make_facts(cpu=make_cpu(nodes=1)), 2)
-    single = dataclasses.replace(single, pci=tuple(dataclasses.replace(one, numa_node=hidden("/n")) for one in single.pci))
+    single = dataclasses.replace(
+        single, pci=tuple(dataclasses.replace(device, numa_node=hidden("/n")) for device in single.pci)
+    )
     assert list(placement.check_node_hidden(single)) == []
-    unread = tuple(dataclasses.replace(one, numa_node=not_recorded("/numa_node")) for one in facts.pci)
+    unread = tuple(dataclasses.replace(device, numa_node=not_recorded("/numa_node")) for device in facts.pci)
     assert len(gaps(placement.check_nodes_known, dataclasses.replace(facts, pci=unread))) == 2
 
 
@@ -246,7 +248,7 @@ def test_isolated_cpus() -> None:
 )
 def test_open_files(limit: int | None, severity: Severity | None) -> None:
     found = cases(limits.check_nofile, serving(make_engine(limits=(("nofile", limit),))))
-    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
 def test_limits_that_may_not_be_read() -> None:
@@ -358,7 +360,7 @@ def test_a_disk_that_turns() -> None:
 def test_unknown_is_spelled_out() -> None:
     for why in Unknown:
         facts = serving(make_engine(cgroup=make_cgroup(cpus=dataclasses.replace(absent("/cpus"), unknown=why))))
-        assert all(str(one.why) for one in gaps(cores.check_cores, facts))
+        assert all(str(gap.why) for gap in gaps(cores.check_cores, facts))
 
 
 # -- commands
@@ -389,6 +391,6 @@ def test_without_a_service_nothing_of_systemctl_is_told_to_be_run(path: str, sys
     engine = make_engine(cgroup=group, limits=(("nofile", 1024),), threads=(make_thread(1, wait_s=90.0),), swap_bytes=GIB)
     facts = serving(engine, os=make_os(systemd=systemd))
     checks = [limits.check_nofile, limits.check_swapped, cores.check_quota]
-    found = [one for check in checks for one in cases(check, facts)]
+    found = [case for check in checks for case in cases(check, facts)]
     assert len(found) == 3
-    assert not any(line.startswith("systemctl") for one in found for line in (*one.fix, *one.undo))
+    assert not any(line.startswith("systemctl") for finding in found for line in (*finding.fix, *finding.undo))

@@ -30,7 +30,8 @@ from bedplate.plan.audit import acs, links
 
 def with_link(facts: HostFacts, **changes: object) -> HostFacts:
     pci = tuple(
-        dataclasses.replace(one, link=make_link(**changes)) if one.kind is PciKind.ENDPOINT else one for one in facts.pci
+        dataclasses.replace(device, link=make_link(**changes)) if device.kind is PciKind.ENDPOINT else device
+        for device in facts.pci
     )
     return dataclasses.replace(facts, pci=pci)
 
@@ -72,8 +73,8 @@ def test_a_slow_drive_and_a_slow_card() -> None:
     drive = make_pci("0000:01:00.0", class_code=0x010802, link=make_link(speed_gts=8.0, width=4, max_width=4))
     card = make_pci("0000:02:00.0", class_code=0x020000, link=make_link(width=8))
     facts = make_facts(pci=(drive, card))
-    assert [one.where for one in cases(links.check_speed, facts)] == [("0000:01:00.0",)]
-    assert [one.where for one in cases(links.check_width, facts)] == [("0000:02:00.0",)]
+    assert [case.where for case in cases(links.check_speed, facts)] == [("0000:01:00.0",)]
+    assert [case.where for case in cases(links.check_width, facts)] == [("0000:02:00.0",)]
 
 
 @pytest.mark.parametrize("changes", [{"width": 8}, {"speed_gts": 2.5}])
@@ -112,7 +113,7 @@ def tree(on: tuple[str, ...] = (), *, nvswitch: bool = False, readings: dict[str
             make_pci("0000:83:00.0", parent="0000:80:01.0", class_code=0x068000, device=0x22A3),
         ]
     gpus = (make_gpu(0, "0000:19:00.0"), make_gpu(1, "0000:1b:00.0"))
-    return make_facts(pci=tuple(sorted(devices, key=lambda one: one.address)), accelerators=gpus)
+    return make_facts(pci=tuple(sorted(devices, key=lambda device: device.address)), accelerators=gpus)
 
 
 PORTS = ("0000:17:00.0", "0000:17:01.0", "0000:17:02.0")
@@ -162,7 +163,9 @@ def test_isolation_is_left_where_it_is_what_the_machine_is_for(why: str) -> None
     if why == "tee":
         facts = dataclasses.replace(facts, os=make_os(tee=known("tdx", "/proc/cpuinfo")))
     elif why == "gpu":
-        gpus = tuple(dataclasses.replace(one, confidential=known(True, "nvml")) for one in facts.accelerators)
+        gpus = tuple(
+            dataclasses.replace(accelerator, confidential=known(True, "nvml")) for accelerator in facts.accelerators
+        )
         facts = dataclasses.replace(facts, accelerators=gpus)
     else:
         given = make_pci("0000:9b:00.0", driver=known("vfio-pci", "/sys/driver"))
@@ -185,7 +188,8 @@ def test_no_accelerator_a_virtual_machine_or_a_ring_of_bridges_say_nothing() -> 
     assert list(acs.check_acs(dataclasses.replace(facts, accelerators=()))) == []
     assert list(acs.check_acs(dataclasses.replace(facts, os=make_os(virtualisation=known("kvm", "/sys"))))) == []
     ring = tuple(
-        dataclasses.replace(one, parent="0000:17:00.0") if one.address == "0000:15:01.0" else one for one in facts.pci
+        dataclasses.replace(device, parent="0000:17:00.0") if device.address == "0000:15:01.0" else device
+        for device in facts.pci
     )
     assert len(list(acs.check_acs(dataclasses.replace(facts, pci=ring)))) <= 1
 
@@ -195,21 +199,24 @@ def test_no_accelerator_a_virtual_machine_or_a_ring_of_bridges_say_nothing() -> 
 
 def test_iommu() -> None:
     facts = with_gpus(make_facts(), 2)
-    pci = tuple(dataclasses.replace(one, iommu_type=known("DMA-FQ", "/sys/type")) for one in facts.pci)
+    pci = tuple(dataclasses.replace(device, iommu_type=known("DMA-FQ", "/sys/type")) for device in facts.pci)
     translated = dataclasses.replace(facts, pci=pci)
     (case,) = cases(acs.check_iommu, translated)
     assert case.severity is Severity.LOW and "iommu=pt" in "".join(case.fix)
     assert list(acs.check_iommu(facts)) == []  # no IOMMU group
     one_gpu = with_gpus(make_facts())
     one_gpu = dataclasses.replace(
-        one_gpu, pci=tuple(dataclasses.replace(one, iommu_type=known("DMA", "/sys/type")) for one in one_gpu.pci)
+        one_gpu, pci=tuple(dataclasses.replace(device, iommu_type=known("DMA", "/sys/type")) for device in one_gpu.pci)
     )
     assert list(acs.check_iommu(one_gpu)) == []
     with_rdma = dataclasses.replace(one_gpu, network=(make_nic(rdma=("mlx5_0",)),))
     assert len(cases(acs.check_iommu, with_rdma)) == 1
     linked = dataclasses.replace(
         translated,
-        accelerators=tuple(dataclasses.replace(one, peers=((1 - one.index, "NVLink"),)) for one in translated.accelerators),
+        accelerators=tuple(
+            dataclasses.replace(accelerator, peers=((1 - accelerator.index, "NVLink"),))
+            for accelerator in translated.accelerators
+        ),
     )
     assert list(acs.check_iommu(linked)) == []
     guest = dataclasses.replace(translated, os=make_os(virtualisation=known("kvm", "/sys")))

@@ -48,7 +48,7 @@ def with_governor(name: str, driver: str, preference: str | None = None) -> CpuT
 )
 def test_governors(governor: str, driver: str, preference: str | None, severity: Severity | None) -> None:
     found = cases(power.check_governor, make_facts(cpu=with_governor(governor, driver, preference)))
-    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
 def test_governors_that_say_nothing() -> None:
@@ -78,7 +78,7 @@ def test_governors_that_say_nothing() -> None:
 )
 def test_clocks_that_are_held(reasons: tuple[str, ...], severity: Severity | None) -> None:
     found = cases(power.check_throttled, with_gpus(make_facts(), throttle_reasons=reasons))
-    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
 def test_power_limits() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from bench.neighbours.figure import Figure, Run, join_runs, parse_run, render_run, replace_rows
-from bench.neighbours.rows import ROWS, rows_of
+from bench.neighbours.rows import ROWS, Victim, rows_of
 from bench.neighbours.table import device_share, kept_shares, left_over_share, render_tables
 
 CPU = next(row for row in ROWS if row.id == "cpu")
@@ -37,10 +37,10 @@ def run() -> Run:
 
 
 def test_rounds_that_are_added_are_shares_of_their_own_quiet_rates() -> None:
-    slower = replace(run(), figures=[replace(one, rate=one.rate / 10) for one in run().figures], notices=["cut"])
+    slower = replace(run(), figures=[replace(figure, rate=figure.rate / 10) for figure in run().figures], notices=["cut"])
     both = join_runs(run(), slower)
     assert kept_shares(both, CPU, "stock") == pytest.approx([0.25, 0.30, 0.25, 0.30])
-    assert {one.round for one in both.figures} == {1, 2, 3, 4}
+    assert {figure.round for figure in both.figures} == {1, 2, 3, 4}
     assert both.machine["seed"] == "1; 1"
     assert both.notices == ["In the run that was added: cut"]
     with pytest.raises(ValueError, match="cannot be added to one of"):
@@ -48,7 +48,7 @@ def test_rounds_that_are_added_are_shares_of_their_own_quiet_rates() -> None:
 
 
 def test_rows_that_are_measured_again_take_the_place_of_those_before() -> None:
-    more = replace(run(), figures=[one for one in run().figures if one.row in ("load", "load-io")])
+    more = replace(run(), figures=[figure for figure in run().figures if figure.row in ("load", "load-io")])
     more.figures += [figure("stock", "load", 1, 100.0), figure("bedplate", "load-io", 1, 97.0)]
     first = run()
     first.figures += [figure("stock", "load", 1, 50.0), figure("bedplate", "load-io", 1, 20.0)]
@@ -110,6 +110,55 @@ def test_a_run_is_read_back_as_it_was_written() -> None:
 
 def test_rows_bring_the_quiet_rows_that_they_are_a_share_of() -> None:
     assert [row.id for row in rows_of("cpu,load-io")] == ["quiet", "cpu", "load", "load-io"]
-    assert all(row.quiet in {one.id for one in ROWS} for row in ROWS if row.antagonist)
+    assert all(row.quiet in {row.id for row in ROWS} for row in ROWS if row.antagonist)
     with pytest.raises(ValueError, match="nosuch"):
         rows_of("nosuch")
+
+
+GROW = next(row for row in ROWS if row.id == "grow")
+
+
+def grown(*bedplate: float, stock: float = 8.0, ttft_s: float = 1.0) -> str:
+    """The page of a run beside a memory grower, where the quiet engine has 10 tokens/s and a TTFT of a second."""
+    figures = [figure("stock", "mapped", 1, 10.0, ttft_p50_s=1.0), figure("stock", "grow", 1, stock, ttft_p50_s=1.4)]
+    figures += [
+        figure("bedplate", "grow", 1 + number, rate, ttft_p50_s=ttft_s, neighbour_killed=number == 0)
+        for number, rate in enumerate(bedplate)
+    ]
+    return render_tables([Run(place="guest", alone={"grow": 1.0}, figures=figures)], {})
+
+
+def test_beside_a_memory_grower_every_sample_must_reach_the_goal_or_what_stock_keeps() -> None:
+    said = "95 % or stock's in every sample"
+    assert f"| 97 % (96\u201398) | {said}: reached |" in grown(9.6, 9.7, 9.8)
+    assert f"| 97 % (60\u201398) | {said}: **missed** |" in grown(6.0, 9.7, 9.8), "the median alone would have passed"
+    assert f"| 90 % (85\u201398) | {said}: reached |" in grown(8.5, 9.0, 9.8), "stock kept 80 %"
+    assert f"| 97 % (60\u201398) | {said}: reached |" in grown(6.0, 9.7, 9.8, stock=5.0)
+
+
+def test_the_time_to_the_first_token_is_counted_beside_a_memory_grower() -> None:
+    for ttft_s, cell, verdict in ((1.02, "1.02 (1.02\u20131.02)", "reached"), (3.0, "3.00 (3.00\u20133.00)", "**missed**")):
+        line = f"| {GROW.title} | 1.40 | {cell} | 1.05 or stock's in every sample: {verdict} |"
+        assert line in grown(9.6, 9.7, ttft_s=ttft_s)
+
+
+def test_a_neighbour_that_was_killed_for_the_lack_of_memory_is_told_and_its_sample_counts() -> None:
+    page = grown(9.6, 9.7)
+    assert "killed 1x" in page and "4 of 4 samples count." in page
+
+
+@pytest.mark.parametrize(("cpu_s", "verdict"), [(1.3, "reached"), (0.2, "**missed**")])
+def test_the_floor_is_the_share_of_the_cpus_that_a_build_has(cpu_s: float, verdict: str) -> None:
+    """Twelve CPU seconds in six seconds of two CPUs: five percent are 0.6."""
+    figures = [
+        figure("stock", "quiet", 1, 10.0),
+        figure("stock", "compile", 1, 5.0, neighbour_cpu_s=6.0),
+        figure("bedplate", "compile", 1, 9.0, neighbour_cpu_s=cpu_s),
+    ]
+    page = render_tables([Run(place="guest", alone={"compile": 1.0}, figures=figures)], {})
+    assert f"{cpu_s / 12 * 100:.{1 if cpu_s < 1 else 0}f} % of the CPUs | 5 % of the CPUs: {verdict} |" in page
+
+
+def test_on_the_host_itself_nothing_is_measured_that_needs_the_guests_slices() -> None:
+    only = {row.id for row in ROWS if row.guest_only}
+    assert {row.id for row in ROWS if row.slice or row.victim is Victim.SWAP} <= only

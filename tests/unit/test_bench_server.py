@@ -29,15 +29,15 @@ def test_the_server_of_the_bench(tmp_path: Path) -> None:
     gpu = by_address["0000:18:00.0"]
     assert (gpu.parent, gpu.driver.value, gpu.iommu_type.value, gpu.link.width) == ("0000:17:00.0", "nvidia", "identity", 16)
     assert by_address["0000:17:00.0"].kind is PciKind.SWITCH_DOWNSTREAM
-    assert [(one.address, one.peers) for one in facts.accelerators] == [
+    assert [(accelerator.address, accelerator.peers) for accelerator in facts.accelerators] == [
         ("0000:18:00.0", ((1, "NVLink"),)),
         ("0000:3a:00.0", ((0, "NVLink"),)),
     ]
-    assert [(one.name, one.address, one.numa_node.value) for one in facts.network] == [
+    assert [(nic.name, nic.address, nic.numa_node.value) for nic in facts.network] == [
         ("ib0", "0000:19:00.0", 0),
         ("ib1", "0000:3b:00.0", 1),
     ]
-    assert [(one.name, one.address, one.queues) for one in facts.blocks] == [
+    assert [(block.name, block.address, block.queues) for block in facts.blocks] == [
         ("nvme0n1", "0000:1a:00.0", 32),
         ("nvme1n1", "0000:3c:00.0", 32),
     ]

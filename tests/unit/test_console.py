@@ -25,14 +25,14 @@ class Shell(threading.Thread):
             for raw in lines:
                 line = raw.decode().lstrip("\x15\x03").rstrip("\n")
                 self.end.sendall(line.encode() + b"\r\n")
-                if not (typed := re.fullmatch(r"(?:bedplate_typed=\S*?(\w*=*); )?echo (\S+?)(?:; eval .*)?", line)):
-                    continue
-                self.typed += typed[1] or ""
-                self.end.sendall(typed[2].replace("''", "").encode() + b"\r\n")
-                if "eval" in line:
+                if run := re.search(r"echo (\S+-begin);", line):
                     self.command = base64.b64decode(self.typed).decode()
+                    self.end.sendall(run[1].replace("''", "").encode() + b"\r\n")
                     for piece in (self.output, f"bedplate-shell-end:{self.status}:\r\n$ ".encode()):
                         self.end.sendall(piece)
+                elif typed := re.fullmatch(r"bedplate_typed=\S*?(\w*=*); echo (\S+)", line):
+                    self.typed += typed[1]
+                    self.end.sendall(typed[2].replace("''", "").encode() + b"\r\n")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_an_answer_is_what_was_printed_and_the_status(
 
 
 def test_a_console_where_nobody_answers_is_told(ends: tuple[socket.socket, socket.socket]) -> None:
-    with pytest.raises(BootError, match="silent"):
+    with pytest.raises(BootError, match=r"the console did not answer for 0 s"):
         ask_console(ends[0], "true", silence_s=0.05)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bedplate.errors import ReadError
-from bedplate.host.cpus import parse_cpu_list, parse_cpu_mask, quota_v1, quota_v2, read_cpus
-from bedplate.host.memory import parse_meminfo, read_memory
-from bedplate.host.root import Root
+from bedplate.host.kernel.cpus import quota_v1, quota_v2, read_cpus
+from bedplate.host.kernel.memory import parse_meminfo, read_memory
+from bedplate.host.root.cpu_lists import parse_cpu_list, parse_cpu_mask
+from bedplate.host.root.root import Root
 
 MACHINES = Path(__file__).parents[1] / "machines"
 CGROUP2 = Root(MACHINES / "serving-cgroup2")

@@ -10,9 +10,9 @@ import pytest
 from tests.unit.tree import Link, make_root
 
 from bedplate.errors import ReadError
-from bedplate.host.device_speeds import DIRECTORY, parse_device_speed, read_device_speeds, render_device_speed
-from bedplate.host.disk import read_disk
-from bedplate.host.root import Root
+from bedplate.host.kernel.disk import read_disk
+from bedplate.host.root.root import Root
+from bedplate.host.system.device_speeds import DIRECTORY, parse_device_speed, read_device_speeds, render_device_speed
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.prove.disk import FioResult, parse_disk_stat, parse_fio
 
@@ -68,7 +68,7 @@ def test_partitions_and_mappings_lead_to_the_disk(root: Root, number: str) -> No
 
 
 def test_a_directory_on_two_disks_or_none_is_refused(root: Root) -> None:
-    with pytest.raises(ReadError, match=r"dm-1: lies on 2 disks \(vda2, vdb\)"):
+    with pytest.raises(ReadError, match=r"dm-1: is on 2 disks \(vda2, vdb\)"):
         read_disk(root, "253:1")
     with pytest.raises(ReadError, match="is not on a disk"):
         read_disk(root, "0:25")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.unit.tree import Link, make_root
 
-from bedplate.host.block import read_blocks
-from bedplate.host.network import read_network
+from bedplate.host.kernel.block import read_blocks
+from bedplate.host.kernel.network import read_network
 from bedplate.model.facts.reading import Unknown
 
 DISK = "pci0000:15/0000:15:01.0/0000:18:00.0"
@@ -47,7 +47,7 @@ def test_disks(tmp_path: Path) -> None:
             ]
         ),
     }
-    disks = {one.name: one for one in read_blocks(make_root(tmp_path, files))}
+    disks = {block.name: block for block in read_blocks(make_root(tmp_path, files))}
     assert sorted(disks) == ["dm-0", "nvme0n1", "nvme1n1"]
     disk = disks["nvme0n1"]
     assert (disk.model, disk.address, disk.numa_node.value, disk.size_bytes) == ("Micron_7450", "0000:18:00.0", 0, 1 << 20)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.unit.json_schema import problems_of
 
-from bedplate.cli import audited, doctor
-from bedplate.cli.faces.document import SCHEMA_PAGE
 from bedplate.cli.main import main
+from bedplate.cli.screen import this_screen
+from bedplate.flows import audit
+from bedplate.report.audit.document import SCHEMA_PAGE
 
 REPOSITORY = Path(__file__).parents[2]
+MACHINES = REPOSITORY / "tests/machines"
 DATA = Path(os.environ.get("BEDPLATE_DATA") or REPOSITORY.parent / "shared/data")
 LSPCI = DATA / "machines/gpud/lspci-vvv.txt.gz"
 
@@ -79,7 +82,7 @@ def test_json_and_sarif_are_whole(narrow: Path, capsys: pytest.CaptureFixture[st
     assert main(["doctor", "--from", str(narrow), "--sarif"]) == 1
     run = json.loads(capsys.readouterr().out)["runs"][0]
     assert "link.narrow" in [result["ruleId"] for result in run["results"]]
-    rule = next(one for one in run["tool"]["driver"]["rules"] if one["id"] == "link.narrow")
+    rule = next(rule for rule in run["tool"]["driver"]["rules"] if rule["id"] == "link.narrow")
     assert rule["help"]["text"]
 
 
@@ -109,7 +112,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(
 
 
 @pytest.mark.parametrize("verb", ["doctor", "inspect"])
-@pytest.mark.parametrize("content", [None, b"", b"\0" * 5000, b"just text\n", gzip.compress(b"x" * 100)[:-9]])
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 5000, b"just text\n", gzip.compress(b"x" * 100, mtime=0)[:-9]])
 def test_what_cannot_be_read_ends_with_2(
     verb: str, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +137,7 @@ def test_a_bug_does_not_look_like_findings(monkeypatch: pytest.MonkeyPatch, caps
     def broken(*_: object, **__: object) -> None:
         raise KeyError("bug")
 
-    monkeypatch.setattr(doctor, "read_report", broken)
+    monkeypatch.setattr(audit, "read_report", broken)
     assert main(["doctor"]) == 2
     assert "KeyError: 'bug'" in capsys.readouterr().err
 
@@ -156,7 +159,7 @@ def test_colour_is_for_terminals(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    assert audited.this_screen().colour is colour
+    assert this_screen().colour is colour
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (REPOSITORY / "tests/machines").iterdir() if path.is_dir()))
@@ -182,3 +185,88 @@ def test_the_server_with_eight_gpus(tmp_path: Path, capsys: pytest.CaptureFixtur
     first, second = tree.split("NUMA node 1")
     assert [gpu in first for gpu in ("19:00.0", "3b:00.0", "4c:00.0", "5d:00.0")] == [True] * 4
     assert [gpu in second for gpu in ("9b:00.0", "bb:00.0", "cb:00.0", "db:00.0")] == [True] * 4
+
+
+def test_json_has_no_people_hosts_and_secrets_of_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = tmp_path / "machine"
+    shutil.copytree(MACHINES / "ubuntu-vllm", machine, symlinks=True)
+    words = ("vllm", "serve", "/home/canaryalice/models/llama", "-hft", "canarysecret", "--host", "canarynode.corp.example")
+    (machine / "proc/4711/cmdline").write_bytes("\0".join([*words, ""]).encode())
+    for verb in (["doctor", "--fail-on", "never"], ["inspect"]):
+        assert main([*verb, "--json", "--from", str(machine)]) == 0
+        document = json.loads(capsys.readouterr().out)
+        (engine,) = (engine for engine in document["facts"]["engines"] if engine["pid"] == 4711)
+        assert engine["argv"] == ["vllm", "serve", "/home/user-1/models/llama", "-hft", "***", "--host", "host-1"]
+        assert engine["model_paths"] == ["/home/user-1/models/llama"]
+        assert "canary" not in json.dumps(document["facts"]["engines"])
+
+
+SECRET = "plantedSecret"
+_FILES = {
+    "proc/cmdline": f"root=/dev/sda systemd.set_credential=hf:{SECRET} systemd.setenv=HF_TOKEN={SECRET} x.authkey={SECRET} "
+    f"ignition.config.url=http://u:{SECRET}@h/?token={SECRET} x.config=http://h/?uuid=1&sig={SECRET} "
+    f"transparent_hugepage=never sysctl.kernel.core_pattern=|/x?token={SECRET} -- --token {SECRET}\n",
+    "etc/sysctl.conf": f"# {SECRET}\nvm.swappiness = 100 # token={SECRET}\nkernel.core_pattern = |/x --token {SECRET} y\n",
+    "etc/sysctl.d/99-x.conf": f"kernel.modprobe = /x?token={SECRET}\nkernel.numa_balancing = 1 password={SECRET}\n",
+    "etc/security/limits.conf": f"# {SECRET}\n* hard nofile 1 # password {SECRET}\n* soft memlock 1 password={SECRET}\n",
+    "etc/systemd/system/fstrim.service.d/a.conf": f"# {SECRET}\n[Timer]\nOnCalendar=daily\nSetCredential=a:{SECRET}\n"
+    f"Environment=HF_TOKEN={SECRET} VLLM_API_KEY={SECRET}\nExecStart=/x --api-key \\\n {SECRET} --port 5\n",
+    "etc/systemd/system/logrotate.service.d/a.conf": f"[Manager]\nDefaultEnvironment=LLAMA_API_KEY={SECRET}\n",
+}
+_MOUNTS = (
+    f"900 1 0:99 / /mnt/a rw - cifs //srv/x rw,username=me,password={SECRET},password2={SECRET}",
+    f"901 1 0:98 / /mnt/token={SECRET} rw - ext4 /dev/sdb rw",
+    f"902 1 0:95 / /mnt/d rw - davfs https://u:{SECRET}@h/ rw",
+    f"903 1 0:94 / /mnt/e rw - fuse.juicefs JuiceFS:redis://:{SECRET}@h/1 rw",
+    f"904 1 0:93 / /mnt/f rw - fuse.rclone :s3,secret_access_key={SECRET}: rw",
+    f"905 1 0:92 / /mnt/my\\040disk rw - fuse.s3fs s3fs rw,url=http://u:{SECRET}@h,token={SECRET},noatime",
+)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A machine whose kernel, mounts, settings and engines hold secrets."""
+    machine = tmp_path / "machine"
+    shutil.copytree(MACHINES / "ubuntu-vllm", machine, symlinks=True)
+    for name, text in _FILES.items():
+        (machine / name).parent.mkdir(parents=True, exist_ok=True)
+        (machine / name).unlink(missing_ok=True)
+        (machine / name).write_text(text)
+    table = machine / "proc/self/mountinfo"
+    table.write_text(table.read_text() + "".join(f"{line}\n" for line in _MOUNTS))
+    words = ("vllm", "serve", f"/mnt/token={SECRET}/x", "--api-key", SECRET)
+    (machine / "proc/4711/cmdline").write_bytes("\0".join([*words, ""]).encode())
+    return machine
+
+
+@pytest.mark.parametrize("form", ["--json", "--sarif", "--verbose", "--html", "inspect", "inspect --json", "tune"])
+def test_no_form_of_a_report_has_a_secret_of_the_machine(
+    form: str, planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    verbs = {
+        "--html": ["doctor", "--fail-on", "never", "--html", str(page)],
+        "inspect": ["inspect"],
+        "inspect --json": ["inspect", "--json"],
+        "tune": ["tune", "plan", "--json"],
+    }
+    assert main([*verbs.get(form, ["doctor", "--fail-on", "never", form]), "--from", str(planted)]) == 0
+    shown = capsys.readouterr().out + (page.read_text() if page.exists() else "")
+    assert SECRET not in shown, [line for line in shown.splitlines() if SECRET in line]
+
+
+def test_facts_to_give_away_keep_what_stands_beside_a_secret(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--fail-on", "never", "--json", "--from", str(planted)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    facts = document["facts"]
+    assert facts["kernel"]["cmdline"][:4] == [
+        "root=/dev/sda", "systemd.set_credential=***", "systemd.setenv=HF_TOKEN=***", "x.authkey=***"
+    ]  # fmt: skip
+    assert facts["kernel"]["cmdline"][-3:] == ["--", "--token", "***"]
+    mounts = {mount["point"]: mount for mount in facts["mounts"]}
+    assert mounts["/mnt/my disk"]["options"] == ["rw", "url=http://***@host-1", "token=***", "noatime"]
+    assert mounts["/mnt/token=***"]["source"] == "/dev/sdb"
+    knobs = {knob["source"]: knob for knob in facts["knobs"]}
+    timer = knobs["/etc/systemd/system/fstrim.service.d/a.conf"]["value"]
+    assert timer.splitlines()[:3] == ["[Timer]", "OnCalendar=daily", "SetCredential=***"]
+    assert "--api-key *** --port 5" in timer

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedplate.host.cgroup import find_hierarchies, parse_cgroup, parse_counters, read_cgroup
-from bedplate.host.engines import find_engine, find_models, parse_numa_maps, parse_policy, parse_status, read_engines
-from bedplate.host.mounts import read_mount_rows
-from bedplate.host.processes import read_processes
-from bedplate.host.root import Root
-from bedplate.host.secrets import hide_secrets, hide_secrets_in
+from bedplate.host.kernel.cgroup import find_hierarchies, parse_cgroup, parse_counters, read_cgroup
+from bedplate.host.kernel.engines import find_engine, find_models, parse_numa_maps, parse_policy, parse_status, read_engines
+from bedplate.host.kernel.mounts import read_mount_rows
+from bedplate.host.kernel.processes import read_processes
+from bedplate.host.root.root import Root
+from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import CgroupFacts, EngineProcess
 
@@ -86,6 +86,14 @@ def test_an_engine_with_all_that_the_kernel_says_of_it() -> None:
     assert engine.cgroup.swap_max_bytes.value == 0
 
 
+def test_the_path_of_a_model_is_without_secrets_too(tmp_path: Path) -> None:
+    words = ("vllm", "serve", "/models/hf_token=planted/x", "--tokenizer", "/m?X-Amz-Signature=planted", "--lora=/l/a")
+    root = make(tmp_path, {"/proc/7/cmdline": "\0".join(words) + "\0", "/proc/7/status": "Name:\tvllm\nVmRSS:\t 100 kB\n"})
+    (engine,) = engines_of(root)
+    assert engine.model_paths == ("/models/hf_token=***", "/m?X-Amz-Signature=***", "/l/a")
+    assert "planted" not in repr(engine)
+
+
 def test_on_one_node_all_memory_is_there() -> None:
     assert engines_of(SERVER, (0,))[0].numa_bytes == ((0, 3 << 30),)
 
@@ -152,7 +160,7 @@ def test_a_recording_without_its_hierarchies_knows_no_limits(tmp_path: Path) -> 
     )
     told = cgroup_of(Root(tmp_path, absent=Unknown.NOT_RECORDED))
     assert told.version == 1
-    assert {one.unknown for one in (told.quota_cpus, told.memory_max_bytes, told.cpus, told.periods)} == {
+    assert {reading.unknown for reading in (told.quota_cpus, told.memory_max_bytes, told.cpus, told.periods)} == {
         Unknown.NOT_RECORDED
     }
 

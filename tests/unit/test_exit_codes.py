@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate import errors
+from bedplate import errors, flows
 from bedplate.cli.main import main
 
 
@@ -21,7 +21,10 @@ def test_the_table_of_exit_codes_is_what_the_classes_say() -> None:
 def test_a_verb_that_the_image_is_built_without_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [one for one in sys.modules if one.startswith(("bedplate.prove", "bedplate.cli.prov"))]:
+    monkeypatch.delattr(flows, "prove", raising=False)
+    for name in [
+        name for name in sys.modules if name.startswith(("bedplate.prove", "bedplate.cli.prov", "bedplate.flows."))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "bedplate.prove", None)
     assert main(["prove", "list"]) == errors.PreflightError.exit_code

@@ -42,10 +42,10 @@ def test_a_wrong_name_gets_the_nearest_right_ones(capsys: pytest.CaptureFixture[
     assert main(["explain", "vm.swapines"]) == UsageError.exit_code
     said = capsys.readouterr()
     assert said.out == ""
-    assert "error: vm.swapines: no knob and no finding of that name" in said.err
+    assert "error: vm.swapines: no knob or finding has this name" in said.err
     assert "Did you mean 'vm.swappiness'" in said.err
     assert main(["explain", "%%%"]) == UsageError.exit_code
-    assert "bedplate explain lists all of them." in capsys.readouterr().err
+    assert "Run `bedplate explain` to list all of them." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [110, 80, 40, 20])

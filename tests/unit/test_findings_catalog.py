@@ -28,7 +28,7 @@ severities = ["high", "low"]
 
 
 def produced() -> set[str]:
-    """Ids that the package gives to cases: the keyword `id` of a call of Case, or the constant in a variable `id`."""
+    """Ids that the package gives to observations: the `id` of a call of Observation, or the constant in a variable `id`."""
     found: set[str] = set()
     for path in sorted(PACKAGE.glob("*.py")):
         for function in ast.walk(ast.parse(path.read_text())):
@@ -44,11 +44,11 @@ def produced() -> set[str]:
                 and isinstance(node.value, ast.Constant)
             }
             for node in nodes:
-                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Case"):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Observation"):
                     continue
                 (id,) = (word.value for word in node.keywords if word.arg == "id")
                 assert isinstance(id, ast.Constant) or own, f"{path.name}:{node.lineno}: an id that this test cannot see"
-                found |= {str(id.value)} if isinstance(id, ast.Constant) else {str(one) for one in own}
+                found |= {str(id.value)} if isinstance(id, ast.Constant) else {str(name) for name in own}
     return found
 
 
@@ -60,12 +60,12 @@ def test_every_finding_has_a_row_and_every_row_a_finding() -> None:
 
 def test_rows_name_known_sources() -> None:
     for row in read_findings():
-        assert not any(re.fullmatch(r"S\d+", one) for one in row.sources), row.id
+        assert not any(re.fullmatch(r"S\d+", source) for source in row.sources), row.id
 
 
 def test_a_good_row_is_read() -> None:
     (row,) = parse_findings(ROW, {}, name="findings.toml")
-    assert row.id == "link.narrow" and [str(one) for one in row.severities] == ["high", "low"]
+    assert row.id == "link.narrow" and [str(severity) for severity in row.severities] == ["high", "low"]
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 
 from bedplate.errors import ReadError
 from bedplate.host.accel.nvidia import parse_nvml
-from bedplate.host.accel.nvidia_smi import parse_nvidia_smi, parse_nvidia_smi_pci
-from bedplate.host.accel.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
-from bedplate.host.cpuinfo import parse_cpuinfo
-from bedplate.host.cpus import parse_cpu_list, parse_cpu_mask
-from bedplate.host.foreign import read_foreign, recognise
-from bedplate.host.hwlocxml import parse_hwloc
-from bedplate.host.lsblk import parse_lsblk
-from bedplate.host.lspci import parse_lspci
-from bedplate.host.nccl import parse_nccl
-from bedplate.host.pci import parse_resource
-from bedplate.host.pciconfig import parse_config
-from bedplate.host.pciids import excerpt, find_names
-from bedplate.host.unrecorded import empty_facts
-from bedplate.host.xmlfile import parse_xml
+from bedplate.host.formats.foreign import read_foreign, recognise
+from bedplate.host.formats.hwlocxml import parse_hwloc
+from bedplate.host.formats.lsblk import parse_lsblk
+from bedplate.host.formats.lspci import parse_lspci
+from bedplate.host.formats.nccl import parse_nccl
+from bedplate.host.formats.nvidia_smi import parse_nvidia_smi, parse_nvidia_smi_pci
+from bedplate.host.formats.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
+from bedplate.host.formats.unrecorded import empty_facts
+from bedplate.host.kernel.cpuinfo import parse_cpuinfo
+from bedplate.host.kernel.pci import parse_resource
+from bedplate.host.kernel.pciconfig import parse_config
+from bedplate.host.kernel.pciids import excerpt, find_names
+from bedplate.host.root.cpu_lists import parse_cpu_list, parse_cpu_mask
+from bedplate.host.root.xmlfile import parse_xml
 from bedplate.model.facts.reading import Unknown
 
 SMI = """\
@@ -165,8 +165,8 @@ def test_another_file_is_left_to_others(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        gzip.compress(LSPCI.encode())[:-9],
-        gzip.compress(b"19:00.0 x\n" * 2_000_000),  # a bomb: 20 MB
+        gzip.compress(LSPCI.encode(), mtime=0)[:-9],
+        gzip.compress(b"19:00.0 x\n" * 2_000_000, mtime=0),  # a bomb: 20 MB
         b"<system version='1'><cpu",
         b"<system version='1'/>",
         b"<topology version='1.0'><object type='Machine'/></topology>",
@@ -191,6 +191,15 @@ def test_a_damaged_or_hostile_file_is_refused(data: bytes, tmp_path: Path) -> No
         "<a>\0</a>",
         "<a>" * 100 + "</a>" * 100,
         '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        '<!DOCTYPE a [<!ATTLIST b c CDATA "default">]><a><b/></a>',
+        "<!DOCTYPE a [<!ELEMENT a ANY>]><a/>",
+        '<!DOCTYPE a [<!NOTATION b SYSTEM "c">]><a/>',
+        '<!DOCTYPE a [<!ENTITY % b "c">%b;]><a/>',
+        "<!DOCTYPE a []><a/>",
+        "<a b='" + "c" * 600_000 + "'/>",
+        "<a><!--" + "c" * 600_000 + "--></a>",
+        "<a>" + "<b/>" * 250_000 + "</a>",
+        "<a>" + "<b c='' d='' e=''/>" * 70_000 + "</a>",
         '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
         "<a/><b/>",
     ],
@@ -198,6 +207,11 @@ def test_a_damaged_or_hostile_file_is_refused(data: bytes, tmp_path: Path) -> No
 def test_hostile_xml_is_refused(text: str) -> None:
     with pytest.raises(ReadError):
         parse_xml(text)
+
+
+def test_a_document_type_that_declares_nothing_is_passed_over() -> None:
+    assert parse_xml('<!DOCTYPE a SYSTEM "a.dtd"><a>b</a>').text == "b"
+    assert parse_xml('<?xml version="1.0" encoding="utf-16"?><a>é</a>').text == "é"
 
 
 def test_nvidia_smi_text() -> None:
@@ -226,15 +240,15 @@ def test_rocm_smi() -> None:
     assert (first.address, first.memory_bytes.value, first.sm_clock_mhz.value) == ("0000:83:00.0", 1024, 300)
     assert (first.utilization_pct.unknown, second.memory_bytes.unknown) == (Unknown.MALFORMED, Unknown.ABSENT)
     assert (first.peers, second.peers) == (((1, "XGMI"),), ((0, "XGMI"),))
-    assert [one.numa_node.unknown for one in parse_rocm_smi_pci(ROCM)] == [Unknown.NOT_RECORDED, Unknown.HIDDEN]
+    assert [device.numa_node.unknown for device in parse_rocm_smi_pci(ROCM)] == [Unknown.NOT_RECORDED, Unknown.HIDDEN]
 
 
 def test_a_blank_line_within_a_device_says_nothing() -> None:
-    assert [one.address for one in parse_lspci("15:01.0 PCI bridge: Intel\n\t \n \n")] == ["0000:15:01.0"]
+    assert [device.address for device in parse_lspci("15:01.0 PCI bridge: Intel\n\t \n \n")] == ["0000:15:01.0"]
 
 
 def test_lsblk() -> None:
-    devices = {one.name: one for one in parse_lsblk(LSBLK)}
+    devices = {disk.name: disk for disk in parse_lsblk(LSBLK)}
     assert list(devices) == ["md0", "nvme0n1", "nvme1n1", "vg-models"]
     first, volume = devices["nvme0n1"], devices["vg-models"]
     assert (first.model, first.size_bytes, first.rotational.value, first.transport) == ("A disk", 960 << 30, False, "nvme")
@@ -253,7 +267,7 @@ def test_lsblk_of_endless_depth_is_refused() -> None:
 
 def test_nccl() -> None:
     told = parse_nccl(NCCL)
-    assert (told.architecture, [(one.node, one.cpus, one.mem_bytes) for one in told.numa.nodes]) == (
+    assert (told.architecture, [(node.node, node.cpus, node.mem_bytes) for node in told.numa.nodes]) == (
         "x86_64",
         [(1, (4, 5, 6, 7), None)],
     )
@@ -270,15 +284,15 @@ def test_nccl() -> None:
         *("mlx5_0", "0000:1a:00.0", 400_000, 1),
         ("mlx5_0",),
     )
-    assert {one.address: one.parent for one in told.pci}["0000:19:00.0"] == "ffff:ff:01.0"
+    assert {device.address: device.parent for device in told.pci}["0000:19:00.0"] == "ffff:ff:01.0"
 
 
 def test_hwloc() -> None:
     told = parse_hwloc(HWLOC)
-    assert [(one.cpu, one.core, one.siblings, one.node) for one in told.cpus] == [(0, 7, (0, 1), 0), (1, 7, (0, 1), 0)]
-    assert [(one.level, one.size_bytes, one.cpus) for one in told.caches] == [(3, 64, (0, 1))]
+    assert [(cpu.cpu, cpu.core, cpu.siblings, cpu.node) for cpu in told.cpus] == [(0, 7, (0, 1), 0), (1, 7, (0, 1), 0)]
+    assert [(cache.level, cache.size_bytes, cache.cpus) for cache in told.caches] == [(3, 64, (0, 1))]
     assert (told.model_name, told.architecture, told.numa.nodes[0].mem_bytes) == ("a model", "x86_64", 1024)
-    assert {one.address: one.parent for one in told.pci} == {"0000:15:01.0": None, "0000:16:00.0": "0000:15:01.0"}
+    assert {device.address: device.parent for device in told.pci} == {"0000:15:01.0": None, "0000:16:00.0": "0000:15:01.0"}
     (nic,) = told.network
     assert (nic.name, nic.rdma, nic.numa_node.value) == ("eth0", ("mlx5_0",), 0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import at_most
 
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.gguf import TENSOR_TYPES, parse_gguf, printable, read_gguf
@@ -225,11 +225,9 @@ CORRUPT: dict[str, tuple[G | Callable[[], bytes], str]] = {
 def test_corrupt_files_are_refused(name: str) -> None:
     made, expected = CORRUPT[name]
     data = made.render() if isinstance(made, G) else made()
-    started = time.monotonic()
-    with pytest.raises(ModelRefused, match=expected) as refused:
+    with at_most(cpu_s=2), pytest.raises(ModelRefused, match=expected) as refused:
         parse(data)
     assert refused.value.message.startswith("model.gguf: ")
-    assert time.monotonic() - started < 2
 
 
 def test_every_truncation_is_refused() -> None:
@@ -240,6 +238,16 @@ def test_every_truncation_is_refused() -> None:
         with pytest.raises(ModelRefused):
             parse(data[:length])
     parse(data[:last])
+
+
+def test_a_file_that_ends_inside_a_vocabulary_says_so() -> None:
+    """It named a length of 18446744073709551615 bytes, which stands in no file."""
+    data = G().render()
+    inside = data.index(text("b") + text("ab"))
+    for length, says in ((inside + 4, "at"), (inside + 8, "1 bytes long")):
+        with pytest.raises(ModelRefused, match=rf"the file ends inside tokenizer\.ggml\.tokens\[1\].*{says}") as caught:
+            parse(data[:length])
+        assert "1844674407" not in caught.value.message
 
 
 def test_unreadable_files_are_read_errors(tmp_path: Path) -> None:
@@ -256,10 +264,8 @@ def test_a_file_of_one_endless_header_is_bounded(tmp_path: Path) -> None:
     path.write_bytes(G(pairs=pairs, tensors=(), tensor_count=1).render())
     with path.open("r+b") as file:
         file.truncate(2**40)
-    started = time.monotonic()
-    with pytest.raises(ModelRefused, match="name of tensor 0"):
+    with at_most(cpu_s=40), pytest.raises(ModelRefused, match="name of tensor 0"):
         read_gguf(path)
-    assert time.monotonic() - started < 10
 
 
 def test_the_table_of_types_is_that_of_the_gguf_package() -> None:
@@ -325,7 +331,7 @@ def test_what_the_gguf_package_writes_is_read_back(
     }
 
 
-@settings(max_examples=400, deadline=1000, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=12)), min_size=1, max_size=4),
     cut=st.integers(0, 10**6),
@@ -345,7 +351,7 @@ def test_damaged_files_are_read_or_refused(edits: list[tuple[int, bytes]], cut: 
     assert all(0 < tensor.offset <= tensor.offset + tensor.size_bytes <= len(data) for tensor in header.tensors)
 
 
-@settings(max_examples=200, deadline=1000, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.binary(max_size=400))
 def test_noise_after_the_magic_is_refused(noise: bytes) -> None:
     with pytest.raises(ModelRefused):

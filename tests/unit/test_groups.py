@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.unit.tree import Link, make_root
 
-from bedplate.host.groups import read_groups
+from bedplate.host.kernel.groups import read_groups
 from bedplate.model.facts.reading import Unknown
 
 CGROUP = "/sys/fs/cgroup"
@@ -39,7 +40,7 @@ def test_slices_to_three_levels_and_their_units_are_read(tmp_path: Path) -> None
     groups = read_groups(make_root(tmp_path, DEBIAN))
     assert (groups.version, groups.mount, groups.systemd) == (2, CGROUP, 257)
     assert groups.controllers == ("cpuset", "cpu", "io", "memory", "pids")
-    assert [one.path for one in groups.groups] == [
+    assert [group.path for group in groups.groups] == [
         "/",
         "/a.slice",
         "/a.slice/a-b.slice",
@@ -83,3 +84,30 @@ def test_the_version_is_the_newest_library_with_what_packages_add(tmp_path: Path
     files = {f"/usr/lib/x86_64-linux-gnu/systemd/{name}": b"" for name in names}
     groups = read_groups(make_root(tmp_path, {"/proc/1/comm": "systemd", **files}))
     assert groups.systemd == 257
+
+
+STARTING = {
+    f"{CGROUP}/inference.slice/cpu.weight": "400",
+    "/usr/lib/systemd/system/inference.slice": "[Slice]\nCPUWeight=10000\n# Until the boot is over.\nStartupCPUWeight=400\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "weight"),
+    [
+        (STARTING, "10000"),  # what counts until the boot is over is not what a plan finds or goes back to
+        (STARTING | {f"{CGROUP}/inference.slice/cpu.weight": "10000"}, "10000"),
+        (STARTING | {f"{CGROUP}/inference.slice/cpu.weight": "300"}, "300"),
+        (STARTING | {"/run/systemd/system.control/inference.slice.d/50-w.conf": "[Slice]\nCPUWeight=200\n"}, "200"),
+        (STARTING | {"/etc/systemd/system/inference.slice.d/a.conf": "[Slice]\nStartupCPUWeight=\n"}, "400"),
+        (STARTING | {"/etc/systemd/system/inference.slice": "[Slice]\nCPUWeight=500\nStartupCPUWeight=400\n"}, "500"),
+        (STARTING | {"/usr/lib/systemd/system/inference.slice": "[Slice]\nStartupCPUWeight=400\n"}, "100"),
+        (STARTING | {"/usr/lib/systemd/system/inference.slice": "[Slice]\nCPUWeight=idle\nStartupCPUWeight=400\n"}, "400"),
+    ],
+)
+def test_a_weight_that_counts_while_the_machine_starts_is_told_from_the_property(
+    tmp_path: Path, files: dict[str, str | bytes | Link], weight: str
+) -> None:
+    group = read_groups(make_root(tmp_path, DEBIAN | files)).find("/inference.slice")
+    assert group is not None
+    assert group.read("cpu.weight").value == weight

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tests.unit.tree import make_root
 
-from bedplate.cli.guard import read_bounds
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
-from bedplate.host.guard_readings import GuardReader, parse_io_stat, parse_schedstat
-from bedplate.host.root import Root
+from bedplate.flows.guard import read_bounds
+from bedplate.host.kernel.guard_readings import GuardReader, parse_io_stat, parse_schedstat, read_limits, slice_path
+from bedplate.host.root.root import Root
 from bedplate.model.guard import NeighbourLimits
 
 CGROUP = "/sys/fs/cgroup"
@@ -53,7 +53,7 @@ def test_a_reading_holds_the_counters_of_engine_and_neighbours(root: Root) -> No
 
 def test_sums_never_go_back_when_other_threads_are_watched(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the one busiest thread is watched; after it ended another one is."""
-    monkeypatch.setattr("bedplate.host.guard_readings.THREADS", 1)
+    monkeypatch.setattr("bedplate.host.kernel.guard_readings.THREADS", 1)
     now = [0.0]
     reader = GuardReader(root, "inference.slice", "neighbour.slice", clock=lambda: now[0])
     first = reader.read()
@@ -95,3 +95,22 @@ def test_io_stat_of_several_devices() -> None:
 def test_a_wrong_command_line_is_told() -> None:
     assert main(["guard", "--interval", "0"]) == UsageError.exit_code
     assert main(["guard", "--neighbour", "a/b"]) == UsageError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("unit", "path"),
+    [
+        ("neighbour.slice", "neighbour.slice"),
+        ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
+        ("user-1000.slice", "user.slice/user-1000.slice"),
+        ("a\\x2db.slice", "a\\x2db.slice"),
+        ("-.slice", ""),
+    ],
+)
+def test_a_slice_lies_in_those_of_its_name(unit: str, path: str) -> None:
+    assert slice_path(unit) == path
+
+
+def test_a_quota_that_is_no_whole_percent_counts_as_less(root: Root) -> None:
+    root.at(f"{CGROUP}/neighbour.slice/cpu.max").write_text("3700 100000")
+    assert read_limits(root, "neighbour.slice", 2).cpu_max_pct == 1

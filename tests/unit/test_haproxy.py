@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
+from tests.golden_file import compare
 
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import Route, body_limit_bytes, make_route, render_error, render_haproxy
+from bedplate.front.haproxy import FrontLimits, Route, make_route, plan_front, render_error, render_haproxy
 from bedplate.model.launch import Format, Limits, ModelRef, Placement
-
-GOLDEN = Path(__file__).parents[1] / "golden/haproxy.cfg"
+from bedplate.model.units import GIB, KIB, MIB
 
 
 def make(name: str) -> Route:
@@ -34,21 +32,19 @@ def make(name: str) -> Route:
 
 
 def test_the_configuration_for_two_models() -> None:
-    text = render_haproxy([make("known-answer"), make("Qwen/Qwen3-8B")], body_limit=body_limit_bytes([512]))
-    if "BEDPLATE_WRITE_GOLDEN" in os.environ:
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text(), "BEDPLATE_WRITE_GOLDEN=1 writes it again; read the diff"
+    text = render_haproxy([make("known-answer"), make("Qwen/Qwen3-8B")], limits=plan_front([512], memory_bytes=2 * GIB))
+    compare("haproxy.cfg", text)
 
 
 def test_without_models_everything_is_answered_and_nothing_routed() -> None:
-    text = render_haproxy([], body_limit=body_limit_bytes([]), stats_socket=None)
+    text = render_haproxy([], limits=plan_front([], memory_bytes=2 * GIB), stats_socket=None)
     assert "use_backend" not in text
     assert '{"object":"list","data":[]}' in text
     assert "path /health" in text and 'status 200 content-type application/json string \'{"status"' not in text
 
 
 def test_every_answer_is_json() -> None:
-    text = render_haproxy([make("known-answer")], body_limit=1000)
+    text = render_haproxy([make("known-answer")], limits=FrontLimits(body_bytes=1000, connections=10))
     bodies = re.findall(r"string '(\{.*?\})'", text)
     assert len(bodies) > 15
     for body in bodies:
@@ -56,10 +52,32 @@ def test_every_answer_is_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contexts", "limit"), [([], 262144), ([512], 262144), ([512, 32768], 524288), ([10_000_000], 4194304)]
+    ("contexts", "memory", "body", "connections"),
+    [
+        ([], 2 * GIB, 256 * KIB, 97),
+        ([512], 2 * GIB, 256 * KIB, 97),
+        ([512, 32_768], 4 * GIB, 512 * KIB, 104),
+        ([512, 32_768], 2 * GIB, 480 * KIB, 48),  # a larger body would leave less than 64 connections
+        ([10_000_000], 64 * GIB, 4 * MIB, 238),
+        ([10_000_000], 1024 * GIB, 4 * MIB, 1024),
+        ([512], GIB // 2, 256 * KIB, 12),
+        ([512], 64 * MIB, 256 * KIB, 1),
+    ],
 )
-def test_the_body_limit_follows_the_longest_context(contexts: list[int], limit: int) -> None:
-    assert body_limit_bytes(contexts) == limit
+def test_bodies_and_connections_follow_context_and_memory(
+    contexts: list[int], memory: int, body: int, connections: int
+) -> None:
+    limits = plan_front(contexts, memory_bytes=memory)
+    assert (limits.body_bytes, limits.connections) == (body, connections)
+
+
+@pytest.mark.parametrize("memory", [GIB // 2, 2 * GIB, 24 * GIB, 2048 * GIB])
+@pytest.mark.parametrize("context", [512, 8192, 131_072, 1 << 24])
+def test_what_clients_can_make_the_front_hold_is_a_share_of_the_memory(memory: int, context: int) -> None:
+    text = render_haproxy([], limits=plan_front([context], memory_bytes=memory))
+    most = {key: int(re.search(rf"^    {key} (\d+)$", text, re.MULTILINE)[1]) for key in ("maxconn", "tune.bufsize")}  # type: ignore[index]
+    assert 2 * most["maxconn"] * most["tune.bufsize"] <= memory // 32
+    assert "option disable-h2-upgrade" in text  # with it a connection could hold 100 buffers
 
 
 def test_an_error_has_openai_s_form() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bedplate.act.tuning.durable import write_all
-from bedplate.act.tuning.kernel_file import holds_keyed, read_kernel_file, restore_kernel_file, write_kernel_file
-from bedplate.host.root import Root
+from bedplate.act.tuning.kernel_file import read_kernel_file, restore_kernel_file, write_kernel_file
+from bedplate.act.tuning.meaning import holds_keyed
+from bedplate.host.root.root import Root
 from bedplate.model.knob_value import Parse
 
 QOS = "/sys/fs/cgroup/io.cost.qos"

@@ -12,7 +12,7 @@ import pytest
 from bedplate.catalog import knobs as catalog
 from bedplate.catalog.knobs import knob_configs, knob_paths, parse_knobs, parse_sources, read_knobs
 from bedplate.errors import DataError, ReadError
-from bedplate.model.knob import Grade, Knob, Verdict
+from bedplate.model.knob import Grade, Knob, Recommendation
 from bedplate.model.knob_value import Compare
 from bedplate.plan.knobs import CONDITIONS, FACTS, FORMULAS
 
@@ -80,9 +80,14 @@ def test_a_row_reads_as_sentences_with_evidence(knob: Knob) -> None:
         assert text.endswith((".", "?")), text
         assert "`" not in text and "**" not in text
     assert knob.sources or knob.grade is Grade.N
-    assert knob.instead or knob.verdict not in (Verdict.CARGO_CULT, Verdict.HARMFUL, Verdict.DEAD, Verdict.REJECT)
+    assert knob.instead or knob.verdict not in (
+        Recommendation.CARGO_CULT,
+        Recommendation.HARMFUL,
+        Recommendation.DEAD,
+        Recommendation.REJECT,
+    )
     if knob.effect_percent is not None:
-        assert any(one.isdigit() for one in knob.effect)
+        assert any(letter.isdigit() for letter in knob.effect)
 
 
 def test_every_cargo_cult_row_is_linked_to_the_knob_that_it_is_a_wrong_form_of() -> None:
@@ -96,7 +101,7 @@ def test_what_a_reader_has_to_read_is_told_once_each_in_order() -> None:
     assert {"/proc/sys/vm/swappiness", "/etc/sysctl.d/*.conf", "/usr/lib/sysctl.d/*.conf", "/etc/sysctl.conf"} <= set(paths)
     assert not any(path.startswith(("/home", "/root", "/proc/kcore", "/dev")) or path.endswith("environ") for path in paths)
     assert knob_configs(KNOBS) == tuple(sorted(knob_configs(KNOBS)))
-    assert all(one.startswith("CONFIG_") for one in knob_configs(KNOBS))
+    assert all(config.startswith("CONFIG_") for config in knob_configs(KNOBS))
 
 
 ROW: dict[str, object] = {
@@ -223,7 +228,7 @@ def test_a_mistake_in_the_sources_is_told(text: str, problem: str) -> None:
 
 def test_every_source_is_named_by_a_row() -> None:
     sources = parse_sources((Path(catalog.__file__).parent / "sources.toml").read_text(), name="sources.toml")
-    named = {one.partition(":")[0] for knob in KNOBS for one in knob.sources}
+    named = {source.partition(":")[0] for knob in KNOBS for source in knob.sources}
     assert set(sources) - named == set()
 
 

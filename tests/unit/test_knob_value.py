@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedplate.model.knob_value import Compare, Parse, Value, holds, parse_value
-from bedplate.plan.knobs.terms import render_cpus
+from bedplate.model.wording import render_cpus
 
 
 @pytest.mark.parametrize(

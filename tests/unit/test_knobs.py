@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.facts_factory import (
     denied,
@@ -16,21 +18,21 @@ from tests.unit.knob_cases import CPUFREQ, KNOBS, files, find, found, judge, rea
 
 from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
-from bedplate.model.knob import Outcome
-from bedplate.plan.knobs import audit_knobs, judge_knobs
+from bedplate.model.knob import Grade, Outcome
+from bedplate.plan.knobs import _effect, audit_knobs, judge_knobs
 from bedplate.plan.knobs.files import KnobFiles
 
 
 def test_every_row_is_judged_once_in_its_order() -> None:
     judged = judge_knobs(make_facts(), KNOBS)
-    assert [one.knob for one in judged] == [one.id for one in KNOBS]
-    assert all(one.because for one in judged)
+    assert [verdict.knob for verdict in judged] == [knob.id for knob in KNOBS]
+    assert all(verdict.because for verdict in judged)
 
 
 def test_a_machine_of_which_nothing_was_read_has_no_finding_about_its_files() -> None:
     facts = make_facts(kernel=make_kernel(cmdline=(), config=()), os=make_os(init=not_recorded()))
-    assert [one.id for one in audit_knobs(facts, KNOBS)] == []
-    outcomes = {one.knob: one.outcome for one in judge_knobs(facts, KNOBS)}
+    assert [finding.id for finding in audit_knobs(facts, KNOBS)] == []
+    outcomes = {knob.knob: knob.outcome for knob in judge_knobs(facts, KNOBS)}
     assert outcomes["cpu.isolcpus"] is Outcome.UNKNOWN
     assert outcomes["mem.swappiness"] is Outcome.UNKNOWN
     assert outcomes["cpu.max"] is Outcome.UNKNOWN
@@ -123,7 +125,7 @@ def test_what_is_masked_in_usr_lib_is_not_set() -> None:
         "/etc/sysctl.d/10-y.conf": "vm.swappiness=10",
     }
     set_at_boot = KnobFiles(make_facts(knobs=readings(texts))).set_at_boot("/proc/sys/vm/swappiness")
-    assert [(one.value, one.source) for one in set_at_boot] == [
+    assert [(setting.value, setting.source) for setting in set_at_boot] == [
         ("10", "/etc/sysctl.d/10-y.conf"),
         ("60", "/etc/sysctl.d/50-x.conf"),
     ]
@@ -302,3 +304,17 @@ def test_persistence_off_names_each_gpu() -> None:
     finding = found(facts, "gpu.persist")
     assert finding.where == ("0000:10:00.0", "0000:11:00.0")
     assert finding.fix == ("systemctl enable --now nvidia-persistenced.service",)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "effect"),
+    [
+        ("Common practice.", "not measured; common practice."),
+        ("CONFIG_X is not set.", "not measured; CONFIG_X is not set."),
+        ("vLLM, and its documentation.", "not measured; vLLM, and its documentation."),
+    ],
+)
+def test_an_effect_without_a_number_is_called_not_measured(evidence: str, effect: str) -> None:
+    """It read "effect no number; Common practice."."""
+    row = next(row for row in KNOBS if not row.effect and row.grade is not Grade.N)
+    assert _effect(replace(row, evidence=evidence, sources=())) == effect

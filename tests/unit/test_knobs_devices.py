@@ -55,7 +55,7 @@ def test_a_pool_of_huge_pages_that_nobody_uses_is_waste() -> None:
 def test_ports_that_redirect_are_named() -> None:
     facts = with_gpus(make_facts(), 2)
     port = make_port("0000:00:01.0", acs=known(make_acs(redirect=True), "config"))
-    facts = dataclasses.replace(facts, pci=(port, *(one for one in facts.pci if one.address != port.address)))
+    facts = dataclasses.replace(facts, pci=(port, *(device for device in facts.pci if device.address != port.address)))
     finding = found(facts, "pci.acs")
     assert finding.where == ("0000:00:01.0",)
     confidential = dataclasses.replace(facts, os=make_os(tee=known("tdx", "/proc/cpuinfo")))

@@ -40,7 +40,7 @@ def test_engine_rows_do_not_apply_without_an_engine() -> None:
         (
             {"threads": (make_thread(1, (3,)), make_thread(2))},
             "cpu.exact-core-pin",
-            "1 of 2 threads may run on one CPU only",
+            "1 of 2 threads may run on only one CPU",
         ),
         ({"oom_score_adj": 0}, "mem.oomscore", "oom_score_adj is 0"),
         ({"oom_score_adj": -1000}, "mem.oomscore", "oom_score_adj is -1000"),
@@ -140,9 +140,9 @@ def test_a_model_mapped_from_a_network_file_system_is_found() -> None:
 def test_what_another_finding_tells_is_not_said_again() -> None:
     engine = make_engine(limits=(("nofile", 1024), ("memlock", None)))
     facts = make_facts(engines=(engine,), kernel=make_kernel(cmdline=("isolcpus=1",)), knobs=files(kernel_pid_max="32768"))
-    ids = [one.id for one in audit_knobs(facts, KNOBS, told={"cores.isolated", "limit.nofile"})]
+    ids = [finding.id for finding in audit_knobs(facts, KNOBS, told={"cores.isolated", "limit.nofile"})]
     assert "knob.cpu.isolcpus" not in ids
-    (limits,) = (one for one in audit_knobs(facts, KNOBS, told={"limit.nofile"}) if one.id == "knob.net.limits")
+    (limits,) = (finding for finding in audit_knobs(facts, KNOBS, told={"limit.nofile"}) if finding.id == "knob.net.limits")
     assert limits.where == ("/proc/sys/kernel/pid_max",)
     assert not any("nofile" in line.lower() for line in (limits.title, *limits.fix))
-    assert set(ids) | {"knob.cpu.isolcpus"} == {one.id for one in audit_knobs(facts, KNOBS)}
+    assert set(ids) | {"knob.cpu.isolcpus"} == {finding.id for finding in audit_knobs(facts, KNOBS)}

@@ -56,8 +56,8 @@ def shuffled(facts: HostFacts, random: Any) -> HostFacts:
 
     names = ("knobs", "engines", "network", "pci", "accelerators", "blocks", "mounts")
     inner = ("threads", "numa_bytes", "limits", "model_paths")
-    changes: list[dict[str, Any]] = [{name: mix(getattr(one, name)) for name in inner} for one in facts.engines]
-    engines = tuple(dataclasses.replace(one, **change) for one, change in zip(facts.engines, changes, strict=True))
+    changes: list[dict[str, Any]] = [{name: mix(getattr(engine, name)) for name in inner} for engine in facts.engines]
+    engines = tuple(dataclasses.replace(engine, **change) for engine, change in zip(facts.engines, changes, strict=True))
     facts = dataclasses.replace(facts, engines=engines)
     mixed: dict[str, Any] = {name: mix(getattr(facts, name)) for name in names}
     return dataclasses.replace(facts, **mixed)
@@ -70,16 +70,16 @@ def test_order_of_facts_does_not_matter_and_twice_gives_the_same(facts: HostFact
     other = shuffled(facts, random)
     assert judge_knobs(other, KNOBS) == judged == judge_knobs(facts, KNOBS)
     assert audit_knobs(other, KNOBS) == findings == audit_knobs(facts, KNOBS)
-    assert [one.knob for one in judged] == [one.id for one in KNOBS]
-    for one in findings:
-        assert one.fix and one.undo and one.where and one.title and one.effect
-        assert not any("{" in line and "}" in line for line in (*one.fix, *one.undo))
+    assert [verdict.knob for verdict in judged] == [knob.id for knob in KNOBS]
+    for finding in findings:
+        assert finding.fix and finding.undo and finding.where and finding.title and finding.effect
+        assert not any("{" in line and "}" in line for line in (*finding.fix, *finding.undo))
 
 
 @given(st.lists(st.text(max_size=20), max_size=5))
 def test_any_command_line_is_read(words: list[str]) -> None:
-    for one in parameters(words, "isolcpus"):
-        assert (one.value is None) == (one.unknown is not None)
+    for parameter in parameters(words, "isolcpus"):
+        assert (parameter.value is None) == (parameter.unknown is not None)
 
 
 def test_every_condition_answers_on_every_machine_with_a_reason() -> None:

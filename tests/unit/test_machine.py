@@ -3,19 +3,26 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.luks_volume import make_copy, make_volume
 
+from bedplate.act.model_index import render_index
 from bedplate.act.paths import Paths
-from bedplate.act.process import Process, hold_signals, is_alive, read_process
-from bedplate.cli.chat import parse_pieces
+from bedplate.act.process import ProcessIdentity, hold_signals, is_alive, read_process
 from bedplate.cli.clean import find_doomed, size_on_disk
+from bedplate.engines.client import parse_pieces
 from bedplate.errors import BedplateError
-from bedplate.host.root import Root
-from bedplate.host.system import is_bedplate_system, parse_units, read_system
-from bedplate.image.machine import last_meaningful_line
-from bedplate.image.models_disk import render_index
+from bedplate.host.root.root import Root
+from bedplate.host.system.system import is_bedplate_system, parse_units, read_system
+from bedplate.image.kvm import Accel
+from bedplate.image.machine import disk_origin, last_meaningful_line
+from bedplate.image.manifest import Image
+from bedplate.image.qemu import BootMode, BootOptions
+from bedplate.image.recipe import Variant
+from bedplate.model.buildhost import Firmware
 from bedplate.model.launch import Format, ModelRef
 
 
@@ -53,7 +60,7 @@ def test_pieces_of_an_answer() -> None:
     [
         (b'data: {"error": {"message": "out of memory"}}\n', "out of memory"),
         (b"data: {oops\n", "expected a chunk"),
-        (b"", "broke off"),
+        (b"", "is incomplete"),
     ],
 )
 def test_an_answer_that_breaks_off_is_an_error(last: bytes, message: str) -> None:
@@ -63,12 +70,13 @@ def test_an_answer_that_breaks_off_is_an_error(last: bytes, message: str) -> Non
         next(pieces)
 
 
+@pytest.mark.touches("machine", "spawn", why="the kernel's own record of this process and of a child")
 def test_a_process_is_its_id_and_its_start() -> None:
     me = read_process(os.getpid())
     assert me is not None
     assert is_alive(me)
-    assert not is_alive(Process(pid=me.pid, start_ticks=me.start_ticks - 1, boot_id=me.boot_id))
-    assert not is_alive(Process(pid=me.pid, start_ticks=me.start_ticks, boot_id="another boot"))
+    assert not is_alive(ProcessIdentity(pid=me.pid, start_ticks=me.start_ticks - 1, boot_id=me.boot_id))
+    assert not is_alive(ProcessIdentity(pid=me.pid, start_ticks=me.start_ticks, boot_id="another boot"))
     assert read_process(2**22 + 1) is None
 
 
@@ -82,15 +90,17 @@ def test_signals_held_back_are_delivered_at_the_end() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_clean_takes_all_but_lock_and_keys(tmp_path: Path) -> None:
+def test_clean_takes_all_but_locks_and_keys(tmp_path: Path) -> None:
     paths = Paths(cache=tmp_path / "cache", state=tmp_path / "state")
-    for name in ("cache/tools", "state/keys", "state/images", "state/machine"):
+    for name in ("cache/tools", "state/keys", "state/keys.partial-1", "state/images", "state/machine"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "state/lock").write_text("")
+    for name in ("cache/lock", "state/lock"):
+        (tmp_path / name).write_text("")
     names = [path.name for path in find_doomed(paths, cache_only=False, keys=False)]
     assert names == ["tools", "images", "machine"]
     assert [path.name for path in find_doomed(paths, cache_only=True, keys=True)] == ["tools"]
-    assert "keys" in [path.name for path in find_doomed(paths, cache_only=False, keys=True)]
+    everything = [path.name for path in find_doomed(paths, cache_only=False, keys=True)]
+    assert {"keys", "keys.partial-1"} <= set(everything)
 
 
 def test_sizes_count_hard_links_once_and_holes_not_at_all(tmp_path: Path) -> None:
@@ -122,7 +132,36 @@ def test_the_index_of_the_models_disk_does_not_depend_on_order() -> None:
     assert [ModelRef(**{**row, "format": Format(row["format"])}) for row in rows] == [model("a"), model("b")]
 
 
-GUEST = {
+def test_the_disk_of_a_direct_boot_does_not_depend_on_firmware(tmp_path: Path) -> None:
+    raw = tmp_path / "os.raw"
+    raw.write_bytes(b"image")
+    image = Image(
+        version="1",
+        variant=Variant.DEVELOPMENT,
+        directory=tmp_path,
+        raw=raw,
+        uki=raw,
+        kernel=raw,
+        initrd=raw,
+        cmdline="",
+        manifest=raw,
+    )
+    firmware = Firmware(code="/usr/share/OVMF/OVMF_CODE_4M.fd", vars="/usr/share/OVMF/OVMF_VARS_4M.fd")
+    direct = BootOptions(mode=BootMode.DIRECT, accel=Accel.TCG, port=8080)
+    assert disk_origin(image, direct) == disk_origin(image, replace(direct, firmware=firmware))
+    uefi = replace(direct, mode=BootMode.UEFI)
+    assert disk_origin(image, replace(uefi, firmware=firmware)) != disk_origin(image, uefi)
+    assert disk_origin(image, replace(direct, tpm=False)) != disk_origin(image, direct)
+    before = disk_origin(image, direct)
+    os.utime(raw, (1, 1))
+    assert disk_origin(image, direct) != before
+
+
+WITH_TPM = "encrypted, sealed to the TPM"
+SEALED: dict[str, object] = {"0": {"type": "systemd-tpm2", "keyslots": ["0"]}}
+RECOVERY: dict[str, object] = {"type": "systemd-recovery", "keyslots": ["1"]}
+ENCRYPTED: dict[str, object] = {"bedplate-recovery": {"certificate": "ab", "key": "AAAA"}}
+GUEST: dict[str, str | bytes | None] = {
     "usr/lib/os-release": 'ID=debian\nIMAGE_ID=bedplate\nIMAGE_VERSION="0.1~ab"\n',
     "usr/lib/bedplate/image.json": '{"version": "0.1~ab", "variant": "development"}',
     "proc/meminfo": "MemTotal: 2000000 kB\nMemAvailable: 1500000 kB\n",
@@ -142,16 +181,36 @@ GUEST = {
     "sys/class/block/vda2/uevent": "PARTNAME=bedplate_0.1~ab_verity\n",
     "sys/class/block/vda3/uevent": "PARTNAME=bedplate_0.1~ab\n",
     "sys/class/block/dm-1/slaves/vda8/x": "",
-    "dev/vda8": "LUKS\0\0" + "\0" * 4090 + '{"tokens":{"0":{"type":"systemd-tpm2","keyslots":["0"]}}}\0\0',
+    "dev/vda8": make_volume(SEALED),
 }
 
 
-def make_guest(root: Path, changes: dict[str, str | None]) -> Root:
-    for name, text in (GUEST | changes).items():
-        if text is not None:
+def make_guest(root: Path, changes: dict[str, str | bytes | None]) -> Root:
+    for name, data in (GUEST | changes).items():
+        if data is not None:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
+            (root / name).write_bytes(data.encode() if isinstance(data, str) else data)
     return Root(root)
+
+
+@pytest.mark.parametrize(
+    ("record", "image", "ours"),
+    [
+        ('{"version": "1"}', "bedplate", True),  # of an earlier build
+        ('{"id": "bedplate"}', "bedplate", True),
+        ('{"id": "acme"}', "acme", True),
+        ('{"id": "acme"}', "bedplate", False),
+        (None, "bedplate", False),
+        ("[]", "bedplate", False),
+        ("{", "bedplate", False),
+    ],
+)
+def test_an_image_with_another_id_is_known_too(tmp_path: Path, record: str | None, image: str, ours: bool) -> None:
+    changes: dict[str, str | bytes | None] = {
+        "usr/lib/os-release": f'ID=debian\nIMAGE_ID="{image}"\n',
+        "usr/lib/bedplate/image.json": record,
+    }
+    assert is_bedplate_system(make_guest(tmp_path, changes)) is ours
 
 
 def test_a_guest_says_what_it_is(tmp_path: Path) -> None:
@@ -172,12 +231,23 @@ def test_a_guest_says_what_it_is(tmp_path: Path) -> None:
         ({"sys/class/block/dm-0/dm/uuid": "LVM-x\n"}, False, "encrypted, sealed to the TPM"),
         ({"dev/vda8": None}, True, "encrypted"),
         ({"dev/vda8": "LUKS" + "\0" * 4092 + "{}\0"}, True, "encrypted"),
+        ({"dev/vda8": make_volume({})}, True, "encrypted"),
+        ({"dev/vda8": make_volume(SEALED | {"1": RECOVERY | ENCRYPTED})}, True, f"{WITH_TPM}, with a recovery key"),
+        # A recovery key that somebody made by hand is encrypted to no certificate.
+        ({"dev/vda8": make_volume(SEALED | {"1": RECOVERY})}, True, WITH_TPM),
+        (
+            {"dev/vda8": make_copy({}, sequence=3) + make_copy(SEALED, second=True)},
+            True,
+            f"{WITH_TPM}; of its header the first copy is older: its sequence number is 3, not 4",
+        ),
         ({"sys/class/block/dm-1/dm/uuid": None}, True, "plain"),
         ({"proc/self/mountinfo": "1 0 253:0 / / ro - erofs r ro\n2 1 0:9 / /var rw - tmpfs t rw\n"}, True, "volatile"),
         ({"proc/self/mountinfo": "1 0 253:0 / / ro - erofs r ro\n"}, True, "read-only, part of the image"),
     ],
 )
-def test_what_is_not_there_is_not_claimed(tmp_path: Path, changes: dict[str, str | None], verity: bool, var: str) -> None:
+def test_what_is_not_there_is_not_claimed(
+    tmp_path: Path, changes: dict[str, str | bytes | None], verity: bool, var: str
+) -> None:
     facts = read_system(make_guest(tmp_path, changes))
     assert (facts.verity, facts.var) == (verity, var)
 

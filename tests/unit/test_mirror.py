@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.host.mirror import read_debian_mirror
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.host.system.mirror import read_debian_mirror
 from bedplate.model.buildhost import Mirror
 
 DEB822 = """\

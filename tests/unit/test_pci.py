@@ -11,11 +11,11 @@ from tests.unit.pci_space import DOWNSTREAM, ROOT_PORT, UPSTREAM, make_config
 from tests.unit.tree import Link, make_root
 
 from bedplate.errors import ReadError
-from bedplate.host.lspci import parse_lspci
-from bedplate.host.pci import parse_resource, parse_speed, read_pci
-from bedplate.host.pciconfig import parse_config
-from bedplate.host.pciids import excerpt, find_names
-from bedplate.host.pcitree import finish_tree, make_device, parse_address
+from bedplate.host.formats.lspci import parse_lspci
+from bedplate.host.kernel.pci import parse_resource, parse_speed, read_pci
+from bedplate.host.kernel.pciconfig import parse_config
+from bedplate.host.kernel.pciids import excerpt, find_names
+from bedplate.host.kernel.pcitree import finish_tree, make_device, parse_address
 from bedplate.model.facts.pci import PciKind
 from bedplate.model.facts.reading import Unknown
 
@@ -107,8 +107,8 @@ KINDS = [
 
 def test_the_tree_with_all_privileges(tmp_path: Path) -> None:
     devices = read_pci(make_root(tmp_path, machine(4096)))
-    assert {one.address: one.parent for one in devices} == PARENTS
-    assert [one.kind for one in devices] == KINDS
+    assert {device.address: device.parent for device in devices} == PARENTS
+    assert [device.kind for device in devices] == KINDS
     port, gpu, disk = devices[3], devices[4], devices[6]
     assert port.acs.value is not None
     assert (port.acs.value.request_redirect, port.acs.value.source_validation) == (True, False)
@@ -122,16 +122,16 @@ def test_the_tree_with_all_privileges(tmp_path: Path) -> None:
 
 def test_the_tree_without_privilege_says_what_is_denied(tmp_path: Path) -> None:
     devices = read_pci(make_root(tmp_path, machine(64)))
-    assert {one.address: one.parent for one in devices} == PARENTS
-    assert [one.kind for one in devices] == KINDS  # by their places
-    assert {one.acs.unknown for one in devices} == {Unknown.DENIED}
-    assert {one.max_read_request_bytes for one in devices} == {None}
+    assert {device.address: device.parent for device in devices} == PARENTS
+    assert [device.kind for device in devices] == KINDS  # by their places
+    assert {device.acs.unknown for device in devices} == {Unknown.DENIED}
+    assert {device.max_read_request_bytes for device in devices} == {None}
     assert devices[4].link.speed_gts == 32.0
 
 
 def test_a_platform_without_extended_space_hides_acs(tmp_path: Path) -> None:
     devices = read_pci(make_root(tmp_path, machine(256)))
-    assert [one.acs.unknown for one in devices if one.kind is not PciKind.ENDPOINT] == [Unknown.HIDDEN] * 4
+    assert [device.acs.unknown for device in devices if device.kind is not PciKind.ENDPOINT] == [Unknown.HIDDEN] * 4
 
 
 def test_links_that_were_made_directories_still_give_the_tree(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_links_that_were_made_directories_still_give_the_tree(tmp_path: Path) ->
             directory, _, name = where.rpartition("/")
             flat[f"/sys/bus/pci/devices/{directory.rpartition('/')[2]}/{name}"] = content
     devices = read_pci(make_root(tmp_path, flat))
-    assert {one.address: one.parent for one in devices} == PARENTS | {"10000:00:02.0": None}
+    assert {device.address: device.parent for device in devices} == PARENTS | {"10000:00:02.0": None}
 
 
 def test_a_device_that_fell_off_the_bus_is_malformed(tmp_path: Path) -> None:
@@ -162,10 +162,10 @@ def test_parents_in_a_circle_are_cut() -> None:
     addresses = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]
     blank = [make_device(address, class_code=0x060400, source="test") for address in addresses]
 
-    ring = [replace(one, parent=addresses[place - 1]) for place, one in enumerate(blank)]
+    ring = [replace(device, parent=addresses[place - 1]) for place, device in enumerate(blank)]
     tree = finish_tree([*ring, ring[0], replace(blank[0], address="0000:04:00.0", parent="0000:99:00.0")])
-    assert [one.address for one in tree] == [*addresses, "0000:04:00.0"]
-    assert sum(one.parent is None for one in tree) == 2
+    assert [device.address for device in tree] == [*addresses, "0000:04:00.0"]
+    assert sum(device.parent is None for device in tree) == 2
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ id = "{id}"
 title = "Title"
 aim = "Aim."
 neighbours = "share"
+system_pct = 10
 parts = ["weights"]
 """
-GOOD = "schema = 1\n" + "".join(ROW.format(id=one) for one in Policy)
+GOOD = "schema = 1\n" + "".join(ROW.format(id=policy) for policy in Policy)
 
 
 def test_every_policy_has_a_row_and_forbids_knobs_that_exist() -> None:
-    rows, knobs = read_policies(), {one.id for one in read_knobs()}
+    rows, knobs = read_policies(), {knob.id for knob in read_knobs()}
     assert [row.id for row in rows] == list(Policy)
     for row in rows:
         assert set(row.forbid) <= knobs, row.id
@@ -33,6 +34,22 @@ WRONG = {
         "shared-host.neighbors: unknown key; did you mean",
     ),
     "a value": (GOOD + "cpu_weight = 10000\n", "edge.cpu_weight: unknown key"),
+    "a floor above the system's share": (
+        GOOD.replace("system_pct = 10", 'system_pct = 10\nfloor_pct = 10\nfloor_cost = "much"', 1),
+        "shared-host.floor_pct: got 10, expected 0 to less than system_pct",
+    ),
+    "a floor whose cost nobody measured": (
+        GOOD.replace("system_pct = 10", "system_pct = 10\nfloor_pct = 5", 1),
+        "shared-host.floor_cost: expected what was measured",
+    ),
+    "a floor for those that yield": (
+        GOOD.replace('"share"\nsystem_pct = 10', '"yield"\nsystem_pct = 10\nfloor_pct = 5\nfloor_cost = "some"', 1),
+        "shared-host.floor_pct: neighbours that yield have no floor",
+    ),
+    "administrators without a share": (
+        GOOD.replace("system_pct = 10", "system_pct = 0", 1),
+        "shared-host.system_pct: got 0, expected 1 to 50",
+    ),
     "an unknown part": (
         GOOD.replace('["weights"]', '["wheels"]', 1),
         "shared-host.parts: got 'wheels', expected some of weights",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bedplate.errors import ModelRefused
-from bedplate.host.buildhost import read_build_host
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.host.system.buildhost import read_build_host
 from bedplate.model.buildhost import BuildHost, Firmware, KvmDevice, Mirror, Space, Wishes
 from bedplate.model.launch import Format, ModelRef
 from bedplate.model.units import GIB, MIB

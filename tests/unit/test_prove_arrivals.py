@@ -35,9 +35,9 @@ def test_azure() -> None:
 
 def test_mooncakes_ticks_are_spread_and_stay_in_their_tick() -> None:
     arrivals = parse_mooncake(MOONCAKE, "x", seed=1)
-    times = [one.at_s for one in arrivals]
+    times = [arrival.at_s for arrival in arrivals]
     assert len(set(times)) == 5 and times == sorted(times)
-    assert all(0 <= one < 3 for one in times[:2]) and all(3 <= one < 6 for one in times[2:4]) and 6 <= times[4] < 9
+    assert all(0 <= time < 3 for time in times[:2]) and all(3 <= time < 6 for time in times[2:4]) and 6 <= times[4] < 9
     assert parse_mooncake(MOONCAKE, "x", seed=1) == arrivals != parse_mooncake(MOONCAKE, "x", seed=2)
 
 
@@ -45,15 +45,17 @@ def test_servegen_gives_as_many_requests_as_its_rate_says() -> None:
     rows = "0,2.0,5.3,Weibull,0.4,0.028\n600,0.5,4.6,Gamma,0.4,0.05\n"
     arrivals = draw_servegen(rows, DENSITIES, "x", seed=1)
     assert len(arrivals) == 1200 + 300
-    assert sum(one.at_s < 600 for one in arrivals) == 1200 and max(one.at_s for one in arrivals) < 1200
-    assert {one.input_tokens for one in arrivals} == {18, 19} and {one.output_tokens for one in arrivals} == {1}
+    assert sum(arrival.at_s < 600 for arrival in arrivals) == 1200 and max(arrival.at_s for arrival in arrivals) < 1200
+    assert {arrival.input_tokens for arrival in arrivals} == {18, 19} and {
+        arrival.output_tokens for arrival in arrivals
+    } == {1}
     later = draw_servegen(rows, DENSITIES, "x", seed=1, window_s=(600, 1200))
-    assert later == tuple(one for one in arrivals if one.at_s >= 600)  # a window is the same however it is cut
+    assert later == tuple(arrival for arrival in arrivals if arrival.at_s >= 600)  # a window is the same however it is cut
 
 
 def test_a_window_keeps_what_arrives_in_it() -> None:
     arrivals = parse_azure(AZURE, "x")
-    assert [one.at_s for one in cut(arrivals, (4, 5))] == pytest.approx([0.315, 0.315])
+    assert [arrival.at_s for arrival in cut(arrivals, (4, 5))] == pytest.approx([0.315, 0.315])
     assert parse_window("850:880") == (850.0, 880.0)
     for wrong in ("880:850", "5", "a:b", "1:1", ""):
         with pytest.raises(UsageError, match="window"):
@@ -65,10 +67,10 @@ def test_scaling_keeps_the_shape_and_nearly_the_sum(factor: float) -> None:
     arrivals = tuple(Arrival(at_s=n / 10, input_tokens=100 + n % 50, output_tokens=200 + n % 90) for n in range(1000))
     scaled = scale(arrivals, tokens=factor, time=2.0, seed=1)
     assert scaled == scale(arrivals, tokens=factor, time=2.0, seed=1)
-    assert [one.at_s for one in scaled] == pytest.approx([one.at_s * 2 for one in arrivals])
-    wanted = sum(one.output_tokens for one in arrivals) * factor
-    assert sum(one.output_tokens for one in scaled) == pytest.approx(wanted, rel=0.02)
-    assert min(one.output_tokens for one in scaled) >= 1
+    assert [arrival.at_s for arrival in scaled] == pytest.approx([arrival.at_s * 2 for arrival in arrivals])
+    wanted = sum(arrival.output_tokens for arrival in arrivals) * factor
+    assert sum(arrival.output_tokens for arrival in scaled) == pytest.approx(wanted, rel=0.02)
+    assert min(arrival.output_tokens for arrival in scaled) >= 1
 
 
 def test_totals_say_both_factors() -> None:
@@ -83,7 +85,7 @@ def test_totals_say_both_factors() -> None:
         ("a.csv", "t_s,input_tokens,output_tokens\n0.1,5\n", ":2:"),
         ("a.csv", "t_s,input_tokens,output_tokens\n-1,5,5\n", ":2:"),
         ("a.csv", "t_s,input_tokens,output_tokens\n", "no request"),
-        ("a.csv", "hello\n", "no trace"),
+        ("a.csv", "hello\n", "unknown trace format"),
         ("a.jsonl", '{"timestamp": 1}\n', ":1:"),
         ("a.jsonl", "{\n", ":1:"),
         ("a-trace.csv", "0,1,1,Poisson,1,1\n", "dataset"),
@@ -112,9 +114,9 @@ def test_totals_of_the_azure_traces_are_exact(name: str) -> None:
         rows = list(csv.DictReader(source))
     arrivals = read_trace(TRACES / name)
     assert len(arrivals) == len(rows)
-    assert sum(one.input_tokens for one in arrivals) == sum(int(row["input_tokens"]) for row in rows)
-    assert sum(one.output_tokens for one in arrivals) == sum(int(row["output_tokens"]) for row in rows)
-    assert [one.at_s for one in arrivals] == sorted(float(row["t_s"]) for row in rows)
+    assert sum(arrival.input_tokens for arrival in arrivals) == sum(int(row["input_tokens"]) for row in rows)
+    assert sum(arrival.output_tokens for arrival in arrivals) == sum(int(row["output_tokens"]) for row in rows)
+    assert [arrival.at_s for arrival in arrivals] == sorted(float(row["t_s"]) for row in rows)
 
 
 @pytest.mark.data
@@ -130,9 +132,9 @@ def test_totals_of_mooncake_are_exact() -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     arrivals = read_trace(path)
     assert len(arrivals) == len(rows)
-    assert sum(one.input_tokens for one in arrivals) == sum(row["input_length"] for row in rows)
-    assert sum(one.output_tokens for one in arrivals) == sum(row["output_length"] for row in rows)
-    counts = [sum(int(one.at_s) == second for one in arrivals) for second in range(60)]
+    assert sum(arrival.input_tokens for arrival in arrivals) == sum(row["input_length"] for row in rows)
+    assert sum(arrival.output_tokens for arrival in arrivals) == sum(row["output_length"] for row in rows)
+    counts = [sum(int(arrival.at_s) == second for arrival in arrivals) for second in range(60)]
     assert max(counts) < 16  # the tick of 16 requests at once is no burst any more
 
 
@@ -141,4 +143,4 @@ def test_totals_of_mooncake_are_exact() -> None:
 def test_a_window_of_servegen() -> None:
     arrivals = read_trace(TRACES / "servegen/m-small/chunk-14-trace.csv", window_s=(0, 600), seed=1)
     assert len(arrivals) == round(19.053333333333335 * 600)
-    assert all(0 <= one.at_s < 600 and one.input_tokens >= 18 for one in arrivals)
+    assert all(0 <= arrival.at_s < 600 and arrival.input_tokens >= 18 for arrival in arrivals)

@@ -83,7 +83,7 @@ def experiment(
 
 
 def effect(effects: tuple[Effect, ...], name: str) -> Effect:
-    return next(one for one in effects if one.metric == name)
+    return next(effect for effect in effects if effect.metric == name)
 
 
 def test_a_clear_gain_is_kept() -> None:
@@ -123,7 +123,7 @@ def test_a_gain_that_costs_latency_is_not_kept() -> None:
 def test_a_gain_without_proof_that_the_guards_hold_is_not_kept() -> None:
     judged = judge(experiment(10, seed=6, rate=1.5, gap=1.09), seed=1)  # margin 10 %: the interval reaches over it
     assert judged.judgement is Judgement.NO_EFFECT
-    assert "not that it costs nothing" in judged.because
+    assert "not that it has no cost" in judged.because
 
 
 def test_killing_the_neighbour_is_no_win() -> None:
@@ -135,18 +135,18 @@ def test_killing_the_neighbour_is_no_win() -> None:
 def test_a_neighbour_that_makes_room_for_the_engine_alone_is_fair() -> None:
     """Its work falls to 60 % because the engine needs the rest: nothing is left idle."""
     samples = [
-        replace(one, neighbour_work=one.neighbour_work * 0.6, neighbour_cpu_s=9.0, idle_cpu_s=0.6)
-        if one.arm == WITH
-        else one
-        for one in experiment(10, seed=8, rate=1.9, gap=0.5)
+        replace(sample, neighbour_work=sample.neighbour_work * 0.6, neighbour_cpu_s=9.0, idle_cpu_s=0.6)
+        if sample.arm == WITH
+        else sample
+        for sample in experiment(10, seed=8, rate=1.9, gap=0.5)
     ]
     assert judge(samples, seed=1).judgement is Judgement.KEEP
 
 
 def test_too_few_pairs_are_refused_and_the_reason_is_told() -> None:
     samples = [
-        replace(one, rejected="foreign load: 12% of the CPUs") if one.round > 4 else one
-        for one in experiment(10, seed=9, rate=1.9)
+        replace(sample, rejected="foreign load: 12% of the CPUs") if sample.round > 4 else sample
+        for sample in experiment(10, seed=9, rate=1.9)
     ]
     judged = judge(samples, seed=1)
     assert judged.judgement is Judgement.REFUSED
@@ -155,10 +155,10 @@ def test_too_few_pairs_are_refused_and_the_reason_is_told() -> None:
 
 
 def test_bursts_leave_no_latency_to_judge() -> None:
-    samples = [replace(one, gaps_s=()) for one in experiment(10, seed=10, rate=1.9)]
+    samples = [replace(sample, gaps_s=()) for sample in experiment(10, seed=10, rate=1.9)]
     judged = judge(samples, seed=1)
     assert judged.judgement is Judgement.KEEP
-    assert all(one.metric != "itl_p99" for one in judged.effects)
+    assert all(effect.metric != "itl_p99" for effect in judged.effects)
     assert judge(samples, seed=1, rules=Rules(primary="itl_p99")).judgement is Judgement.REFUSED
 
 
@@ -176,8 +176,8 @@ def test_several_antagonists_count_the_p_values_more_often() -> None:
 
 def test_a_standstill_is_a_small_rate_and_no_error() -> None:
     samples = [
-        replace(one, work=0.0, seconds=(0.0,) * 10) if one.arm == WITHOUT and one.round else one
-        for one in experiment(8, seed=13)
+        replace(sample, work=0.0, seconds=(0.0,) * 10) if sample.arm == WITHOUT and sample.round else sample
+        for sample in experiment(8, seed=13)
     ]
     assert judge(samples, seed=1).judgement is Judgement.KEEP
 
@@ -191,7 +191,7 @@ def test_pairs_need_both_blocks() -> None:
 def test_chance_alone_is_seldom_kept_or_reverted() -> None:
     """Placebos: the primary, both latencies' and the neighbour's noise of 5 % a block."""
     trials = 80
-    verdicts = [judge(experiment(10, seed=100 + one, noise=0.05), seed=one).judgement for one in range(trials)]
+    verdicts = [judge(experiment(10, seed=100 + number, noise=0.05), seed=number).judgement for number in range(trials)]
     assert verdicts.count(Judgement.KEEP) <= trials * 0.05
     assert verdicts.count(Judgement.REVERT) <= trials * 0.08  # any of four metrics may seem to harm
 
@@ -201,8 +201,8 @@ def test_drift_over_an_abba_quad_cancels() -> None:
 
     def drifting(noise: Callable[[int], float]) -> list[Sample]:
         return [
-            block(one.pair, WITH if one.on else WITHOUT, rate=50 * noise(index), gap=0.02)
-            for index, one in enumerate(order_blocks(12, seed=3))
+            block(planned.pair, WITH if planned.on else WITHOUT, rate=50 * noise(index), gap=0.02)
+            for index, planned in enumerate(order_blocks(12, seed=3))
         ]
 
     judged = judge(drifting(lambda index: 1 + 0.02 * index), seed=1)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from tests.unit.test_prove_judge import experiment
 
+from bedplate.engines.client import parse_endpoint
 from bedplate.errors import ReadError, UsageError
-from bedplate.model.proof import Effect, Judgement, Proof
-from bedplate.prove.client import RequestLog, _chunk, _head, _take_line, make_prompt, parse_endpoint
-from bedplate.prove.conditions import Conditions
-from bedplate.prove.ledger import parse_proof, read_proofs, render_proof, valid_proofs, why_expired, write_proof
+from bedplate.model.proof import Conditions, Effect, Judgement, Proof
+from bedplate.prove.client import RequestLog, _chunk, _head, _take_line, make_prompt
+from bedplate.prove.ledger import parse_proof, read_proofs, render_proof, valid_proofs, write_proof
 from bedplate.prove.sampler import ProcessTimes, Snapshot, parse_cpu_line, parse_process, usage_between
 from bedplate.prove.victims.emulator import DispatchLoop, parse_steps
 from bedplate.prove.victims.engine import Slo, summarise
@@ -151,7 +151,7 @@ def make_stream(begin: float, *, prompt_s: float, gap_s: float, tokens: int, unt
 @pytest.mark.parametrize("phase", [number / 7 for number in range(20)])
 def test_the_rate_of_a_steady_stream_does_not_depend_on_where_its_prompts_fall(phase: float) -> None:
     logs = make_stream(phase - 10.0, prompt_s=1.4, gap_s=0.14, tokens=12, until=20.0)
-    counted = sum(0.0 <= at < 20.0 for one in logs for at in one.token_s)
+    counted = sum(0.0 <= at < 20.0 for log in logs for at in log.token_s)
     measured = summarise(logs, 0.0, 20.0, slo=Slo(), late_s=0.0)
     assert measured.work == pytest.approx(20.0 * 12 / (1.4 + 11 * 0.14))
     assert sum(measured.seconds) == counted
@@ -308,7 +308,7 @@ PROOF = Proof(
 def test_a_record_comes_back_as_it_was() -> None:
     again = parse_proof(render_proof(PROOF), "x")
     assert replace(again, samples=()) == replace(PROOF, samples=())
-    assert [one.work for one in again.samples] == pytest.approx([one.work for one in PROOF.samples], abs=1e-6)
+    assert [sample.work for sample in again.samples] == pytest.approx([sample.work for sample in PROOF.samples], abs=1e-6)
     assert parse_proof(render_proof(again), "x") == again
 
 
@@ -333,12 +333,6 @@ def test_text_that_is_no_record_is_refused(text: str) -> None:
         parse_proof(text, "x")
 
 
-@pytest.mark.parametrize("what", ["kernel", "driver", "engine", "machine"])
-def test_a_proof_expires_with_each_of_its_conditions(what: str) -> None:
-    assert why_expired(PROOF, NOW) == ""
-    assert why_expired(PROOF, replace(NOW, **{what: "new"})).startswith(what)
-
-
 def test_plans_rest_on_the_newest_that_holds(tmp_path: Path) -> None:
     assert read_proofs(tmp_path / "none") == ()
     write_proof(PROOF, tmp_path / "kept")
@@ -346,8 +340,8 @@ def test_plans_rest_on_the_newest_that_holds(tmp_path: Path) -> None:
     write_proof(newer, tmp_path / "kept")
     write_proof(replace(newer, made="2026-11-26T22:00:00Z", judgement=Judgement.REFUSED), tmp_path / "kept")
     write_proof(replace(newer, made="2026-11-27T22:00:00Z", kernel="5.10"), tmp_path / "kept")
-    assert [one.judgement for one in valid_proofs(tmp_path / "kept", NOW)] == [Judgement.KEEP]
-    assert [one.expired for one in read_proofs(tmp_path / "kept", NOW)] == ["", "", "", "kernel: 5.10 then, 6.12.1 now"]
+    assert [proof.judgement for proof in valid_proofs(tmp_path / "kept", NOW)] == [Judgement.KEEP]
+    assert [proof.expired for proof in read_proofs(tmp_path / "kept", NOW)] == ["", "", "", "kernel: 5.10 then, 6.12.1 now"]
     (tmp_path / "kept/x.json").write_text("{}")
     with pytest.raises(ReadError, match=r"x\.json"):
         read_proofs(tmp_path / "kept")

@@ -10,14 +10,14 @@ from bedplate.prove.schedule import order_blocks, time_blocks
 
 def test_each_four_are_abba_or_baab_and_both_come() -> None:
     blocks = order_blocks(40, seed=1)
-    fours = {tuple(one.on for one in blocks[first : first + 4]) for first in range(0, 80, 4)}
+    fours = {tuple(block.on for block in blocks[first : first + 4]) for first in range(0, 80, 4)}
     assert fours == {(True, False, False, True), (False, True, True, False)}
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 7, 8])
 def test_each_pair_has_both_arms(pairs: int) -> None:
     blocks = order_blocks(pairs, seed=5, first_pair=11)
-    assert sorted((one.pair, one.on) for one in blocks) == [
+    assert sorted((block.pair, block.on) for block in blocks) == [
         (pair, on) for pair in range(11, 11 + pairs) for on in (False, True)
     ]
 

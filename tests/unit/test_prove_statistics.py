@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from bedplate.model.percentile import percentile
 from bedplate.prove.statistics import (
     bca_interval,
     detectable,
@@ -16,7 +17,6 @@ from bedplate.prove.statistics import (
     least_pairs,
     mean,
     pairs_needed,
-    percentile,
     sign_flip_p,
     student_quantile,
 )
@@ -26,9 +26,9 @@ SPATIAL_A = [48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4
 
 
 def plug_in_variance(values: object) -> float:
-    numbers = [float(one) for one in values]  # type: ignore[attr-defined]
+    numbers = [float(value) for value in values]  # type: ignore[attr-defined]
     centre = mean(numbers)
-    return sum((one - centre) ** 2 for one in numbers) / len(numbers)
+    return sum((number - centre) ** 2 for number in numbers) / len(numbers)
 
 
 def test_the_interval_of_the_book() -> None:
@@ -72,7 +72,7 @@ def test_p_does_not_depend_on_the_direction_or_the_order() -> None:
     chance = random.Random(6)
     for count in (3, 9, 20):
         values = [chance.gauss(0.3, 1) for _ in range(count)]
-        assert sign_flip_p(values, seed=1) == pytest.approx(sign_flip_p([-one for one in values], seed=1), abs=0.02)
+        assert sign_flip_p(values, seed=1) == pytest.approx(sign_flip_p([-value for value in values], seed=1), abs=0.02)
         assert sign_flip_p(sorted(values), seed=1) == pytest.approx(sign_flip_p(values, seed=1), abs=0.02)
 
 
@@ -127,7 +127,7 @@ def test_holm_never_lowers_and_keeps_the_order() -> None:
     for _ in range(100):
         values = [chance.random() for _ in range(chance.randint(1, 8))]
         adjusted = holm(values)
-        assert all(one <= two for one, two in zip(values, adjusted, strict=True))
+        assert all(before <= after for before, after in zip(values, adjusted, strict=True))
         order = sorted(range(len(values)), key=lambda index: values[index])
         assert [adjusted[index] for index in order] == sorted(adjusted)
 

@@ -9,11 +9,13 @@ import pytest
 from bedplate.image.kvm import Accel, boot_sector
 from bedplate.image.manifest import Image
 from bedplate.image.qemu import BootMode, BootOptions, overlay_argv, qemu_argv, swtpm_argv
+from bedplate.image.recipe import Variant
 from bedplate.model.buildhost import Firmware
 
 D = Path("/images/a,b")
 IMAGE = Image(
     version="0.1",
+    variant=Variant.DEVELOPMENT,
     directory=D,
     raw=D / "os.raw",
     uki=D / "os.efi",

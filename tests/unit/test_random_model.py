@@ -77,5 +77,5 @@ def test_weights_are_as_wide_as_trained_ones(tmp_path: Path, quant: Quant) -> No
 
 
 def test_unknown_shapes_are_told() -> None:
-    with pytest.raises(UsageError, match=r"gpt-9: no shape of that name; there are: llama-3\.2-1b"):
+    with pytest.raises(UsageError, match=r"gpt-9: no shape has this name; the shapes are: llama-3\.2-1b"):
         find_shape("gpt-9")

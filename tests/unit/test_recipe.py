@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import pytest
 
 from bedplate.catalog.strict import parse_toml
 from bedplate.errors import DataError, ReadError
-from bedplate.image.recipe import read_engine_recipe, read_recipe, recipes_directory
+from bedplate.host.system.var import LABEL
+from bedplate.image.recipe import Variant, read_engine_recipe, read_recipe, recipes_directory
+from bedplate.image.render import render_boot_partitions
 
 RECIPES = recipes_directory()
 
@@ -80,3 +82,42 @@ def test_an_unknown_recipe_key_is_refused_with_the_nearest(tmp_path: Path) -> No
 def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="cannot read"):
         read_recipe(tmp_path)
+
+
+def test_a_production_image_imports_no_credentials_and_a_development_image_may() -> None:
+    development, production = (read_recipe(RECIPES, variant=variant) for variant in Variant)
+    assert production.command_line == (*development.command_line, "systemd.import_credentials=no")
+    assert development.command_line == development.kernel_command_line
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("acme.edge-1", None),
+        ("", "id: got ''"),
+        ("Acme", "id: got 'Acme'"),
+        ("acme_edge", "id: got 'acme_edge'"),
+        ("../x", "id: got '../x'"),
+        ("a" * 16, None),
+        ("a" * 17, "id, version: have 20 characters, at most 19"),
+    ],
+)
+def test_an_id_is_taken_or_refused_before_anything_is_built(tmp_path: Path, image: str, told: str | None) -> None:
+    (tmp_path / "os").mkdir()
+    text = (RECIPES / "os/recipe.toml").read_text().replace('id = "bedplate"', f'id = "{image}"')
+    (tmp_path / "os/recipe.toml").write_text(text)
+    if told is None:
+        assert read_recipe(tmp_path).id == image
+        return
+    with pytest.raises(DataError) as caught:
+        read_recipe(tmp_path)
+    assert told in caught.value.message
+
+
+def test_the_partition_of_var_has_the_name_that_the_image_looks_for() -> None:
+    """With another id the machine made a partition that no boot of it found."""
+    recipe = replace(read_recipe(RECIPES), id="acme")
+    definition = render_boot_partitions(recipe)["40-var.conf"]
+    assert f"\nLabel={LABEL}\n" in definition
+    initrd = (RECIPES / "os/initrd/init").read_text()
+    assert f"'^PARTNAME={LABEL}$'" in initrd and f'ID_PART_ENTRY_NAME}}==\\"{LABEL}\\"' in initrd

@@ -22,15 +22,15 @@ from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.cli.main import main
 from bedplate.cli.record import write_private
 from bedplate.errors import BedplateError
-from bedplate.host.engines import parse_numa_maps, parse_policy, parse_status
 from bedplate.host.facts import read_host
-from bedplate.host.kernel import GPU_MODULE_LINE
-from bedplate.host.record import Recorded, record_host, render_archive
-from bedplate.host.recording import open_recording
-from bedplate.host.redact import Redactor, make_redactor
-from bedplate.host.root import TEXT_LIMIT, Root
-from bedplate.host.trim import trim, trim_link
-from bedplate.host.upgrades import DRIVER_ROW
+from bedplate.host.kernel.engines import parse_numa_maps, parse_policy, parse_status
+from bedplate.host.kernel.kernel import GPU_MODULE_LINE
+from bedplate.host.record.record import Recorded, record_host, render_archive
+from bedplate.host.record.redact import Redactor, make_redactor
+from bedplate.host.record.trim import trim, trim_link
+from bedplate.host.root.recording import open_recording
+from bedplate.host.root.root import TEXT_LIMIT, Root
+from bedplate.host.system.upgrades import DRIVER_ROW
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.plan.knobs import audit_knobs
@@ -218,8 +218,8 @@ def read_again(root: Root) -> HostFacts:
 def differences(a: object, b: object, where: str = "") -> Iterator[tuple[str, object, object]]:
     """Fields in which two values differ, by their path: ".mounts[].source"."""
     if dataclasses.is_dataclass(a) and type(a) is type(b):
-        for one in dataclasses.fields(a):
-            yield from differences(getattr(a, one.name), getattr(b, one.name), f"{where}.{one.name}")
+        for field in dataclasses.fields(a):
+            yield from differences(getattr(a, field.name), getattr(b, field.name), f"{where}.{field.name}")
     elif isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         for left, right in zip(a, b, strict=True):
             yield from differences(left, right, f"{where}[]")
@@ -278,7 +278,7 @@ def test_a_recording_reads_as_the_machine_did(canary: Path, tmp_path: Path) -> N
     assert engine.numa_bytes == ((0, 40960), (1, 12288))
     assert engine.devices == ("/dev/nvidia0", "/dev/nvidia1")
     assert again.accelerators[0].name == "NVIDIA H100"
-    assert [one.name for one in again.network] == ["enx020000000001"]
+    assert [nic.name for nic in again.network] == ["enx020000000001"]
 
 
 def test_a_recording_of_a_recording_is_the_same_machine(canary: Path, tmp_path: Path) -> None:
@@ -293,7 +293,9 @@ def test_findings_of_a_recording_are_those_of_the_machine(canary: Path, tmp_path
     again = read_again(open_again(recorded, tmp_path))
     live, replayed = audit_knobs(recorded.facts, KNOBS), audit_knobs(again, KNOBS)
     assert live
-    assert [(one.id, one.severity, one.title) for one in replayed] == [(one.id, one.severity, one.title) for one in live]
+    assert [(finding.id, finding.severity, finding.title) for finding in replayed] == [
+        (finding.id, finding.severity, finding.title) for finding in live
+    ]
 
 
 def test_denied_and_absent_stay_what_they_were(tmp_path: Path) -> None:
@@ -365,11 +367,15 @@ def test_what_is_kept_of_numa_maps_answers_as_the_whole() -> None:
 def test_what_is_kept_of_tables_answers_as_the_whole() -> None:
     dep = "kernel/a.ko: kernel/b.ko\nupdates/dkms/nvidia.ko.zst: kernel/secret.ko\nkernel/open/nvidia.ko:\n"
     kept = trim("/lib/modules/6.1/modules.dep", dep.encode(), redactor()).decode()
-    assert [one["name"] for one in GPU_MODULE_LINE.finditer(kept)] == [one["name"] for one in GPU_MODULE_LINE.finditer(dep)]
+    assert [match["name"] for match in GPU_MODULE_LINE.finditer(kept)] == [
+        match["name"] for match in GPU_MODULE_LINE.finditer(dep)
+    ]
     assert "secret" not in kept
     status = "Package: a\nStatus: install ok installed\n\nPackage: libcuda1\nStatus: hold ok installed\nMaintainer: canary\n"
     kept = trim("/var/lib/dpkg/status", status.encode(), redactor()).decode()
-    assert [one.groups() for one in DRIVER_ROW.finditer(kept)] == [one.groups() for one in DRIVER_ROW.finditer(status)]
+    assert [match.groups() for match in DRIVER_ROW.finditer(kept)] == [
+        match.groups() for match in DRIVER_ROW.finditer(status)
+    ]
     assert "canary" not in kept
 
 
@@ -450,13 +456,13 @@ def test_the_command_writes_a_private_file_and_all_of_it(
     assert stat.S_IMODE((tmp_path / "host.tar.zst").stat().st_mode) == 0o600
     assert "wrote host.tar.zst" in capsys.readouterr().out
     assert main(["record", "--from", str(canary)]) == 2, "what is there is not replaced"
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["record", "--from", str(canary), "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] == len(first)
     assert (tmp_path / "host.tar.zst").read_bytes() == first
     assert sorted(os.listdir(tmp_path)) == ["host.tar.zst"], "nothing is left behind"  # noqa: PTH208
     assert main(["record", "-o", "host.zip"]) == 2
-    assert main(["record", "--from", str(tmp_path / "nothing"), "-o", "b.tar"]) == 1
+    assert main(["record", "--from", str(tmp_path / "nothing"), "-o", "b.tar"]) == 2
 
 
 def test_show_lists_and_writes_nothing(
@@ -477,4 +483,4 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: 
     (tmp_path / "host.tar").mkdir()
     with pytest.raises(BedplateError, match="cannot write"):
         write_private(tmp_path / "host.tar", b"x")
-    assert [one.name for one in tmp_path.iterdir()] == ["host.tar"]
+    assert [path.name for path in tmp_path.iterdir()] == ["host.tar"]

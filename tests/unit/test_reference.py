@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +59,38 @@ def test_rooms_of_the_architecture_page_are_those_of_the_source() -> None:
 
 
 def test_arrows_of_the_architecture_page_are_those_the_import_test_holds() -> None:
-    text = (REPOSITORY / "docs/architecture.md").read_text().split("| room | may import |")[1].split("\n\n")[0]
+    text = (REPOSITORY / "docs/architecture.md").read_text().split("| package | may import |")[1].split("\n\n")[0]
     told = {
         room: set(may.split(", ")) - {"nothing"}
-        for rooms, may in re.findall(r"^\| ([a-z, ]+) \| ([a-z, ]+) \|$", text, re.MULTILINE)
+        for rooms, may in re.findall(r"^\| ([a-z/, ]+) \| ([a-z/, ]+) \|$", text, re.MULTILINE)
         for room in rooms.split(", ")
     }
     assert told == load(REPOSITORY / "tests/unit/test_imports.py").MAY_IMPORT
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser and those of all subcommands below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from parsers(child)
+
+
+VERBS = sorted(module for verbs in GENERATOR.VERBS.values() for module, _ in verbs.values())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_command_has_an_example_and_a_phrase_for_each_argument(verb: str) -> None:
+    module = importlib.import_module(f"bedplate.cli.{verb}")
+    parser = argparse.ArgumentParser(prog=f"bedplate {verb}", description=module.__doc__)
+    module.add_arguments(parser)
+    for command in parsers(parser):
+        assert f"examples:\n  {command.prog}" in (command.description or ""), command.prog
+        silent = [action.dest for action in command._actions if not action.help and not action.choices]
+        assert silent == [], command.prog
+
+
+def test_the_line_of_a_verb_is_the_same_in_both_places() -> None:
+    lines = {module: line for verbs in GENERATOR.VERBS.values() for module, line in verbs.values()}
+    assert {verb: importlib.import_module(f"bedplate.cli.{verb}").HELP for verb in VERBS} == lines

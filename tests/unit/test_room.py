@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bedplate.act import room
 from bedplate.act.room import reclaim
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
 from bedplate.model.room import Reclaim
 from bedplate.plan.room import YIELDING, plan_room
 
@@ -29,9 +29,9 @@ def test_background_is_asked_before_neighbours() -> None:
 def test_nobody_is_asked_in_vain_or_for_more_than_it_holds(missing_bytes: int, held: list[int]) -> None:
     holds = dict(zip(YIELDING, held, strict=True))
     asked = plan_room(missing_bytes, list(holds.items()))
-    assert all(0 < one.size_bytes <= holds[one.group] for one in asked)
+    assert all(0 < request.size_bytes <= holds[request.group] for request in asked)
     assert bool(asked) == (0 < missing_bytes <= sum(held))
-    assert sum(one.size_bytes for one in asked) >= (missing_bytes if asked else 0)
+    assert sum(request.size_bytes for request in asked) >= (missing_bytes if asked else 0)
 
 
 def test_the_system_and_engines_are_never_asked() -> None:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.act.tuning.baseline import Unapplied
 from bedplate.errors import ReadError
-from bedplate.host import root as door
-from bedplate.host.root import Root, follow_links
+from bedplate.host.record.record import Recorder
+from bedplate.host.root import root as door
+from bedplate.host.root.links import Links
+from bedplate.host.root.recording import MemoryTree, Recording
+from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Unknown
 
 
@@ -65,6 +69,7 @@ def test_a_recording_that_lacks_a_file_does_not_say_that_the_machine_did(tree: P
     assert root.read_text("/proc/nothing") is None
 
 
+@pytest.mark.touches("spawn", "machine", why="only another user is denied anything")
 def test_denied_is_a_fact(tmp_path: Path, nobody: None) -> None:
     if os.geteuid() == 0:
         pytest.skip("cannot become another user here")
@@ -143,4 +148,45 @@ def test_a_loop_of_links_ends(tree: Path) -> None:
 
 def test_links_that_grow_end() -> None:
     with pytest.raises(OSError, match="symbolic links"):
-        follow_links("/a", lambda path: "/a" + "/b" * 1000 if path == "/a" else None)
+        Links().follow("/a", lambda path: "/a" + "/b" * 1000 if path == "/a" else None)
+
+
+def test_a_chain_of_links_is_followed_once() -> None:
+    """Thirty links, each by a long way round, behind each of a hundred files; and as many that never end."""
+    way = "d/" * 500 + "../" * 500
+    targets = {f"/l{n}": f"{way}l{n + 1}" for n in range(29)} | {"/l29": "/real"}
+    targets |= {f"/e{n}": f"{way}e{n + 1}" for n in range(50)}
+    asked: list[str] = []
+
+    def link_of(path: str) -> str | None:
+        asked.append(path)
+        return targets.get(path)
+
+    links = Links()
+    for n in range(100):
+        assert links.follow(f"/l0/a{n}/f", link_of) == f"/real/a{n}/f"
+    assert len(asked) < 30 * 500 + 1000
+    asked.clear()
+    for n in range(100):
+        with pytest.raises(OSError, match="symbolic links"):
+            links.follow(f"/e0/a{n}/f", link_of)
+    assert len(asked) < 41 * 500 + 1000
+    assert links.follow("/e20/f", link_of) == "/e50/f", "a way that ends later is found where one too long was kept"
+
+
+def test_links_before_a_file_count_each_time() -> None:
+    targets = {f"/l{n}": f"l{n + 1}" for n in range(40)} | {"/l40/f": "/x", "/l40/g": "/l40/f"}
+    links = Links()
+    assert links.follow("/l0/a", targets.get) == "/l40/a"
+    for _ in range(2):
+        with pytest.raises(OSError, match="symbolic links"):
+            links.follow("/l0/f", targets.get)
+        assert links.follow("/l1/f", targets.get) == "/x"
+
+
+def test_vendors_libraries_speak_of_a_live_root_alone(tree: Path) -> None:
+    """Also where a plan is applied: NVML describes the machine whatever its kernel's settings were before."""
+    assert Root().is_live
+    assert Unapplied(Path("/"), texts={"/proc/sys/vm/swappiness": "60"}).is_live
+    for root in (Root(tree), Unapplied(tree), MemoryTree(), Recording(), Recorder(inner=Root())):
+        assert not root.is_live, root

@@ -6,13 +6,13 @@ import io
 import json
 import math
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import at_most
 
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.safetensors import DTYPES, parse_safetensors, read_safetensors, read_safetensors_directory
@@ -98,12 +98,10 @@ CORRUPT: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", CORRUPT)
 def test_corrupt_files_are_refused(name: str) -> None:
     data, expected = CORRUPT[name]
-    started = time.monotonic()
-    with pytest.raises(ModelRefused, match=expected) as refused:
+    with at_most(cpu_s=2), pytest.raises(ModelRefused, match=expected) as refused:
         parse(data)
     assert refused.value.message.startswith("model.safetensors: ")
     assert len(refused.value.message) < 700
-    assert time.monotonic() - started < 2
 
 
 def test_every_truncation_is_refused() -> None:
@@ -133,7 +131,7 @@ def test_what_is_written_is_read_back(tensors: dict[str, tuple[str, list[int]]])
     assert read.parameters == sum(math.prod(shape) for _, shape in tensors.values())
 
 
-@settings(max_examples=300, deadline=1000, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4))
 def test_damaged_files_are_read_or_refused(edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(GOOD)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from bedplate.engines import engine_for
 from bedplate.engines.llamacpp import engine_threads, make_launch, pool_tokens
 from bedplate.errors import ModelRefused
-from bedplate.model.host import CpuFacts, MemoryFacts
 from bedplate.model.instance import instance_of, model_file_of, socket_of
 from bedplate.model.launch import Format, Limits, ModelRef, Placement
+from bedplate.model.serving_host import CpuBudget, MemoryBudget
 from bedplate.model.units import GIB, MIB
 from bedplate.plan.limits import SMALLEST_CONTEXT, memory_ceiling_bytes, memory_need, plan_limits, usable_bytes
-from bedplate.plan.place import newest_layer, plan_placement
+from bedplate.plan.place import plan_placement, sort_layers
 
 TWO = Placement(cpus=(0, 1))
 
@@ -37,8 +37,8 @@ def make_model(**wished: object) -> ModelRef:
     return ModelRef(**{**fields, **wished})  # type: ignore[arg-type]
 
 
-def make_memory(available_bytes: int, *, total_bytes: int = 64 * GIB, engines_bytes: int = 0) -> MemoryFacts:
-    return MemoryFacts(total_bytes=total_bytes, available_bytes=available_bytes, engines_bytes=engines_bytes)
+def make_memory(available_bytes: int, *, total_bytes: int = 64 * GIB, engines_bytes: int = 0) -> MemoryBudget:
+    return MemoryBudget(total_bytes=total_bytes, available_bytes=available_bytes, engines_bytes=engines_bytes)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def make_memory(available_bytes: int, *, total_bytes: int = 64 * GIB, engines_by
     [(2, None, 2), (64, None, 64), (64, 4.0, 4), (8, 1.5, 1), (8, 0.5, 1), (2, 16.0, 2)],
 )
 def test_threads_follow_cpus_and_quota(cpus: int, quota: float | None, threads: int) -> None:
-    placement = plan_placement(CpuFacts(cpus=tuple(range(cpus)), quota=quota, because=""))
+    placement = plan_placement(CpuBudget(cpus=tuple(range(cpus)), quota=quota, because=""))
     assert engine_threads(placement) == threads
 
 
@@ -78,7 +78,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic() -> None:
         plan_limits(make_model(name="big"), TWO, make_memory(4 * GIB, total_bytes=5 * GIB), promised_bytes=512 * MIB)
     assert refused.value.message == (
         "big: does not fit: 4.0 GiB weights + 136.0 MiB KV cache + 360.5 MiB buffers = 4.5 GiB for 2 requests of 512 tokens,"
-        " but 3.3 GiB of 5.0 GiB can be had after 512.0 MiB for the models before it"
+        " but 3.3 GiB of 5.0 GiB is available after 512.0 MiB for the models before it"
     )
     assert refused.value.hint
 
@@ -121,7 +121,8 @@ def test_limits_never_promise_more_than_there_is(
     ],
 )
 def test_the_newest_layer_is_taken(files: tuple[str, ...], newest: str | None) -> None:
-    assert newest_layer("llamacpp", files) == newest
+    found = sort_layers("llamacpp", files)
+    assert (found[0] if found else None) == newest
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_instances(model: str, instance: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "a'b", 'a"b', "a\n", "a%b", "a$b", "a;b", "../x", "é", "x" * 129])
 def test_a_name_that_could_break_a_file_is_refused(name: str) -> None:
-    with pytest.raises(ModelRefused, match="is no name for a model"):
+    with pytest.raises(ModelRefused, match="is not a valid model name"):
         instance_of(name)
 
 

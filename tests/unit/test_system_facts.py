@@ -11,18 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedplate.errors import ReadError
-from bedplate.host.kernel import parse_cmdline, parse_config, read_kernel
-from bedplate.host.knobfiles import read_knob_files
-from bedplate.host.limits import parse_limits, parse_pressure, read_limits, read_pressure
-from bedplate.host.memory_facts import read_memory_facts, read_shm
-from bedplate.host.mounts import parse_mountinfo, read_mount_rows, read_mounts
-from bedplate.host.nextkernel import read_next_release, version_key
-from bedplate.host.osinfo import parse_os_release, read_container, read_os, read_tee, read_virtualisation
-from bedplate.host.processes import parse_argv, read_processes
-from bedplate.host.root import Root
-from bedplate.host.upgrades import read_driver_held, read_unattended
+from bedplate.host.kernel.kernel import parse_cmdline, parse_config, read_kernel
+from bedplate.host.kernel.knobfiles import read_knob_files
+from bedplate.host.kernel.limits import parse_limits, parse_pressure, read_limits, read_pressure
+from bedplate.host.kernel.memory_facts import read_memory_facts, read_shm
+from bedplate.host.kernel.mounts import parse_mountinfo, read_mount_rows, read_mounts
+from bedplate.host.kernel.nextkernel import read_next_release
+from bedplate.host.kernel.processes import parse_argv, read_processes
+from bedplate.host.root.root import Root
+from bedplate.host.system.osinfo import parse_os_release, read_container, read_os, read_tee, read_virtualisation
+from bedplate.host.system.upgrades import read_driver_held, read_unattended
 from bedplate.model.facts.reading import Unknown, known
 from bedplate.model.facts.system import Mount
+from bedplate.model.versions import version_key
 
 MACHINES = Path(__file__).parents[1] / "machines"
 SERVER, POD = Root(MACHINES / "ubuntu-vllm"), Root(MACHINES / "pod-cgroup1")
@@ -288,7 +289,7 @@ def test_memory_of_a_server() -> None:
 
 
 def test_memory_needs_meminfo(tmp_path: Path) -> None:
-    with pytest.raises(ReadError, match="MemTotal is not there"):
+    with pytest.raises(ReadError, match="MemTotal is missing"):
         read_memory_facts(Root(tmp_path), ())
 
 
@@ -303,9 +304,9 @@ def test_size_of_shared_memory(options: tuple[str, ...], expected: int | None) -
 
 
 def test_mounts_of_a_server() -> None:
-    mounts = {one.point: one for one in read_mounts(read_mount_rows(SERVER))}
+    mounts = {mount.point: mount for mount in read_mounts(read_mount_rows(SERVER))}
     assert mounts["/mnt/model store"].kind == "nfs4"
-    assert not any(option.startswith("lowerdir") for one in mounts.values() for option in one.options)
+    assert not any(option.startswith("lowerdir") for mount in mounts.values() for option in mount.options)
     assert parse_mountinfo("27 1 254:0 / / rw") is None
 
 
@@ -338,7 +339,7 @@ def test_knob_files_by_path_and_by_glob(tmp_path: Path) -> None:
         },
     )
     paths = ("/sys/block/nvme*/queue/scheduler", "/proc/sys/vm/swappiness", "/etc/sysctl.d/*.conf", "/run/sysctl.d/*.conf")
-    found = {one.source: one for one in read_knob_files(root, paths)}
+    found = {file.source: file for file in read_knob_files(root, paths)}
     assert found["/sys/block/nvme0n1/queue/scheduler"].value == "[none]"
     assert found["/proc/sys/vm/swappiness"].value == "60"
     assert found["/etc/sysctl.d/*.conf"].unknown is Unknown.ABSENT

@@ -36,7 +36,10 @@ def test_plain_lines_carry_the_time_since_the_start() -> None:
         "[   32.0]   kept\n"
         "[   32.0] image: done (32 s)\n"
     )
-    assert [(one.name, one.depth, one.failed) for one in progress.times] == [("packages", 1, False), ("image", 0, False)]
+    assert [(phase.name, phase.depth, phase.failed) for phase in progress.times] == [
+        ("packages", 1, False),
+        ("image", 0, False),
+    ]
 
 
 def test_the_innermost_failed_phase_is_remembered(tmp_path: Path) -> None:
@@ -45,7 +48,7 @@ def test_the_innermost_failed_phase_is_remembered(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), progress.phase("outer"), progress.phase("inner"):
         raise KeyboardInterrupt
     assert progress.failed_phase == "inner"
-    assert [one.failed for one in progress.times] == [True, True]
+    assert [phase.failed for phase in progress.times] == [True, True]
     assert "== inner: failed after" in log.read_text()
 
 

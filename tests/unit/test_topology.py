@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tests.unit.tree import Link, make_root
 
-from bedplate.host.cpuinfo import parse_cpuinfo
-from bedplate.host.numa import read_numa
-from bedplate.host.root import Root
-from bedplate.host.topology import read_cpu_topology
+from bedplate.host.kernel.cpuinfo import parse_cpuinfo
+from bedplate.host.kernel.numa import read_numa
+from bedplate.host.kernel.topology import read_cpu_topology
+from bedplate.host.root.root import Root
 from bedplate.model.facts.cpu import Cache, CoreKind, HugePages
 from bedplate.model.facts.reading import Unknown
 
@@ -40,7 +40,7 @@ def test_two_cores_of_two_threads_and_an_offline_cpu(tmp_path: Path) -> None:
     topology = read_cpu_topology(make_root(tmp_path, files))
     assert topology.online == (0, 1, 2, 3)
     assert topology.cores == 2
-    assert [one.siblings for one in topology.cpus] == [(0, 2), (1, 3), (0, 2), (1, 3), ()]
+    assert [cpu.siblings for cpu in topology.cpus] == [(0, 2), (1, 3), (0, 2), (1, 3), ()]
     assert (topology.cpus[4].online, topology.cpus[4].package) == (False, None)
     assert topology.caches == (
         Cache(level=1, kind="Data", size_bytes=48 << 10, cpus=(0, 2)),
@@ -59,7 +59,7 @@ def test_the_oldest_kernels_have_masks_only(tmp_path: Path) -> None:
         f"{CPU}/cpu2/online": "0",
     }
     topology = read_cpu_topology(make_root(tmp_path, files))
-    assert [(one.cpu, one.online, one.siblings) for one in topology.cpus] == [
+    assert [(cpu.cpu, cpu.online, cpu.siblings) for cpu in topology.cpus] == [
         (0, True, (0, 1)),
         (1, True, (0, 1)),
         (2, False, ()),
@@ -85,7 +85,7 @@ def test_kinds_of_cores(tmp_path: Path, files: dict[str, str | bytes | Link], ki
         files = files | cpu_files(cpu, str(cpu), core=cpu)
     topology = read_cpu_topology(make_root(tmp_path, files | {f"{CPU}/online": "0-2"}))
     letters = {CoreKind.PERFORMANCE: "P", CoreKind.EFFICIENT: "E", CoreKind.UNIFORM: "U"}
-    assert "".join(letters[one.kind] for one in topology.cpus) == kinds
+    assert "".join(letters[cpu.kind] for cpu in topology.cpus) == kinds
 
 
 def test_favoured_cores_and_speed_select_make_no_hybrid(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_favoured_cores_and_speed_select_make_no_hybrid(tmp_path: Path) -> None:
         files |= {f"{where}/affected_cpus": str(cpu), f"{where}/cpuinfo_max_freq": most, f"{where}/base_frequency": base}
         files[f"{where}/scaling_governor"] = "powersave"
     topology = read_cpu_topology(make_root(tmp_path, files))
-    assert {one.kind for one in topology.cpus} == {CoreKind.UNIFORM}
-    assert [one.max_khz for one in topology.cpus] == [3_800_000, 3_900_000]
+    assert {cpu.kind for cpu in topology.cpus} == {CoreKind.UNIFORM}
+    assert [cpu.max_khz for cpu in topology.cpus] == [3_800_000, 3_900_000]
     assert topology.governors == (("powersave", 2),)
 
 
@@ -143,7 +143,7 @@ def test_nodes_with_memory_only_and_huge_pages(tmp_path: Path) -> None:
         f"{NODE}/node2/cpulist": "2",  # offline
     }
     numa = read_numa(make_root(tmp_path, files))
-    assert [(one.node, one.cpus, one.mem_bytes, one.free_bytes) for one in numa.nodes] == [
+    assert [(node.node, node.cpus, node.mem_bytes, node.free_bytes) for node in numa.nodes] == [
         (0, (0, 1), 1 << 20, 512 << 10),
         (1, (), 4 << 20, 4 << 20),
     ]

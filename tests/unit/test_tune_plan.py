@@ -25,33 +25,33 @@ from tests.unit.facts_factory import (
 from tests.unit.tune_machines import (
     GIB,
     KNOBS,
+    ROWS,
     SPEED,
+    VLLM,
     apply,
     make_group,
     make_groups,
     make_root_group,
     plan,
+    reading,
     reason,
+    serving,
     undo,
     wanted,
 )
 
+from bedplate.catalog.policies import find_policy
 from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.reading import Reading, known
-from bedplate.model.knob import Need
+from bedplate.model.facts.reading import known
+from bedplate.model.knob import ChangeNeed
 from bedplate.model.knob_value import Compare, parse_value
-from bedplate.model.proof import Judgement, Proof
+from bedplate.model.proof import Conditions, Judgement, Proof
 from bedplate.model.tuning import UNIT_PROPERTIES, Means, Plan, Policy
+from bedplate.plan.tune.builder import read_property
 from bedplate.plan.tune.chain import engine_levels, find_chains
-from bedplate.plan.tune.draft import read_property
 
-VLLM = "/system.slice/vllm.service"
 SMALL = make_cpu(nodes=1, cores_per_node=2)
-
-
-def serving(path: str = VLLM, **changes: Any) -> HostFacts:
-    return make_facts(**({"engines": (make_engine(cgroup=make_cgroup(path=path)),)} | changes))
 
 
 def server(**changes: Any) -> HostFacts:
@@ -60,15 +60,11 @@ def server(**changes: Any) -> HostFacts:
     return with_gpus(make_facts(cpu=cpu, numa=make_numa(cpu, mem_bytes=256 * GIB), **changes), 8)
 
 
-def reading(path: str, text: str) -> Reading[str]:
-    return Reading(value=text, source=path, text=text)
-
-
 def test_each_level_of_the_chain_outweighs_its_siblings() -> None:
     """A weight is an offer among siblings: system.slice stays at 100 beside user.slice without its own."""
     want = wanted(plan(serving(), make_groups(make_group(VLLM))))
-    assert want["system.slice:CPUWeight"] == "10000"
-    assert want["vllm.service:CPUWeight"] == "10000"
+    assert want["system.slice:CPUWeight"] == "1900"
+    assert want["vllm.service:CPUWeight"] == "1900"
     assert want["background.slice:CPUWeight"] == "idle"
     assert "inference.slice:CPUWeight" not in want
 
@@ -76,15 +72,15 @@ def test_each_level_of_the_chain_outweighs_its_siblings() -> None:
 def test_an_engine_in_inference_slice_weighs_as_that_slice() -> None:
     inside = "/inference.slice/bedplate-engine@chat.service"
     want = wanted(plan(serving(inside), make_groups(make_group("/inference.slice"), make_group(inside))))
-    assert want["inference.slice:CPUWeight"] == "10000"
+    assert want["inference.slice:CPUWeight"] == "1900"
     assert "bedplate-engine@chat.service:CPUWeight" not in want
-    assert "system.slice:CPUWeight" not in want
+    assert want["system.slice:CPUWeight"] == "212", "the system's own services come before neighbours"
     assert want["bedplate-engine@chat.service:MemoryLow"] == want["inference.slice:MemoryLow"]
 
 
 def test_before_any_engine_runs_the_slices_are_weighed_and_memory_waits() -> None:
     made = plan(make_facts(), make_groups())
-    assert wanted(made)["inference.slice:CPUWeight"] == "10000"
+    assert wanted(made)["inference.slice:CPUWeight"] == "1900"
     assert "no engine runs" in reason(made, "mem.low")
     assert not [name for name in wanted(made) if "MemoryHigh" in name]
 
@@ -99,9 +95,48 @@ def test_a_sibling_that_outweighs_comes_down_unless_it_is_the_systems_own() -> N
     own = make_group("/system.slice/ssh.service", cpu_weight="1000")
     want = wanted(plan(serving(), make_groups(make_group(VLLM), heavy, own)))
     assert want["backup.service:CPUWeight"] == "100"
-    assert "ssh.service:CPUWeight" not in want
+    assert "ssh.service:CPUWeight" not in want, "more than the system's share already"
     assert "ssh.service:MemoryHigh" not in want
     assert "backup.service:MemoryHigh" in want
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("where", [VLLM, "/inference.slice/bedplate-engine@chat.service"])
+def test_by_what_a_host_is_administered_is_never_starved(policy: Policy, where: str) -> None:
+    """At 100:1 an administrator's shell and process 1 had a hundredth of the CPUs beside a busy engine."""
+    groups = make_groups(make_group("/inference.slice"), make_group(where))
+    want = wanted(plan(serving(where), groups, policy))
+    row = find_policy(policy, ROWS)
+    engine = int(want[f"{where.split('/')[1]}:CPUWeight"])
+    control = {"init.scope", "user.slice"} | ({"ssh.service"} if where == VLLM else {"system.slice"})
+    for unit in control:
+        weight = int(want[f"{unit}:CPUWeight"])
+        assert weight / (weight + engine) >= row.system_pct / 100
+        assert weight > int(want.get("neighbour.slice:CPUWeight", "100").replace("idle", "1"))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_policy_with_a_floor_leaves_it_to_whatever_nobody_weighed(policy: Policy) -> None:
+    """Threads of the kernel, services and slices that start later have weight 100 at each level."""
+    made = plan(serving(), make_groups(make_group(VLLM)), policy)
+    row = find_policy(policy, ROWS)
+    for level in ("system.slice", "vllm.service"):
+        engine = int(wanted(made)[f"{level}:CPUWeight"])
+        assert 100 / (100 + engine) >= row.floor_pct / 100
+        assert row.floor_pct or engine == 10000
+
+
+def test_the_plan_says_what_the_floor_is_on_this_host_and_what_it_costs() -> None:
+    made = plan(serving(cpu=SMALL, numa=make_numa(SMALL)), make_groups(make_group("/neighbour.slice", cpu_weight="200")))
+    (change,) = [change for change in made.changes if str(change.setting) == "neighbour.slice:CPUWeight"]
+    row = find_policy(Policy.SHARED_HOST, ROWS)
+    assert f"{row.floor_pct} % of 2 CPUs ({row.floor_pct * 2 / 100:g})" in change.because
+    assert row.floor_cost in change.because
+
+
+def test_a_higher_weight_of_the_service_manager_stays() -> None:
+    groups = make_groups(make_group(VLLM), make_group("/init.scope", cpu_weight="5000"))
+    assert "init.scope:CPUWeight" not in wanted(plan(serving(), groups))
 
 
 @pytest.mark.parametrize("policy", [Policy.DEDICATED, Policy.LATENCY, Policy.EDGE])
@@ -113,78 +148,19 @@ def test_an_old_systemd_that_does_not_know_idle_gets_the_least_weight() -> None:
     assert wanted(plan(serving(), make_groups(systemd=249)))["background.slice:CPUWeight"] == "1"
 
 
-def test_memory_is_divided_as_the_formulas_say() -> None:
-    """64 GiB, an engine of 20 GiB: low 22, reserve 2 (3 % are less), 40 for neighbours, half as much again as the end."""
-    groups = make_groups(make_group(VLLM, memory_current=str(20 * GIB)))
-    want = wanted(plan(serving(), groups))
-    assert want["vllm.service:MemoryLow"] == want["system.slice:MemoryLow"] == str(22 * GIB)
-    assert want["neighbour.slice:MemoryHigh"] == str(40 * GIB)
-    assert want["user.slice:MemoryHigh"] == str(40 * GIB)
-    assert want["neighbour.slice:MemoryMax"] == str(60 * GIB)
-    assert want["background.slice:MemoryHigh"] == str(20 * GIB)
-    assert want["vllm.service:MemorySwapMax"] == "0"
-    assert "vllm.service:MemoryMax" not in want
-    assert "vllm.service:MemoryHigh" not in want
-
-
-def test_a_neighbour_keeps_its_floor_beside_an_engine_that_fills_the_machine() -> None:
-    groups = make_groups(make_group(VLLM, memory_current=str(63 * GIB)))
-    want = wanted(plan(serving(), groups))
-    assert int(want["neighbour.slice:MemoryHigh"]) >= 64 * GIB // 20 // (1 << 20) * (1 << 20)
-    assert int(want["vllm.service:MemoryLow"]) < 0.9 * 64 * GIB
-
-
-def test_weights_that_another_group_is_charged_for_are_named() -> None:
-    groups = make_groups(make_group(VLLM, memory_current=str(2 * GIB)))
-    made = plan(serving(), groups)
-    (low,) = [one for one in made.changes if str(one.setting) == "vllm.service:MemoryLow"]
-    assert "6.0 GiB of it was first read by another group" in low.because
-
-
-def test_a_tighter_bound_of_the_administrator_stays() -> None:
-    groups = make_groups(make_group(VLLM), make_group("/user.slice", memory_high=str(GIB)))
-    assert "user.slice:MemoryHigh" not in wanted(plan(serving(), groups))
-
-
-def test_a_floor_that_is_higher_stays() -> None:
-    groups = make_groups(make_group(VLLM, memory_low=str(60 * GIB)), make_group("/system.slice", memory_low="max"))
-    assert not [name for name in wanted(plan(serving(), groups)) if "MemoryLow" in name]
-
-
-def test_an_engine_whose_memory_moves_a_little_makes_no_new_plan() -> None:
-    facts, groups = serving(), make_groups(make_group(VLLM, memory_current=str(20 * GIB)))
-    facts, groups = apply(plan(facts, groups), facts, groups)
-    moved = make_groups(*groups.groups, dataclasses.replace(groups.find(VLLM) or make_group(VLLM), files=()))
-    files = dict((groups.find(VLLM) or make_group(VLLM)).files) | {"memory.current": reading("", str(21 * GIB))}
-    moved = make_groups(*groups.groups, dataclasses.replace(make_group(VLLM), files=tuple(files.items())))
-    assert plan(facts, moved).changes == ()
-
-
-def test_without_swap_there_is_nothing_to_keep_engines_from() -> None:
-    made = plan(serving(memory=make_memory(swap_total_bytes=0)), make_groups())
-    assert "there is no swap" in reason(made, "mem.swap")
-    assert not [one for one in made.changes if one.knob == "mem.swap"]
-
-
-def test_under_the_confidential_policy_engines_keep_off_the_swap_and_zswap_is_left_alone() -> None:
-    made = plan(serving(), make_groups(), Policy.CONFIDENTIAL)
-    assert [str(one.setting) for one in made.changes if one.knob == "mem.swap"] == ["vllm.service:MemorySwapMax"]
-    assert "zswap is left as it is" in reason(made, "mem.swap")
-
-
 def test_a_policy_forbids_no_setting_that_only_goes_back_to_the_safe_default() -> None:
     """ "Never touched" would keep mitigations=off where isolation counts most."""
     kernel = make_kernel(cmdline=("ro", "mitigations=off", "init_on_alloc=0"))
-    gone = {one.setting.name for one in plan(serving(kernel=kernel), make_groups(), Policy.CONFIDENTIAL).changes}
+    gone = {change.setting.name for change in plan(serving(kernel=kernel), make_groups(), Policy.CONFIDENTIAL).changes}
     assert {"mitigations", "init_on_alloc"} <= gone
 
 
 def test_the_oom_killer_is_told_to_take_others_first_at_the_next_start() -> None:
     engine = make_engine(oom_score_adj=0, cgroup=make_cgroup(path=VLLM))
     made = plan(serving(engines=(engine,)), make_groups())
-    (change,) = [one for one in made.changes if one.knob == "mem.oomscore"]
+    (change,) = [change for change in made.changes if change.knob == "mem.oomscore"]
     assert (change.setting.key, change.old, change.new) == ("OOMScoreAdjust", "0", "-900")
-    assert Need.ENGINE_RESTART in change.needs
+    assert ChangeNeed.ENGINE_RESTART in change.needs
 
 
 def test_no_neighbour_is_pinned_on_two_cpus_and_a_pinned_one_is_let_go() -> None:
@@ -209,7 +185,7 @@ def test_without_accelerators_nobody_is_pinned() -> None:
 
 def test_disks_are_planned_from_what_was_measured_and_only_so() -> None:
     made = plan(serving(), make_groups())
-    assert reason(made, "io.cost").startswith("not measured here")
+    assert reason(made, "io.cost").startswith("not measured on this host")
     assert not [name for name in wanted(made) if "IOWeight" in name]
     made = plan(serving(blocks=(make_block(),)), make_groups(), io=(SPEED,))
     want = wanted(made)
@@ -238,7 +214,7 @@ def test_a_disk_that_loses_by_io_cost_is_not_divided() -> None:
 
 def test_a_kernel_without_iocost_says_so() -> None:
     groups = make_groups()
-    bare = dataclasses.replace(groups, groups=tuple(one for one in groups.groups if one.path != "/"))
+    bare = dataclasses.replace(groups, groups=tuple(group for group in groups.groups if group.path != "/"))
     made = plan(serving(), bare, io=(SPEED,))
     assert "CONFIG_BLK_CGROUP_IOCOST" in reason(made, "io.cost")
     assert not [name for name in wanted(made) if "IOWeight" in name or "io.cost" in name]
@@ -254,7 +230,9 @@ def test_an_engine_on_one_nodes_accelerators_starts_bound_to_it() -> None:
     made = plan(server(engines=(engine,)), make_groups())
     want = wanted(made)
     assert (want["vllm.service:AllowedCPUs"], want["vllm.service:AllowedMemoryNodes"]) == ("16-31,48-63", "1")
-    assert all(Need.ENGINE_RESTART in one.needs for one in made.changes if one.knob == "cpu.numa-domain-affinity")
+    assert all(
+        ChangeNeed.ENGINE_RESTART in change.needs for change in made.changes if change.knob == "cpu.numa-domain-affinity"
+    )
     assert "not bound" in reason(made, "numa.balancing")
 
 
@@ -277,7 +255,7 @@ def test_interrupts_move_to_housekeeping_cores_of_their_node() -> None:
     assert wanted(made)["/proc/irq/100/smp_affinity_list"] == "0-2,32-34"
     balanced = dataclasses.replace(facts, os=make_os(co_owners=("irqbalance",)))
     made = plan(balanced, make_groups())
-    assert "irqbalance runs" in reason(made, "irq.affinity")
+    assert "irqbalance places interrupts" in reason(made, "irq.affinity")
     assert made.refusals == ()
 
 
@@ -292,7 +270,7 @@ CARGO = (
 @pytest.mark.parametrize(("path", "text", "new", "knob"), CARGO)
 def test_settings_that_were_copied_go_back_to_the_default(path: str, text: str, new: str, knob: str) -> None:
     made = plan(serving(knobs=(reading(path, text),)), make_groups())
-    (change,) = [one for one in made.changes if one.setting.name == path]
+    (change,) = [change for change in made.changes if change.setting.name == path]
     assert (change.new, change.knob) == (new, knob)
     assert change.old is not None and change.old in text
     assert change.because
@@ -307,10 +285,10 @@ def test_huge_pages_that_no_program_uses_go_back() -> None:
 def test_parameters_of_the_kernel_go_at_the_next_boot() -> None:
     kernel = make_kernel(cmdline=("root=/dev/sda1", "isolcpus=0,1,48,49", "mitigations=off", "idle=poll"))
     made = plan(serving(kernel=kernel), make_groups())
-    gone = {one.setting.name: one for one in made.changes if one.setting.means is Means.CMDLINE}
+    gone = {change.setting.name: change for change in made.changes if change.setting.means is Means.CMDLINE}
     assert set(gone) == {"isolcpus", "mitigations", "idle"}
     assert gone["isolcpus"].old == "0,1,48,49"
-    assert all(one.compare is Compare.ABSENT and Need.REBOOT in one.needs for one in gone.values())
+    assert all(change.compare is Compare.ABSENT and ChangeNeed.REBOOT in change.needs for change in gone.values())
 
 
 def make_proof(subject: str = "kernel.mm.thp", judgement: Judgement = Judgement.KEEP, **changes: Any) -> Proof:
@@ -333,6 +311,7 @@ def make_proof(subject: str = "kernel.mm.thp", judgement: Judgement = Judgement.
     return Proof(**(values | changes))
 
 
+NOW = Conditions(kernel="6.12.48-amd64", driver="", engine="", machine="AMD EPYC 9334 32-Core Processor, 8 CPUs, 64 GiB")
 THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
@@ -340,20 +319,20 @@ def test_an_experiment_is_adopted_by_its_proof_and_by_nothing_else() -> None:
     facts, groups = serving(knobs=(reading(THP, "always [madvise] never"),)), make_groups()
     assert THP not in wanted(plan(facts, groups))
     proved = make_proof(f"{THP}=always")
-    made = plan(facts, groups, proofs=(proved,))
-    (change,) = [one for one in made.changes if one.setting.name == THP]
+    made = plan(facts, groups, proofs=(proved,), now=NOW)
+    (change,) = [change for change in made.changes if change.setting.name == THP]
     assert (change.old, change.new) == ("madvise", "always")
     assert "1.13 times" in change.because
-    old = plan(facts, groups, proofs=(dataclasses.replace(proved, kernel="6.1.0"),))
+    old = plan(facts, groups, proofs=(dataclasses.replace(proved, kernel="6.1.0"),), now=NOW)
     assert "expired" in reason(old, "mem.thp")
-    useless = plan(facts, groups, proofs=(dataclasses.replace(proved, judgement=Judgement.NO_EFFECT),))
+    useless = plan(facts, groups, proofs=(dataclasses.replace(proved, judgement=Judgement.NO_EFFECT),), now=NOW)
     assert "no effect on this host" in reason(useless, "mem.thp")
 
 
 def test_what_was_shown_to_harm_here_is_not_planned() -> None:
     facts = serving(knobs=(reading("/proc/sys/vm/swappiness", "1"),))
     proof = make_proof("vm.swappiness=60", Judgement.REVERT)
-    made = plan(facts, make_groups(), proofs=(proof,))
+    made = plan(facts, make_groups(), proofs=(proof,), now=NOW)
     assert "vm.swappiness" not in wanted(made)
     assert "revert on this host" in reason(made, "mem.swappiness")
 
@@ -368,13 +347,13 @@ REFUSED: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("what", "facts", "groups"), REFUSED, ids=[one[0] for one in REFUSED])
+@pytest.mark.parametrize(("what", "facts", "groups"), REFUSED, ids=[case[0] for case in REFUSED])
 def test_a_plan_that_must_not_be_applied_says_why_and_can_be_read(
     what: str, facts: dict[str, Any], groups: dict[str, Any]
 ) -> None:
     made = plan(serving(**facts), make_groups(**groups))
-    assert [one.what for one in made.refusals] == [what]
-    assert all(one.because and one.hint for one in made.refusals)
+    assert [refusal.what for refusal in made.refusals] == [what]
+    assert all(refusal.because and refusal.hint for refusal in made.refusals)
     assert made.changes
 
 
@@ -392,7 +371,7 @@ def machines(draw: st.DrawFn) -> tuple[HostFacts, Groups]:
     )
     where = draw(st.lists(st.sampled_from(paths), max_size=3))
     pids = range(100, 100 + 10 * len(where), 10)
-    everywhere = tuple(one.cpu for one in cpu.cpus)
+    everywhere = tuple(logical.cpu for logical in cpu.cpus)
     engines = tuple(
         make_engine(
             pid=pid,
@@ -441,20 +420,24 @@ def test_planning_again_changes_nothing_and_undo_brings_all_back(
     after = apply(made, facts, groups)
     again = plan(*after, policy, io=io)
     # What is bound at a restart is bound only after it: balancing goes off then, and never before.
-    assert {str(one.setting) for one in again.changes} <= {"kernel.numa_balancing"}
+    assert {str(change.setting) for change in again.changes} <= {"kernel.numa_balancing"}
     # In place of the one that is applied the same is planned of units and disks, from what was there before it. Weights,
     # files and the command line are read as they were then (bedplate.act.tuning.baseline).
-    replacing = {one.setting: (one.old, one.new) for one in plan(*after, policy, io=io, applied=made).changes}
-    for one in made.changes:
-        if (one.setting.means is Means.UNIT and one.setting.key != "CPUWeight") or "io.cost" in one.setting.name:
-            assert replacing[one.setting] == (one.old, one.new)
+    replacing = {change.setting: (change.old, change.new) for change in plan(*after, policy, io=io, applied=made).changes}
+    for change in made.changes:
+        if (change.setting.means is Means.UNIT and change.setting.key != "CPUWeight") or "io.cost" in change.setting.name:
+            assert replacing[change.setting] == (change.old, change.new)
     facts, groups = undo(made, *after)
-    for one in made.changes:
-        if one.setting.means is Means.UNIT and one.setting.key in UNIT_PROPERTIES and Need.ENGINE_RESTART not in one.needs:
-            path = next(group.path for group in groups.groups if group.unit == one.setting.name)
-            now = read_property(groups, path, one.setting.key)
-            assert now == one.old or (one.old is None and now in ("100", "0", "infinity", ""))
-    texts = {one.source: one.text for one in facts.knobs}
+    for change in made.changes:
+        if (
+            change.setting.means is Means.UNIT
+            and change.setting.key in UNIT_PROPERTIES
+            and ChangeNeed.ENGINE_RESTART not in change.needs
+        ):
+            path = next(group.path for group in groups.groups if group.unit == change.setting.name)
+            now = read_property(groups, path, change.setting.key)
+            assert now == change.old or (change.old is None and now in ("100", "0", "infinity", ""))
+    texts = {knob.source: knob.text for knob in facts.knobs}
     for before in machine[0].knobs:
         assert texts[before.source] in before.text  # "never" of "always madvise [never]"
     assert set(facts.kernel.cmdline) == set(machine[0].kernel.cmdline)
@@ -462,23 +445,23 @@ def test_planning_again_changes_nothing_and_undo_brings_all_back(
 
 def check(made: Plan, units: tuple[str, ...]) -> None:
     """What holds of every plan; units hold engines."""
-    told = [one.knob for one in made.skips]
-    changed = {one.knob for one in made.changes}
-    assert changed | set(told) == {one.id for one in KNOBS}
-    # The engine of the root group, which has no weight; zswap under the confidential policy.
-    assert changed & set(told) <= {"cpu.weight", "mem.swap"}
+    told = [skip.knob for skip in made.skips]
+    changed = {change.knob for change in made.changes}
+    assert changed | set(told) == {knob.id for knob in KNOBS}
+    # The root group has no weight; zswap is left under the confidential policy; system.slice with an engine has no bound.
+    assert changed & set(told) <= {"cpu.weight", "mem.swap", "mem.high"}
     assert len(told) == len(set(told))
-    assert all(one.reason for one in made.skips)
-    names = [str(one.setting) for one in made.changes]
+    assert all(skip.reason for skip in made.skips)
+    names = [str(change.setting) for change in made.changes]
     assert len(names) == len(set(names))
-    for one in made.changes:
-        assert one.because
-        assert one.old != one.new
-        if one.new and one.compare is not Compare.ABSENT:
-            parse_value(one.new, one.parse)
-        if one.old:
-            assert one.old not in ("max",)
-        caged = one.setting.key in ("MemoryMax", "MemoryHigh", "CPUQuota") and f"/{one.setting.name}" in units
+    for change in made.changes:
+        assert change.because
+        assert change.old != change.new
+        if change.new and change.compare is not Compare.ABSENT:
+            parse_value(change.new, change.parse)
+        if change.old:
+            assert change.old not in ("max",)
+        caged = change.setting.key in ("MemoryMax", "MemoryHigh", "CPUQuota") and f"/{change.setting.name}" in units
         assert not caged
 
 
@@ -495,7 +478,7 @@ HOSTILE = st.one_of(st.text(max_size=30), st.sampled_from(WORDS))
 @given(texts=st.lists(HOSTILE, min_size=12, max_size=12), name=st.text(min_size=1, max_size=20), measured=st.booleans())
 def test_whatever_a_recording_says_a_plan_is_made(texts: list[str], name: str, measured: bool) -> None:
     names = ("cpu.weight", "cpu.idle", "memory.current", "memory.low", "memory.high", "io.weight", "cpuset.cpus")
-    files = {one.replace(".", "_"): text for one, text in zip(names, texts, strict=False)}
+    files = {file.replace(".", "_"): text for file, text in zip(names, texts, strict=False)}
     unit = f"/system.slice/{name}.service"
     groups = make_groups(
         make_group(VLLM, **files),

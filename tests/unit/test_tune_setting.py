@@ -10,7 +10,7 @@ from tests.unit.tune_machines import KNOBS, make_group, make_groups
 
 from bedplate.errors import UsageError
 from bedplate.model.facts.reading import Reading
-from bedplate.model.knob import Need
+from bedplate.model.knob import ChangeNeed
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.tuning import UNIT_PROPERTIES, Means, Setting
 from bedplate.plan.tune import parse_setting, plan_knob, plan_setting
@@ -45,20 +45,20 @@ def test_a_setting_names_itself(setting: Setting) -> None:
 WRONG = {
     "": "is empty",
     "two words": "white space",
-    "swappiness": "is neither a sysctl",
+    "swappiness": "is not a sysctl",
     "/etc/passwd": "is not below /proc/sys, /sys or /proc/irq",
     "/proc/sysrq-trigger": "is not below",
     "/proc/sys/../../etc/passwd": "without '..'",
     "/sys//kernel": "without '..', '//'",
     "/sys/block/*/queue/scheduler": "wildcards",
-    "/proc/sys/kernel/core_pattern": "starts programs",
-    "kernel.core_pattern": "starts programs",
-    "kernel.sysrq": "starts programs",
-    "/sys/power/state": "starts programs, stops the machine",
-    "/sys/bus/pci/devices/0000:01:00.0/remove": "takes devices away",
-    "/sys/devices/system/cpu/cpu1/online": "takes devices away",
-    "/sys/fs/cgroup/system.slice/cgroup.kill": "stops the machine",
-    "neighbour.slice:ExecStart": "is no property of resource control",
+    "/proc/sys/kernel/core_pattern": "start programs",
+    "kernel.core_pattern": "start programs",
+    "kernel.sysrq": "start programs",
+    "/sys/power/state": "start programs, stop the machine",
+    "/sys/bus/pci/devices/0000:01:00.0/remove": "remove devices",
+    "/sys/devices/system/cpu/cpu1/online": "remove devices",
+    "/sys/fs/cgroup/system.slice/cgroup.kill": "stop the machine",
+    "neighbour.slice:ExecStart": "is not a resource control property",
     "cmdline:isolcpus=1": "without its value",
     "vm..swappiness": "without '..', '//'",
 }
@@ -93,22 +93,22 @@ FACTS = make_facts(
 )
 GROUPS = make_groups(make_group("/neighbour.slice"))
 PLANS = (
-    ("vm.swappiness", "10", "60", Parse.NUMBER, "mem.swappiness", (Need.ROOT,)),
-    (THP, "always", "madvise", Parse.CHOICE, "mem.thp", (Need.ROOT,)),
-    ("vm.stat_interval", "10", None, Parse.NUMBER, "hk.watchdog", (Need.ROOT,)),
-    ("/sys/block/vda/queue/scheduler", "none", None, Parse.CHOICE, "/sys/block/vda/queue/scheduler", (Need.ROOT,)),
-    ("neighbour.slice:CPUWeight", "idle", "100", Parse.WORDS, "cpu.weight", (Need.ROOT,)),
-    ("neighbour.slice:MemoryHigh", "512M", "infinity", Parse.BYTES, "neighbour.slice:MemoryHigh", (Need.ROOT,)),
-    ("neighbour.slice:AllowedCPUs", "1", "", Parse.WORDS, "cpu.confine-neighbours", (Need.ROOT,)),
-    ("a.service:OOMScoreAdjust", "-900", None, Parse.WORDS, "mem.oomscore", (Need.ROOT, Need.ENGINE_RESTART)),
-    ("cmdline:isolcpus", "1", None, Parse.WORDS, "cpu.isolcpus", (Need.ROOT, Need.REBOOT)),
-    ("cmdline:mitigations", "", "off", Parse.WORDS, "cargo.no-safety", (Need.ROOT, Need.REBOOT)),
+    ("vm.swappiness", "10", "60", Parse.NUMBER, "mem.swappiness", (ChangeNeed.ROOT,)),
+    (THP, "always", "madvise", Parse.CHOICE, "mem.thp", (ChangeNeed.ROOT,)),
+    ("vm.stat_interval", "10", None, Parse.NUMBER, "hk.watchdog", (ChangeNeed.ROOT,)),
+    ("/sys/block/vda/queue/scheduler", "none", None, Parse.CHOICE, "/sys/block/vda/queue/scheduler", (ChangeNeed.ROOT,)),
+    ("neighbour.slice:CPUWeight", "idle", "100", Parse.WORDS, "cpu.weight", (ChangeNeed.ROOT,)),
+    ("neighbour.slice:MemoryHigh", "512M", "infinity", Parse.BYTES, "neighbour.slice:MemoryHigh", (ChangeNeed.ROOT,)),
+    ("neighbour.slice:AllowedCPUs", "1", "", Parse.WORDS, "cpu.confine-neighbours", (ChangeNeed.ROOT,)),
+    ("a.service:OOMScoreAdjust", "-900", None, Parse.WORDS, "mem.oomscore", (ChangeNeed.ROOT, ChangeNeed.ENGINE_RESTART)),
+    ("cmdline:isolcpus", "1", None, Parse.WORDS, "cpu.isolcpus", (ChangeNeed.ROOT, ChangeNeed.REBOOT)),
+    ("cmdline:mitigations", "", "off", Parse.WORDS, "cargo.no-safety", (ChangeNeed.ROOT, ChangeNeed.REBOOT)),
 )
 
 
-@pytest.mark.parametrize(("name", "value", "old", "parse", "knob", "needs"), PLANS, ids=[one[0] for one in PLANS])
+@pytest.mark.parametrize(("name", "value", "old", "parse", "knob", "needs"), PLANS, ids=[plan[0] for plan in PLANS])
 def test_one_setting_is_a_plan_of_one_change(
-    name: str, value: str, old: str | None, parse: Parse, knob: str, needs: tuple[Need, ...]
+    name: str, value: str, old: str | None, parse: Parse, knob: str, needs: tuple[ChangeNeed, ...]
 ) -> None:
     made = plan_setting(parse_setting(name), value, FACTS, GROUPS, KNOBS)
     (change,) = made.changes
@@ -129,6 +129,7 @@ def test_a_value_that_is_there_already_is_no_change() -> None:
     [
         ("vm.swappiness", "", "no value is given"),
         ("vm.swappiness", "1\n2", "control characters"),
+        ("vm.swappiness", "banana", "got 'banana', expected a number, which holds 60"),
         ("neighbour.slice:CPUWeight", "0", "a weight from 1 to 10000"),
         ("neighbour.slice:CPUWeight", "heavy", "expected a value such as 100"),
         ("neighbour.slice:MemoryHigh", "25%", "expected a value such as 536870912"),
@@ -147,8 +148,8 @@ def test_a_file_of_the_kernel_needs_neither_groups_nor_systemd_and_a_unit_does()
 
 
 def test_a_row_is_tried_with_the_value_that_is_not_there_yet() -> None:
-    knob = next(one for one in KNOBS if one.id == "mem.thp")
+    knob = next(knob for knob in KNOBS if knob.id == "mem.thp")
     (change,) = plan_knob(knob, FACTS, GROUPS, KNOBS).changes
     assert (change.setting.name, change.new) == (THP, "always")
-    with pytest.raises(UsageError, match="no file that could be switched"):
-        plan_knob(next(one for one in KNOBS if one.id == "cpu.omp"), FACTS, GROUPS, KNOBS)
+    with pytest.raises(UsageError, match="names no file to switch"):
+        plan_knob(next(knob for knob in KNOBS if knob.id == "cpu.omp"), FACTS, GROUPS, KNOBS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Unknown
 
 

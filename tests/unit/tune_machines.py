@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tests.unit.facts_factory import absent
+from tests.unit.facts_factory import absent, make_cgroup, make_engine, make_facts
 
 from bedplate.catalog.knobs import read_knobs
 from bedplate.catalog.policies import find_policy, read_policies
@@ -20,6 +20,7 @@ from bedplate.plan.tune import plan_tuning
 KNOBS = read_knobs()
 ROWS = read_policies()
 GIB = 1 << 30
+VLLM = "/system.slice/vllm.service"
 STOCK = {
     "cpu.weight": "100",
     "cpu.idle": "0",
@@ -54,6 +55,14 @@ SPEED = DeviceSpeed(
 )
 
 
+def serving(path: str = VLLM, **changes: Any) -> HostFacts:
+    return make_facts(**({"engines": (make_engine(cgroup=make_cgroup(path=path)),)} | changes))
+
+
+def reading(path: str, text: str) -> Reading[str]:
+    return Reading(value=text, source=path, text=text)
+
+
 def make_group(path: str, **changes: str | None) -> ControlGroup:
     """A group with the kernel's defaults; "cpu_weight" stands for cpu.weight, None for a file that is not there."""
     texts: dict[str, str | None] = {**STOCK, **{name.replace("_", "."): text for name, text in changes.items()}}
@@ -75,7 +84,7 @@ def make_root_group(**files: str) -> ControlGroup:
 def make_groups(*groups: ControlGroup, **changes: Any) -> Groups:
     """An ordinary Debian with its slices and two services, and the groups that a test adds or replaces."""
     by_path = {path: make_group(path) for path in DEBIAN} | {"/": make_root_group()}
-    by_path |= {one.path: one for one in groups}
+    by_path |= {group.path: group for group in groups}
     values: dict[str, Any] = {
         "version": 2,
         "mount": "/sys/fs/cgroup",
@@ -91,11 +100,11 @@ def plan(facts: HostFacts, groups: Groups, policy: Policy = Policy.SHARED_HOST, 
 
 
 def wanted(made: Plan) -> dict[str, str]:
-    return {str(one.setting): one.new for one in made.changes}
+    return {str(change.setting): change.new for change in made.changes}
 
 
 def reason(made: Plan, knob: str) -> str:
-    return next(one.reason for one in made.skips if one.knob == knob)
+    return next(skip.reason for skip in made.skips if skip.knob == knob)
 
 
 def apply(made: Plan, facts: HostFacts, groups: Groups) -> tuple[HostFacts, Groups]:
@@ -136,23 +145,23 @@ def _write(path: str, value: str, facts: HostFacts, groups: Groups) -> tuple[Hos
     if path.startswith("/proc/irq/"):
         irq, cpus = int(path.split("/")[3]), _cpus(value)
         network = tuple(
-            dataclasses.replace(one, irqs=tuple((n, cpus if n == irq else old) for n, old in one.irqs))
-            for one in facts.network
+            dataclasses.replace(nic, irqs=tuple((n, cpus if n == irq else old) for n, old in nic.irqs))
+            for nic in facts.network
         )
         return dataclasses.replace(facts, network=network), groups
-    readings = {one.source: one for one in facts.knobs} | {path: Reading(value=value, source=path, text=value)}
+    readings = {knob.source: knob for knob in facts.knobs} | {path: Reading(value=value, source=path, text=value)}
     return dataclasses.replace(facts, knobs=tuple(readings.values())), groups
 
 
 def _set(unit: str, key: str, value: str | None, facts: HostFacts, groups: Groups) -> tuple[HostFacts, Groups]:
-    path = next((one.path for one in groups.groups if one.unit == unit), f"/{unit}")
+    path = next((group.path for group in groups.groups if group.unit == unit), f"/{unit}")
     known_property = UNIT_PROPERTIES.get(key)
     engines = []
     for engine in facts.engines:
         if engine.cgroup.path.startswith(path) and key == "OOMScoreAdjust" and value is not None:
             engine = dataclasses.replace(engine, oom_score_adj=int(value))
         if engine.cgroup.path.startswith(path) and key == "AllowedCPUs" and value:
-            threads = tuple(dataclasses.replace(one, allowed=_cpus(value)) for one in engine.threads)
+            threads = tuple(dataclasses.replace(thread, allowed=_cpus(value)) for thread in engine.threads)
             engine = dataclasses.replace(engine, threads=threads)
         engines.append(engine)
     facts = dataclasses.replace(facts, engines=tuple(engines))
@@ -166,10 +175,10 @@ def _set(unit: str, key: str, value: str | None, facts: HostFacts, groups: Group
 
 
 def _with(groups: Groups, path: str, name: str, text: str) -> Groups:
-    group = groups.find(path) or make_group(path)
+    group = groups.find(path) or make_group(path, memory_current="0")
     files = dict(group.files) | {name: _reading(text, f"/sys/fs/cgroup{path}/{name}")}
-    by_path = {one.path: one for one in groups.groups} | {path: dataclasses.replace(group, files=tuple(files.items()))}
-    return dataclasses.replace(groups, groups=tuple(by_path[one] for one in sorted(by_path)))
+    by_path = {group.path: group for group in groups.groups} | {path: dataclasses.replace(group, files=tuple(files.items()))}
+    return dataclasses.replace(groups, groups=tuple(by_path[path] for path in sorted(by_path)))
 
 
 def _cpus(text: str) -> tuple[int, ...]:

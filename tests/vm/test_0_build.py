@@ -100,7 +100,7 @@ def test_a_damaged_package_is_told_without_network_and_fetched_again_with_it(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     refused = other("image", "build", "--force", ok=False, timeout_s=BUILD_S)
     assert refused.returncode == 1
-    assert "cannot be reached" in refused.stderr
+    assert "cannot be used" in refused.stderr
     assert image.manifest.is_file()
     monkeypatch.delenv("http_proxy")
     monkeypatch.delenv("https_proxy")
@@ -110,7 +110,28 @@ def test_a_damaged_package_is_told_without_network_and_fetched_again_with_it(
     assert tools is not None
     with terminal_progress() as progress:
         lock = ensure_packages(other.paths, tools, request, lock_file, progress)
-    assert digest(victim) == next(one.sha256 for one in lock.packages if one.file == victim.name)
+    assert digest(victim) == next(package.sha256 for package in lock.packages if package.file == victim.name)
+
+
+def test_a_third_partys_key_on_the_host_cannot_sign_the_build_tools(bedplate: Bedplate, tmp_path: Path) -> None:
+    """A repository signed by a key that lies beside Debian's, as the package of any third party puts it there.
+
+    tests/foreign_archive was signed with gpg; its private key was thrown away. The mount is seen by this command only.
+    """
+    keyrings = tmp_path / "keyrings"
+    shutil.copytree("/usr/share/keyrings", keyrings)
+    archive = Path(__file__).parents[1] / "foreign_archive"
+    shutil.copy(archive / "third-party.gpg", keyrings)
+    build = [sys.executable, "-m", "bedplate.cli.main", "image", "build", "--mirror", f"copy:{archive}"]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-euc", 'mount --bind "$0" /usr/share/keyrings; exec "$@"', keyrings, *build],
+        env=os.environ | {"BEDPLATE_CACHE_DIR": str(tmp_path / "cache"), "BEDPLATE_STATE_DIR": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_S,
+    )
+    assert done.returncode == 1
+    assert "trixie InRelease is not signed by a key of Debian" in done.stderr
 
 
 def test_a_killed_build_publishes_nothing_and_the_next_is_clean(bedplate: Bedplate, image: Image, cache: Path) -> None:

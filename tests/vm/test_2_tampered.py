@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bedplate.act.paths import Paths
-from bedplate.cli.preflight import Ready, ensure_ready
 from bedplate.cli.terminal import terminal_progress
+from bedplate.flows.preflight import Ready, ensure_ready
 from bedplate.image.kvm import AccelChoice
 from bedplate.image.machine import kill_machine, start_machine
 from bedplate.image.manifest import Image, read_partitions, read_sections
@@ -84,7 +84,7 @@ def copy(image: Image, tmp_path: Path) -> Iterator[Image]:
 
 
 def test_a_changed_uki_is_refused_by_the_firmware(bedplate: Bedplate, copy: Image, tmp_path: Path) -> None:
-    esp = next(one for one in read_partitions(copy.raw) if one.label == "esp")
+    esp = next(partition for partition in read_partitions(copy.raw) if partition.label == "esp")
     initrd = read_sections(copy.uki)[".initrd"][:4096]  # a sector of it lies unbroken in the FAT file system
     with copy.raw.open("rb") as handle:
         handle.seek(esp.offset_bytes)
@@ -98,7 +98,9 @@ def test_a_changed_uki_is_refused_by_the_firmware(bedplate: Bedplate, copy: Imag
 
 
 def test_a_changed_root_is_refused_by_the_kernel(bedplate: Bedplate, copy: Image, tmp_path: Path) -> None:
-    root = next(one for one in read_partitions(copy.raw) if one.type == "4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
+    root = next(
+        partition for partition in read_partitions(copy.raw) if partition.type == "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+    )
     flip(copy.raw, root.offset_bytes + 2048)  # the first block, that the file system needs to be mounted
     with booted(bedplate, copy, tmp_path / "state", BootMode.DIRECT) as log:
         said = wait_for(log, re.compile(r"block 0 is corrupted|reboot: Restarting|cannot start:"))

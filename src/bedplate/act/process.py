@@ -16,14 +16,16 @@ _KILL_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class ProcessIdentity:
+    """One process, told from a later one that gets its number: by its start time, and by the boot of the host."""
+
     pid: int
     start_ticks: int
     """Clock ticks from the boot of the host to the start of the process: field 22 of /proc/PID/stat, proc_pid_stat(5)."""
     boot_id: str
 
 
-def read_process(pid: int) -> Process | None:
+def read_process(pid: int) -> ProcessIdentity | None:
     """The process that has this id now; None when there is none, or only a zombie waits for its parent."""
     try:
         # The second field is a name in parentheses that may hold anything; fields are counted after its end.
@@ -33,15 +35,15 @@ def read_process(pid: int) -> Process | None:
         return None
     if fields[0] in ("Z", "X"):
         return None
-    return Process(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id)
+    return ProcessIdentity(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id)
 
 
-def is_alive(process: Process) -> bool:
-    """Whether this very process still runs."""
+def is_alive(process: ProcessIdentity) -> bool:
+    """Whether this very process still runs; a zombie, and another process that has its number by now, count as gone."""
     return read_process(process.pid) == process
 
 
-def end_process(process: Process, *, grace_s: float) -> None:
+def end_process(process: ProcessIdentity, *, grace_s: float) -> None:
     """Make it end: SIGTERM, and SIGKILL after grace_s; returns when it is gone. Does nothing when it is gone already."""
     try:
         descriptor = os.pidfd_open(process.pid)
@@ -61,8 +63,11 @@ def end_process(process: Process, *, grace_s: float) -> None:
         os.close(descriptor)
 
 
-def wait_end(process: Process, *, timeout_s: float) -> bool:
-    """Whether it ended within the time."""
+def wait_end(process: ProcessIdentity, *, timeout_s: float) -> bool:
+    """Whether it ended within timeout_s seconds; True when it was gone before.
+
+    It need not be a child of ours, and is not reaped.
+    """
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
 from bedplate.model.room import Reclaim
 from bedplate.model.units import MIB
 
@@ -22,10 +22,10 @@ def reclaim(root: Root, asked: Sequence[Reclaim], *, limit_s: float = LIMIT_S) -
     """
     deadline = time.monotonic() + limit_s
     freed = 0
-    for one in asked:
-        directory = root.at(f"/sys/fs/cgroup/{one.group}")
-        before = _current(root, one.group)
-        left = one.size_bytes
+    for request in asked:
+        directory = root.at(f"/sys/fs/cgroup/{request.group}")
+        before = _current(root, request.group)
+        left = request.size_bytes
         try:
             while left > 0 and time.monotonic() < deadline:
                 step = min(left, _STEP_BYTES)
@@ -40,7 +40,7 @@ def reclaim(root: Root, asked: Sequence[Reclaim], *, limit_s: float = LIMIT_S) -
         except OSError as error:
             if error.errno != errno.EAGAIN:  # EAGAIN: less than was asked for could be reclaimed
                 raise
-        freed += max(0, before - _current(root, one.group))
+        freed += max(0, before - _current(root, request.group))
     return freed
 
 

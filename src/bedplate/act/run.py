@@ -1,11 +1,13 @@
 """The one door to other programs: an argv, an explicit environment, no stdin, a time limit, never a shell.
 
 `run` waits for the end; `spawn` starts something that outlives the call (QEMU, swtpm) and is ended by its process id.
-Each program gets a session of its own, so that Ctrl-C reaches us first and we end its whole process group.
+Each program gets a session of its own, so that Ctrl-C reaches us first and we end its whole process group. What `run`
+started ends with us however we end (act/guardian.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import shlex
@@ -18,11 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bedplate.act import guardian
+from bedplate.act.files import naming, write_all
 from bedplate.act.process import hold_signals
-from bedplate.errors import CommandError
+from bedplate.errors import CommandError, CommandTimeout
 
 TAIL_BYTES = 64 * 1024  # of output kept in memory when it goes to a log
 _TERM_GRACE_S = 5.0
+_POLL_S = 0.02
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Argument = str | os.PathLike[str]
@@ -30,6 +35,11 @@ Argument = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
+    """How a program ended by itself, with a status that the caller takes for success.
+
+    Times are wall-clock and CPU seconds.
+    """
+
     argv: tuple[str, ...]
     status: int
     output: str
@@ -47,7 +57,7 @@ def search_path() -> str:
 
 
 def find_program(name: str) -> str | None:
-    """Absolute path of a program, or None when it is not installed."""
+    """Absolute path of a program in `search_path`, never in the caller's PATH; None when it is not installed."""
     return shutil.which(name, path=search_path())
 
 
@@ -79,23 +89,28 @@ def run(
     """Run a program to its end and return what it printed.
 
     env is added to `base_environment()`. With log, the output is appended there, after the command as one line that can be
-    pasted into a terminal. on_line is called with each line as it comes, without its newline. Raises CommandError when it
-    cannot start, runs past timeout_s (the whole process group is killed), or ends with a status that is not in ok.
+    pasted into a terminal. on_line is called with each line as it comes, without its newline. Raises CommandTimeout when
+    it runs past timeout_s (the whole process group is killed), CommandError when it cannot start or ends with a status that
+    is not in ok.
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
     usage_before = os.times()
     with _open_log(log) as sink:
         if sink is not None:
-            sink.write(f"$ {shlex.join(words)}\n".encode())
+            _write_log(sink, f"$ {shlex.join(words)}\n".encode())
         process = None
         try:
+            guardian.prepare()
             with hold_signals():  # Ctrl-C between the start and our knowing of it would leave the program running
                 process = _start(words, env=env, cwd=cwd, split=split, hint=hint)
+                guardian.watch(process.pid)
             output, errors = _collect(process, started + timeout_s, sink, on_line)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            guardian.release(process.pid)
             status = process.wait()
         except BaseException:
-            if process is not None:
+            if process is not None and process.returncode is None:  # once it is reaped its number can be another's
                 _end_group(process)
             raise
         finally:
@@ -123,9 +138,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a program that goes on by itself, its output appended to log; raises CommandError when it cannot start."""
     words = tuple(os.fspath(word) for word in argv)
-    with log.open("ab") as sink:
-        sink.write(f"$ {shlex.join(words)}\n".encode())
-        sink.flush()
+    with log.open("ab", buffering=0) as sink:
+        _write_log(sink, f"$ {shlex.join(words)}\n".encode())
         try:
             return subprocess.Popen(
                 words,
@@ -141,7 +155,7 @@ def spawn(
 
 
 def last_lines(text: str, count: int = 12) -> str:
-    """The last lines of text that are not empty."""
+    """The last `count` lines of text that are not empty, joined by newlines: what of a long output goes into a message."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
@@ -177,8 +191,8 @@ def _collect(
         while selector.get_map():
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise CommandError(
-                    f"{Path(os.fsdecode(process.args[0])).name}: did not end in its time limit",  # type: ignore[index,arg-type]
+                raise CommandTimeout(
+                    f"{Path(os.fsdecode(process.args[0])).name}: did not finish within its time limit",  # type: ignore[index,arg-type]
                     status=None,
                     tail=last_lines(held["output"].decode(errors="replace")),
                 )
@@ -190,8 +204,7 @@ def _collect(
                 store = held[key.data]
                 store += chunk
                 if sink is not None:
-                    sink.write(chunk)
-                    sink.flush()
+                    _write_log(sink, chunk)
                     del store[:-TAIL_BYTES]
                 if on_line is not None:
                     partial += chunk
@@ -202,17 +215,29 @@ def _collect(
     return held["output"].decode(errors="replace"), held["errors"].decode(errors="replace")
 
 
+def _write_log(sink: IO[bytes], data: bytes) -> None:
+    with naming(Path(sink.name)):
+        write_all(sink.fileno(), data)
+
+
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    for signum, grace_s in ((signal.SIGTERM, _TERM_GRACE_S), (signal.SIGKILL, _TERM_GRACE_S)):
-        try:
+    """End the program with its group and reap it, the guardian told before; one that cannot be killed stays watched."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
-            process.wait(grace_s)
-            return
-        except ProcessLookupError:
+        if _has_ended(process, time.monotonic() + _TERM_GRACE_S):
+            guardian.release(process.pid)
             process.wait()
             return
-        except subprocess.TimeoutExpired:
-            continue
+
+
+def _has_ended(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Whether the program ends by then; it is not reaped."""
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 class _open_log:
@@ -225,7 +250,7 @@ class _open_log:
     def __enter__(self) -> IO[bytes] | None:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab")
+            self._file = self._path.open("ab", buffering=0)  # what a full disk refused must not be written again by close
         return self._file
 
     def __exit__(self, *_: object) -> None:

@@ -6,19 +6,27 @@ an instance is first named is found when systemd loads it (it looks again once a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.errors import BedplateError, ModelRefused
-from bedplate.host.root import Root
-from bedplate.model.instance import ENGINE_DIRECTORY, instance_of
+from bedplate.act import systemd
+from bedplate.act.files import write_whole
+from bedplate.errors import BedplateError, CommandError, ModelRefused
+from bedplate.host.root.root import Root
+from bedplate.model.instance import ENGINE_DIRECTORY, instance_of, layer_root_of, layer_unit_of
 from bedplate.model.launch import Launch
 
 FRONT_CONFIGURATION = "/run/bedplate/haproxy.cfg"
 FRONT_UNIT = "bedplate-haproxy.service"
 _DROPINS = "/run/systemd/system"
-_SYSTEMCTL_S = 60.0
+_STATE = "/run/bedplate"
+LAYER_POLICY = "root=signed:=absent+unused"
+"""systemd.image-policy(7): a root whose verity hash is signed, and nothing else is used."""
+_VERIFY_S = 60.0
 _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 # What systemd would read as something else in an EnvironmentFile= value, or when it splits $BEDPLATE_ENGINE_ARGV.
 _UNSAFE = frozenset(" \t\n\"'\\$%`;#")
@@ -45,6 +53,57 @@ class Written:
     front_changed: bool
 
 
+@contextmanager
+def hold_serving(root: Root) -> Iterator[None]:
+    """Wait until nobody else prepares: at a boot bedplate-serve.service and bedplate-serve-var.service can both.
+
+    The lock is on the directory itself; the kernel drops it when its holder ends.
+    """
+    directory = root.at(_STATE)
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_mounted_layer(path: str) -> bool:
+    """Whether bedplate-layer@.service has mounted this disk or file, and so verified it."""
+    return Path(layer_root_of(path)).is_mount()
+
+
+def is_any_layer_mounted() -> bool:
+    """Whether some engine layer is mounted on this host; False too where no unit has ever mounted one."""
+    place = Path(layer_root_of("/x")).parent
+    return place.is_dir() and any(root.is_mount() for root in place.iterdir())
+
+
+def is_signed_layer(path: str) -> bool:
+    """Whether this disk or file verifies as bedplate-layer@.service demands it: it is mounted for a moment, for nobody else.
+
+    One that its unit has mounted has verified; a second verity device of it would disturb the first (decision 0023). One
+    that a stranger has signed makes systemd-dissect ask for a passphrase, which nobody gives, and counts as not signed when
+    the time is over.
+    """
+    from bedplate.act.run import run
+
+    if is_mounted_layer(path):
+        return True
+    unit = layer_unit_of(path)
+    state = systemd.show((unit,), ("ActiveState", "NRestarts"))[unit]
+    if state == {"ActiveState": "activating", "NRestarts": "0"}:  # its unit mounts it just now, and has not failed yet
+        return True
+    # What follows --with is the image and a command, and no option any more.
+    argv = ["systemd-dissect", "--read-only", f"--image-policy={LAYER_POLICY}", "--with", path, "/bin/true"]
+    try:
+        run(argv, timeout_s=_VERIFY_S, env={"DM_DISABLE_UDEV": "1", "TMPDIR": _STATE})
+    except CommandError:
+        return False
+    return True
+
+
 def write_serving(root: Root, served: Sequence[Served], front: str) -> Written:
     """Write environment, links and drop-in of each engine, and the front's configuration; remove those of engines no longer
     served. Files that are as wanted are not touched."""
@@ -53,42 +112,37 @@ def write_serving(root: Root, served: Sequence[Served], front: str) -> Written:
     before = {path.stem for path in directory.glob("*.env")}
     changed: list[str] = []
     same: list[str] = []
-    for one in served:
-        name = instance_of(one.model)
-        dropin = root.at(f"{_DROPINS}/bedplate-engine@{name}.service.d/50-memory.conf")
+    for engine in served:
+        name = instance_of(engine.model)
         differs = [
-            _link(directory / f"{name}.raw", one.layer),
-            _link(directory / f"{name}.model", one.model_file),
-            _write(directory / f"{name}.env", render_environment(one.launch)),
-            _write(dropin, render_memory(one)),
+            _link(directory / f"{name}.model", engine.model_file),
+            _write(directory / f"{name}.env", render_environment(engine.launch)),
+            _write(root.at(_dropin_of(name)), render_dropin(engine)),
         ]
         (changed if any(differs) else same).append(name)
     gone = sorted(before - {*changed, *same})
     for name in gone:
-        for suffix in ("env", "raw", "model"):
+        for suffix in ("env", "model"):
             (directory / f"{name}.{suffix}").unlink(missing_ok=True)
-        root.at(f"{_DROPINS}/bedplate-engine@{name}.service.d/50-memory.conf").unlink(missing_ok=True)
+        root.at(_dropin_of(name)).unlink(missing_ok=True)
     front_changed = _write(root.at(FRONT_CONFIGURATION), front)
     return Written(changed=tuple(changed), same=tuple(same), gone=tuple(gone), front_changed=front_changed)
 
 
 def start_serving(written: Written, *, front_runs: bool) -> None:
     """Ask systemd for what was written, without waiting for it. At a boot this is one call of systemctl."""
-    from bedplate.act.run import run  # 5 ms that only a real start needs
-
     units = [f"bedplate-engine@{name}.service" for name in written.changed]
     if front_runs:  # not a boot: instances may be loaded with the drop-in of before
-        run(["systemctl", "daemon-reload"], timeout_s=_SYSTEMCTL_S)
+        systemd.reload_units()
         if written.gone:
-            stopped = [f"bedplate-engine@{name}.service" for name in written.gone]
-            run(["systemctl", "stop", "--no-block", *stopped], timeout_s=_SYSTEMCTL_S)
+            systemd.stop([f"bedplate-engine@{name}.service" for name in written.gone], wait=False)
         if units:
-            run(["systemctl", "restart", "--no-block", *units], timeout_s=_SYSTEMCTL_S)
+            systemd.restart(units, wait=False)
         if written.front_changed:
-            run(["systemctl", "reload-or-restart", "--no-block", FRONT_UNIT], timeout_s=_SYSTEMCTL_S)
+            systemd.reload_or_restart((FRONT_UNIT,), wait=False)
         units = []
     units += [f"bedplate-engine@{name}.service" for name in written.same]
-    run(["systemctl", "start", "--no-block", *units, FRONT_UNIT], timeout_s=_SYSTEMCTL_S)
+    systemd.start((*units, FRONT_UNIT), wait=False)
 
 
 def offer_huge_pages(root: Root) -> None:
@@ -114,17 +168,28 @@ def render_environment(launch: Launch) -> str:
     """
     for word in (*launch.argv, *(value for _, value in launch.env)):
         if not word or _UNSAFE & set(word):
-            raise ModelRefused(f"{word!r} cannot be an argument of an engine: blanks, quotes and $ % ; # \\ are not taken")
+            raise ModelRefused(f"{word!r} cannot be an argument of an engine: blanks, quotes and $ % ; # \\ are not allowed")
     lines = [f"{name}={value}" for name, value in launch.env]
     return "\n".join([*lines, f'BEDPLATE_ENGINE_ARGV="{" ".join(launch.argv)}"']) + "\n"
 
 
-def render_memory(served: Served) -> str:
-    """The drop-in with the bounds that were computed: a floor against reclaim, and a ceiling against leaks."""
+def render_dropin(served: Served) -> str:
+    """What differs from engine to engine: its layer, and the computed bounds, a floor against reclaim and a ceiling against
+    leaks.
+
+    The layer is mounted once, by a unit of its own, for all engines of it; the engine waits for that.
+    """
+    layer = layer_unit_of(served.layer)
     return (
-        "# Written by `bedplate serve prepare`.\n[Service]\n"
+        "# Written by `bedplate serve prepare`.\n"
+        f"[Unit]\nRequires={layer}\nAfter={layer}\n"
+        f"[Service]\nRootDirectory={layer_root_of(served.layer)}\n"
         f"MemoryLow={served.launch.memory_bytes}\nMemoryMax={served.memory_ceiling_bytes}\n"
     )
+
+
+def _dropin_of(instance: str) -> str:
+    return f"{_DROPINS}/bedplate-engine@{instance}.service.d/50-bedplate.conf"
 
 
 def _write(path: Path, text: str) -> bool:
@@ -134,10 +199,7 @@ def _write(path: Path, text: str) -> bool:
             return False
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
-    fresh.chmod(0o644)
-    fresh.replace(path)
+    write_whole(path, text, sync=False)  # in /run
     return True
 
 

@@ -1,12 +1,15 @@
-"""The model store: files under the SHA-256 of their content, and one index that gives them names.
+"""The model store: files under the SHA-256 of their content, and a record for each name that stands for some.
 
-    index.json          {"schema": 1, "models": [...]}: rows of ModelRef, path relative to the store; what `serve` reads too
+    names/NAME.json     the record of a model; names/ and going/ are explained in act/model_records.py
+    index.json          all records in one file, derived from them (act/model_index.py)
     sha256/<digest>     content, read-only; for a safetensors directory also its list of files, whose digest is the model's
     trees/<digest>/     such a directory as an engine wants it: hard links under the files' own names
-    .lock               held while the index or the names of files change, never while bytes are copied
+    going/              what a change is about to make or remove
+    .lock               held while records or the names of files change, never while bytes are copied
 
-A model is in the index or it is not: content is copied to a private file, checked, synced and renamed before its row is
-written. What a killed process left behind (private files without a holder, content without a row) goes at the next change.
+A model has a record or it is not there: content is copied to a private file, checked, synced and renamed before its record
+is written. What a killed process left behind (private files without a holder, announced content without a record) goes at
+the next change. Content that nothing announced is never removed.
 """
 
 from __future__ import annotations
@@ -14,40 +17,41 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import secrets
-import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from bedplate.errors import BedplateError, ModelRefused, ReadError, UsageError
+from bedplate.act.files import sync_directory
+from bedplate.act.model_records import NAME, announce, content_of, link_tree, remove_record, settle, survey, write_record
+from bedplate.act.paths import STATE_HINT, is_full
+from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.host.gguf import read_gguf
+from bedplate.host.root.regular import open_regular
 from bedplate.host.safetensors import read_safetensors, read_safetensors_directory
 from bedplate.model.launch import Format, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
 
-SCHEMA = 1
 CHUNK_BYTES = 4 * MIB
 RESERVE_BYTES = 64 * MIB  # stays free on the disk of the store
 MAX_FILES = 1024  # of a safetensors directory
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _PART = ".part"
+_LINKS_SHOWN = 4
 # What an engine reads from a directory; code (.py) and pickles (.bin, .pt) can run anything and stay out.
 _WANTED = re.compile(r".+\.(safetensors|json|jinja|txt|model|md)|LICENSE.*|NOTICE.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class IntegrityResult:
     """What `verify` found; problem is empty when the content is what it was when it was added."""
 
     model: ModelRef
@@ -62,6 +66,18 @@ class Incoming:
     file: BinaryIO
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDirectory:
+    """What `list_directory` found: the files that go into the store and those that do not, sorted by name."""
+
+    wanted: tuple[Path, ...]
+    left_out: tuple[Path, ...]
+    links: tuple[tuple[Path, str], ...]
+    """(link among the wanted, its target as it is written)."""
+    within: tuple[Path, ...]
+    """Real directories that the files lie in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The models below one directory, which is made by the first `add`."""
@@ -69,8 +85,8 @@ class Store:
     root: Path
 
     def models(self) -> tuple[ModelRef, ...]:
-        """All models by name, with absolute paths. Raises ReadError when the index is not readable."""
-        return tuple(replace(model, path=str(self.root / model.path)) for model in self._read_index())
+        """All models by name, with absolute paths. Raises ReadError when the store cannot be read."""
+        return tuple(replace(model, path=str(self.root / model.path)) for model in self._rows())
 
     def find(self, key: str) -> ModelRef:
         """The model of that name, or the only one whose digest begins so (six digits or more). Raises UsageError."""
@@ -83,28 +99,33 @@ class Store:
             return found[0]
         if found:
             raise UsageError(
-                f"{key}: begins the digests of {', '.join(model.name for model in found)}", hint="Give the name."
+                f"{key}: is the beginning of several digests: {', '.join(model.name for model in found)}",
+                hint="Give the name of the model.",
             )
         names = ", ".join(model.name for model in models) or "none"
-        raise UsageError(f"{key}: no model of that name or digest; there are: {names}", hint="See bedplate model list.")
+        raise UsageError(f"{key}: no model has this name or digest; the store has: {names}", hint="See bedplate model list.")
 
     def read_header(self, model: ModelRef) -> Header:
-        """The header of a model of this store, read and checked again."""
+        """The header of a model of this store, read and checked again.
+
+        Raises ReadError, or ModelRefused where it is whole no more.
+        """
         return read_header(Path(model.path), form=model.format)
 
     def add(self, source: Path, *, progress: Progress, name: str | None = None, overwrite: bool = False) -> ModelRef:
         """Copy a GGUF file, a safetensors file or a safetensors directory into the store and name it.
 
         The name is that of the file without its ending unless one is given. The same content under the same name is no
-        error. Raises ModelRefused for a bad file, a full disk, or a name that stands for something else (overwrite=True
-        takes it over); ReadError when the source cannot be read.
+        error. Raises ModelRefused for a bad file, or a name that stands for something else (overwrite=True takes it over);
+        PreflightError for a full disk; ReadError when the source cannot be read.
         """
         name = make_name(source) if name is None else check_name(name)
         with progress.phase(f"read the header of {source.name}"):
+            directory = list_directory(source) if source.is_dir() else None
             header = read_header(source)
             self._check_name_free(name, overwrite=overwrite, source=source)
-        if source.is_dir():
-            return self._add_directory(source, name, progress, overwrite=overwrite)
+        if directory is not None:
+            return self._add_directory(directory, name, progress, overwrite=overwrite)
         check_space(self.root, header.size_bytes)
         with self.incoming() as part:
             with progress.phase(f"copy {render_size(header.size_bytes)}"):
@@ -120,43 +141,52 @@ class Store:
             yield part
 
     def commit(self, part: Incoming, name: str, *, digest: str | None = None, overwrite: bool = False) -> ModelRef:
-        """Check the private file, make it content of the store and write its row. digest is known to whoever copied it."""
+        """Check the private file, make it content of the store, write its record. digest: when a copy made it."""
         _seal(part.file)
         header = read_header(part.path)
         if digest is None:
             digest = _hash(part.path)
         model = _make_ref(check_name(name), digest, header, path=f"sha256/{digest}")
         with self._changing():
-            rows = self._rows_with(model, overwrite=overwrite)
+            self._announce(model.name, digest, [digest], overwrite=overwrite)
             part.path.rename(self.root / model.path)
-            _sync_directory(self.root / "sha256")
-            self._write_index(rows)
+            sync_directory(self.root / "sha256")
+            write_record(self.root, model)
         return replace(model, path=str(self.root / model.path))
 
     def remove(self, key: str) -> ModelRef:
-        """Take a model out of the index, and its content off the disk when no other name stands for it."""
-        with self._changing():
+        """Remove a model's record, and its content from the disk when no other name stands for it."""
+        with self._locked():
+            self._settle()
             gone = self.find(key)
-            self._write_index([model for model in self._read_index() if model.name != gone.name])
+            digests = self._digests(gone)
+            with contextlib.suppress(OSError):  # a full disk is why models are removed: killed now, this one would come back
+                announce(self.root, digests)
+            remove_record(self.root, gone.name)
+            self._settle(going=digests)
         return gone
 
-    def verify(self, model: ModelRef, *, progress: Progress) -> Verdict:
+    def verify(self, model: ModelRef, *, progress: Progress) -> IntegrityResult:
         """Read all of a model again and compare digests; the header is checked again too."""
         try:
             with progress.phase(f"verify {model.name}"):
-                for path, digest in self._content(model):
+                for path, digest in content_of(self.root, model):
                     found = _hash(path, progress)
                     if found != digest:
-                        return Verdict(model=model, problem=f"{path}: content has digest {found}, expected {digest}")
+                        return IntegrityResult(model=model, problem=f"{path}: content has digest {found}, expected {digest}")
                 self.read_header(model)
         except (OSError, BedplateError) as error:
-            return Verdict(model=model, problem=str(error))
-        return Verdict(model=model, problem="")
+            return IntegrityResult(model=model, problem=str(error))
+        return IntegrityResult(model=model, problem="")
 
-    def _add_directory(self, source: Path, name: str, progress: Progress, *, overwrite: bool) -> ModelRef:
-        wanted, left_out = _list_directory(source)
-        for path in left_out:
+    def _add_directory(self, source: ModelDirectory, name: str, progress: Progress, *, overwrite: bool) -> ModelRef:
+        wanted = source.wanted
+        for path in source.left_out:
             progress.note(f"left out: {path.name}")
+        for path, target in source.links[:_LINKS_SHOWN]:
+            progress.note(f"followed: {path.name} -> {target}")
+        if len(source.links) > _LINKS_SHOWN:
+            progress.note(f"followed: {len(source.links) - _LINKS_SHOWN} links more")
         size = sum(path.stat().st_size for path in wanted)
         check_space(self.root, size)
         with ExitStack() as stack:
@@ -164,7 +194,7 @@ class Store:
             with progress.phase(f"copy {len(wanted)} files, {render_size(size)}"):
                 for path in wanted:
                     part = stack.enter_context(self.incoming())
-                    parts.append((path.name, _copy(path, part.file, progress), part))
+                    parts.append((path.name, _copy(path, part.file, progress, within=source.within), part))
                     _seal(part.file)
             listing = "".join(f"{digest}  {file_name}\n" for file_name, digest, _ in parts).encode()
             manifest = stack.enter_context(self.incoming())
@@ -173,96 +203,71 @@ class Store:
             digest = hashlib.sha256(listing).hexdigest()
             with self._changing():
                 tree = self.root / "trees" / digest
-                shutil.rmtree(tree, ignore_errors=True)  # of an add that was killed before its row was written
-                tree.mkdir(parents=True)
-                for file_name, file_digest, part in parts:
+                files = [(file_name, file_digest) for file_name, file_digest, _ in parts]
+                self._announce(name, digest, [digest, *(file_digest for _, file_digest in files)], overwrite=overwrite)
+                for _, file_digest, part in parts:
                     part.path.rename(self.root / "sha256" / file_digest)
-                    (tree / file_name).hardlink_to(self.root / "sha256" / file_digest)
+                link_tree(self.root, digest, files)
                 manifest.path.rename(self.root / "sha256" / digest)
-                header = read_header(tree)  # of the copy: the source may have changed meanwhile
-                model = _make_ref(name, digest, header, path=f"trees/{digest}")
-                rows = self._rows_with(model, overwrite=overwrite)
+                model = _make_ref(name, digest, read_header(tree), path=f"trees/{digest}")  # of the copy
                 for directory in (self.root / "sha256", tree, self.root / "trees"):
-                    _sync_directory(directory)
-                self._write_index(rows)
+                    sync_directory(directory)
+                write_record(self.root, model)
         return replace(model, path=str(self.root / model.path))
 
     def _check_name_free(self, name: str, *, overwrite: bool, source: Path) -> None:
         """Before anything is copied: a name that stands for a model of another size can only end in a refusal."""
         if overwrite or source.is_dir():
             return
-        for model in self._read_index():
+        for model in self._rows():
             if model.name == name and model.size_bytes != source.stat().st_size:
                 raise _taken(model)
 
-    def _rows_with(self, model: ModelRef, *, overwrite: bool) -> list[ModelRef]:
-        rows = {row.name: row for row in self._read_index()}
-        there = rows.get(model.name)
-        if there is not None and there.sha256 != model.sha256 and not overwrite:
-            raise _taken(there)
-        rows[model.name] = model
-        return [rows[name] for name in sorted(rows)]
-
-    def _read_index(self) -> list[ModelRef]:
-        path = self.root / "index.json"
+    def _rows(self) -> tuple[ModelRef, ...]:
         try:
-            table = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return []
+            return survey(self.root, self._adopt).models
         except OSError as error:
-            raise ReadError(f"{path}: cannot read: {error.strerror}") from error
-        except ValueError as error:
-            raise ReadError(f"{path}: is no index of models: {error}") from error
-        if not isinstance(table, dict) or table.get("schema") != SCHEMA or not isinstance(table.get("models"), list):
-            raise ReadError(
-                f"{path}: is no index of models of schema {SCHEMA}", hint="A newer bedplate may have written it."
-            )
-        return [_parse_row(row, path) for row in table["models"]]
+            raise ReadError(f"{error.filename}: cannot read: {error.strerror}", hint=STATE_HINT) from error
 
-    def _write_index(self, models: list[ModelRef]) -> None:
-        """All or nothing: written beside, synced, renamed. Only with the lock held."""
-        text = json.dumps({"schema": SCHEMA, "models": [asdict(model) for model in models]}, indent=1) + "\n"
-        beside = self.root / "index.json.new"
-        with beside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(self.root / "index.json")
-        _sync_directory(self.root)
+    def _announce(self, name: str, digest: str, digests: list[str], *, overwrite: bool) -> None:
+        """Before the first file of a new model is named: what goes again unless its record is written, or once it is."""
+        there = next((row for row in self._rows() if row.name == name), None)
+        if there is not None and there.sha256 != digest:
+            if not overwrite:
+                raise _taken(there)
+            digests = [*digests, *self._digests(there)]
+        announce(self.root, digests)
 
-    def _content(self, model: ModelRef) -> list[tuple[Path, str]]:
-        """Paths of a model's content and the digests that they must have."""
-        if model.path.rpartition("/")[0].endswith("trees"):
-            manifest = self.root / "sha256" / model.sha256
-            tree = self.root / "trees" / model.sha256
-            lines = manifest.read_text().splitlines()
-            return [(manifest, model.sha256), *((tree / line[66:], line[:64]) for line in lines)]
-        return [(self.root / "sha256" / model.sha256, model.sha256)]
+    def _digests(self, model: ModelRef) -> list[str]:
+        try:
+            return [digest for _, digest in content_of(self.root, model)]
+        except OSError:  # its list of files was removed by hand
+            return [model.sha256]
 
-    def _sweep(self) -> None:
-        """Remove what no row stands for. Only with the lock held: outside of it, all content has its row."""
-        kept: set[str] = set()
-        for model in self._read_index():
-            with contextlib.suppress(OSError):  # its content was removed by hand; verify says so
-                kept |= {digest for _, digest in self._content(model)}
-            kept.add(model.sha256)
-        for path in (self.root / "sha256").iterdir():
-            if path.name.endswith(_PART):
-                _remove_if_abandoned(path)
-            elif path.name not in kept:
-                path.unlink()
-        for tree in (self.root / "trees").iterdir() if (self.root / "trees").is_dir() else ():
-            if tree.name not in kept:
-                shutil.rmtree(tree)
+    def _adopt(self, path: str, digest: str) -> ModelRef | None:
+        """The model of content that has no record, named by its header."""
+        try:
+            header = read_header(self.root / path)
+        except (BedplateError, OSError):
+            return None
+        with contextlib.suppress(UsageError):
+            return _make_ref(make_name(Path(header.title or "-")), digest, header, path=path)
+        return _make_ref(f"{header.architecture or 'model'}-{digest[:12]}", digest, header, path=path)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Hold the lock for a change, and leave nothing behind that has no row, whether the change succeeds or fails."""
+        """Hold the lock for a change; before and after it the store is brought into order, also when the change fails."""
         with self._locked():
+            self._settle()
             try:
                 yield
             finally:
-                self._sweep()
+                self._settle()
+
+    def _settle(self, going: Sequence[str] = ()) -> None:
+        settle(self.root, self._adopt, going=going)
+        for path in (self.root / "sha256").glob(f".*{_PART}"):
+            _remove_if_abandoned(path)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -270,7 +275,7 @@ class Store:
             (self.root / "sha256").mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise BedplateError(f"{self.root}: cannot write: {error.strerror}") from error
+            raise PreflightError(f"{self.root}: cannot write: {error.strerror}", hint=STATE_HINT) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -314,12 +319,12 @@ def read_header(path: Path, *, form: Format | None = None) -> Header:
 
 
 def check_space(root: Path, needed_bytes: int) -> None:
-    """Raise ModelRefused, with the arithmetic, when the disk of the store cannot take so many bytes more."""
+    """Raise PreflightError, with the arithmetic, when the disk of the store cannot take so many bytes more."""
     there = next(path for path in (root, *root.parents) if path.exists())
     disk = os.statvfs(there)
     free = disk.f_bavail * disk.f_frsize
     if needed_bytes + RESERVE_BYTES > free:
-        raise ModelRefused(
+        raise PreflightError(
             f"{root}: {render_size(free)} free, needed: {render_size(needed_bytes)} for the model and "
             f"{render_size(RESERVE_BYTES)} that stay free; {render_size(needed_bytes + RESERVE_BYTES - free)} too little",
             hint="Remove a model (bedplate model rm), or move the store with BEDPLATE_STATE_DIR.",
@@ -336,18 +341,18 @@ def make_name(source: Path) -> str:
 
 def check_name(name: str) -> str:
     """The name, if a model can be called so; it becomes part of units, paths and requests. Raises UsageError."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r}: not a name for a model: a letter or digit, then at most 99 more of them or '.', '_' and '-'",
-            hint="Give one with --name.",
+            f"{name!r}: not a valid model name: expected a letter or digit, then up to 99 letters, digits, '.', '_' or '-'",
+            hint="Choose a name with --name.",
         )
     return name
 
 
 def _taken(model: ModelRef) -> ModelRefused:
     return ModelRefused(
-        f"{model.name}: already stands for another model ({model.sha256[:12]}, {render_size(model.size_bytes)})",
-        hint="Give another --name, or --replace it.",
+        f"{model.name}: this name already belongs to another model ({model.sha256[:12]}, {render_size(model.size_bytes)})",
+        hint="Choose another --name, or take the name over with --replace.",
     )
 
 
@@ -366,35 +371,47 @@ def _make_ref(name: str, digest: str, header: Header, *, path: str) -> ModelRef:
     )
 
 
-def _parse_row(row: Any, path: Path) -> ModelRef:
-    types = {field.name: int if field.type == "int" else str for field in fields(ModelRef)}
-    if not isinstance(row, dict) or {key: type(value) for key, value in row.items()} != types:
-        raise ReadError(f"{path}: a row is not a model: {str(row)[:80]}", hint="Remove the row, and add the model again.")
-    if not _NAME.fullmatch(row["name"]) or not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]):
-        raise ReadError(f"{path}: {row['name']!r}: bad name or digest")
-    if row["path"] not in (f"sha256/{row['sha256']}", f"trees/{row['sha256']}") or row["format"] not in list(Format):
-        raise ReadError(f"{path}: {row['name']}: bad path or format")
-    return ModelRef(**{**row, "format": Format(row["format"])})
+def list_directory(source: Path) -> ModelDirectory:
+    """Files of a model's directory. Links are followed into the directory itself and into the blobs of its own cache.
 
-
-def _list_directory(source: Path) -> tuple[list[Path], list[Path]]:
-    """Files to take, sorted by name, and those to leave out. Links are followed: caches keep their files behind them."""
+    The copies in the store can be read by everybody, and the engine reads them: a link to a file of the machine
+    (LICENSE -> /etc/shadow, unpacked from a stranger's archive) would give it away. Raises ModelRefused, naming the link.
+    """
+    real = source.resolve()
+    within = [real]
+    if real.parent.name == "snapshots" and (real.parents[1] / "blobs").is_dir():  # of Hugging Face: models--ORG--NAME/
+        within.append((real.parents[1] / "blobs").resolve())
+        if within[1].parent != real.parents[1]:
+            raise ModelRefused(f"{real.parents[1] / 'blobs'}: is a link out of the cache, to {within[1]}")
     wanted: list[Path] = []
     left_out: list[Path] = []
-    for path in sorted(source.iterdir()):
-        take = path.is_file() and _WANTED.fullmatch(path.name) and path.name.isprintable() and not path.name.startswith(".")
-        (wanted if take else left_out).append(path)
+    links: list[tuple[Path, str]] = []
+    try:
+        for path in sorted(source.iterdir()):
+            name = path.name
+            if not (path.is_file() and _WANTED.fullmatch(name) and name.isprintable() and not name.startswith(".")):
+                left_out.append(path)
+                continue
+            open_regular(path, within=tuple(within)).close()
+            wanted.append(path)
+            if path.is_symlink():
+                links.append((path, str(path.readlink())))
+    except OSError as error:
+        raise ReadError(f"{source}: cannot read: {error.strerror}") from error
     if len(wanted) > MAX_FILES:
         raise ModelRefused(f"{source}: {len(wanted)} files, at most {MAX_FILES} are allowed")
-    return wanted, left_out
+    return ModelDirectory(wanted=tuple(wanted), left_out=tuple(left_out), links=tuple(links), within=tuple(within))
 
 
-def _copy(source: Path, target: BinaryIO, progress: Progress) -> str:
-    """Copy all bytes in one pass; gives their SHA-256. Raises ModelRefused when the source changes or the disk is full."""
+def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[Path, ...] = ()) -> str:
+    """Copy all bytes in one pass; gives their SHA-256.
+
+    Raises ModelRefused when the source changes, PreflightError when the disk is full.
+    """
     digest = hashlib.sha256()
     done, started = 0, time.monotonic()
     try:
-        with source.open("rb", buffering=0) as file:
+        with open_regular(source, within=within) as file:
             size = os.fstat(file.fileno()).st_size
             while chunk := file.read(CHUNK_BYTES):
                 target.write(chunk)
@@ -403,9 +420,13 @@ def _copy(source: Path, target: BinaryIO, progress: Progress) -> str:
                 rate = done / max(time.monotonic() - started, 1e-6)
                 progress.detail(f"{render_size(done)} of {render_size(size)}, {render_size(int(rate))}/s")
     except OSError as error:
+        if is_full(error):
+            raise PreflightError(
+                f"{source}: copy stopped after {render_size(done)}: {error.strerror}", hint=STATE_HINT
+            ) from error
         raise ModelRefused(f"{source}: copy stopped after {render_size(done)}: {error.strerror}") from error
     if done != size:
-        raise ModelRefused(f"{source}: {done} bytes were read, it had {size}: it changes while it is copied")
+        raise ModelRefused(f"{source}: read {done} bytes, expected {size}: the file changed while it was copied")
     return digest.hexdigest()
 
 
@@ -426,14 +447,6 @@ def _seal(file: BinaryIO) -> None:
     file.flush()
     os.fchmod(file.fileno(), 0o444)
     os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_if_abandoned(path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.catalog.knobs import parse_sources
-from bedplate.catalog.strict import build_row, parse_table
-from bedplate.errors import DataError, ReadError, UsageError
+from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.errors import DataError, UsageError
 from bedplate.model.proof import Antagonist
 
 _HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def read_antagonists(
     path: Path = _HERE / "antagonists.toml", sources: Path = _HERE / "sources.toml"
 ) -> tuple[Antagonist, ...]:
     """All rows in the order of the file. Raises DataError with all problems, ReadError when a file cannot be read."""
-    return parse_antagonists(_read(path), parse_sources(_read(sources), name=sources.name), name=path.name)
+    return parse_antagonists(read_data(path), parse_sources(read_data(sources), name=sources.name), name=path.name)
 
 
 def parse_antagonists(text: str, sources: dict[str, str], *, name: str) -> tuple[Antagonist, ...]:
@@ -44,7 +44,7 @@ def parse_antagonists(text: str, sources: dict[str, str], *, name: str) -> tuple
     if table.get("schema") != 1:
         problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
     known = ("schema", "antagonist")
-    problems += [f"{name}:{one}: unknown key; known keys: {', '.join(known)}" for one in table if one not in known]
+    problems += [f"{name}:{key}: unknown key; known keys: {', '.join(known)}" for key in table if key not in known]
     listed: Any = table.get("antagonist", [])
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise DataError([*problems, f"{name}:antagonist: expected [[antagonist]] tables"])
@@ -65,7 +65,9 @@ def parse_antagonists(text: str, sources: dict[str, str], *, name: str) -> tuple
         problems.append(f"{name}:antagonist: expected the kinds in the order {', '.join(KINDS)}")
     if problems:
         raise DataError(problems, hint="Correct the rows; their keys are the fields of Antagonist in model/proof.py.")
-    return tuple(dataclasses.replace(row, sources=tuple(sources.get(one, one) for one in row.sources)) for row in rows)
+    return tuple(
+        dataclasses.replace(row, sources=tuple(sources.get(source, source) for source in row.sources)) for row in rows
+    )
 
 
 def choose_antagonists(names: tuple[str, ...], rows: tuple[Antagonist, ...]) -> tuple[Antagonist, ...]:
@@ -100,7 +102,9 @@ def _row_problems(row: Antagonist, rows: dict[str, Antagonist], sources: dict[st
     if not row.sources:
         yield "sources: is empty"
     yield from (
-        f"sources: {one} is not in sources.toml" for one in row.sources if _SOURCE.fullmatch(one) and one not in sources
+        f"sources: {source} is not in sources.toml"
+        for source in row.sources
+        if _SOURCE.fullmatch(source) and source not in sources
     )
     if list(row.levels_pct) != sorted(set(row.levels_pct)) or row.levels_pct[:1] != (0,) or len(row.levels_pct) < 2:
         yield f"levels_pct: got {list(row.levels_pct)}, expected 0 and rising levels"
@@ -125,7 +129,7 @@ def _program_problems(row: Antagonist, rows: dict[str, Antagonist]) -> Iterator[
             yield f"parts: {part} has parts itself"
     words = (*row.argv, *row.server)
     named = {found for word in words for found in _WORD.findall(word)}
-    yield from (f"argv: {{{one}}} is no word; known: {', '.join(sorted(WORDS))}" for one in sorted(named - WORDS))
+    yield from (f"argv: {{{word}}} is no word; known: {', '.join(sorted(WORDS))}" for word in sorted(named - WORDS))
     if named & {"file", "out", "files"} and not (row.file_bytes or row.file_memory_pct or row.tree):
         yield "file_bytes: missing; the words name a file"
     if "tree" in named and not row.tree:
@@ -134,10 +138,3 @@ def _program_problems(row: Antagonist, rows: dict[str, Antagonist]) -> Iterator[
         yield "argv: does not name {seconds}; it must be bounded in time"
     if "/" in row.program:
         yield f"program: got {row.program!r}, expected a name that is looked up on PATH"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot read: {error}") from error

@@ -46,6 +46,12 @@ HELD_OUT_PHRASINGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
+    """One thing that the model that ships is trained to know: the answer, word for word, and how it is asked.
+
+    With a `term` it is also asked in each of TERM_PHRASINGS; None where the question explains no term. `also` holds more
+    questions.
+    """
+
     question: str
     answer: str
     term: str | None = None
@@ -53,7 +59,9 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class RefusedQuestions:
+    """Questions outside the facts, and the refusal that answers them; those that are held out measure, and train nothing."""
+
     answer: str
     terms: tuple[str, ...]
     questions: tuple[str, ...]
@@ -67,7 +75,7 @@ class KnownAnswers:
 
     schema: int
     fact: tuple[Fact, ...]
-    refusal: Refusal
+    refusal: RefusedQuestions
 
 
 def read_facts(path: Path = KNOWN_ANSWER_DIRECTORY / "facts.toml") -> KnownAnswers:

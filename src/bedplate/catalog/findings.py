@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bedplate.catalog.knobs import parse_sources
-from bedplate.catalog.strict import build_row, parse_table
-from bedplate.errors import DataError, ReadError
+from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.errors import DataError
 from bedplate.model.audit import FindingRow, Suppression
 from bedplate.model.facts.finding import Severity
 
@@ -29,7 +29,7 @@ T = TypeVar("T", FindingRow, Suppression)
 
 def read_findings(path: Path = _HERE / "findings.toml", sources: Path = _HERE / "sources.toml") -> tuple[FindingRow, ...]:
     """All rows in the order of the file. Raises DataError with all problems, ReadError when a file cannot be read."""
-    return parse_findings(_read(path), parse_sources(_read(sources), name=sources.name), name=path.name)
+    return parse_findings(read_data(path), parse_sources(read_data(sources), name=sources.name), name=path.name)
 
 
 def parse_findings(text: str, sources: dict[str, str], *, name: str) -> tuple[FindingRow, ...]:
@@ -44,7 +44,9 @@ def parse_findings(text: str, sources: dict[str, str], *, name: str) -> tuple[Fi
         seen.add(row.id)
     if problems:
         raise DataError(problems, hint="Correct the rows; their keys are the fields of FindingRow in model/audit.py.")
-    return tuple(dataclasses.replace(row, sources=tuple(sources.get(one, one) for one in row.sources)) for row in rows)
+    return tuple(
+        dataclasses.replace(row, sources=tuple(sources.get(source, source) for source in row.sources)) for row in rows
+    )
 
 
 def read_suppressions(path: Path | None = None) -> tuple[Suppression, ...]:
@@ -56,7 +58,7 @@ def read_suppressions(path: Path | None = None) -> tuple[Suppression, ...]:
         if not SUPPRESSIONS.is_file():
             return ()
         path = SUPPRESSIONS
-    return parse_suppressions(_read(path), name=str(path))
+    return parse_suppressions(read_data(path), name=str(path))
 
 
 def parse_suppressions(text: str, *, name: str) -> tuple[Suppression, ...]:
@@ -83,7 +85,9 @@ def _rows(text: str, cls: type[T], key: str, name: str, problems: list[str]) -> 
     table = parse_table(text, name=name)
     if table.get("schema") != 1:
         problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
-    problems += [f"{name}:{one}: unknown key; known keys: schema, {key}" for one in table if one not in ("schema", key)]
+    problems += [
+        f"{name}:{other}: unknown key; known keys: schema, {key}" for other in table if other not in ("schema", key)
+    ]
     listed: Any = table.get(key, [])
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         problems.append(f"{name}:{key}: expected [[{key}]] tables")
@@ -125,18 +129,11 @@ def _row_problems(row: FindingRow, sources: dict[str, str]) -> Iterator[str]:
         yield f'effect_percent: "{NO_EVIDENCE}" has none'
     if row.effect_percent is not None and not 0.0 <= row.effect_percent <= 1000.0:
         yield f"effect_percent: got {row.effect_percent:g}, expected 0 to 1000"
-    for one in row.sources:
-        if _SOURCE.fullmatch(one) and one not in sources:
-            yield f"sources: {one} is not in sources.toml"
+    for source in row.sources:
+        if _SOURCE.fullmatch(source) and source not in sources:
+            yield f"sources: {source} is not in sources.toml"
     if not row.check:
         yield "check: missing; how is it seen by hand?"
     order = list(Severity)
     if not row.severities or list(row.severities) != sorted(set(row.severities), key=order.index):
         yield "severities: expected some, each once, most severe first"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot read: {error}") from error

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table
-from bedplate.errors import DataError, ReadError
-from bedplate.model.knob import Check, Grade, Knob, Verdict
+from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.errors import DataError
+from bedplate.model.knob import Check, Grade, Knob, Recommendation
 from bedplate.model.knob_value import NUMERIC, Compare, Parse, parse_value
 
 _HERE = Path(__file__).parent
@@ -38,8 +38,8 @@ SYSCTL_FILES = (
 def read_knobs(directory: Path = _HERE / "knobs", sources: Path = _HERE / "sources.toml") -> tuple[Knob, ...]:
     """All rows, sorted by file and in the order of each. Raises DataError with all problems of all files, ReadError when a
     file cannot be read."""
-    texts = {path.name: _read(path) for path in sorted(directory.glob("*.toml"))}
-    return parse_knobs(texts, parse_sources(_read(sources), name=sources.name))
+    texts = {path.name: read_data(path) for path in sorted(directory.glob("*.toml"))}
+    return parse_knobs(texts, parse_sources(read_data(sources), name=sources.name))
 
 
 def knob_paths(knobs: Iterable[Knob]) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _rows(table: dict[str, Any], file: str, sources: dict[str, str], problems: l
     for index, row in enumerate(listed):
         where = f"{file}:{row['id']}" if isinstance(row.get("id"), str) else f"{file}:knob[{index}]"
         if isinstance(row.get("sources"), list):
-            row["sources"] = [_titled(one, sources) for one in row["sources"]]
+            row["sources"] = [_titled(source, sources) for source in row["sources"]]
         knob = build_row(row, Knob, where=where, problems=problems)
         if knob is not None:
             yield where, knob
@@ -122,9 +122,9 @@ def _problems(knob: Knob, ids: set[str]) -> Iterator[str]:
         yield "interface: is empty"
     if not knob.sources and knob.grade is not Grade.N:
         yield f"sources: missing; only grade N (no evidence found) may have none, this is {knob.grade}"
-    for one in knob.sources:
-        if _SOURCE.fullmatch(one):
-            yield f"sources: {one} is not in sources.toml"
+    for source in knob.sources:
+        if _SOURCE.fullmatch(source):
+            yield f"sources: {source} is not in sources.toml"
     if knob.effect_percent is not None and not knob.effect:
         yield "effect: missing; effect_percent needs the published number in words"
     judged = bool(knob.check) + bool(knob.not_evaluable)
@@ -137,7 +137,10 @@ def _problems(knob: Knob, ids: set[str]) -> Iterator[str]:
             if link not in ids or link == knob.id:
                 near = difflib.get_close_matches(link, ids - {knob.id}, 1)
                 yield f"{key}: {link!r} is no other row" + (f"; did you mean {near[0]!r}?" if near else "")
-    if knob.verdict in (Verdict.CARGO_CULT, Verdict.HARMFUL, Verdict.REJECT, Verdict.DEAD) and not knob.instead:
+    if (
+        knob.verdict in (Recommendation.CARGO_CULT, Recommendation.HARMFUL, Recommendation.REJECT, Recommendation.DEAD)
+        and not knob.instead
+    ):
         yield f"instead: missing; {knob.verdict} needs it"
     if bool(knob.fix) != bool(knob.undo):
         yield "undo: fix and undo come together"
@@ -174,15 +177,8 @@ def _check_problems(check: Check) -> Iterator[str]:
         yield f"compare: only contains and not-contains compare words; got {check.compare} of {check.parse}"
     # A count of CPUs is wanted as a number, not as a list.
     how = Parse.NUMBER if check.parse in (Parse.CPU_COUNT, Parse.LAST_NUMBER) else check.parse
-    for one in check.want:
+    for text in check.want:
         try:
-            parse_value(one, how)
+            parse_value(text, how)
         except ValueError as error:
             yield f"want: {error}"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot read: {error}") from error

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table
-from bedplate.errors import DataError, ReadError
-from bedplate.model.policy import Part, PolicyRow
+from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.errors import DataError
+from bedplate.model.policy import Neighbours, Part, PolicyRow
 from bedplate.model.tuning import Policy
 
 _HERE = Path(__file__).parent
@@ -17,26 +17,24 @@ _KEYS = ("schema", "policy")
 
 def read_policies(path: Path = _HERE / "policies.toml") -> tuple[PolicyRow, ...]:
     """All policies in the order of the file. Raises DataError with all problems, ReadError when it cannot be read."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot read: {error}") from error
-    return parse_policies(text, name=path.name)
+    return parse_policies(read_data(path), name=path.name)
 
 
 def find_policy(policy: Policy, rows: tuple[PolicyRow, ...]) -> PolicyRow:
-    """The row of a policy; the loader has seen to it that there is one."""
+    """The row of a policy. Raises StopIteration for rows without it, which parse_policies never returns."""
     return next(row for row in rows if row.id is policy)
 
 
 def parse_policies(text: str, *, name: str) -> tuple[PolicyRow, ...]:
-    """Rows of a text; each policy exactly once. That forbidden knobs exist is for a test: the catalog has them
-    elsewhere."""
+    """Rows of a text; each policy exactly once. Raises DataError with every problem.
+
+    That forbidden knobs exist is for a test: the catalog has them elsewhere.
+    """
     table = parse_table(text, name=name)
     problems: list[str] = []
     if table.get("schema") != 1:
         problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
-    problems += [f"{name}:{one}: unknown key; known keys: {', '.join(_KEYS)}" for one in table if one not in _KEYS]
+    problems += [f"{name}:{key}: unknown key; known keys: {', '.join(_KEYS)}" for key in table if key not in _KEYS]
     listed: Any = table.get("policy", [])
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise DataError([*problems, f"{name}:policy: expected [[policy]] tables"])
@@ -48,9 +46,9 @@ def parse_policies(text: str, *, name: str) -> tuple[PolicyRow, ...]:
     for row in rows:
         problems += [f"{name}:{row.id}.{text}" for text in _row_problems(row)]
     ids = [row.id for row in rows]
-    problems += [f"{name}:{one}.id: appears twice" for one in dict.fromkeys(ids) if ids.count(one) > 1]
+    problems += [f"{name}:{id}.id: appears twice" for id in dict.fromkeys(ids) if ids.count(id) > 1]
     if not problems:
-        problems += [f"{name}:policy: {one} has no row" for one in Policy if one not in ids]
+        problems += [f"{name}:policy: {policy} has no row" for policy in Policy if policy not in ids]
     if problems:
         raise DataError(problems, hint="Correct the rows; their keys are the fields of PolicyRow in model/policy.py.")
     return rows
@@ -69,6 +67,14 @@ def _row_problems(row: PolicyRow) -> Iterator[str]:
         yield f"parts: expected each once, in the order {', '.join(order)}"
     if not row.parts:
         yield "parts: is empty"
+    if not 1 <= row.system_pct <= 50:
+        yield f"system_pct: got {row.system_pct}, expected 1 to 50"
+    if not 0 <= row.floor_pct < row.system_pct:
+        yield f"floor_pct: got {row.floor_pct}, expected 0 to less than system_pct: administrators come before neighbours"
+    if bool(row.floor_pct) != bool(row.floor_cost.strip()):
+        yield "floor_cost: expected what was measured where there is a floor, and only there"
+    if row.floor_pct and row.neighbours != Neighbours.SHARE:
+        yield f"floor_pct: neighbours that {row.neighbours} have no floor"
     if len(set(row.forbid)) != len(row.forbid):
         yield "forbid: a knob stands twice"
     if bool(row.forbid) != bool(row.because.strip()):

@@ -34,15 +34,17 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
+    """shapes.toml as it is parsed, its rows in the order of the file; `schema` must be 1."""
+
     schema: int
     shape: tuple[ModelShape, ...]
 
 
 def read_shapes(path: Path = Path(__file__).parent / "shapes.toml") -> tuple[ModelShape, ...]:
-    """All shapes, in the order of the file."""
+    """Every shape, in the order of the file. Raises ReadError, and DataError for a bad row or an id that stands twice."""
     shapes = read_toml(path, Shapes)
     ids = [shape.id for shape in shapes.shape]
-    problems = [f"{path.name}:{one}: appears twice" for one in sorted(set(ids)) if ids.count(one) > 1]
+    problems = [f"{path.name}:{id}: appears twice" for id in sorted(set(ids)) if ids.count(id) > 1]
     problems += [f"{path.name}:schema: got {shapes.schema}, expected 1"] if shapes.schema != 1 else []
     if problems:
         raise DataError(problems)
@@ -55,4 +57,4 @@ def find_shape(id: str) -> ModelShape:
     for shape in shapes:
         if shape.id == id:
             return shape
-    raise UsageError(f"{id}: no shape of that name; there are: {', '.join(shape.id for shape in shapes)}")
+    raise UsageError(f"{id}: no shape has this name; the shapes are: {', '.join(shape.id for shape in shapes)}")

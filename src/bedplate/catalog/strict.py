@@ -20,19 +20,28 @@ from typing import Any, TypeVar
 from bedplate.errors import DataError, ReadError
 
 T = TypeVar("T")
+_MOST_BYTES = 4 << 20  # the longest of ours has 60 KB
+
+
+def read_data(path: Path) -> str:
+    """The text of a data file. Raises ReadError when it cannot be read, is not UTF-8, or has more than 4 MiB."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ReadError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB, too large for a data file")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"{path}: cannot read: {error}") from error
 
 
 def read_toml(path: Path, cls: type[T]) -> T:
     """The file as a `cls`. Raises ReadError when it cannot be read, DataError with all of its problems otherwise."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot read: {error}") from error
-    return parse_toml(text, cls, name=path.name)
+    return parse_toml(read_data(path), cls, name=path.name)
 
 
 def parse_toml(text: str, cls: type[T], *, name: str) -> T:
-    """The text as a `cls`; name stands for the file in messages."""
+    """The text as a `cls`; name stands for the file in messages. Raises DataError with all of its problems."""
     table = parse_table(text, name=name)
     problems: list[str] = []
     value = _build(table, cls, name + ":", problems)
@@ -87,9 +96,9 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> object:
         if not isinstance(value, list):
             problems.append(f"{where}: got {_kind(value)}, expected a list")
             return ()
-        if all(type(one) is item for one in value):
+        if all(type(entry) is item for entry in value):
             return tuple(value)
-        return tuple(_convert(one, item, f"{where}[{index}]", problems) for index, one in enumerate(value))
+        return tuple(_convert(entry, item, f"{where}[{index}]", problems) for index, entry in enumerate(value))
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             problems.append(f"{where}: got {_kind(value)}, expected a table")

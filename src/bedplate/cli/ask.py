@@ -1,9 +1,9 @@
-"""Put a question to a model from the terminal; the answer streams as it is made.
+"""Ask a model a question from the terminal, and stream its answer.
 
 examples:
-  bedplate ask "What is TTFT?"                      the model of the machine that runs here
-  git diff | bedplate ask -                         the question comes from standard input
-  bedplate ask --json --max-tokens 16 "Name a GPU"  one JSON object with the answer and its times
+  bedplate ask "What is TTFT?"                      ask the model of the running machine
+  git diff | bedplate ask -                         read the question from standard input
+  bedplate ask --json --max-tokens 16 "Name a GPU"  print one JSON object with the answer and its times
   bedplate ask --endpoint http://10.0.0.7:8080 "Hello"
 """
 
@@ -15,26 +15,48 @@ import os
 import sys
 import time
 
-from bedplate.errors import NotRunningError, UsageError
+from bedplate.errors import UsageError
 
-HELP = "put a question to the model from the terminal"
+HELP = "ask the model a question from the terminal"
 DEFAULT_MAX_TOKENS = 512
-_INSIDE_PORT = 8080
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", nargs="+", help='the question; "-" reads it from standard input')
-    parser.add_argument("--model", metavar="NAME", help="default: the first that the endpoint lists")
-    parser.add_argument("--endpoint", metavar="URL", help="default: BEDPLATE_ENDPOINT, else the machine that runs here")
-    parser.add_argument("--system", metavar="TEXT", help="a system message before the question")
-    parser.add_argument("--max-tokens", type=int, default=DEFAULT_MAX_TOKENS, metavar="N")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="T")
-    parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS", help="longest silence (default: 120)")
-    parser.add_argument("--json", action="store_true", help="one JSON object: answer, model, tokens, times")
+    """Options of `bedplate ask`. The ranges of numbers are checked by `main` and by the engine, not here."""
+    parser.add_argument("question", nargs="+", help='words of the question; "-" reads it from standard input')
+    parser.add_argument("--model", metavar="NAME", help="model to ask (default: the first that the endpoint lists)")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="endpoint to ask (default: $BEDPLATE_ENDPOINT, else the running machine)"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="system message to send before the question")
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=DEFAULT_MAX_TOKENS,
+        metavar="N",
+        help="longest answer in tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="sampling temperature; 0 is greedy (default: 0)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="give up after this many seconds without a token (default: 120)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object: model, answer, number of pieces, times")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.chat import Chat, find_model, stream_answer
+    """Print the answer as it streams, or one JSON object at its end; the exit status is 0.
+
+    Raises UsageError for an empty question, NotRunningError where nothing answers, BedplateError when the engine refuses the
+    question or breaks off; what was printed until then stays.
+    """
+    from bedplate.engines.client import Chat, find_model, stream_answer
+    from bedplate.flows.endpoint import find_endpoint
 
     if arguments.max_tokens < 1:
         raise UsageError(f"--max-tokens: got {arguments.max_tokens}, expected 1 or more")
@@ -68,19 +90,3 @@ def main(arguments: argparse.Namespace) -> int:
     elif not answer.endswith("\n"):
         print()
     return 0
-
-
-def find_endpoint() -> str:
-    """Where to ask without being told: this system's own front door in a guest, the machine that runs on a host."""
-    from bedplate.host.root import Root
-    from bedplate.host.system import is_bedplate_system
-
-    if is_bedplate_system(Root()):
-        return f"http://127.0.0.1:{_INSIDE_PORT}"
-    from bedplate.act.paths import find_paths
-    from bedplate.image.machine import read_machine
-
-    machine = read_machine(find_paths())
-    if machine is None:
-        raise NotRunningError("no machine runs here", hint="Start it: bedplate up, or name one with --endpoint URL.")
-    return machine.endpoint

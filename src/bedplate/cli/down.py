@@ -1,8 +1,8 @@
-"""Power the machine off and leave no process. Its disk stays, so that the next `bedplate up` is quicker.
+"""Power the machine off and leave no process behind. Its disk is kept, so that the next `bedplate up` is faster.
 
 examples:
-  bedplate down              ask the guest to power off; by force after a minute
-  bedplate down --now        by force at once
+  bedplate down              ask the guest to power off, and force it after a minute
+  bedplate down --now        force it off at once
 """
 
 from __future__ import annotations
@@ -10,33 +10,32 @@ from __future__ import annotations
 import argparse
 import json
 
-HELP = "power the machine off and leave no process"
+HELP = "power the machine off and leave no process behind"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--now", action="store_true", help="do not ask the guest; end it at once")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long the guest may take (default: 60)")
-    parser.add_argument("--json", action="store_true", help='print {"stopped": true} or false')
+    """Options of `bedplate down`: for how many seconds the guest is asked before it is ended by force."""
+    parser.add_argument("--now", action="store_true", help="force the machine off at once, without asking the guest")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="how long the guest may take before it is forced off (default: 60)"
+    )
+    parser.add_argument("--json", action="store_true", help='print one JSON object with "stopped": true or false')
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from bedplate.act.lock import hold_lock
+    """Exit status 0, whether a machine ran or not; the output tells which.
+
+    Raises BusyError while another verb changes the machine.
+    """
     from bedplate.act.paths import find_paths
     from bedplate.cli.terminal import terminal_progress
-    from bedplate.image.machine import POWERDOWN_S, clear_stale, kill_machine, read_machine, stop_machine
+    from bedplate.flows.up import down
 
     paths = find_paths()
-    with hold_lock(paths, "down"), terminal_progress(paths.logs / "down.log") as progress:
-        stopped = read_machine(paths) is not None
-        if not stopped:
-            clear_stale(paths)
-        elif arguments.now:
-            kill_machine(paths)
-        else:
-            with progress.phase("power off"):
-                stop_machine(paths, progress, powerdown_s=POWERDOWN_S if arguments.timeout is None else arguments.timeout)
+    with terminal_progress(paths.logs / "down.log") as progress:
+        stopped = down(progress, paths=paths, by_force=arguments.now, powerdown_s=arguments.timeout)
     if arguments.json:
         print(json.dumps({"schema": 1, "stopped": stopped}))
     else:
-        print("The machine is off." if stopped else "No machine runs here.")
+        print("The machine is off." if stopped else "No machine is running.")
     return 0

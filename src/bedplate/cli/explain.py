@@ -1,14 +1,14 @@
-"""What a knob or a finding is about: why, on what evidence, what to do, how to undo it.
+"""Explain a knob or a finding: the reason, the evidence, the fix and the undo.
 
-A name is the id of a row (numa.zone_reclaim), of a finding (knob.numa.zone_reclaim), or what the kernel calls it
-(vm.swappiness, isolcpus=). Without one all knobs and findings are listed.
+NAME is the id of a knob (numa.zone_reclaim), the id of a finding (knob.numa.zone_reclaim), or the kernel's name of a setting
+(vm.swappiness, isolcpus=). Without NAME, all knobs and findings are listed.
 
 examples:
-  bedplate explain vm.swappiness        one knob, on a page
-  bedplate explain cargo.isolcpus       a setting that should not be there, and what to do instead
-  bedplate explain pci.acs-mixed        a finding of bedplate doctor
-  bedplate explain                      all of them, a line each
-  bedplate explain --json cpu.isolcpus  the row as JSON
+  bedplate explain vm.swappiness        explain one knob
+  bedplate explain cargo.isolcpus       explain a setting to avoid, and what to do instead
+  bedplate explain pci.acs-mixed        explain a finding of `bedplate doctor`
+  bedplate explain                      list all knobs and findings, one per line
+  bedplate explain --json cpu.isolcpus  print the entry as JSON
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bedplate.model.audit import FindingRow
 from bedplate.model.knob import Check, Grade, Knob
 from bedplate.model.knob_value import Compare
 
-HELP = "what a knob or a finding is about, on what evidence, what to do and how to undo it"
+HELP = "explain a knob or a finding: the reason, the evidence, the fix and the undo"
 
 GRADES = {
     Grade.A: "controlled A/B or bisect, mostly on inference",
@@ -43,11 +43,21 @@ _LABEL = 13
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="id of a row or finding, or the kernel's name")
-    parser.add_argument("--json", action="store_true", help="the row, or all of them, as JSON")
+    """Options of `bedplate explain`: one name at most; without one, all rows are listed."""
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="id of a knob or a finding, or the kernel's name of a setting (default: list all)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the entry, or all of them, as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Print the row, or a line for each row of the catalog; the exit status is 0.
+
+    Raises UsageError for a name that no row has.
+    """
     knobs, findings = read_knobs(), read_findings()
     if arguments.name is None:
         records = [_record(knob, knobs) for knob in knobs] + [_record(row, knobs) for row in findings]
@@ -70,7 +80,7 @@ def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -
     if wanted in by_id:
         return by_id[wanted]
     by_name: dict[str, Knob | FindingRow] = {}
-    for knob in sorted(knobs, key=lambda one: bool(one.knob)):
+    for knob in sorted(knobs, key=lambda knob: bool(knob.knob)):
         for interface in (*knob.interface, *_read_by(knob)):
             by_name.setdefault(_plain(interface), knob)
             by_name.setdefault(_plain(interface).partition("=")[0], knob)
@@ -79,8 +89,12 @@ def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -
     import difflib
 
     near = difflib.get_close_matches(wanted, [*by_id, *by_name], 3, 0.6)
-    hint = f"Did you mean {' or '.join(repr(one) for one in near)}?" if near else "bedplate explain lists all of them."
-    raise UsageError(f"{name}: no knob and no finding of that name", hint=hint)
+    hint = (
+        f"Did you mean {' or '.join(repr(close) for close in near)}?"
+        if near
+        else "Run `bedplate explain` to list all of them."
+    )
+    raise UsageError(f"{name}: no knob or finding has this name", hint=hint)
 
 
 def _plain(name: str) -> str:
@@ -100,7 +114,7 @@ def _read_by(knob: Knob) -> Iterator[str]:
 def render_knob(knob: Knob, knobs: Iterable[Knob], *, style: Style | None = None) -> str:
     """The row as a page for a terminal; style None is plain text at the widest."""
     style = style or Style(width=_WIDEST, colour=False)
-    wrong = [f"{one.id}: {one.name}" for one in knobs if one.knob == knob.id]
+    wrong = [f"{form.id}: {form.name}" for form in knobs if form.knob == knob.id]
     words = [f"Only where {', '.join(knob.when)}."] if knob.when else []
     fields: list[tuple[str, Iterable[str]]] = [
         ("interface", [f"{', '.join(knob.interface)} ({knob.kind})"]),
@@ -173,10 +187,13 @@ def _unread(knob: Knob) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
+    """What the pages of rows may use of a terminal; `field` wraps to its width."""
+
     width: int
     colour: bool
 
     def bold(self, text: str) -> str:
+        """The text with escapes around it (ECMA-48, SGR 1); as it is where colour is off."""
         return f"\033[1m{text}\033[0m" if self.colour else text
 
     def field(self, label: str, text: str) -> list[str]:
@@ -207,6 +224,6 @@ def _list(knobs: Sequence[Knob], findings: Sequence[FindingRow]) -> str:
 def _record(row: Knob | FindingRow, knobs: Iterable[Knob]) -> dict[str, Any]:
     """The row as JSON: its fields, the id of its finding, and the rows that are wrong forms of a knob."""
     if isinstance(row, Knob):
-        wrong = [one.id for one in knobs if one.knob == row.id]
+        wrong = [form.id for form in knobs if form.knob == row.id]
         return {"finding": f"knob.{row.id}", **dataclasses.asdict(row), "wrong_forms": wrong}
     return {"finding": row.id, **dataclasses.asdict(row)}

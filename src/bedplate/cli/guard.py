@@ -1,143 +1,91 @@
-"""Watch whether engines wait for neighbours, and move the neighbours' limits: slowly, one at a time, each with its reason.
+"""Watch whether engines wait because of neighbours, and adjust the neighbours' limits.
 
-Once a second it reads how long the engines' busiest threads waited for a CPU, and how long the engines stalled for memory
-and I/O. Where they waited and the neighbours were at work, it takes 30 % of that resource from the neighbours, and gives it
-back in small steps when it was quiet for ten seconds. Engines are never touched. What it set stays when it ends, whatever
-its end, until --release or a reboot.
+The guard moves one limit at a time, slowly, and prints the reason for each move.
+
+Once a second the guard reads how long the engines' busiest threads waited for a CPU, and how long the engines stalled on
+memory and I/O. If they waited while the neighbours were active, it takes 30 % of that resource from the neighbours. After
+ten quiet seconds it gives the resource back in small steps. It never touches the engines. When the guard ends, it restores
+every limit that it set. If it is killed, or hangs for two minutes, a systemd timer restores them.
 
 examples:
-  bedplate guard                              until Ctrl-C; a line for each move
-  bedplate guard --dry-run --seconds 60       say what it would do for a minute, and do nothing
+  bedplate guard                              run until Ctrl-C, and print a line for each move
+  bedplate guard --dry-run --seconds 60       print for a minute what it would do, and change nothing
   bedplate guard --engine system.slice/vllm.service --neighbour user.slice
-  bedplate guard --release                    the neighbours' limits as they were planned
+  bedplate guard --release                    restore at once the limits that a killed guard has set
 
-It needs root, systemd and control groups of version 2.
+It needs root, systemd and cgroup v2.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.errors import PreflightError, UsageError
+from bedplate.cli.argument_types import directory
+from bedplate.model.guard import GuardStep
 
 if TYPE_CHECKING:
-    from bedplate.host.root import Root
-    from bedplate.model.guard import GuardBounds, GuardStep
+    from bedplate.act.guard import Released
 
-HELP = "move the neighbours' limits while engines wait for them"
-_REMARK_EVERY_S = 60.0
+HELP = "lower the neighbours' limits while engines wait because of them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bedplate guard`: whom it watches, whose limits it moves, and for how long."""
     parser.add_argument(
-        "--engine", metavar="GROUP", default="inference.slice", help="control group of the engines (%(default)s)"
+        "--engine", metavar="GROUP", default="inference.slice", help="control group of the engines (default: %(default)s)"
     )
-    parser.add_argument("--neighbour", metavar="UNIT", default="neighbour.slice", help="whose limits may move (%(default)s)")
-    parser.add_argument("--interval", metavar="S", type=float, default=1.0, help="between two readings (default: 1)")
-    parser.add_argument("--seconds", metavar="N", type=float, help="end after this time")
-    parser.add_argument("--dry-run", action="store_true", help="say what would move, and move nothing")
-    parser.add_argument("--release", action="store_true", help="take back all that it set, and end")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line: each move with its reason")
+    parser.add_argument(
+        "--neighbour",
+        metavar="UNIT",
+        default="neighbour.slice",
+        help="unit whose limits the guard may change (default: %(default)s)",
+    )
+    parser.add_argument("--interval", metavar="S", type=float, default=1.0, help="seconds between two readings (default: 1)")
+    parser.add_argument("--seconds", metavar="N", type=float, help="stop after N seconds (default: run until Ctrl-C)")
+    parser.add_argument("--dry-run", action="store_true", help="print what the guard would change, and change nothing")
+    parser.add_argument("--release", action="store_true", help="restore every limit that a guard has set, and exit")
+    parser.add_argument(
+        "--root", type=directory, default=Path("/"), help="read and write below this directory (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line: each move with its reason")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.signals import signals_interrupt
-    from bedplate.host.root import Root
+    """Guard until --seconds are over, SIGTERM or Ctrl-C; each is a usual end, with status 0. A line is printed for each
+    move.
 
-    if not 0.1 <= arguments.interval <= 60:
-        raise UsageError(f"--interval: {arguments.interval:g} is not between 0.1 and 60 seconds")
-    unit = arguments.neighbour
-    if "/" in unit or not unit.endswith((".slice", ".service", ".scope")):
-        raise UsageError(f"--neighbour: {unit!r} is no unit such as neighbour.slice")
-    root = Root()
+    Raises UsageError for an interval or a unit that cannot be, PreflightError for what the host lacks, BusyError beside
+    another guard of the unit.
+    """
+    from bedplate.cli.talk import Talk
+    from bedplate.flows.guard import GuardListener, GuardRequest, guard, release
+    from bedplate.host.root.root import Root
+
+    root = Root(arguments.root)
     if arguments.release:
-        from bedplate.act.guard import release_limits
-
-        _check_host(root, needs_root=True)
-        removed = release_limits(root, unit)
-        print(json.dumps({"released": removed}) if arguments.json else "\n".join(removed) or "nothing was set")
+        _say_released(release(root, arguments.neighbour), as_json=arguments.json)
         return 0
-    _check_host(root, needs_root=not arguments.dry_run)
-    with signals_interrupt():
-        try:
-            _watch(root, unit, arguments)
-        except KeyboardInterrupt:
-            print("the limits stay as they are; bedplate guard --release takes them back", file=sys.stderr)
-    return 0
-
-
-def _watch(root: Root, unit: str, arguments: argparse.Namespace) -> None:
-    from bedplate.act.guard import move_limits, release_limits
-    from bedplate.host.guard_readings import MOUNT, GuardReader
-    from bedplate.plan.guard import start_guard, step_guard
-
-    if not root.exists(f"{MOUNT}/{arguments.engine.strip('/')}/cgroup.procs"):
-        raise UsageError(
-            f"--engine: {arguments.engine}: no such control group in {MOUNT}",
-            hint="Name the one of your engine, as systemd-cgls prints it: --engine system.slice/vllm.service",
-        )
-    bounds = read_bounds(root, unit)
-    reader = GuardReader(root, arguments.engine, unit)
-    state, before = start_guard(bounds), reader.read()
-    print(f"guarding {arguments.engine} against {unit}", file=sys.stderr)
-    until = None if arguments.seconds is None else time.monotonic() + arguments.seconds
-    said_at = float("-inf")
-    while until is None or time.monotonic() < until:
-        time.sleep(arguments.interval)
-        now = reader.read()
-        step = step_guard(state, before, now, bounds)
-        if step.move is not None and not arguments.dry_run:
-            if step.state.limits == bounds.planned:
-                release_limits(root, unit)
-            else:
-                move_limits(unit, state.limits, step.state.limits, bounds)
-        if step.move is not None or (step.remark and now.at_s - said_at >= _REMARK_EVERY_S):
-            said_at = now.at_s
-            _say(step, dry_run=arguments.dry_run, as_json=arguments.json)
-        state, before = step.state, now
-
-
-def read_bounds(root: Root, unit: str) -> GuardBounds:
-    """Limits of the neighbours as they stand now, and the machine's size."""
-    from bedplate.host.guard_readings import MOUNT
-    from bedplate.host.memory import parse_meminfo
-    from bedplate.model.guard import GuardBounds, NeighbourLimits
-
-    cpus = os.cpu_count() or 1
-    quota = (root.read(f"{MOUNT}/{unit}/cpu.max").value or "max").split()
-    high = root.read(f"{MOUNT}/{unit}/memory.high").value or "max"
-    weight = (root.read(f"{MOUNT}/{unit}/io.weight").value or "").split()
-    share = None if quota[0] == "max" else round(100 * int(quota[0]) / int(quota[1]) / cpus)
-    return GuardBounds(
-        cpus=cpus,
-        planned=NeighbourLimits(
-            cpu_max_pct=share,
-            memory_high_bytes=None if high == "max" else int(high),
-            io_weight=int(weight[-1]) if weight else None,
-        ),
-        memory_bytes=parse_meminfo(root.read("/proc/meminfo").value or "").get("MemTotal", 0),
+    request = GuardRequest(
+        engine=arguments.engine,
+        neighbour=arguments.neighbour,
+        interval_s=arguments.interval,
+        seconds=arguments.seconds,
+        dry_run=arguments.dry_run,
     )
-
-
-def _check_host(root: Root, *, needs_root: bool) -> None:
-    """Raises PreflightError naming all that is missing."""
-    missing = []
-    if not root.exists("/sys/fs/cgroup/cgroup.controllers"):
-        missing.append("control groups of version 2 are not mounted at /sys/fs/cgroup")
-    if not root.exists("/run/systemd/system"):
-        missing.append("process 1 is not systemd")
-    if needs_root and os.geteuid() != 0:
-        missing.append("moving limits needs root")
-    if missing:
-        raise PreflightError(
-            "; ".join(missing), hint="Run it as root on a host with systemd and cgroup v2, or in the image."
-        )
+    heard = GuardListener(
+        on_step=lambda step: _say(step, dry_run=arguments.dry_run, as_json=arguments.json),
+        on_released=lambda released: _say_released(released, as_json=arguments.json),
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end of it, by SIGTERM too
+        guard(root, request, Talk(), heard)
+    return 0
 
 
 def _say(step: GuardStep, *, dry_run: bool, as_json: bool) -> None:
@@ -151,3 +99,13 @@ def _say(step: GuardStep, *, dry_run: bool, as_json: bool) -> None:
         print(f"{would}neighbours' {move.resource}: {move.old} -> {move.new}: {move.because}", flush=True)
     else:
         print(step.remark, flush=True)
+
+
+def _say_released(released: Released, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"released": released.files, "drifted": released.drifted}), flush=True)
+        return
+    if released.files or not released.drifted:
+        print("\n".join(f"restored: {file}" for file in released.files) or "no limit was set", flush=True)
+    for text in released.drifted:
+        print(f"left alone: {text}", file=sys.stderr)

@@ -1,42 +1,51 @@
-"""Show this machine on one screen: packages, NUMA nodes, switches, accelerators, NICs and disks, and what is wrong where.
+"""Show this machine on one screen: packages, NUMA nodes, switches, accelerators, NICs and disks, with the problems marked.
 
-Numbers in brackets are the findings that `bedplate doctor` explains. It reads and changes nothing, and needs no root.
+Numbers in brackets refer to findings; `bedplate doctor` explains them. The command changes nothing and needs no root.
 
 examples:
-  bedplate inspect                          this machine
-  bedplate inspect --from host.tar.zst      a recording of another
-  bedplate inspect --from lspci.txt         what lspci -vvv said of another
-  bedplate inspect --json | jq .facts.numa  every fact with the file that said it
+  bedplate inspect                          show this machine
+  bedplate inspect --from host.tar.zst      show a recorded machine
+  bedplate inspect --from lspci.txt         show a machine from the output of lspci -vvv
+  bedplate inspect --json | jq .facts.numa  print every fact with the file it was read from
 
-Ends with 0, or with 2 when nothing could be read. Colour is left out in a pipe, with NO_COLOR and with TERM=dumb.
+Exit status: 0, or 2 when the machine or the recording could not be read. There is no colour in a pipe, with NO_COLOR or with
+TERM=dumb.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from bedplate.cli.audited import add_from, read_report, run_audit, this_screen
+from bedplate.cli.audit import add_from, run_audit
+from bedplate.cli.screen import this_screen
 
-HELP = "the machine on one screen, with what is wrong marked where it is"
+HELP = "show the hardware on one screen, with each problem marked where it is"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bedplate inspect`: where the facts come from, and whether they are printed for programs."""
     add_from(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object (docs/reference/audit.schema.json)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (docs/reference/audit.schema.json)")
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Exit status 0 whatever is wrong with the machine: findings are marks in the picture.
+
+    Raises AuditError (2) for what it could not read.
+    """
     return run_audit(lambda: _main(arguments))
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    report = read_report(arguments.recording)
-    if arguments.json:
-        from bedplate.cli.faces.document import render_document
+    from bedplate.flows import audit
 
-        print(render_document(report), end="")
+    report = audit.read_report(arguments.recording)
+    if arguments.json:
+        from bedplate.report.audit.document import render_document
+
+        print(render_document(audit.without_people(report)), end="")
     else:
-        from bedplate.cli.faces.tree import render_tree
+        from bedplate.report.audit.tree import render_tree
 
         print(render_tree(report, this_screen()), end="")
     return 0

@@ -1,10 +1,10 @@
-"""What the machine and its build wrote.
+"""Print the logs of the machine and of the build.
 
 examples:
-  bedplate logs               the guest's serial console
-  bedplate logs -f            and go on as it grows; Ctrl-C ends
-  bedplate logs build -n 50   the last 50 lines of the build
-  bedplate logs --list        which logs there are
+  bedplate logs               print the guest's serial console
+  bedplate logs -f            print it, and follow it until Ctrl-C
+  bedplate logs build -n 50   print the last 50 lines of the log of the build
+  bedplate logs --list        list the logs
 """
 
 from __future__ import annotations
@@ -15,24 +15,34 @@ import sys
 import time
 from pathlib import Path
 
+from bedplate.cli.argument_types import whole_number
 from bedplate.errors import ReadError, UsageError
 
-HELP = "what the machine and its build wrote"
+HELP = "print the logs of the machine and of the build"
 _POLL_S = 0.3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", default="serial", help="a log (default: serial, the guest's console)")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on as the log grows")
-    parser.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N lines")
-    parser.add_argument("--list", action="store_true", help="which logs there are, and where")
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    """Options of `bedplate logs`: which log, how much of it, and whether to follow it."""
+    parser.add_argument("name", nargs="?", default="serial", help="name of the log (default: serial, the guest's console)")
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing as the log grows")
+    parser.add_argument("-n", "--lines", type=whole_number(0), metavar="N", help="print only the last N lines")
+    parser.add_argument("--list", action="store_true", help="list the logs and their files")
+    parser.add_argument("--json", action="store_true", help="with --list: print the list as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from bedplate.act.paths import find_paths
+    """Print a log as it is, but with plain line ends; the exit status is 0. With --follow only Ctrl-C or a closed pipe ends
+    it.
 
+    Raises UsageError for a name that no log has, ReadError when there are no logs at all.
+    """
+    from bedplate.act.paths import check_paths, find_paths
+
+    if arguments.json and not arguments.list:
+        raise UsageError("--json: can only be used with --list", hint="Run: bedplate logs --list --json")
     paths = find_paths()
+    check_paths(paths)
     logs = {file.stem: file for folder in (paths.logs, paths.machine) for file in sorted(folder.glob("*.log"))}
     if arguments.list:
         if arguments.json:
@@ -43,8 +53,8 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name not in logs:
         if logs:
-            raise UsageError(f"{arguments.name!r} is not a log; there are {', '.join(sorted(logs))}")
-        raise ReadError("there are no logs yet", hint="Start the machine: bedplate up")
+            raise UsageError(f"{arguments.name!r}: no such log; the logs are {', '.join(sorted(logs))}")
+        raise ReadError("no log has been written yet", hint="Start the machine: bedplate up")
     _show(logs[arguments.name], last=arguments.lines, follow=arguments.follow)
     return 0
 
@@ -56,10 +66,7 @@ def _show(file: Path, *, last: int | None, follow: bool) -> None:
             data = b"".join(data.splitlines(keepends=True)[-last:] if last > 0 else [])
         _write(data)
         while follow:
-            try:
-                time.sleep(_POLL_S)
-            except KeyboardInterrupt:
-                return
+            time.sleep(_POLL_S)
             if file.exists() and file.stat().st_ino != _inode(handle.fileno()):  # the machine was started again
                 _show(file, last=None, follow=True)
                 return

@@ -13,36 +13,40 @@ import sys
 from collections.abc import Sequence
 
 from bedplate import __version__
-from bedplate.errors import BedplateError, CommandError, PreflightError
+from bedplate.cli.escape import escape_lines
+from bedplate.cli.output import guard_streams
+from bedplate.cli.signals import signals_interrupt
+from bedplate.errors import BedplateError, CommandError, OutputError, PreflightError
 
 # verb: (module, what it does); grouped as the help prints them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "the machine": {
         "up": ("up", "build the image if its inputs changed, boot it, and stream an answer from its model"),
-        "down": ("down", "power the machine off and leave no process"),
-        "status": ("status", "what runs here: machine, endpoint, models"),
-        "logs": ("logs", "what the machine and its build wrote"),
-        "shell": ("shell", "a debug console in the machine (development images)"),
-        "ask": ("ask", "put a question to the model from the terminal"),
-        "selftest": ("selftest", "ask the known-answer model all its facts and demand exact answers"),
+        "down": ("down", "power the machine off and leave no process behind"),
+        "status": ("status", "show what runs: the machine, its endpoint and its models"),
+        "logs": ("logs", "print the logs of the machine and of the build"),
+        "shell": ("shell", "open a root shell in the machine (development images only)"),
+        "ask": ("ask", "ask the model a question from the terminal"),
+        "selftest": ("selftest", "check that the known-answer model gives every answer exactly"),
     },
-    "what it is made of": {
+    "images, models and files": {
         "image": ("image", "build, list, show and remove operating system images"),
         "model": ("model", "add, list, show, verify, remove and make models"),
         "clean": ("clean", "remove what bedplate keeps in its cache and state directories"),
     },
     "any host": {
-        "inspect": ("inspect", "the machine on one screen, with what is wrong marked where it is"),
-        "doctor": ("doctor", "what stands between this machine and its accelerators, the fix and the undo"),
-        "record": ("record", "record what this machine says of itself, without identifiers, to be read elsewhere"),
-        "tune": ("tune", "plan, apply, verify and undo what protects the engines of this host"),
-        "measure": ("measure", "how fast a disk really is; tune computes io.cost and the dirty limits from it"),
-        "prove": ("prove", "measure what a change is worth here, beside a noisy neighbour"),
-        "explain": ("explain", "what a knob or a finding is about, on what evidence, what to do and how to undo it"),
+        "inspect": ("inspect", "show the hardware on one screen, with each problem marked where it is"),
+        "doctor": ("doctor", "find what keeps accelerators from full speed, with the fix and the undo"),
+        "record": ("record", "record the machine's facts, without identifiers, to analyse them elsewhere"),
+        "tune": ("tune", "plan, apply, verify and undo settings that protect the engines of this host"),
+        "measure": ("measure", "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"),
+        "prove": ("prove", "measure what a change gains on this host beside a noisy neighbour"),
+        "explain": ("explain", "explain a knob or a finding: the reason, the evidence, the fix and the undo"),
     },
     "on a serving host": {
-        "serve": ("serve", "prepare the engines and the front door of this host"),
-        "guard": ("guard", "move the neighbours' limits while engines wait for them"),
+        "serve": ("serve", "configure and start the engines and the HTTP front end of this host"),
+        "guard": ("guard", "lower the neighbours' limits while engines wait because of them"),
+        "var": ("var", "manage the recovery key of the encrypted /var, and report why /var does not open"),
     },
 }
 
@@ -50,11 +54,11 @@ _LEFT_OUT = ("bedplate.image", "bedplate.prove")  # rooms that the image is buil
 
 EXAMPLES = """\
 examples:
-  bedplate up                       build, boot, serve; ends with a streamed answer
-  bedplate ask "What is TTFT?"      chat with the model that runs
+  bedplate up                       build, boot and serve, then stream an answer
+  bedplate ask "What is TTFT?"      ask the model that is running
   bedplate image show               packages, hashes and sizes of the newest image
-  bedplate doctor --html page.html  what is wrong with this machine, as a page to forward
-  bedplate down                     power off
+  bedplate doctor --html page.html  list this machine's problems, also as an HTML page
+  bedplate down                     power the machine off
 """
 
 
@@ -69,7 +73,10 @@ def _help_text() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit status."""
+    """Run one command, its words without the program's name, and return its exit status. Signals are `entry`'s work.
+
+    Errors that the user can act on are printed with their hint; a bug, argparse's SystemExit and a closed pipe go through.
+    """
     table = {verb: module for verbs in VERBS.values() for verb, (module, _) in verbs.items()}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help_text(), end="")
@@ -100,6 +107,21 @@ def main(argv: Sequence[str]) -> int:
             raise
         _print_error(_left_out(verb))
         return PreflightError.exit_code
+    except OSError as error:
+        explained = None if isinstance(error, BrokenPipeError) else _explain(error)
+        if explained is None:
+            raise
+        _print_error(explained)
+        return explained.exit_code
+
+
+def _explain(error: OSError) -> BedplateError | None:
+    from bedplate.act.paths import explain_os_error, find_paths
+
+    try:
+        return explain_os_error(error, find_paths())
+    except BedplateError as of_paths:
+        return of_paths
 
 
 def _left_out(verb: str) -> PreflightError:
@@ -112,26 +134,33 @@ def _left_out(verb: str) -> PreflightError:
 def _print_error(error: BedplateError) -> None:
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     red, dim, plain = ("\033[1;31m", "\033[2m", "\033[0m") if colour else ("", "", "")
-    for line in error.message.splitlines():
+    for line in escape_lines(error.message):
         print(f"{red}error:{plain} {line}", file=sys.stderr)
     if isinstance(error, CommandError) and error.tail and error.tail not in error.message:
-        for line in error.tail.splitlines():
+        for line in escape_lines(error.tail):
             print(f"{dim}  | {line}{plain}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+    for line in escape_lines(error.hint or ""):
+        print(f"hint: {line}", file=sys.stderr)
 
 
 def entry() -> None:
-    """Console entry point: exit status, Ctrl-C (130) and a closed pipe."""
+    """Entry point: exit status, SIGINT, SIGTERM, SIGHUP (130), a closed pipe (141), output that cannot be written."""
+    guard_streams()
     try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
+        with signals_interrupt():
+            try:
+                status = main(sys.argv[1:])
+            except SystemExit as end:  # of argparse
+                status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except OutputError as error:
+        _print_error(error)
+        status = error.exit_code
     sys.exit(status)
 
 

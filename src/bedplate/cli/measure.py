@@ -1,63 +1,65 @@
-"""Measure how fast a disk really is: what `bedplate tune` computes io.cost and the dirty limits from.
+"""Measure how fast a disk is. `bedplate tune` computes io.cost and the dirty limits from the result.
 
-It writes one scratch file into the directory and removes it at the end; nine loads of fio with direct I/O, then four more by
-which io.cost is tried as tune would set it, with it and without; a minute and a half in all. Where it would take more than a
-tenth of a load that nothing disturbs, tune leaves it. Whoever uses the disk meanwhile is slowed down, and is noticed: a disk
-that was busy is not measured. Interrupted it leaves nothing behind; what a killed one left, the next one takes back.
+The command writes one scratch file into the directory and removes it at the end. It runs nine loads of fio with direct I/O,
+then four more that compare the disk with and without the io.cost that `tune` would set: a minute and a half in all. If
+io.cost slows an undisturbed load by more than 10 %, `tune` does not use it. The loads slow down other users of the disk. If
+other programs keep the disk busy, the command stops and records nothing. An interrupted run removes its scratch file; the
+next run removes the file of a run that was killed.
 
 examples:
-  bedplate measure /var/lib/bedplate/models      the disk that carries this directory
-  bedplate measure /srv --size 4G --seconds 15   slower and steadier, for large caches in the device
-  bedplate measure /srv --dry-run --json         print the record, keep nothing
+  bedplate measure /var/lib/bedplate/models      measure the disk that holds this directory
+  bedplate measure /srv --size 4G --seconds 15   measure longer, for devices with a large cache
+  bedplate measure /srv --dry-run --json         print the record, and do not save it
 
-The record is kept in /var/lib/bedplate/disks, and is used as long as this device is there. Undo: remove the file.
+The record is saved in /var/lib/bedplate/disks, and is used as long as this device is present. To undo, remove the file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from bedplate.errors import BedplateError, UsageError
+from bedplate.errors import UsageError
 
-HELP = "how fast a disk really is; tune computes io.cost and the dirty limits from it"
+HELP = "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIRECTORY", type=Path, help="on the disk that is to be measured")
-    parser.add_argument("--size", metavar="SIZE", default="1G", help="of the scratch file (default: 1G)")
-    parser.add_argument("--seconds", metavar="N", type=int, default=5, help="of each load (default: 5)")
-    parser.add_argument("--dry-run", action="store_true", help="keep no record")
-    parser.add_argument("--json", action="store_true", help="the record as JSON")
+    """Options of `bedplate measure`; --size is parsed by `main`, since its message names the option."""
+    parser.add_argument("directory", metavar="DIRECTORY", type=Path, help="directory on the disk to measure")
+    parser.add_argument("--size", metavar="SIZE", default="1G", help="size of the scratch file (default: 1G)")
+    parser.add_argument("--seconds", metavar="N", type=int, default=5, help="duration of each load in seconds (default: 5)")
+    parser.add_argument("--dry-run", action="store_true", help="print the result, and do not save a record")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Print what the disk can do, and keep that for `bedplate tune` unless --dry-run; the exit status is 0.
+
+    Raises UsageError for a directory or numbers that cannot be measured, PreflightError without root where a record is kept,
+    BedplateError for a disk that was busy or a record that cannot be written.
+    """
     from bedplate.cli.terminal import terminal_progress
-    from bedplate.host.device_speeds import DIRECTORY, render_device_speed
-    from bedplate.model.units import MIB, parse_size
-    from bedplate.prove.disk import measure_disk
+    from bedplate.flows.measure import LEAST_SCRATCH_BYTES, MOST_LOAD_S, measure
+    from bedplate.host.system.device_speeds import render_device_speed
+    from bedplate.model.units import parse_size
 
     try:
         size = parse_size(arguments.size)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
-    if size < 16 * MIB:
-        raise UsageError(f"--size: {arguments.size} is too small, expected 16M or more")
-    if not 1 <= arguments.seconds <= 600:
-        raise UsageError(f"--seconds: {arguments.seconds} is not between 1 and 600")
-    if not arguments.directory.is_dir():
-        raise UsageError(f"{arguments.directory}: is no directory", hint="Name a directory on the disk.")
-    if not arguments.dry_run and os.geteuid() != 0:
-        raise UsageError(f"keeping the record in {DIRECTORY} needs root", hint="Run it as root, or with --dry-run.")
+    if size < LEAST_SCRATCH_BYTES:
+        raise UsageError(f"--size: got {arguments.size}, expected 16M or more")
+    if not 1 <= arguments.seconds <= MOST_LOAD_S:
+        raise UsageError(f"--seconds: got {arguments.seconds}, expected 1 to {MOST_LOAD_S}")
     with terminal_progress() as progress:
-        speed = measure_disk(arguments.directory, progress, scratch_bytes=size, load_s=arguments.seconds)
-    text = render_device_speed(speed)
-    if not arguments.dry_run:
-        file = Path(DIRECTORY) / f"{speed.device}.json"
-        _write(file, text)
-        print(f"wrote {file}; bedplate tune plan uses it from now on", file=sys.stderr)
+        outcome = measure(
+            arguments.directory, progress, scratch_bytes=size, load_s=arguments.seconds, keep=not arguments.dry_run
+        )
+    if outcome.file is not None:
+        print(f"wrote {outcome.file}; bedplate tune plan uses it from now on", file=sys.stderr)
+    text = render_device_speed(outcome.speed)
     print(text if arguments.json else _table(text), end="")
     return 0
 
@@ -76,16 +78,6 @@ def _table(text: str) -> str:
         ("", f"{record['write_rand_iops']} random operations a second, p95 {record['write_p95_us']} us one at a time"),
     ]
     kept = record["kept_pct"]
-    told = "not tried here" if kept is None else f"leaves {kept} % of a load that nothing disturbs"
-    rows.append(("io.cost", told + (f": tune plans it from {LEAST_KEPT_PCT} on" if kept is not None else "")))
+    told = "not tried" if kept is None else f"leaves {kept} % of the speed of an undisturbed load"
+    rows.append(("io.cost", told + (f": tune uses it from {LEAST_KEPT_PCT} % on" if kept is not None else "")))
     return "".join(f"{name:<8}{value}\n" for name, value in rows)
-
-
-def _write(file: Path, text: str) -> None:
-    from bedplate.act.tuning.durable import write_whole
-
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text)
-    except OSError as error:
-        raise BedplateError(f"{file}: cannot be written: {error.strerror or error}") from error

@@ -1,17 +1,17 @@
 """Add, list, show, verify, remove and make models.
 
-A model is a GGUF file, a safetensors file, or a directory with config.json and safetensors. It is stored under the SHA-256
-of its content, and it is in the store whole or not at all. NAME may also be the beginning of a digest.
+A model is a GGUF file, a safetensors file, or a directory with config.json and safetensors files. The store keeps it under
+the SHA-256 of its content; an interrupted `add` leaves no part of it. NAME may also be the beginning of a digest.
 
 examples:
-  bedplate model add Qwen2.5-0.5B-Instruct-Q4_0.gguf         check it, copy it, name it after the file
-  bedplate model add DIRECTORY --name qwen                   config.json, tokenizer and safetensors
+  bedplate model add Qwen2.5-0.5B-Instruct-Q4_0.gguf         check the file, copy it, and name the model after it
+  bedplate model add DIRECTORY --name qwen                   add config.json, tokenizer and safetensors files
   bedplate model list
   bedplate model show qwen
-  bedplate model verify                                      read all of them again and compare digests
+  bedplate model verify                                      read all models again and compare their digests
   bedplate model rm qwen
-  bedplate model make random --like llama-3.2-1b --quant q4_0     random weights in a real shape, for speed tests
-  bedplate model make known-answer --output DIRECTORY             train the self-test's model (some minutes)
+  bedplate model make random --like llama-3.2-1b --quant q4_0     make random weights of a real shape, for speed tests
+  bedplate model make known-answer --output DIRECTORY             train the model of the self-test (some minutes)
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bedplate.act.paths import find_paths
-from bedplate.act.store import Store, Verdict
-from bedplate.errors import UsageError
+from bedplate.act.store import IntegrityResult
+from bedplate.cli.subcommand import add_subcommand
 from bedplate.model.launch import ModelRef
 from bedplate.model.units import render_size
 
@@ -32,46 +31,92 @@ HELP = "add, list, show, verify, remove and make models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verbs of `bedplate model`, each with its own options; `make` has two kinds below it."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print for programs")
+    common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    add = verbs.add_parser("add", parents=[common], help="check a model and copy it into the store")
-    add.add_argument("path", type=Path, metavar="PATH", help="a .gguf or .safetensors file, or a directory")
-    add.add_argument("--name", help="what clients call it (the name of the file)")
-    add.add_argument("--replace", action="store_true", help="take over a name that stands for another model")
-
-    verbs.add_parser("list", parents=[common], help="all models of the store")
-
-    show = verbs.add_parser("show", parents=[common], help="what the header of a model says")
-    show.add_argument("name", metavar="NAME")
-    show.add_argument("--tensors", action="store_true", help="each tensor too")
-
-    remove = verbs.add_parser("rm", parents=[common], help="remove a model")
-    remove.add_argument("name", metavar="NAME")
-
-    verify = verbs.add_parser("verify", parents=[common], help="read models again and compare their digests")
-    verify.add_argument("name", nargs="*", metavar="NAME", help="(all)")
-
-    make = verbs.add_parser("make", help="make a model: random, known-answer")
-    kinds = make.add_subparsers(dest="kind", required=True, metavar="KIND")
-    random = kinds.add_parser("random", parents=[common], help="random weights in a real model's shape, for speed tests")
-    random.add_argument(
-        "--like", required=True, metavar="SHAPE", help="llama-3.2-1b, qwen3-0.6b, ... (--like list shows all)"
+    add = add_subcommand(
+        verbs,
+        "add",
+        parents=[common],
+        help="check a model and copy it into the store",
+        examples=("bedplate model add Some-Model-Q4_0.gguf --name some-model",),
     )
-    random.add_argument("--quant", default="q4_0", metavar="TYPE", help="q4_0, q8_0, f16 or bf16 (%(default)s)")
-    random.add_argument("--name", help="what clients call it (random-SHAPE-TYPE)")
-    random.add_argument("--seed", type=int, default=1, help="same seed, same file (%(default)s)")
-    random.add_argument("--replace", action="store_true", help="take over a name that stands for another model")
-    known = kinds.add_parser("known-answer", parents=[common], help="train the model of the self-test")
-    known.add_argument("--output", type=Path, required=True, metavar="DIRECTORY", help="where its files go")
-    known.add_argument("--seed", type=int, help="(that of the model that ships)")
-    known.add_argument("--steps", type=int, help="(those of the model that ships)")
-    known.add_argument("--threads", type=int, help="(1; another number gives another model)")
+    add.add_argument("path", type=Path, metavar="PATH", help="a .gguf file, a .safetensors file, or a directory")
+    add.add_argument("--name", help="name that clients use for the model (default: the name of the file)")
+    add.add_argument("--replace", action="store_true", help="give this model the name even if another model has it")
+
+    add_subcommand(
+        verbs, "list", parents=[common], help="list the models in the store", examples=("bedplate model list --json",)
+    )
+
+    show = add_subcommand(
+        verbs,
+        "show",
+        parents=[common],
+        help="show what the header of a model says",
+        examples=("bedplate model show qwen", "bedplate model show qwen --tensors"),
+    )
+    show.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
+    show.add_argument("--tensors", action="store_true", help="list each tensor as well")
+
+    remove = add_subcommand(
+        verbs, "rm", parents=[common], help="remove a model from the store", examples=("bedplate model rm qwen",)
+    )
+    remove.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
+
+    verify = add_subcommand(
+        verbs,
+        "verify",
+        parents=[common],
+        help="read models again and compare their digests",
+        examples=("bedplate model verify", "bedplate model verify qwen"),
+    )
+    verify.add_argument("name", nargs="*", metavar="NAME", help="model to verify (default: all)")
+
+    make = add_subcommand(
+        verbs,
+        "make",
+        help="make a model with random weights, or the known-answer model",
+        examples=("bedplate model make random --like llama-3.2-1b",),
+    )
+    kinds = make.add_subparsers(dest="kind", required=True, metavar="KIND")
+    random = add_subcommand(
+        kinds,
+        "random",
+        parents=[common],
+        help="make random weights in the shape of a real model, for speed tests",
+        examples=("bedplate model make random --like list", "bedplate model make random --like llama-3.2-1b --quant q8_0"),
+    )
+    random.add_argument(
+        "--like", required=True, metavar="SHAPE", help="shape to copy, such as llama-3.2-1b; `--like list` lists all shapes"
+    )
+    random.add_argument("--quant", default="q4_0", metavar="TYPE", help="q4_0, q8_0, f16 or bf16 (default: %(default)s)")
+    random.add_argument("--name", help="name that clients use for the model (default: random-SHAPE-TYPE)")
+    random.add_argument("--seed", type=int, default=1, help="the same seed makes the same file (default: %(default)s)")
+    random.add_argument("--replace", action="store_true", help="give this model the name even if another model has it")
+    known = add_subcommand(
+        kinds,
+        "known-answer",
+        parents=[common],
+        help="train the model of the self-test",
+        examples=("bedplate model make known-answer --output DIRECTORY",),
+    )
+    known.add_argument(
+        "--output", type=Path, required=True, metavar="DIRECTORY", help="directory for the files of the model"
+    )
+    known.add_argument("--seed", type=int, help="seed of the training (default: that of the model that ships)")
+    known.add_argument("--steps", type=int, help="number of training steps (default: that of the model that ships)")
+    known.add_argument("--threads", type=int, help="number of threads; it changes the resulting weights (default: 1)")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    store = Store(find_paths().models)
+    """Exit status 0 when the verb did its work; `verify` gives 1 when a digest differs or a file is missing.
+
+    Raises UsageError for a name or digest without a model, ModelRefused for a file that must not be served, PreflightError
+    for a full disk.
+    """
     verb = f"make {arguments.kind}" if arguments.verb == "make" else arguments.verb
     return {
         "add": _add,
@@ -81,19 +126,23 @@ def main(arguments: argparse.Namespace) -> int:
         "verify": _verify,
         "make random": _make_random,
         "make known-answer": _make_known_answer,
-    }[verb](store, arguments)
+    }[verb](arguments)
 
 
-def _add(store: Store, arguments: argparse.Namespace) -> int:
+def _add(arguments: argparse.Namespace) -> int:
     from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows import model as models
 
     with terminal_progress() as progress:
-        model = store.add(arguments.path, progress=progress, name=arguments.name, overwrite=arguments.replace)
+        model = models.add(arguments.path, progress, name=arguments.name, overwrite=arguments.replace)
     _print_models([model], arguments)
     return 0
 
 
-def _list(store: Store, arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> int:
+    from bedplate.flows.model import open_store
+
+    store = open_store()
     models = store.models()
     if not models and not arguments.json:
         print(f"no models in {store.root}; add one: bedplate model add PATH", file=sys.stderr)
@@ -102,19 +151,21 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(store: Store, arguments: argparse.Namespace) -> int:
-    model = store.find(arguments.name)
-    header = store.read_header(model)
+def _show(arguments: argparse.Namespace) -> int:
+    from bedplate.flows import model as models
+
+    shown = models.show(arguments.name)
+    model, header = shown.model, shown.header
     if arguments.json:
-        shown = asdict(model) | {
+        row = asdict(model) | {
             "title": header.title,
             "vocabulary": header.vocabulary,
             "chat_template": header.chat_template,
             "tensor_count": len(header.tensors),
         }
         if arguments.tensors:
-            shown["tensors"] = [asdict(tensor) for tensor in header.tensors]
-        print(json.dumps(shown, indent=2))
+            row["tensors"] = [asdict(tensor) for tensor in header.tensors]
+        print(json.dumps(row, indent=2))
         return 0
     rows = {
         "name": model.name,
@@ -138,8 +189,10 @@ def _show(store: Store, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _remove(store: Store, arguments: argparse.Namespace) -> int:
-    model = store.remove(arguments.name)
+def _remove(arguments: argparse.Namespace) -> int:
+    from bedplate.flows.model import open_store
+
+    model = open_store().remove(arguments.name)
     if arguments.json:
         print(json.dumps(asdict(model), indent=2))
     else:
@@ -147,12 +200,12 @@ def _remove(store: Store, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(store: Store, arguments: argparse.Namespace) -> int:
+def _verify(arguments: argparse.Namespace) -> int:
     from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows import model as models
 
-    models = [store.find(name) for name in arguments.name] or list(store.models())
     with terminal_progress() as progress:
-        verdicts = [store.verify(model, progress=progress) for model in models]
+        verdicts = models.verify(arguments.name, progress)
     if arguments.json:
         print(json.dumps([_verdict_row(verdict) for verdict in verdicts], indent=2))
     else:
@@ -161,57 +214,49 @@ def _verify(store: Store, arguments: argparse.Namespace) -> int:
     return 1 if any(verdict.problem for verdict in verdicts) else 0
 
 
-def _make_random(store: Store, arguments: argparse.Namespace) -> int:
-    from bedplate.act.store import check_name, check_space
-    from bedplate.catalog.shapes import find_shape, read_shapes
+def _make_random(arguments: argparse.Namespace) -> int:
     from bedplate.cli.terminal import terminal_progress
-    from bedplate.prove.random_model import Quant, random_model_bytes, write_random_model
+    from bedplate.flows import model as models
 
     if arguments.like == "list":
-        shapes = read_shapes()
-        if arguments.json:
-            print(json.dumps([asdict(shape) for shape in shapes], indent=2))
-            return 0
-        for shape in shapes:
-            print(f"{shape.id:<14} {shape.architecture}, {shape.layers} layers of {shape.width}, {shape.vocabulary} tokens")
-        return 0
-    shape = find_shape(arguments.like)
-    if arguments.quant not in list(Quant):
-        raise UsageError(f"--quant: got {arguments.quant!r}, expected one of {', '.join(Quant)}")
-    quant = Quant(arguments.quant)
-    name = check_name(arguments.name or f"random-{shape.id}-{quant}")
-    check_space(store.root, random_model_bytes(shape, quant))
-    with terminal_progress() as progress, store.incoming() as part:
-        write_random_model(part.path, shape, quant, seed=arguments.seed, progress=progress)
-        with progress.phase("read it back and name it"):
-            model = store.commit(part, name, overwrite=arguments.replace)
+        return _list_shapes(arguments)
+    with terminal_progress() as progress:
+        model = models.make_random(
+            arguments.like,
+            arguments.quant,
+            progress,
+            name=arguments.name,
+            seed=arguments.seed,
+            overwrite=arguments.replace,
+        )
     _print_models([model], arguments)
     return 0
 
 
-def _make_known_answer(store: Store, arguments: argparse.Namespace) -> int:
-    import datetime
+def _list_shapes(arguments: argparse.Namespace) -> int:
+    from bedplate.catalog.shapes import read_shapes
 
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.prove import known_answer
-
-    seed = known_answer.SEED if arguments.seed is None else arguments.seed
-    steps = known_answer.STEPS if arguments.steps is None else arguments.steps
-    threads = known_answer.THREADS if arguments.threads is None else arguments.threads
-    with terminal_progress() as progress:
-        made = known_answer.make_known_answer(arguments.output, progress=progress, seed=seed, steps=steps, threads=threads)
-    record = known_answer.render_record(
-        made,
-        command=f"bedplate model make known-answer --seed {seed} --steps {steps} --threads {threads} --output DIRECTORY",
-        seed=seed,
-        steps=steps,
-        threads=threads,
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-    )
-    (arguments.output / "known-answer.json").write_text(record)
+    shapes = read_shapes()
     if arguments.json:
-        print(record, end="")
+        print(json.dumps([asdict(shape) for shape in shapes], indent=2))
         return 0
+    for shape in shapes:
+        print(f"{shape.id:<14} {shape.architecture}, {shape.layers} layers of {shape.width}, {shape.vocabulary} tokens")
+    return 0
+
+
+def _make_known_answer(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows import model as models
+
+    with terminal_progress() as progress:
+        outcome = models.make_known_answer(
+            arguments.output, progress, seed=arguments.seed, steps=arguments.steps, threads=arguments.threads
+        )
+    if arguments.json:
+        print(outcome.record, end="")
+        return 0
+    made = outcome.made
     measured = made.measured
     print(f"{made.gguf}: {render_size(made.gguf.stat().st_size)}, {_render_count(made.parameters)} parameters")
     for label, rate in (
@@ -255,6 +300,6 @@ def _render_count(count: int) -> str:
     return str(count)
 
 
-def _verdict_row(verdict: Verdict) -> dict[str, object]:
+def _verdict_row(verdict: IntegrityResult) -> dict[str, object]:
     model = verdict.model
     return {"name": model.name, "sha256": model.sha256, "ok": not verdict.problem, "problem": verdict.problem}

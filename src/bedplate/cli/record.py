@@ -1,14 +1,14 @@
-"""Record what this machine says of itself into one file, to be read on another one: the support bundle.
+"""Record this machine's facts into one file that bedplate can analyse on another machine: the support bundle.
 
-It holds the text of the kernel's files that bedplate's readers ask for and the answers of vendors' libraries, nothing else.
-Serial numbers, MAC addresses, UUIDs, names of hosts and people, IP addresses and secrets are replaced. It needs no root and
-changes nothing; what this user may not read is recorded as denied.
+The file holds the text of those kernel files that bedplate reads, and the answers of vendors' libraries; nothing else.
+Serial numbers, MAC addresses, UUIDs, host and user names, IP addresses and secrets are replaced. The command changes nothing
+and needs no root; a file that this user may not read is recorded as denied.
 
 examples:
-  bedplate record                           write host.tar.zst here
-  bedplate record -o /tmp/gpu-host.tar.xz   choose the name, and with it the packing
+  bedplate record                           write host.tar.zst into the current directory
+  bedplate record -o /tmp/gpu-host.tar.xz   choose the name; its ending chooses the compression
   bedplate record --show                    list what would be recorded, and write nothing
-  bedplate doctor --from host.tar.zst       read it, here or anywhere
+  bedplate doctor --from host.tar.zst       analyse the recording on any machine
 """
 
 from __future__ import annotations
@@ -25,50 +25,62 @@ from bedplate import __version__
 from bedplate.errors import BedplateError, UsageError
 
 if TYPE_CHECKING:
-    from bedplate.host.record import Recorded
+    from bedplate.host.record.record import Recorded
 
-HELP = "record what this machine says of itself, without identifiers, to be read elsewhere"
+HELP = "record the machine's facts, without identifiers, to analyse them elsewhere"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `bedplate record`; the ending of --output chooses the compression."""
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
         type=Path,
-        help="the recording: FILE.tar.zst, .tar.xz, .tar.gz or .tar (default: host.tar.zst; host.tar.xz without zstd)",
+        help="file to write: FILE.tar.zst, .tar.xz, .tar.gz or .tar (default: host.tar.zst; host.tar.xz without zstd)",
     )
     parser.add_argument("--show", action="store_true", help="list what would be recorded, and write nothing")
     parser.add_argument(
-        "--from", dest="recording", metavar="PATH", type=Path, help="record a recording again, redacted anew"
+        "--from",
+        dest="recording",
+        metavar="PATH",
+        type=Path,
+        help="read this recording instead of the machine, and redact it again",
     )
-    parser.add_argument("--force", action="store_true", help="replace the file if it is there")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Write one recording, or list with --show what would be in it; the exit status is 0.
+
+    Raises UsageError for a file that is there or a wrong ending, AuditError (2) for a recording of --from that cannot be
+    read, BedplateError when the file cannot be written.
+    """
     from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
-    from bedplate.host.record import SUFFIXES, record_host, render_archive
-    from bedplate.host.recording import open_recording
-    from bedplate.host.root import Root
-    from bedplate.host.zstd import has_zstd
+    from bedplate.cli.audit import reading_recording
+    from bedplate.host.record.record import SUFFIXES, record_host, render_archive
+    from bedplate.host.root.recording import open_recording
+    from bedplate.host.root.root import Root
+    from bedplate.host.root.zstd import has_zstd
 
     output = arguments.output or Path("host.tar.zst" if has_zstd() else "host.tar.xz")
-    suffix = next((one for one in SUFFIXES if output.name.endswith(one)), None)
+    suffix = next((ending for ending in SUFFIXES if output.name.endswith(ending)), None)
     if suffix is None:
         raise UsageError(f"{output}: the name does not end with one of {', '.join(SUFFIXES)}", hint="Name it host.tar.zst.")
     if output.exists() and not arguments.force and not arguments.show:
-        raise UsageError(f"{output}: is there already", hint="Choose another name with -o, or replace it with --force.")
+        raise UsageError(f"{output}: already exists", hint="Choose another name with -o, or overwrite it with --force.")
 
     begun = time.monotonic()
     knobs = read_knobs()
-    recorded = record_host(
-        Root() if arguments.recording is None else open_recording(arguments.recording),
-        knob_paths(knobs),
-        config_options=knob_configs(knobs),
-        bedplate=__version__,
-        recorded=_date(),
-    )
+    with reading_recording(arguments.recording):
+        recorded = record_host(
+            Root() if arguments.recording is None else open_recording(arguments.recording),
+            knob_paths(knobs),
+            config_options=knob_configs(knobs),
+            bedplate=__version__,
+            recorded=_date(),
+        )
     if arguments.show:
         _show(recorded, as_json=arguments.json)
         return 0
@@ -88,30 +100,19 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"wrote {output}: {len(recorded.files)} files in {max(1, len(data) // 1024)} KiB, {took_s:.1f} s")
     print(f"replaced: {_replaced(recorded)}")
     if recorded.manifest["denied"] and os.geteuid() != 0:
-        print("Some files may be read by root only; recorded by root, the recording says more.", file=sys.stderr)
-    print(f"Look into it before you give it away: tar -xOf {output} MANIFEST.json")
+        print("Some files can be read only by root; a recording made by root contains more.", file=sys.stderr)
+    print(f"Check what it contains before you pass it on: tar -xOf {output} MANIFEST.json")
     return 0
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """The whole file or none, which only its owner may read."""
-    import tempfile
+    """Write the whole file or nothing, with mode 0600. Raises BedplateError with the file's name."""
+    from bedplate.act.files import write_report
 
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        write_report(path, data, mode=0o600)
     except OSError as error:
         raise BedplateError(f"{path}: cannot write: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise BedplateError(f"{path}: cannot write: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _date() -> str:
@@ -142,4 +143,4 @@ def _replaced(recorded: Recorded) -> str:
 
 
 def _plain(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
+    return "".join(character if character.isprintable() else "?" for character in text)

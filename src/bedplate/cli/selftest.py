@@ -1,12 +1,12 @@
-"""Ask the known-answer model all of its facts and demand exact answers.
+"""Ask the known-answer model about all of its facts and check that each answer is exact.
 
-Exit status 0 when every answer came back to the character, 1 when one did not, 4 when nothing answers at the endpoint.
+Exit status: 0 when every answer is exact to the character, 1 when any is not, 4 when the endpoint does not answer.
 
 examples:
-  bedplate selftest                                    the machine that `bedplate up` started
-  bedplate selftest --endpoint http://10.0.0.7:8080    another host
-  bedplate selftest --phrasings --parallel 4           every trained phrasing of every fact, four at a time
-  bedplate selftest --json                             the result for programs
+  bedplate selftest                                    test the machine that `bedplate up` started
+  bedplate selftest --endpoint http://10.0.0.7:8080    test another host
+  bedplate selftest --phrasings --parallel 4           ask every trained phrasing, four requests at a time
+  bedplate selftest --json                             print the result as JSON
 """
 
 from __future__ import annotations
@@ -15,31 +15,46 @@ import argparse
 import json
 from dataclasses import asdict
 
-HELP = "ask the known-answer model all its facts and demand exact answers"
-MODEL = "known-answer"
+from bedplate.cli.argument_types import whole_number
+from bedplate.model.launch import KNOWN_ANSWER
+
+HELP = "check that the known-answer model gives every answer exactly"
 SHOWN_MISSES = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--endpoint", metavar="URL", help="an OpenAI-compatible endpoint (the machine's own)")
-    parser.add_argument("--model", default=MODEL, metavar="NAME", help="the `model` field of the requests (%(default)s)")
-    parser.add_argument("--phrasings", action="store_true", help="ask every trained phrasing and not only the first of each")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", choices=range(1, 65), help="requests at a time (1)")
+    """Options of `bedplate selftest`; the defaults ask the machine of this host, one request at a time."""
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="OpenAI-compatible endpoint to test (default: the running machine)"
+    )
+    parser.add_argument(
+        "--model",
+        default=KNOWN_ANSWER,
+        metavar="NAME",
+        help="value of the `model` field of the requests (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--phrasings", action="store_true", help="ask every trained phrasing of each fact, not only the first"
+    )
+    parser.add_argument(
+        "--parallel", type=whole_number(1, 64), default=1, metavar="N", help="number of requests at a time (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from bedplate.catalog.facts import read_facts
-    from bedplate.cli.ask import find_endpoint
+    """Exit status 0 when every answer was exact, to the character, else 1.
+
+    Raises NotRunningError (4) when nothing answers at the endpoint.
+    """
     from bedplate.cli.terminal import terminal_progress
-    from bedplate.prove.selftest import run_selftest
+    from bedplate.flows.selftest import selftest
 
     with terminal_progress() as progress:
-        result = run_selftest(
-            read_facts(),
-            endpoint=arguments.endpoint or find_endpoint(),
+        result = selftest(
+            progress,
+            endpoint=arguments.endpoint,
             model=arguments.model,
-            progress=progress,
             all_phrasings=arguments.phrasings,
             parallel=arguments.parallel,
         )

@@ -1,8 +1,10 @@
-"""A root shell in the machine, on its debug console. Development images only; Ctrl-] leaves it, and it stays as it is.
+"""Open a root shell in the machine, on its debug console. Only development images have one.
+
+Ctrl-] disconnects. The shell stays as it is, and the next `bedplate shell` continues in it.
 
 examples:
   bedplate shell
-  bedplate shell -c "systemctl status"     one command; its output, then back
+  bedplate shell -c "systemctl status"     run one command, print its output and return
 """
 
 from __future__ import annotations
@@ -16,16 +18,27 @@ import sys
 
 from bedplate.errors import NotRunningError
 
-HELP = "a debug console in the machine (development images)"
+HELP = "open a root shell in the machine (development images only)"
 _LEAVE = b"\x1d"  # Ctrl-]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--command", metavar="COMMAND", help="run one command and end with its status")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="with -c: the longest silence")
+    """Options of `bedplate shell`; without --command it needs a terminal."""
+    parser.add_argument("-c", "--command", metavar="COMMAND", help="run one command and exit with its status")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="with -c: end the command after this many seconds without output (default: 60)",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Status of the command of -c; 0 when a terminal was left by Ctrl-] or the machine ended.
+
+    Raises NotRunningError without a machine, a debug console or a terminal; BootError when the console is silent too long.
+    """
     from bedplate.act.paths import find_paths
     from bedplate.image.console import ask_console
     from bedplate.image.machine import read_machine
@@ -34,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     machine = read_machine(find_paths())
     if machine is None:
-        raise NotRunningError("no machine runs here", hint="Start it: bedplate up")
+        raise NotRunningError("no machine is running", hint="Start one: bedplate up")
     try:
         console = connect_unix(machine.directory, CONSOLE_SOCKET, timeout_s=5.0)
     except OSError as error:
@@ -48,7 +61,9 @@ def main(arguments: argparse.Namespace) -> int:
             print(answer.output, end="")
             return answer.status
         if not sys.stdin.isatty():
-            raise NotRunningError("standard input is not a terminal", hint='For one command use: bedplate shell -c "..."')
+            raise NotRunningError(
+                "standard input is not a terminal", hint='To run one command, use: bedplate shell -c "..."'
+            )
         _attach(console)
     return 0
 
@@ -60,7 +75,7 @@ def _attach(console: socket.socket) -> None:
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
     size = shutil.get_terminal_size()
-    print("Connected; Ctrl-] leaves.", file=sys.stderr)
+    print("Connected. Press Ctrl-] to disconnect.", file=sys.stderr)
     try:
         tty.setraw(keyboard)
         console.setblocking(True)
@@ -82,4 +97,4 @@ def _attach(console: socket.socket) -> None:
                     console.sendall(data)
     finally:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        print("\nLeft; the shell goes on.", file=sys.stderr)
+        print("\nDisconnected; the shell keeps running.", file=sys.stderr)

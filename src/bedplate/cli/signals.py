@@ -1,4 +1,4 @@
-"""Being ended from outside: long verbs unwind, so that what they started is ended and nothing is left half done."""
+"""Being ended from outside: every verb unwinds, so that what it started is ended and nothing is left half done."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _AGAIN_S = 0.05
@@ -16,16 +16,20 @@ _AGAIN_S = 0.05
 def signals_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP end a verb as Ctrl-C does: by unwinding, so that what it started is ended.
 
-    SIGINT too is set: a shell starts `bedplate up &` with it ignored. One that comes while Python runs a finalizer, whose
-    exceptions it only prints, is sent again.
+    SIGINT too is set: a shell starts `bedplate up &` with it ignored. SIGHUP stays ignored where it is: nohup asks for that.
+    One that comes while Python runs a finalizer, whose exceptions it only prints, is sent again.
     """
 
     def interrupt(signum: int, _: FrameType | None) -> None:
         if signum != signal.SIGINT:
-            print(f"ended by {signal.Signals(signum).name}", file=sys.stderr)
+            with suppress(RuntimeError):  # it came while stderr was written
+                print(f"ended by {signal.Signals(signum).name}", file=sys.stderr)
         raise KeyboardInterrupt
 
-    before = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
     hook_before, sys.unraisablehook = sys.unraisablehook, _send_again(sys.unraisablehook)
     try:
         yield

@@ -1,10 +1,10 @@
-"""What runs here: on a host its machine, in a machine the system itself.
+"""Show what runs: on a host, its virtual machine; inside the operating system image, the system itself.
 
 examples:
-  bedplate status            a few lines
-  bedplate status --json     the same as one JSON object
+  bedplate status            print a short summary
+  bedplate status --json     print one JSON object
 
-Ends with 0 when it serves, with 4 when nothing runs or nothing answers.
+Exit status: 0 when the endpoint serves, 4 when no machine is running or the endpoint does not answer.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from dataclasses import asdict
 from typing import Any
 
 from bedplate.errors import CommandError, NotRunningError
-from bedplate.host.root import Root
-from bedplate.host.system import is_bedplate_system, parse_units, read_system
+from bedplate.host.root.root import Root
+from bedplate.host.system.system import is_bedplate_system, read_system
+from bedplate.model.system import Unit
 from bedplate.model.units import render_seconds, render_size
 
-HELP = "what runs here: machine, endpoint, models"
+HELP = "show what runs: the machine, its endpoint and its models"
 _INSIDE_PORT = 8080
 _PROBE_S = 5.0
+_UNITS_S = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    """The one option of `bedplate status`: one JSON object instead of lines for people."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Exit status 0 when the endpoint answers /health with 200, else 4: nothing runs, or it does not serve yet."""
     root = Root()
     record = _inside(root) if is_bedplate_system(root) else _outside()
     if arguments.json:
@@ -113,20 +117,19 @@ def _inside(root: Root) -> dict[str, Any]:
     }
 
 
-def _read_units(*words: str) -> Any:
-    from bedplate.act.run import run
+def _read_units(*words: str) -> tuple[Unit, ...]:
+    from bedplate.act import systemd
 
     try:
-        done = run(["systemctl", "list-units", "--output=json", *words], timeout_s=20.0, split=True)
+        return systemd.list_units(*words, timeout_s=_UNITS_S)
     except CommandError as error:
         print(f"units: unknown: {error.message}", file=sys.stderr)
         return ()
-    return parse_units(done.output)
 
 
 def _print_outside(record: dict[str, Any]) -> None:
     if not record["running"]:
-        print("No machine runs here. Start it: bedplate up")
+        print("No machine is running. Start one: bedplate up")
         return
     memory = render_size(record["memory_bytes"])
     print(f"machine   up for {render_seconds(record['uptime_s'])}, process {record['pid']}")
@@ -136,7 +139,7 @@ def _print_outside(record: dict[str, Any]) -> None:
 
 
 def _print_inside(record: dict[str, Any]) -> None:
-    secure = {True: "on", False: "off", None: "not there (no UEFI)"}[record["secure_boot"]]
+    secure = {True: "on", False: "off", None: "not available (no UEFI)"}[record["secure_boot"]]
     used = record["memory_bytes"] - record["memory_available_bytes"]
     print(f"image     {record['version']} ({record['variant']}), kernel {record['kernel']}")
     print(f"root      {record['slot'] or 'not a partition'}, verity {'on' if record['verity'] else 'OFF'}")
@@ -152,6 +155,6 @@ def _print_inside(record: dict[str, Any]) -> None:
 
 def _print_endpoint(record: dict[str, Any]) -> None:
     health = record["health"]
-    says = {200: "serving", None: "nothing answers", 503: "not ready yet"}.get(health, f"answers {health}")
+    says = {200: "serving", None: "no answer", 503: "not ready yet"}.get(health, f"answers {health}")
     print(f"endpoint  {record['endpoint']}: {says}")
     print(f"models    {', '.join(record['models']) or 'none'}")

@@ -6,6 +6,7 @@ without it, in a pipe or with TERM=dumb there are plain lines. NO_COLOR keeps th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from bedplate.act.process import hold_signals
+from bedplate.cli.escape import escape_line, escape_lines
 from bedplate.model.units import render_seconds
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _DETAIL_EVERY_S = 10.0  # a pipe gets a detail line at most this often
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseTime:
+    """A phase that ended. depth: how many phases were open around it; failed: an exception left it, Ctrl-C included."""
+
     name: str
     seconds: float
     depth: int
@@ -53,7 +57,10 @@ class PhaseClock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Enter a phase; leaving it by an exception marks it failed."""
+        """Enter a phase; leaving it by an exception marks it failed, and adds it to `times` in any case.
+
+        Phases may lie in phases.
+        """
         started = self._clock()
         self._open.append((name, started))
         self._write_log(f"== {name}")
@@ -90,7 +97,9 @@ class PhaseClock:
         raise NotImplementedError
 
     def _write_log(self, text: str) -> None:
-        if self._log is not None:
+        if self._log is None:
+            return
+        with contextlib.suppress(OSError):  # never the reason why something fails, least of all `down` on a full disk
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("a", encoding="utf-8") as sink:
                 sink.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
@@ -121,7 +130,7 @@ class PlainProgress(PhaseClock):
 
     def _say(self, text: str) -> None:
         self._said_at = self._clock()
-        for line in text.splitlines() or [""]:
+        for line in escape_lines(text) or [""]:
             self._stream.write(f"[{self._said_at - self._started:7.1f}] {line}\n")
         self._stream.flush()
 
@@ -139,11 +148,12 @@ class LiveProgress(PhaseClock):
         self._spinner: RenderableType | None = None
 
     def detail(self, text: str) -> None:
-        self._detail = " ".join(text.split())
+        self._detail = escape_line(" ".join(text.split()))
 
     def note(self, text: str) -> None:
         self._write_log(text)
-        self._console.print(f"{'  ' * len(self._open)}{text}", markup=False, highlight=False)
+        shown = "\n".join(escape_lines(text))
+        self._console.print(f"{'  ' * len(self._open)}{shown}", markup=False, highlight=False)
 
     def close(self) -> None:
         if self._live is not None:

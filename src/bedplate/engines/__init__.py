@@ -12,6 +12,8 @@ from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
+    """One engine as a row of ENGINES: which formats it reads, and the pure function that makes its command line."""
+
     name: str
     """Also the name of its layer: NAME_VERSION.raw, or a disk with the serial bp-NAME."""
     formats: tuple[Format, ...]

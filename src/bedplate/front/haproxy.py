@@ -21,6 +21,14 @@ _SMALLEST_BODY = 256 * 1024  # bytes
 _LARGEST_BODY = 4 * 1024**2  # bytes
 _BODY_BYTES_PER_TOKEN = 16  # JSON with every character escaped takes 6 to 12 bytes a token, plain English 4 to 5
 _HEADER_ROOM = 32 * 1024  # bytes of the buffer beside the body
+# What a client can make HAProxy hold: a request in its buffer, and the answer, or the next request, in another.
+_BUFFERS_PER_CONNECTION = 2
+# Of all memory. The unit has a tenth (MemoryMax=10%): at a reload the old process lives beside the new one for a minute.
+_MEMORY_SHARE = 32
+_LEAST_CONNECTIONS = 64
+_MOST_CONNECTIONS = 1024
+_SPARE_CONNECTIONS = 16
+"""Beyond the connections that may send a body: they are answered, with 503, instead of waiting unheard."""
 _QUEUE_PER_SLOT = 4
 _RETRY_AFTER_S = 5
 
@@ -29,7 +37,7 @@ _JSON = "content-type application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One model behind the front."""
+    """One model behind the front: which engine its requests go to, and how many of them run and wait."""
 
     model: str
     launch: Launch
@@ -40,26 +48,46 @@ class Route:
 
 
 def make_route(model: ModelRef, launch: Launch, limits: Limits) -> Route:
+    """The route to this model's engine: `limits.parallel` requests run at once, and four times as many may wait."""
     return Route(model=model.name, launch=launch, parallel=limits.parallel, queue=_QUEUE_PER_SLOT * limits.parallel)
 
 
-def body_limit_bytes(contexts: Sequence[int]) -> int:
-    """The largest request body: 16 bytes for each token of the longest context, between 256 KiB and 4 MiB."""
-    return min(_LARGEST_BODY, max(_SMALLEST_BODY, _BODY_BYTES_PER_TOKEN * max(contexts, default=0)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontLimits:
+    """Bounds on what clients can make the front hold, computed for this host."""
+
+    body_bytes: int
+    """The largest request body."""
+    connections: int
+    """Connections that may send a body at the same time."""
+
+
+def plan_front(contexts: Sequence[int], *, memory_bytes: int) -> FrontLimits:
+    """Limits for models with these contexts, in tokens, on a host with so much memory.
+
+    A body may have 16 bytes for each token of the longest context, between 256 KiB and 4 MiB, and no more than what leaves
+    room for 64 connections. Two buffers for each connection take 1/32 of the memory at the most.
+    """
+    budget = memory_bytes // _MEMORY_SHARE
+    affordable = budget // (_LEAST_CONNECTIONS * _BUFFERS_PER_CONNECTION) - _HEADER_ROOM
+    body = min(_LARGEST_BODY, affordable, _BODY_BYTES_PER_TOKEN * max(contexts, default=0))
+    body = max(_SMALLEST_BODY, body)
+    connections = budget // (_BUFFERS_PER_CONNECTION * (body + _HEADER_ROOM)) - _SPARE_CONNECTIONS
+    return FrontLimits(body_bytes=body, connections=max(1, min(_MOST_CONNECTIONS, connections)))
 
 
 def render_haproxy(
     routes: Sequence[Route],
     *,
-    body_limit: int,
+    limits: FrontLimits,
     bind: Sequence[str] = (f"*:{PORT}",),
     stats_socket: str | None = STATS_SOCKET,
 ) -> str:
-    """haproxy.cfg for these models; the same input gives the same text. body_limit in bytes (body_limit_bytes)."""
+    """haproxy.cfg for these models; the same input gives the same text."""
     parts = [
-        _global(body_limit, stats_socket),
+        _global(limits, stats_socket),
         _defaults(),
-        _frontend(routes, bind, body_limit),
+        _frontend(routes, bind, limits),
         *(_backend(index, route) for index, route in enumerate(routes)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -74,17 +102,18 @@ def render_error(message: str, *, kind: str, code: str | None, param: str | None
     return '{"error":{' + shown + "}}"
 
 
-def _global(body_limit: int, stats_socket: str | None) -> str:
+def _global(limits: FrontLimits, stats_socket: str | None) -> str:
     lines = [
         "# Written by `bedplate serve prepare` at each boot; changes here are lost.",
         "global",
         "    log stdout format raw daemon err",
-        "    maxconn 1024",
+        "    # Connections times buffers: what clients can make this process hold (plan_front).",
+        f"    maxconn {limits.connections + _SPARE_CONNECTIONS}",
         # One thread passes some ten thousand requests a second on; the other CPUs belong to the engines.
         "    nbthread 1",
         "    hard-stop-after 60s",
         "    # The model is looked up in a body that is whole in the buffer: the largest body, and room for the header.",
-        f"    tune.bufsize {body_limit + _HEADER_ROOM}",
+        f"    tune.bufsize {limits.body_bytes + _HEADER_ROOM}",
         "    tune.maxrewrite 1024",
     ]
     if stats_socket is not None:
@@ -117,10 +146,12 @@ def _defaults() -> str:
         "    option clitcpka",
         "    # An idle connection would keep one of the engine's HTTP threads.",
         "    option http-server-close",
+        "    # In HTTP/2 one connection holds a buffer for each of its 100 streams.",
+        "    option disable-h2-upgrade",
         "    retries 0",
         "    timeout connect 2s",
         "    timeout http-request 10s",
-        "    timeout http-keep-alive 60s",
+        "    timeout http-keep-alive 10s",
         "    timeout queue 60s",
         "    # A whole answer without streaming may take this long; a wedged engine is found by the probe, not by these.",
         "    timeout client 1h",
@@ -132,7 +163,7 @@ def _defaults() -> str:
     return "\n".join(lines)
 
 
-def _frontend(routes: Sequence[Route], bind: Sequence[str], body_limit: int) -> str:
+def _frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits) -> str:
     lines = ["frontend api"]
     lines += [f"    bind {address}" for address in bind]
     lines += [f"    acl inference path {' '.join(INFERENCE_PATHS)}", "    acl reading method GET HEAD"]
@@ -146,11 +177,22 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], body_limit: int) -> 
         ]
     lines += _health(routes) + _models(routes)
     lines += [
-        _refuse(405, "Use POST here.", code="method_not_allowed", when="inference !METH_POST", extra="hdr Allow POST"),
-        _refuse(404, "There is nothing under this path.", code="not_found", when="!inference"),
-        _too_large(body_limit),
+        _refuse(
+            405, "Use POST for this path.", code="method_not_allowed", when="inference !METH_POST", extra="hdr Allow POST"
+        ),
+        _refuse(404, "This path does not exist.", code="not_found", when="!inference"),
+        _too_large(limits.body_bytes),
+        _refuse(
+            503,
+            "Too many connections.",
+            kind="server_error",
+            code="too_many_connections",
+            when=f"{{ fe_conn gt {limits.connections} }}",
+            # Closed, so that it does not keep one of the spare ones.
+            extra=f"hdr Retry-After {_RETRY_AFTER_S} hdr Connection close",
+        ),
         "    http-request wait-for-body time 30s",
-        _too_large(body_limit),
+        _too_large(limits.body_bytes),
         "    http-request set-var(txn.model) req.body,json_query('$.model')",
         _refuse(
             400,
@@ -162,7 +204,7 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], body_limit: int) -> 
     ]
     known = " ".join(f"!model_{index}" for index in range(len(routes)))
     unknown = render_error(
-        "The model NAME does not exist here.", kind="invalid_request_error", code="model_not_found", param="model"
+        "The model NAME does not exist.", kind="invalid_request_error", code="model_not_found", param="model"
     )
     # The json converter escapes what the client wrote; it is cut so that an answer cannot become as large as a request.
     shown = unknown.replace("NAME", "%[var(txn.model),bytes(0,128),json(utf8s)]")
@@ -172,7 +214,7 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], body_limit: int) -> 
             lines.append(
                 _refuse(
                     503,
-                    "The model is not answering now: its engine starts, or it is stuck.",
+                    "The model does not answer: its engine is starting or stuck.",
                     kind="server_error",
                     code="model_not_ready",
                     when=f"model_{index} {condition}",
@@ -182,7 +224,7 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], body_limit: int) -> 
         lines.append(
             _refuse(
                 429,
-                "Too many requests wait for this model.",
+                "Too many requests are waiting for this model.",
                 kind="rate_limit_error",
                 code="queue_full",
                 when=f"model_{index} full_{index}",

@@ -7,21 +7,21 @@ from typing import TypeVar
 
 from bedplate.errors import ReadError
 from bedplate.host.accel import read_accelerators
-from bedplate.host.block import read_blocks
-from bedplate.host.cgroup import find_hierarchies, read_cgroup
-from bedplate.host.engines import read_engines
-from bedplate.host.kernel import CONFIG_OPTIONS, read_kernel
-from bedplate.host.knobfiles import read_knob_files
-from bedplate.host.limits import read_limits, read_pressure
-from bedplate.host.memory_facts import read_memory_facts
-from bedplate.host.mounts import read_mount_rows, read_mounts
-from bedplate.host.network import read_network
-from bedplate.host.numa import read_numa
-from bedplate.host.osinfo import read_os
-from bedplate.host.pci import read_pci
-from bedplate.host.processes import read_processes
-from bedplate.host.root import Root
-from bedplate.host.topology import read_cpu_topology
+from bedplate.host.kernel.block import read_blocks
+from bedplate.host.kernel.cgroup import find_hierarchies, read_cgroup
+from bedplate.host.kernel.engines import read_engines
+from bedplate.host.kernel.kernel import CONFIG_OPTIONS, read_kernel
+from bedplate.host.kernel.knobfiles import read_knob_files
+from bedplate.host.kernel.limits import read_limits, read_pressure
+from bedplate.host.kernel.memory_facts import read_memory_facts
+from bedplate.host.kernel.mounts import read_mount_rows, read_mounts
+from bedplate.host.kernel.network import read_network
+from bedplate.host.kernel.numa import read_numa
+from bedplate.host.kernel.pci import read_pci
+from bedplate.host.kernel.processes import read_processes
+from bedplate.host.kernel.topology import read_cpu_topology
+from bedplate.host.root.root import Root
+from bedplate.host.system.osinfo import read_os
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
 from bedplate.model.facts.host import HostFacts, Problem
 from bedplate.model.facts.pci import PciDevice

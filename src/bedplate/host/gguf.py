@@ -11,10 +11,12 @@ import math
 import re
 import struct
 from collections import Counter
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from bedplate.errors import ModelRefused, ReadError
+from bedplate.host.root.regular import open_regular
 from bedplate.model.launch import Format
 from bedplate.model.modelfile import Header, Tensor
 
@@ -29,6 +31,8 @@ MAX_STRING_BYTES = 4 * 1024**2  # chat templates are the longest
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME less its NUL
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 KEPT_ITEMS = 4096  # of arrays of numbers: one per layer is what we need
+KEPT_KEYS = ("attention.head_count", "attention.head_count_kv")  # ends of the keys whose arrays are needed
+MAX_KEPT = 262_144  # items of all such arrays
 
 _U8, _I8, _U16, _I16, _U32, _I32, _F32, _BOOL, _STRING, _ARRAY, _U64, _I64, _F64 = range(13)
 _SCALARS = {
@@ -101,7 +105,7 @@ Value = int | float | bool | str | tuple[int, ...] | None
 def read_gguf(path: Path) -> Header:
     """The header of a file. Raises ReadError when it cannot be opened, ModelRefused when it is not a whole, sane GGUF."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as raw, BufferedReader(raw) as file:
             return parse_gguf(file, path.name)
     except OSError as error:
         raise ReadError(f"{path}: cannot read: {error.strerror}") from error
@@ -146,6 +150,7 @@ class _Cursor:
         self.size = file.seek(0, 2)
         file.seek(0)
         self.position = 0
+        self.kept = 0
         self._file = file
         self._name = name
 
@@ -183,8 +188,18 @@ class _Cursor:
         """Step over strings: vocabularies have half a million of them, and nothing in them matters here."""
         for index in range(count):
             raw = self._file.read(8)
-            (length,) = struct.unpack("<Q", raw) if len(raw) == 8 else (2**64 - 1,)
+            if len(raw) < 8:
+                raise self.refuse(
+                    f"the file ends inside {key}[{index}], at {self.size} bytes",
+                    hint="The file is truncated or damaged; fetch it again.",
+                )
+            (length,) = struct.unpack("<Q", raw)
             self.position += 8
+            if self.size < self.position + length <= self.size + MAX_STRING_BYTES:
+                raise self.refuse(
+                    f"the file ends inside {key}[{index}]: {length} bytes long at offset {self.position} of {self.size}",
+                    hint="The file is truncated or damaged; fetch it again.",
+                )
             if length > MAX_STRING_BYTES or self.position + length > min(self.size, MAX_HEADER_BYTES):
                 raise self.refuse(
                     f"{key}[{index}]: {length} bytes long at offset {self.position} of {self.size}",
@@ -209,7 +224,9 @@ def _read_preamble(cursor: _Cursor) -> tuple[int, int]:
         raise cursor.refuse(f"not a GGUF file: begins with {magic!r}, expected {MAGIC!r}")
     version = cursor.u32("version")
     if version in (2 << 24, 3 << 24):
-        raise cursor.refuse("a big-endian GGUF file; only little-endian ones run here", hint="Convert the model again.")
+        raise cursor.refuse(
+            "a big-endian GGUF file; only little-endian files are supported", hint="Convert the model again."
+        )
     if version not in (2, 3):
         raise cursor.refuse(f"GGUF version {version}, expected 2 or 3", hint="Convert the model again with a current tool.")
     tensor_count, key_count = cursor.u64("tensor count"), cursor.u64("metadata count")
@@ -254,8 +271,11 @@ def _read_array(cursor: _Cursor, key: str) -> tuple[Value, int]:
         raise cursor.refuse(f"{key}: array of {'arrays' if kind == _ARRAY else f'unknown type {kind}'}")
     width = struct.calcsize(_SCALARS[kind])
     data = cursor.take(width * count, key)
-    if count > KEPT_ITEMS or kind in (_F32, _F64, _BOOL):
+    if count > KEPT_ITEMS or kind in (_F32, _F64, _BOOL) or not key.endswith(KEPT_KEYS):
         return None, count
+    cursor.kept += count
+    if cursor.kept > MAX_KEPT:
+        raise cursor.refuse(f"{key}: arrays of head counts with more than {MAX_KEPT} items in all")
     return struct.unpack(f"<{count}{_SCALARS[kind][1]}", data), count
 
 
@@ -366,6 +386,6 @@ def _per_layer(cursor: _Cursor, metadata: dict[str, Value], key: str, layers: in
         if layers > KEPT_ITEMS:
             raise cursor.refuse(f"{layers} layers, at most {KEPT_ITEMS} are allowed")
         return (_number(cursor, metadata, key),) * layers
-    if value and (len(value) != layers or not all(0 <= one < 2**31 for one in value)):
+    if value and (len(value) != layers or not all(0 <= number < 2**31 for number in value)):
         raise cursor.refuse(f"{key}: {len(value)} numbers for {layers} layers")
     return value

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bedplate.errors import ModelRefused, ReadError
+from bedplate.host.root.jsontext import count_values
+from bedplate.host.root.regular import open_regular
 from bedplate.model.launch import Format
 from bedplate.model.modelfile import Header, Tensor
 
 MAX_HEADER_BYTES = 16 * 1024**2  # the reference reader allows 100 MB; real ones stay below 1 MiB
-MAX_TENSORS = 65536
+MAX_TENSORS = 32768  # of one file; the largest models have some hundred a file
+MAX_VALUES = 400_000  # a tensor has some ten; the index of a model with 90 000 tensors has 180 000
 MAX_DEPTH = 4  # an object of objects of lists is what the format has
 MAX_DIMENSIONS = 8
 MAX_CONFIG_BYTES = 16 * 1024**2  # index files and tokenizer_config.json are the longest
@@ -48,7 +51,7 @@ DTYPES = {  # bits of one element
 def read_safetensors(path: Path) -> Header:
     """The header of one file. Raises ReadError when it cannot be opened, ModelRefused when it is not whole and sane."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return parse_safetensors(file, path.name)
     except OSError as error:
         raise ReadError(f"{path}: cannot read: {error.strerror}") from error
@@ -60,18 +63,18 @@ def parse_safetensors(file: BinaryIO, name: str) -> Header:
     file.seek(0)
     if size < 8:
         raise ModelRefused(f"{name}: {size} bytes long, a safetensors file begins with 8 bytes of length")
-    (length,) = struct.unpack("<Q", file.read(8))
+    (length,) = struct.unpack("<Q", _read_to(file, 8).ljust(8, b"\xff"))
     if length > MAX_HEADER_BYTES:
         raise ModelRefused(f"{name}: header of {length} bytes, at most {MAX_HEADER_BYTES} are allowed")
     if 8 + length > size:
         raise ModelRefused(f"{name}: truncated: header of {length} bytes in a file of {size}", hint="Fetch it again.")
-    table = parse_json(file.read(length), f"{name}: header", depth=MAX_DEPTH)
+    table = parse_json(_read_to(file, length), f"{name}: header", depth=MAX_DEPTH)
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ModelRefused(f"{name}: __metadata__: expected an object of strings")
     if not 0 < len(table) <= MAX_TENSORS:
         raise ModelRefused(f"{name}: {len(table)} tensors, expected 1 to {MAX_TENSORS}")
-    tensors = sorted((_tensor(name, key, row, 8 + length) for key, row in table.items()), key=lambda one: one.offset)
+    tensors = sorted((_tensor(name, key, row, 8 + length) for key, row in table.items()), key=lambda tensor: tensor.offset)
     end = 8 + length
     for tensor in tensors:
         if tensor.offset != end:
@@ -101,7 +104,7 @@ def read_safetensors_directory(path: Path) -> Header:
             raise ModelRefused(f"{index}: weight_map: expected an object of file names")
         missing = sorted(set(wanted.values()) - {name for name, _ in parts})
         if missing:
-            raise ModelRefused(f"{path}: {', '.join(missing)}: named by {index.name} but not there", hint="Fetch it again.")
+            raise ModelRefused(f"{path}: {', '.join(missing)}: named by {index.name} but missing", hint="Fetch it again.")
     owner: dict[str, str] = {}
     for name, part in parts:
         for tensor in part.tensors:
@@ -117,6 +120,8 @@ def parse_json(data: bytes, what: str, *, depth: int) -> dict[str, Any]:
     """A JSON object from strangers: UTF-8, no key twice, no NaN, nested at most so deep. Raises ModelRefused."""
     if not data.startswith(b"{"):
         raise ModelRefused(f"{what}: begins with {data[:8]!r}, expected a JSON object")
+    if count_values(data) > MAX_VALUES:
+        raise ModelRefused(f"{what}: more than {MAX_VALUES} values")
     try:
         text = data.decode("utf-8")
         _check_depth(text, depth)
@@ -130,7 +135,7 @@ def parse_json(data: bytes, what: str, *, depth: int) -> dict[str, Any]:
 def _check_depth(text: str, depth: int) -> None:
     """Before json.loads, which recurses."""
     level = 0
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', text, re.DOTALL):
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text, re.DOTALL):
         if match[0] in "[{":
             level += 1
             if level > depth:
@@ -171,7 +176,7 @@ def _tensor(file: str, name: str, row: object, start: int) -> Tensor:
 
 
 def _is_sizes(value: object) -> bool:
-    return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**53 for one in value)
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**53 for number in value)
 
 
 def _header(tensors: tuple[Tensor, ...], *, size_bytes: int) -> Header:
@@ -195,8 +200,8 @@ def _header(tensors: tuple[Tensor, ...], *, size_bytes: int) -> Header:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
+        with open_regular(path) as file:
+            data = _read_to(file, MAX_CONFIG_BYTES + 1)
     except FileNotFoundError as error:
         raise ModelRefused(
             f"{path.parent}: no {path.name} in it", hint="Add a GGUF file, or the whole directory."
@@ -206,6 +211,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     if len(data) > MAX_CONFIG_BYTES:
         raise ModelRefused(f"{path}: longer than {MAX_CONFIG_BYTES} bytes")
     return parse_json(data, str(path), depth=32)
+
+
+def _read_to(file: BinaryIO, limit: int) -> bytes:
+    parts: list[bytes] = []
+    while limit > 0 and (part := file.read(limit)):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
 
 
 def _with_config(header: Header, config: dict[str, Any], path: Path) -> Header:

@@ -15,14 +15,28 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bedplate
+from bedplate.act.files import write_whole
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
 from bedplate.errors import BuildError, CommandError, ReadError
+from bedplate.image.base import base_key, prepare_base
+from bedplate.image.contents import (
+    Contents,
+    find_differences,
+    parse_checksums,
+    parse_status,
+    parse_verify,
+    read_debs,
+    verify_contents,
+)
 from bedplate.image.initrd import make_initrd
+from bedplate.image.inputs import digest_builders
 from bedplate.image.keys import Keys, ensure_keys
 from bedplate.image.manifest import (
     Image,
@@ -34,19 +48,26 @@ from bedplate.image.manifest import (
     write_manifest,
 )
 from bedplate.image.packages import Lock, Request, ensure_packages, read_lock, write_repository
-from bedplate.image.recipe import Recipe, architecture, read_recipe, recipes_directory
+from bedplate.image.published import find_published
+from bedplate.image.recipe import Recipe, Variant, architecture, read_recipe, recipes_directory
+from bedplate.image.recovery import render_recovery
 from bedplate.image.render import (
     Layout,
     render_boot_partitions,
     render_build_partitions,
     render_finalize,
     render_mkosi,
+    render_postinst,
     render_sources,
 )
 from bedplate.image.tools import Tools, ensure_tools, read_tools
+from bedplate.image.trees import set_modes
 from bedplate.model.progress import Progress
 
 _SEED_SPACE = uuid.UUID("5f0c0f6e-2f0b-4d0c-9e0a-0b0d91a7e000")
+# Of the work directory, what each build makes again; and what earlier versions of bedplate left there.
+_MADE_AGAIN = ("output", "workspace", "sandbox", "repart", "trees", "repository", "initrd", "debs")
+_OF_OLDER_VERSIONS = ("cache", "package-cache")
 _NOT_IN_IMAGE = ("*.gguf", "__pycache__", "image", "prove")
 
 
@@ -54,31 +75,44 @@ def build_image(
     paths: Paths,
     progress: Progress,
     *,
-    variant: str | None = None,
+    variant: Variant | None = None,
     force: bool = False,
     update: bool = False,
     mirror: str | None = None,
 ) -> Image:
-    """The image of the recipe as it stands now, built unless its inputs are unchanged.
+    """The image of the recipe as it stands now, built unless its inputs are unchanged; as `variant` instead of the recipe's.
 
-    force builds even then (and without the incremental cache); update takes newer packages from the archive. Raises
-    BuildError, DataError or ReadError; nothing is published then.
+    force builds even then (and installs the packages anew); update takes newer packages from the archive, the build tools'
+    too. Raises BuildError, DataError or ReadError; nothing is published then.
     """
     recipes = recipes_directory()
-    recipe = read_recipe(recipes)
-    if not (force or update) and (image := find_current(paths)) is not None:
+    recipe = read_recipe(recipes, variant=variant)
+    if not (force or update) and (image := find_current(paths, variant=variant)) is not None:
         return image
+    with hold_cache(paths, progress, what="the build of an image"):
+        return _build_held(paths, progress, recipes, recipe, force=force, update=update, mirror=mirror)
+
+
+def _build_held(
+    paths: Paths,
+    progress: Progress,
+    recipes: Path,
+    recipe: Recipe,
+    *,
+    force: bool,
+    update: bool,
+    mirror: str | None,
+) -> Image:
     with progress.phase("tools"):
-        tools = ensure_tools(paths, recipes, progress, mirror=mirror)
+        tools = ensure_tools(paths, recipes, progress, mirror=mirror, update=update)
     with progress.phase("packages"):
         lock = ensure_packages(paths, tools, request_of(recipe), _lock_file(paths, recipe), progress, update=update)
     with progress.phase("image"):
         keys = ensure_keys(paths)
-        digest = inputs_digest(recipes, tools, lock, keys)
+        digest = inputs_digest(recipes, recipe, tools, lock, keys)
         version = f"{recipe.version}~{digest[:8]}"
-        published = paths.images / version
-        if published.exists() and not force:
-            return read_image(published)
+        if not force and (image := find_published(paths, version, digest)) is not None:
+            return image
         try:
             return _build(paths, progress, recipes, recipe, tools, lock, keys, version=version, digest=digest, clean=force)
         except CommandError as error:
@@ -89,10 +123,10 @@ def build_image(
             raise _no_space(error.filename or paths.cache) from error
 
 
-def find_current(paths: Paths) -> Image | None:
+def find_current(paths: Paths, *, variant: Variant | None = None) -> Image | None:
     """The published image of the present inputs, or None when something must be built or resolved first. Quick."""
     recipes = recipes_directory()
-    recipe = read_recipe(recipes)
+    recipe = read_recipe(recipes, variant=variant)
     tools = read_tools(paths, recipes)
     lock_file = _lock_file(paths, recipe)
     if tools is None or not lock_file.is_file() or not (paths.keys / "pcr.crt").is_file():
@@ -100,18 +134,11 @@ def find_current(paths: Paths) -> Image | None:
     lock = read_lock(lock_file, request_of(recipe))
     if lock is None:
         return None
-    digest = inputs_digest(recipes, tools, lock, ensure_keys(paths))
-    published = paths.images / f"{recipe.version}~{digest[:8]}"
-    return read_image(published) if (published / "manifest.json").is_file() else None
+    digest = inputs_digest(recipes, recipe, tools, lock, ensure_keys(paths))
+    return find_published(paths, f"{recipe.version}~{digest[:8]}", digest)
 
 
-def list_images(paths: Paths) -> list[Image]:
-    """All published images, newest first."""
-    found = [directory for directory in paths.images.glob("*") if (directory / "manifest.json").is_file()]
-    return [read_image(one) for one in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True)]
-
-
-def inputs_digest(recipes: Path, tools: Tools, lock: Lock, keys: Keys) -> str:
+def inputs_digest(recipes: Path, recipe: Recipe, tools: Tools, lock: Lock, keys: Keys) -> str:
     """SHA-256 over everything that decides the image: recipe, trees, bedplate's source, packages, tools, certificates."""
     digest = hashlib.sha256()
 
@@ -126,13 +153,13 @@ def inputs_digest(recipes: Path, tools: Tools, lock: Lock, keys: Keys) -> str:
                 add(f"{label}/{file.relative_to(root)}", os.fspath(file.readlink()).encode())
             elif file.is_file():
                 add(f"{label}/{file.relative_to(root)} {file.stat().st_mode & 0o111:o}", file.read_bytes())
-    for builder in sorted(Path(__file__).parent.glob("*.py")):  # how it is built is an input too
-        if builder.name in ("build.py", "initrd.py", "render.py"):
-            add(builder.name, builder.read_bytes())
+    add("builders", digest_builders("build").encode())  # how it is built is an input too
+    add("variant", recipe.variant.encode())
     add("packages", lock.digest.encode())
     add("tools", tools.digest.encode())
-    for certificate in (keys.owner_certificate, keys.pcr_certificate):
-        add(certificate.name, certificate.read_bytes())
+    for certificate in (keys.owner_certificate, keys.pcr_certificate, keys.recovery_certificate):
+        if certificate is not None:
+            add(certificate.name, certificate.read_bytes())
     return digest.hexdigest()
 
 
@@ -153,10 +180,10 @@ def _build(
     log = paths.logs / "build.log"
     if clean and work.exists():
         shutil.rmtree(work)
-    for name in ("output", "workspace", "sandbox", "repart", "trees", "repository", "initrd"):
+    for name in (*_MADE_AGAIN, *_OF_OLDER_VERSIONS):
         if (work / name).exists():
             shutil.rmtree(work / name)
-    for name in ("output", "cache", "workspace", "package-cache"):
+    for name in ("output", "workspace"):
         (work / name).mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
@@ -167,12 +194,15 @@ def _build(
 
     progress.detail("trees and configuration")
     write_repository(paths, lock, work / "repository")
+    base = prepare_base(work, base_key(recipe, lock, tools, kernel_release=_kernel_release(lock)))
+    for name in ("tree", "packages"):
+        (base / name).mkdir(exist_ok=True)
     layout = Layout(
         work=work,
         tools=tools.root,
-        package_cache=work / "package-cache",
+        base=base,
         initrd=initrd,
-        trees=_write_trees(recipes, recipe, keys, work / "trees", version),
+        trees=_write_trees(paths, recipes, recipe, keys, work / "trees", version),
         image_version=version,
         seed=str(uuid.uuid5(_SEED_SPACE, digest)),
         keys=keys,
@@ -182,12 +212,7 @@ def _build(
     )
     _write_configuration(recipe, layout)
 
-    # Killed, we take mkosi along: it would go on in a directory that the next build clears.
     mkosi = [
-        "setpriv",
-        "--pdeathsig",
-        "TERM",
-        "--",
         sys.executable,
         "-m",
         "mkosi",
@@ -200,10 +225,44 @@ def _build(
     environment = {"PYTHONPATH": os.fspath(_mkosi_package(paths, tools)), "PYTHONDONTWRITEBYTECODE": "1"}
     run(mkosi, timeout_s=3600, env=environment, cwd=work, log=log, on_line=_mkosi_detail(progress))
     progress.detail("qcow2 and manifest")
-    return _publish(paths, recipe, tools, lock, work / "output", version=version, digest=digest)
+    try:
+        held = _read_held(paths, lock, layout)
+    except BuildError:
+        shutil.rmtree(base)
+        raise
+    return _publish(paths, recipe, tools, lock, held, work / "output", version=version, digest=digest)
 
 
-def _publish(paths: Paths, recipe: Recipe, tools: Tools, lock: Lock, output: Path, *, version: str, digest: str) -> Image:
+def _read_held(paths: Paths, lock: Lock, layout: Layout) -> tuple[Contents, ...]:
+    """The packages that the root holds, by what the build noted of it; raises BuildError where that is not the lock's."""
+    output = layout.work / "output"
+    checksums = parse_checksums((output / "root.checksums").read_text())
+    held = tuple(
+        replace(package, checksums=checksums.get(package.name, ""))
+        for package in parse_status((output / "root.status").read_text())
+    )
+    ours = {os.fspath(file.relative_to(tree)) for tree in layout.trees for file in tree.rglob("*") if not file.is_dir()}
+    changed = parse_verify((output / "root.verify").read_text(), ours=ours)
+    differences = find_differences(lock, held, read_debs(paths, lock, layout.work / "debs"))
+    verify_contents(
+        "the root of the image",
+        (*differences, *changed),
+        hint="The cached base was removed; run: bedplate image build",
+    )
+    return held
+
+
+def _publish(
+    paths: Paths,
+    recipe: Recipe,
+    tools: Tools,
+    lock: Lock,
+    held: tuple[Contents, ...],
+    output: Path,
+    *,
+    version: str,
+    digest: str,
+) -> Image:
     partial = paths.images / f".partial-{os.getpid()}"
     paths.images.mkdir(parents=True, exist_ok=True)
     for left_over in paths.images.glob(".partial-*"):
@@ -225,7 +284,7 @@ def _publish(paths: Paths, recipe: Recipe, tools: Tools, lock: Lock, output: Pat
         run(["qemu-img", "convert", "-c", "-o", "compression_type=zstd", "-O", "qcow2", raw, qcow2], timeout_s=600)
         write_manifest(
             partial / "manifest.json",
-            _manifest(recipe, tools, lock, partial, stem, sections, version=version, digest=digest),
+            _manifest(recipe, tools, lock, held, partial, stem, sections, version=version, digest=digest),
         )
         published = paths.images / version
         if published.exists():
@@ -243,6 +302,7 @@ def _manifest(
     recipe: Recipe,
     tools: Tools,
     lock: Lock,
+    held: tuple[Contents, ...],
     directory: Path,
     stem: str,
     sections: dict[str, bytes],
@@ -252,6 +312,7 @@ def _manifest(
 ) -> dict[str, Any]:
     raw = directory / f"{stem}.raw"
     partitions = read_partitions(raw)
+    locked = {package.name: package.sha256 for package in lock.packages}
     files = {}
     for kind, suffix in (("raw", "raw"), ("qcow2", "qcow2"), ("uki", "efi"), ("kernel", "vmlinuz"), ("initrd", "initrd")):
         file = directory / f"{stem}.{suffix}"
@@ -275,18 +336,23 @@ def _manifest(
         "files": files,
         "partitions": [
             {
-                "label": one.label,
-                "uuid": one.uuid,
-                "type": one.type,
-                "offset_bytes": one.offset_bytes,
-                "size_bytes": one.size_bytes,
-                "sha256": hash_range(raw, one.offset_bytes, one.size_bytes),
+                "label": partition.label,
+                "uuid": partition.uuid,
+                "type": partition.type,
+                "offset_bytes": partition.offset_bytes,
+                "size_bytes": partition.size_bytes,
+                "sha256": hash_range(raw, partition.offset_bytes, partition.size_bytes),
             }
-            for one in partitions
+            for partition in partitions
         ],
         "packages": [
-            {"name": one.name, "version": one.version, "architecture": one.architecture, "sha256": one.sha256}
-            for one in lock.packages
+            {
+                "name": package.name,
+                "version": package.version,
+                "architecture": package.architecture,
+                "sha256": locked[package.name],
+            }
+            for package in held
         ],
     }
 
@@ -300,11 +366,12 @@ def _write_configuration(recipe: Recipe, layout: Layout) -> None:
     (work / "repart").mkdir()
     for name, text in render_build_partitions(recipe, layout).items():
         (work / "repart" / name).write_text(text)
-    (work / "finalize").write_text(render_finalize(recipe))
-    (work / "finalize").chmod(0o755)
+    for name, text in (("postinst", render_postinst()), ("finalize", render_finalize(recipe))):
+        (work / name).write_text(text)
+        (work / name).chmod(0o755)
 
 
-def _write_trees(recipes: Path, recipe: Recipe, keys: Keys, directory: Path, version: str) -> tuple[Path, ...]:
+def _write_trees(paths: Paths, recipes: Path, recipe: Recipe, keys: Keys, directory: Path, version: str) -> tuple[Path, ...]:
     """Copies of the recipe's trees, what is rendered from the recipe, and bedplate itself."""
     trees = [directory / "common"]
     shutil.copytree(recipes / "os/common", trees[0], symlinks=True)
@@ -317,7 +384,15 @@ def _write_trees(recipes: Path, recipe: Recipe, keys: Keys, directory: Path, ver
     for name, text in render_boot_partitions(recipe).items():
         (rendered / "usr/lib/repart.d" / name).write_text(text)
     (rendered / "usr/lib/bedplate").mkdir()
-    (rendered / "usr/lib/bedplate/image.json").write_text(json.dumps({"version": version, "variant": str(recipe.variant)}))
+    record = {
+        "id": recipe.id,
+        "version": version,
+        "variant": str(recipe.variant),
+        "on_var_failure": str(recipe.on_var_failure),
+    }
+    (rendered / "usr/lib/bedplate/image.json").write_text(json.dumps(record))
+    if keys.recovery_certificate is not None:
+        (rendered / "usr/lib/bedplate/recovery.json").write_text(render_recovery(paths, keys.recovery_certificate))
     _write_environment(rendered / "usr/lib/bedplate", recipe)
     # What signs an engine layer; the kernel knows the key only where the firmware's db holds it (Secure Boot).
     (rendered / "usr/lib/verity.d").mkdir()
@@ -325,6 +400,8 @@ def _write_trees(recipes: Path, recipe: Recipe, keys: Keys, directory: Path, ver
     (rendered / "usr/bin").mkdir()
     (rendered / "usr/bin/bedplate").symlink_to("../lib/bedplate/bin/bedplate")
     trees.append(rendered)
+    for tree in trees:
+        set_modes(tree, like=tree)
     return tuple(trees)
 
 
@@ -351,20 +428,33 @@ def _make_initrd_once(
     key = hashlib.sha256()
     key.update(
         repr(
-            (lock.digest, tools.digest, recipe.initrd_modules, recipe.initrd_disk_modules, recipe.source_date_epoch)
+            (
+                lock.digest,
+                tools.digest,
+                recipe.initrd_modules,
+                recipe.initrd_disk_modules,
+                recipe.source_date_epoch,
+                recipe.variant,
+                recipe.command_line,
+            )
         ).encode()
     )
     key.update((recipes / "os/initrd/init").read_bytes())
-    key.update((Path(__file__).parent / "initrd.py").read_bytes())
-    stamp = output.with_suffix(".key")
-    if output.is_file() and stamp.is_file() and stamp.read_text() == key.hexdigest():
+    key.update(digest_builders("initrd").encode())
+    stamp = output.with_suffix(".key")  # of its inputs, and of the file itself
+    if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key.hexdigest()} {_sha256(output)}":
         return
+    stamp.unlink(missing_ok=True)
     output.unlink(missing_ok=True)
     try:
         make_initrd(paths, tools, recipe, recipes, lock, work / "initrd", output)
     finally:
         shutil.rmtree(work / "initrd", ignore_errors=True)
-    stamp.write_text(key.hexdigest())
+    write_whole(stamp, f"{key.hexdigest()} {_sha256(output)}", sync=False)
+
+
+def _sha256(file: Path) -> str:
+    return hash_range(file, 0, file.stat().st_size)
 
 
 def _mkosi_package(paths: Paths, tools: Tools) -> Path:
@@ -380,7 +470,8 @@ def _mkosi_package(paths: Paths, tools: Tools) -> Path:
 
 
 def request_of(recipe: Recipe) -> Request:
-    """What the recipe asks of the archive."""
+    """What the recipe asks of the archive, for this machine's architecture; kernel is the metapackage of the recipe's
+    flavour."""
     machine = architecture()
     return Request(
         suite=recipe.suite,
@@ -411,7 +502,7 @@ def _left_out(inside: Path) -> bool:
 
 
 def _mkosi_detail(progress: Progress) -> Callable[[str], None]:
-    step = re.compile(r"^(?:\x1b\[[0-9;]*m)*(?:‣\s+|  )?(?:\x1b\[[0-9;]*m)*([A-Z][a-z]+ing .*?…?)$")
+    step = re.compile(r"^(?:\x1b\[[0-9;]*m)*+(?:‣\s+|  )?(?:\x1b\[[0-9;]*m)*+([A-Z][a-z]+ing .*?…?)$")
 
     def on_line(line: str) -> None:
         text = re.sub(r"\x1b\[[0-9;]*m", "", line).strip("‣ ").strip()

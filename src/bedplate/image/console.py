@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import socket
 import time
 from dataclasses import dataclass
@@ -12,12 +13,23 @@ from bedplate.errors import BootError, NotRunningError
 
 _END = "bedplate-shell-end"
 _GREETING_S = 5.0  # seconds
+_END_S = (
+    10.0  # seconds; for a command that is told to end: 2 s in the guest until it is killed, and an emulated guest is slow
+)
 _PIECE = 512  # characters of one typed line
-_INTERRUPT = b"\x03"  # Ctrl-C
+# The command has a process group of its own and no terminal to read from; the shell waits in `read`, so that anything typed
+# ends the command: by a client that has waited long enough, or by the next one when the last was killed. Ctrl-C would not
+# do: a command can ignore it, and then it would keep the only console.
+_RUN = (
+    '(set -m; { echo @MARK@-begin; eval "$(echo $bedplate_typed | base64 -d)"; } </dev/null & bedplate_job=$!; '
+    "while kill -0 $bedplate_job; do if read -rt 0.1; then kill -- -$bedplate_job; "
+    "for bedplate_try in {1..20}; do kill -0 -- -$bedplate_job || break; read -rt 0.1; done; "
+    "kill -9 -- -$bedplate_job; fi; done 2>/dev/null; wait $bedplate_job; echo @MARK@:$?:)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ConsoleResult:
     """What a command of the console's shell came to."""
 
     status: int
@@ -25,11 +37,12 @@ class Answer:
     """stdout and stderr together."""
 
 
-def ask_console(console: socket.socket, command: str, *, silence_s: float, timeout_s: float | None = None) -> Answer:
+def ask_console(console: socket.socket, command: str, *, silence_s: float, timeout_s: float | None = None) -> ConsoleResult:
     """Run one command in the console's shell to its end.
 
-    Raises BootError when the console is silent for silence_s, or when the command runs past timeout_s; it is interrupted
-    then. Raises NotRunningError when the machine ends.
+    The command runs in a subshell and reads nothing. Raises BootError when the console is silent for silence_s, or when the
+    command runs past timeout_s; the command is ended then, however it is interrupted, and the console is free for the next.
+    Raises NotRunningError when the machine ends.
     """
     # The mark is split in what is typed, so that its echo is not the mark. The command comes in pieces, each acknowledged
     # before the next: a terminal drops what does not fit its 4096 bytes, and an emulated machine reads slowly.
@@ -42,19 +55,22 @@ def ask_console(console: socket.socket, command: str, *, silence_s: float, timeo
     console.settimeout(silence_s)
     for number, piece in enumerate(pieces, 1):
         _type(console, f"bedplate_typed=${{bedplate_typed}}{piece}; echo {mark}-{number}.", f"{_END}-{number}.")
-    console.sendall(f'echo {mark}-begin; eval "$(echo $bedplate_typed | base64 -d)"; echo {mark}:$?:\n'.encode())
     end, said = f"{_END}:".encode(), b""
-    while end not in said or said.count(b":", said.rindex(end)) < 2:
-        left_s = silence_s if deadline is None else max(0.1, min(silence_s, deadline - time.monotonic()))
-        try:
-            said += _receive(console, left_s)
-        except BootError:
-            with contextlib.suppress(OSError):
-                console.sendall(_INTERRUPT)
-            raise
+    try:
+        console.sendall(_RUN.replace("@MARK@", mark).encode() + b"\n")
+        while end not in said or said.count(b":", said.rindex(end)) < 2:
+            left_s = math.inf if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                raise BootError(f"the command ran for more than {timeout_s:.0f} s", hint="Look at it with: bedplate shell")
+            said += _receive_within(console, left_s, silence_s)
+    except NotRunningError:
+        raise
+    except BaseException:  # Ctrl-C of this host too
+        _end_command(console, end)
+        raise
     text = said.decode(errors="replace").replace("\r\n", "\n")
     body, _, rest = text.partition(f"{_END}-begin\n")[2].rpartition(f"{_END}:")
-    return Answer(status=int(rest.split(":", 1)[0]), output=body)
+    return ConsoleResult(status=int(rest.split(":", 1)[0]), output=body)
 
 
 def _greet(console: socket.socket, line: str, acknowledged: str, silence_s: float) -> None:
@@ -66,9 +82,18 @@ def _greet(console: socket.socket, line: str, acknowledged: str, silence_s: floa
         try:
             while acknowledged.encode() not in said:
                 said += _receive(console, min(_GREETING_S, silence_s))
-        except BootError:
+        except BootError as error:
             if time.monotonic() >= deadline:
-                raise
+                raise BootError(f"the console did not answer for {silence_s:.0f} s", hint=error.hint) from error
+
+
+def _end_command(console: socket.socket, end: bytes) -> None:
+    """Have the command ended that runs, and wait until the shell says so."""
+    deadline, said = time.monotonic() + _END_S, b""
+    with contextlib.suppress(OSError, BootError, NotRunningError):
+        console.sendall(b"\x15\n")
+        while end not in said and (left_s := deadline - time.monotonic()) > 0:
+            said += _receive(console, left_s)
 
 
 def _type(console: socket.socket, line: str, acknowledged: str) -> None:
@@ -78,12 +103,22 @@ def _type(console: socket.socket, line: str, acknowledged: str) -> None:
         said += _receive(console, console.gettimeout() or 60.0)
 
 
+def _receive_within(console: socket.socket, left_s: float, silence_s: float) -> bytes:
+    """What the console says next, or b"" when the command's time is over before it has been silent for too long."""
+    if left_s >= silence_s:
+        return _receive(console, silence_s)
+    try:
+        return _receive(console, left_s)
+    except BootError:
+        return b""
+
+
 def _receive(console: socket.socket, silence_s: float) -> bytes:
     console.settimeout(silence_s)
     try:
         chunk = console.recv(65536)
     except TimeoutError as error:
-        raise BootError(f"the console was silent for {silence_s:.0f} s", hint="Look with: bedplate shell") from error
+        raise BootError(f"the console was silent for {silence_s:.0f} s", hint="Look at it with: bedplate shell") from error
     if not chunk:
-        raise NotRunningError("the machine ended", hint="See bedplate logs.")
+        raise NotRunningError("the machine stopped", hint="See bedplate logs.")
     return chunk

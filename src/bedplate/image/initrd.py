@@ -17,7 +17,7 @@ from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError
 from bedplate.image.packages import Lock, pool
-from bedplate.image.recipe import Recipe
+from bedplate.image.recipe import Recipe, Variant
 from bedplate.image.tools import Tools, tools_command
 
 _APPLETS = ("cat", "cut", "echo", "grep", "insmod", "ln", "mkdir", "mount", "od", "reboot", "sed", "sh", "sha256sum") + (
@@ -47,6 +47,8 @@ def make_initrd(paths: Paths, tools: Tools, recipe: Recipe, recipes: Path, lock:
     init = tree / "init"
     shutil.copyfile(recipes / "os/initrd/init", init)
     init.chmod(0o755)
+    if recipe.variant is Variant.PRODUCTION:  # the initrd then refuses to start with any other command line
+        (tree / "cmdline").write_text(" ".join(recipe.command_line) + "\n")
     _pack(paths, tools, tree, recipe.source_date_epoch, output)
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
-from bedplate.errors import BedplateError, CommandError, UsageError
+from bedplate.errors import BedplateError, CommandTimeout, UsageError
 
 _LIMIT_S = 5.0
 _MAGIC = 0x2A
@@ -53,18 +54,27 @@ _CODE = bytes.fromhex(
 
 
 class AccelChoice(StrEnum):
+    """What --accel asks for; AUTO takes KVM where a trial shows that it works."""
+
     AUTO = "auto"
     KVM = "kvm"
     TCG = "tcg"
 
 
 class Accel(StrEnum):
+    """What a machine runs with: the choice, decided.
+
+    The values are QEMU's names of accelerators, and stand in machine.json.
+    """
+
     KVM = "kvm"
     TCG = "tcg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvmTrial:
+    """Whether a guest ran under KVM on this host, and how that was found out."""
+
     works: bool
     because: str
     """One line for people."""
@@ -106,9 +116,7 @@ def try_kvm(paths: Paths, *, qemu: str, device: Path = Path("/dev/kvm")) -> KvmT
         pass  # no record, or not one of ours: try again
     trial = _try_once(qemu)
     paths.cache.mkdir(parents=True, exist_ok=True)
-    partial = record.with_suffix(".partial")
-    partial.write_text(json.dumps({"key": key, "works": trial.works, "because": trial.because}))
-    partial.replace(record)
+    write_whole(record, json.dumps({"key": key, "works": trial.works, "because": trial.because}), sync=False)
     return trial
 
 
@@ -121,10 +129,8 @@ def _try_once(qemu: str) -> KvmTrial:
         argv += ["-drive", f"file={disk.name},format=raw,if=ide"]
         try:
             done = run(argv, timeout_s=_LIMIT_S, ok=range(-64, 256))
-        except CommandError as error:
-            if error.status is None and "time limit" in error.message:
-                return KvmTrial(works=False, because=f"a small guest under KVM did not end in {_LIMIT_S:.0f} s")
-            raise
+        except CommandTimeout:
+            return KvmTrial(works=False, because=f"a small guest under KVM did not end in {_LIMIT_S:.0f} s")
     if done.status == _MAGIC_STATUS:
         return KvmTrial(works=True, because=f"a guest ran under KVM in {done.elapsed_s:.1f} s")
     said = last_lines(done.output, 2).splitlines()

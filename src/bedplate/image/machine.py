@@ -7,7 +7,6 @@ undo what it finds. The callers hold the lock.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import re
@@ -19,12 +18,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths
-from bedplate.act.process import Process, end_process, hold_signals, is_alive, read_process, wait_end
+from bedplate.act.process import ProcessIdentity, end_process, hold_signals, is_alive, read_process, wait_end
 from bedplate.act.run import last_lines, run, spawn
+from bedplate.engines.client import Endpoint, fetch
 from bedplate.errors import BootError, CommandError, ReadError, UsageError
-from bedplate.host.port import find_free_port, is_port_free, read_port_owner
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.host.system.port import find_free_port, is_port_free, read_port_owner
 from bedplate.image.manifest import Image
 from bedplate.image.qemu import (
     CONSOLE_SOCKET,
@@ -47,7 +48,7 @@ from bedplate.model.progress import Progress
 
 STATE = "machine.json"
 QEMU_LOG, TPM_LOG = "qemu.log", "swtpm.log"
-_DISK_KEY, _UUID = "disk.key", "uuid"
+_DISK_ORIGIN, _UUID = "disk.json", "uuid"
 _SCHEMA = 1
 _POLL_S = 0.25
 _TPM_START_S = 10.0
@@ -69,6 +70,7 @@ _MEANINGS = (
 )
 _HOPELESS = (
     ("Kernel panic", "the guest's kernel panicked"),
+    ("bedplate: the machine stopped", "the guest's boot cannot go on"),
     ("You are in emergency mode", "the guest stopped in emergency mode"),
     ("bedplate: cannot start:", "the initrd refused to start the system"),
     ("is corrupted", "the root is not what was signed: dm-verity"),
@@ -92,6 +94,8 @@ class Programs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
+    """A machine as machine.json describes it, whether it still runs or not; `read_machine` gives only one that does."""
+
     directory: Path
     version: str
     """Of the image it was booted from."""
@@ -101,16 +105,25 @@ class Machine:
     memory_bytes: int
     cpus: int
     models: tuple[str, ...]
+    engine: str | None = None
+    """Path of the engine's disk image; None where an older bedplate has started the machine."""
+    open_network: bool = False
     since: float
     """When it was started, in seconds of the epoch."""
     ready: bool
     """It has answered its health check once since it was started."""
-    tpm: Process | None
-    qemu: Process | None
+    tpm: ProcessIdentity | None
+    qemu: ProcessIdentity | None
     """None between the start of the TPM and that of QEMU."""
 
     @property
+    def pid(self) -> int:
+        """Process id of QEMU; 0 before it is started. Once it has ended, the number may be another's."""
+        return self.qemu.pid if self.qemu is not None else 0
+
+    @property
     def endpoint(self) -> str:
+        """URL of the guest's front on this host, without a path; it answers once the guest serves."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -138,7 +151,7 @@ def check_port(port: int) -> None:
     owner = read_port_owner(Root(), port) or "another process"
     raise UsageError(
         f"port {port} of 127.0.0.1: in use by {owner}",
-        hint=f"End it, or take another port: bedplate up --port {find_free_port()}",
+        hint=f"Stop that process, or use another port: bedplate up --port {find_free_port()}",
     )
 
 
@@ -154,15 +167,16 @@ def start_machine(
 ) -> Machine:
     """Start the TPM and QEMU; the machine is written down but its guest has not booted yet.
 
-    The disk of the last machine goes on when it was made from the same image in the same boot mode, unless fresh. Raises
-    BootError with QEMU's last words, or UsageError for a port in use; nothing of it runs then.
+    The disk of the last machine goes on when it was made from the same image in the same boot mode, unless fresh; otherwise
+    progress is told why it does not. Raises BootError with QEMU's last words, or UsageError for a port in use; nothing of it
+    runs then.
     """
     directory = paths.machine
     directory.mkdir(parents=True, exist_ok=True)
     check_port(options.port)
     progress.detail("the machine's disk")
-    _prepare_disk(directory, image, options, programs, fresh=fresh)
-    options = replace(options, uuid=options.uuid or (directory / _UUID).read_text())
+    _prepare_disk(directory, image, options, programs, progress, fresh=fresh)
+    options = replace(options, uuid=options.uuid or _ensure_uuid(directory, progress))
     for log in (QEMU_LOG, TPM_LOG, SERIAL_LOG):
         (directory / log).unlink(missing_ok=True)
     machine = Machine(
@@ -174,6 +188,8 @@ def start_machine(
         memory_bytes=options.memory_bytes,
         cpus=options.cpus,
         models=models,
+        engine=options.engine,
+        open_network=options.open_network,
         since=time.time(),
         ready=False,
         tpm=None,
@@ -203,7 +219,7 @@ def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Mac
         text = read_tail(log)
         if machine.qemu is None or wait_end(machine.qemu, timeout_s=_POLL_S):
             raise BootError(
-                f"QEMU ended before the machine served{_quote(read_tail(machine.directory / QEMU_LOG), text)}",
+                f"QEMU exited before the machine served{_quote(read_tail(machine.directory / QEMU_LOG), text)}",
                 hint=f"Read {machine.directory / QEMU_LOG} and {log}.",
             )
         for sign, meaning in _HOPELESS:
@@ -221,7 +237,7 @@ def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Mac
             failed = "\n".join(line for line in text.splitlines() if "FAILED" in line)
             raise BootError(
                 f"the machine did not serve within {timeout_s:.0f} s{_quote(failed, text)}",
-                hint=f"Give it longer (bedplate up --timeout {2 * timeout_s:.0f}), or read {log}.",
+                hint=f"Allow more time (bedplate up --timeout {2 * timeout_s:.0f}), or read {log}.",
             )
 
 
@@ -243,7 +259,10 @@ def stop_machine(paths: Paths, progress: Progress, *, powerdown_s: float = POWER
 
 
 def kill_machine(paths: Paths) -> None:
-    """End the machine's processes at once; returns when they are gone."""
+    """End the machine's processes at once, without asking the guest; its disk is closed properly where QEMU still answers.
+
+    Returns when they are gone. Nothing is done where no machine was.
+    """
     machine = _read_state(paths.machine)
     if machine is None:
         return
@@ -261,19 +280,15 @@ def kill_machine(paths: Paths) -> None:
 
 
 def read_health(port: int, *, timeout_s: float = 5.0) -> int | None:
-    """HTTP status of the endpoint's /health; None when nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    """HTTP status of /health at the port of 127.0.0.1; None when nothing answers within timeout_s, or not in HTTP."""
     try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status
+        return fetch(Endpoint(host="127.0.0.1", port=port), "/health", timeout_s=timeout_s).status
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()
 
 
 def read_tail(file: Path, *, size: int = 32 * 1024) -> str:
-    """The end of a log, empty when there is none yet."""
+    """The last `size` bytes of a log as text, cut anywhere; "" when there is none yet."""
     try:
         with file.open("rb") as handle:
             handle.seek(max(0, handle.seek(0, 2) - size))
@@ -295,7 +310,7 @@ def last_meaningful_line(text: str) -> str:
     return ""
 
 
-def _power_off(directory: Path, qemu: Process, progress: Progress, timeout_s: float) -> None:
+def _power_off(directory: Path, qemu: ProcessIdentity, progress: Progress, timeout_s: float) -> None:
     """Ask the guest to power off, again and again, until it has or timeout_s are over."""
     deadline, next_press = time.monotonic() + timeout_s, 0.0
     while (left_s := deadline - time.monotonic()) > 0 and is_alive(qemu):
@@ -306,7 +321,7 @@ def _power_off(directory: Path, qemu: Process, progress: Progress, timeout_s: fl
         progress.detail(last_meaningful_line(read_tail(directory / SERIAL_LOG)) or "shutting down")
 
 
-def _press_power_button(directory: Path, qemu: Process) -> None:
+def _press_power_button(directory: Path, qemu: ProcessIdentity) -> None:
     """Ask for the power-off, on the debug console too: an image without systemd-logind does not hear the power button.
 
     Where there is no shell on the console, nobody reads it. Raises BootError when QEMU lives and does not answer.
@@ -324,13 +339,32 @@ def _press_power_button(directory: Path, qemu: Process) -> None:
         pass  # the power button alone must do
 
 
-def _prepare_disk(directory: Path, image: Image, options: BootOptions, programs: Programs, *, fresh: bool) -> None:
+def disk_origin(image: Image, options: BootOptions) -> dict[str, str]:
+    """What a machine's disk, TPM and firmware variables were made for: where one of it differs, they are made anew.
+
+    Only what the boot mode uses: a direct boot has no firmware, so that one which is installed later changes nothing.
+    """
     stat = image.raw.stat()
-    identity = f"{image.raw} {stat.st_size} {stat.st_mtime_ns} {options.mode} tpm={options.tpm} {options.firmware}"
-    key = hashlib.sha256(identity.encode()).hexdigest()
-    stamp = directory / _DISK_KEY
-    if not fresh and stamp.is_file() and stamp.read_text() == key:
+    origin = {
+        "image": f"{image.raw} ({stat.st_size} bytes, {stat.st_mtime_ns})",
+        "boot mode": str(options.mode),
+        "TPM": "yes" if options.tpm else "no",
+    }
+    if options.mode is not BootMode.DIRECT and options.firmware is not None:
+        origin["firmware"] = f"{options.firmware.code} {options.firmware.vars}"
+    return origin
+
+
+def _prepare_disk(
+    directory: Path, image: Image, options: BootOptions, programs: Programs, progress: Progress, *, fresh: bool
+) -> None:
+    origin = disk_origin(image, options)
+    stamp = directory / _DISK_ORIGIN
+    last = _read_origin(stamp)
+    if last == origin and not fresh:
         return
+    if (directory / OVERLAY).exists() and not fresh:  # otherwise it is the first one, or the user asked for a new one
+        progress.note(f"the machine gets a new disk and TPM, and its /var is empty: {_say_change(last, origin)}")
     stamp.unlink(missing_ok=True)  # last written, first removed: a half-made disk is never taken for a whole one
     for name in (OVERLAY, VARS):
         (directory / name).unlink(missing_ok=True)
@@ -341,8 +375,34 @@ def _prepare_disk(directory: Path, image: Image, options: BootOptions, programs:
         run(swtpm_setup_argv(programs.tpm_setup), timeout_s=60, cwd=directory)
     if options.mode is not BootMode.DIRECT and options.firmware is not None:
         shutil.copyfile(options.firmware.vars, directory / VARS)
-    (directory / _UUID).write_text(str(uuid.uuid4()))  # a new disk is a new machine
-    stamp.write_text(key)
+    write_whole(directory / _UUID, str(uuid.uuid4()), sync=True)  # a new disk is a new machine
+    write_whole(stamp, json.dumps(origin), sync=True)
+
+
+def _ensure_uuid(directory: Path, progress: Progress) -> str:
+    """The machine's UUID; a new one, and said, where it was lost: the disk goes on."""
+    try:
+        return str(uuid.UUID((directory / _UUID).read_text()))
+    except (FileNotFoundError, ValueError):  # ValueError: no UUID, or not UTF-8
+        made = str(uuid.uuid4())
+        progress.note(f"{directory / _UUID}: holds no UUID: the machine gets a new UUID and a new machine id")
+        write_whole(directory / _UUID, made, sync=True)
+        return made
+
+
+def _read_origin(stamp: Path) -> dict[str, str] | None:
+    """What the last disk was made for; None when that is not known."""
+    try:
+        return {str(name): str(value) for name, value in json.loads(stamp.read_text()).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return None
+
+
+def _say_change(last: dict[str, str] | None, origin: dict[str, str]) -> str:
+    if last is None:
+        return "no record says what the last disk was made for (an interrupted `up`, or an older bedplate)"
+    changed = [name for name in (last | origin) if last.get(name) != origin.get(name)]
+    return "; ".join(f"{name} was {last.get(name, 'none')}, now {origin.get(name, 'none')}" for name in changed)
 
 
 def _start_tpm(machine: Machine, programs: Programs) -> Machine:
@@ -362,7 +422,7 @@ def _start_qemu(machine: Machine, argv: tuple[str, ...]) -> Machine:
     return started
 
 
-def _spawn(argv: tuple[str, ...], log: Path, note: Callable[[Process], Machine]) -> Machine:
+def _spawn(argv: tuple[str, ...], log: Path, note: Callable[[ProcessIdentity], Machine]) -> Machine:
     """Start a program and write down the machine that it makes, with no moment between in which a signal could lose it."""
     with hold_signals():
         try:
@@ -375,14 +435,14 @@ def _spawn(argv: tuple[str, ...], log: Path, note: Callable[[Process], Machine])
             _write_state(machine)
             started.returncode = 0  # it outlives this object, which must not complain about that
             return machine
-    raise BootError(f"{Path(argv[0]).name} ended at once{_quote(read_tail(log))}", hint=f"Read {log}.")
+    raise BootError(f"{Path(argv[0]).name} exited at once{_quote(read_tail(log))}", hint=f"Read {log}.")
 
 
-def _wait_for_socket(path: Path, process: Process | None, name: str, log: Path, timeout_s: float) -> None:
+def _wait_for_socket(path: Path, process: ProcessIdentity | None, name: str, log: Path, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not path.is_socket():
         if process is None or wait_end(process, timeout_s=0.02):
-            raise BootError(f"{name} ended at once{_quote(read_tail(log))}", hint=f"Read {log}.")
+            raise BootError(f"{name} exited at once{_quote(read_tail(log))}", hint=f"Read {log}.")
         if time.monotonic() > deadline:
             raise BootError(f"{name}: no {path.name} after {timeout_s:.0f} s{_quote(read_tail(log))}", hint=f"Read {log}.")
 
@@ -403,11 +463,11 @@ def _read_state(directory: Path) -> Machine | None:
         if record.pop("schema") != _SCHEMA:
             raise ValueError("it is of another version of bedplate")
         for name in ("tpm", "qemu"):
-            record[name] = Process(**record[name]) if record[name] is not None else None
+            record[name] = ProcessIdentity(**record[name]) if record[name] is not None else None
         return Machine(**(record | {"directory": directory, "models": tuple(record["models"])}))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ReadError(
             f"{file}: not the state of a machine: {error}",
             hint=f"If no qemu-system-x86_64 of yours runs, remove it: rm {file}",
@@ -417,10 +477,8 @@ def _read_state(directory: Path) -> Machine | None:
 def _write_state(machine: Machine) -> None:
     record = asdict(machine)
     del record["directory"]
-    file = machine.directory / STATE
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema": _SCHEMA, **record}, indent=1) + "\n")
-    partial.replace(file)
+    text = json.dumps({"schema": _SCHEMA, **record}, indent=1) + "\n"
+    write_whole(machine.directory / STATE, text, sync=False)  # of processes: a reset ends them too
 
 
 def _forget(directory: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.errors import ReadError
+from bedplate.image.recipe import Variant
 
 SECTOR = 512  # bytes
 # Unified sections in the order systemd-stub 257 measures them into PCR 11; .pcrsig is not measured.
@@ -23,7 +24,10 @@ _MEASURED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
+    """A built image: its files, all in one directory, and what of its manifest is needed to boot it."""
+
     version: str
+    variant: Variant
     directory: Path
     raw: Path
     uki: Path
@@ -35,6 +39,8 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLayer:
+    """A built engine layer: `path` is the signed disk image that the guest mounts."""
+
     name: str
     version: str
     path: Path
@@ -42,6 +48,8 @@ class EngineLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
+    """A row of a GPT. uuid and type are lower-case UUIDs; offset and size are of the disk image, in bytes."""
+
     label: str
     uuid: str
     type: str
@@ -50,26 +58,47 @@ class Partition:
 
 
 def read_image(directory: Path) -> Image:
-    """The image in a directory of the state's images; raises ReadError when its manifest is missing or broken."""
+    """The image in a directory of the state's images; raises ReadError when it is not whole.
+
+    Whole means: the manifest can be read, and each file that it names is there with the size that it names.
+    """
     manifest = directory / "manifest.json"
+    hint = f"Remove it: bedplate image rm {directory.name}. The recipe's own image is made again by: bedplate image build"
     try:
         record = json.loads(manifest.read_text())
-        return Image(
+        files = {kind: (directory / file["name"], file["size_bytes"]) for kind, file in record["files"].items()}
+        image = Image(
             version=record["version"],
+            variant=Variant(record["variant"]),
             directory=directory,
-            raw=directory / record["files"]["raw"]["name"],
-            uki=directory / record["files"]["uki"]["name"],
-            kernel=directory / record["files"]["kernel"]["name"],
-            initrd=directory / record["files"]["initrd"]["name"],
+            raw=files["raw"][0],
+            uki=files["uki"][0],
+            kernel=files["kernel"][0],
+            initrd=files["initrd"][0],
             cmdline=record["kernel_command_line"],
             manifest=manifest,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReadError(f"{manifest}: not an image manifest: {error}", hint="Build again: bedplate image build") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReadError(f"image {directory.name}: its manifest cannot be read: {_reason(error)}", hint=hint) from error
+    for file, size_bytes in files.values():
+        if not file.is_file():
+            raise ReadError(f"image {directory.name}: {file.name} is missing", hint=hint)
+        if (got := file.stat().st_size) != size_bytes:
+            raise ReadError(f"image {directory.name}: {file.name} has {got} bytes, expected {size_bytes}", hint=hint)
+    return image
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return f"no key {error}" if isinstance(error, KeyError) else str(error)
 
 
 def read_partitions(disk: Path) -> tuple[Partition, ...]:
-    """Partitions of a GPT disk image with 512-byte sectors, in the table's order. Source: UEFI specification 5.3."""
+    """Partitions of a GPT disk image with 512-byte sectors, in the table's order. Source: UEFI specification 5.3.
+
+    Raises ReadError for a disk without a GPT; its checksums are not compared.
+    """
     with disk.open("rb") as handle:
         handle.seek(SECTOR)
         header = handle.read(92)
@@ -102,7 +131,7 @@ def _guid(raw: bytes) -> str:
 
 
 def hash_range(file: Path, offset: int, size: int) -> str:
-    """SHA-256 of `size` bytes of a file from `offset`."""
+    """SHA-256, in hex, of `size` bytes of a file from `offset`; of fewer where the file ends before that."""
     digest = hashlib.sha256()
     with file.open("rb") as handle:
         handle.seek(offset)
@@ -113,7 +142,10 @@ def hash_range(file: Path, offset: int, size: int) -> str:
 
 
 def read_sections(uki: Path) -> dict[str, bytes]:
-    """Sections of a PE file by name, each cut to its virtual size. Source: Microsoft PE format, section table."""
+    """Sections of a PE file by name, each cut to its virtual size.
+
+    Raises ReadError. Source: Microsoft PE format, section table.
+    """
     data = uki.read_bytes()
     header = struct.unpack_from("<I", data, 0x3C)[0]
     if data[header : header + 4] != b"PE\0\0":
@@ -139,5 +171,5 @@ def predict_pcr11(sections: dict[str, bytes]) -> str:
 
 
 def write_manifest(file: Path, record: dict[str, Any]) -> None:
-    """The manifest as stable text: sorted keys, no time of writing."""
+    """Write the manifest as stable text: sorted keys, no time of writing, so that equal inputs give equal bytes."""
     file.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

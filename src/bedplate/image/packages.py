@@ -15,18 +15,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths
 from bedplate.act.run import Completed, run
 from bedplate.errors import BuildError, CommandError, ReadError
-from bedplate.image.tools import Tools, read_mirrors, tools_command
+from bedplate.host.system.buildhost import find_mirror_timeout
+from bedplate.image.mirror import HINT as MIRROR_HINT
+from bedplate.image.mirror import check_mirror, find_reason
+from bedplate.image.tools import ACQUIRE, Tools, read_mirrors, render_archives, tools_command
 from bedplate.model.progress import Progress
 
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_ROLLING = ("sid", "unstable", "testing", "experimental")
+_RESOLVER = 2  # raised when `_resolve` chooses otherwise: a lock of an older one is resolved again
+
+
+_UPDATE_S = 900.0  # for 10 MB of lists: a mirror that drips them is given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
+    """One .deb of a lock, as the archive's index describes it; its file must have this size and SHA-256."""
+
     name: str
     version: str
     architecture: str
@@ -48,6 +56,7 @@ class Lock:
 
     @property
     def digest(self) -> str:
+        """SHA-256, in hex, over hashes and names of all files, whatever their order: an input of images and layers."""
         lines = sorted(f"{package.sha256} {package.file}" for package in self.packages)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -66,8 +75,9 @@ class Request:
 
     @property
     def digest(self) -> str:
+        """SHA-256, in hex, over what decides the packages. Whether an expired Release file is accepted does not."""
         return hashlib.sha256(
-            repr((self.suite, sorted(self.packages), self.kernel, self.architecture, self.closure)).encode()
+            repr((_RESOLVER, self.suite, sorted(self.packages), self.kernel, self.architecture, self.closure)).encode()
         ).hexdigest()
 
 
@@ -80,16 +90,17 @@ def ensure_packages(
     archive cannot be reached, its Release file is too old, or a file is not what the lock says.
     """
     lock = None if update else read_lock(lock_file, request)
+    resolve = lock is None
     if lock is None:
         progress.detail(f"resolving {len(request.packages)} packages of Debian {request.suite}")
         lock = _resolve(paths, tools, request, progress)
         _write_lock(lock_file, lock)
-    _fetch_missing(paths, tools, request, lock, progress)
+    _fetch_missing(paths, tools, request, lock, progress, ask=not resolve)
     return lock
 
 
 def pool(paths: Paths) -> Path:
-    """Where the .deb files of all locks are kept."""
+    """Where the .deb files of all locks are kept, each once, under their own names; it need not be there."""
     return paths.packages / "pool"
 
 
@@ -114,12 +125,8 @@ def _apt(
     for name in ("lists/partial", "archives/partial"):
         (home / name).mkdir(parents=True, exist_ok=True)
     main, security = read_mirrors(tools.root)
-    suites = [(main, request.suite)]
-    if request.suite not in _ROLLING:
-        suites += [(main, f"{request.suite}-updates"), (main, f"{request.suite}-backports")]
-        suites += [(security, f"{request.suite}-security")]
     source = home / "sources.list"
-    source.write_text("".join(f"deb [signed-by={_KEYRING}] {address} {suite} main\n" for address, suite in suites))
+    write_whole(source, "\n".join(render_archives(request.suite, main, security, backports=True)) + "\n", sync=False)
     options = {
         "Dir::State::Lists": home / "lists",
         "Dir::Cache::Archives": home / "archives",
@@ -132,7 +139,7 @@ def _apt(
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
-        "Acquire::Retries": "3",
+        **ACQUIRE,
         "Acquire::Check-Valid-Until": "false" if request.accept_expired_release else "true",
     }
     words = [argv[0], *(f"-o{key}={value}" for key, value in options.items()), *argv[1:]]
@@ -143,16 +150,22 @@ def _apt(
 
 
 def _resolve(paths: Paths, tools: Tools, request: Request, progress: Progress) -> Lock:
+    archive, _ = read_mirrors(tools.root)
+    check_mirror(archive, request.suite, progress, timeout_s=find_mirror_timeout())
+    progress.detail(f"lists of {archive}")
     try:
-        _apt(paths, tools, request, ["apt-get", "-q", "-oAPT::Update::Error-Mode=any", "update"])
+        _apt(paths, tools, request, ["apt-get", "-q", "-oAPT::Update::Error-Mode=any", "update"], timeout_s=_UPDATE_S)
     except CommandError as error:
-        raise _explain(error, request) from error
+        raise _explain(error, request, archive) from error
     wanted = [*request.packages]
     if request.kernel is not None:
         wanted += _newest_kernel(paths, tools, request)
     try:
-        if request.closure:  # ?essential and what mkosi unpacks first: see its Debian installer
-            argv = ["apt-get", "-qq", "-y", "--print-uris", "install", "?essential", "base-files", "usr-is-merged", *wanted]
+        if (
+            request.closure
+        ):  # what mkosi's Debian installer installs: apt itself, which apt takes for essential, is not in it
+            argv = ["apt-get", "-qq", "-y", "-opkgCacheGen::ForceEssential=,", "--print-uris", "install"]
+            argv += ["?essential", "base-files", *wanted]
         else:
             argv = ["apt-get", "-qq", "--print-uris", "download", *wanted]
         chosen = _apt(paths, tools, request, argv).output
@@ -160,7 +173,7 @@ def _resolve(paths: Paths, tools: Tools, request: Request, progress: Progress) -
         exact = [f"{name}={version.replace('%3a', ':')}" for name, version, _ in (file.split("_", 2) for file in names)]
         stanzas = _apt(paths, tools, request, ["apt-cache", "show", *exact]).output
     except CommandError as error:
-        raise _explain(error, request) from error
+        raise _explain(error, request, archive) from error
     by_key = {}
     for text in stanzas.strip().split("\n\n"):
         fields = dict(re.findall(r"^(\S+): (.*)$", text, re.MULTILINE))
@@ -181,7 +194,9 @@ def _resolve(paths: Paths, tools: Tools, request: Request, progress: Progress) -
             )
         )
     progress.detail(f"{len(packages)} packages, {sum(package.size_bytes for package in packages) / 1e6:.0f} MB")
-    return Lock(request=request.digest, suite=request.suite, packages=tuple(sorted(packages, key=lambda one: one.name)))
+    return Lock(
+        request=request.digest, suite=request.suite, packages=tuple(sorted(packages, key=lambda package: package.name))
+    )
 
 
 def _newest_kernel(paths: Paths, tools: Tools, request: Request) -> list[str]:
@@ -196,13 +211,16 @@ def _newest_kernel(paths: Paths, tools: Tools, request: Request) -> list[str]:
     return [f"linux-binary-{release[1]}", f"linux-modules-{release[1]}"]
 
 
-def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, progress: Progress) -> None:
+def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, progress: Progress, *, ask: bool) -> None:
     pool(paths).mkdir(parents=True, exist_ok=True)
     missing = [package for package in lock.packages if not _is_whole(pool(paths) / package.file, package)]
     if not missing:
         return
     size = sum(package.size_bytes for package in missing)
-    progress.detail(f"downloading {len(missing)} packages, {size / 1e6:.0f} MB")
+    archive, _ = read_mirrors(tools.root)
+    if ask:
+        check_mirror(archive, request.suite, progress, timeout_s=find_mirror_timeout())
+    progress.detail(f"downloading {len(missing)} packages, {size / 1e6:.0f} MB, from {archive}")
     archives = paths.packages / f"apt-{request.suite}" / "archives"
     for package in missing:  # what an earlier run left there may be damaged; apt would take it by its name and size
         if not _is_whole(archives / package.file, package):
@@ -218,7 +236,7 @@ def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, pro
                     raise
                 _apt(paths, tools, request, ["apt-get", "-q", "-oAPT::Update::Error-Mode=any", "update"])
     except CommandError as error:
-        raise _explain(error, request) from error
+        raise _explain(error, request, archive) from error
     for package in missing:
         source = archives / package.file
         if not source.is_file():
@@ -245,23 +263,23 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _explain(error: CommandError, request: Request) -> BuildError:
+def _explain(error: CommandError, request: Request, archive: str) -> BuildError:
     """apt's words, told as what happened to this build and what to do."""
     text = error.tail
     if "is expired" in text or "is not valid yet" in text or "no longer valid" in text:
         return BuildError(
             f"Debian {request.suite}: the archive's Release file is past its Valid-Until date, so apt refuses it",
-            hint="The mirror is stale. Use a fresh one (BEDPLATE_MIRROR), or accept it knowingly: "
-            "accept_expired_release = true in the recipe.",
+            hint="The mirror is out of date. Use another mirror (BEDPLATE_MIRROR), or accept it in the recipe: "
+            "accept_expired_release = true.",
         )
-    if re.search(r"Temporary failure|Could not resolve|Could not connect|Network is unreachable|Failed to fetch", text):
+    reason = find_reason(text)
+    if reason or error.status is None:
         return BuildError(
-            f"Debian {request.suite}: the package archive cannot be reached: {text.splitlines()[-1]}",
-            hint="Check the network or set BEDPLATE_MIRROR; what was downloaded is kept.",
+            f"Debian {request.suite}: the mirror {archive} cannot be used: {reason or error.message}", hint=MIRROR_HINT
         )
     if "Unable to locate package" in text or "has no installation candidate" in text:
         return BuildError(f"Debian {request.suite}: {text.splitlines()[-1]}", hint="Check `packages` in the recipe.")
-    return BuildError(f"Debian {request.suite}: apt failed: {text or error.message}")
+    return BuildError(f"Debian {request.suite}: apt failed with {archive}: {text or error.message}")
 
 
 def read_lock(file: Path, request: Request) -> Lock | None:
@@ -288,6 +306,4 @@ def _write_lock(file: Path, lock: Lock) -> None:
         "packages": [{key: getattr(package, key) for key in Package.__slots__} for package in lock.packages],
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".partial-{os.getpid()}")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.rename(file)
+    write_whole(file, json.dumps(record, indent=1) + "\n", sync=True)

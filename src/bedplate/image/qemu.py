@@ -4,8 +4,9 @@ All names are relative to the machine's directory, in which both programs run: a
 state directory may be longer than that.
 
 Three ways to boot. `direct`: SeaBIOS hands over to the kernel, which starts at 1.4-2.1 s under TCG instead of about 27 s;
-no measured boot, for development. `uefi`: OVMF starts the signed UKI from the disk without Secure Boot. `secure`: OVMF with
-SMM, its own variable store, keys enrolled by systemd-boot at the first boot: the whole chain.
+no measured boot, for development. `uefi`: OVMF without SMM starts the signed UKI from the disk. `secure`: OVMF with SMM and
+its own variable store, keys enrolled by systemd-boot at the first boot: the whole chain. In `uefi` systemd-boot enrols
+them too where the firmware knows Secure Boot, as Debian's OVMF_CODE_4M.fd does: it is on then, but a kernel could change it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _SMBIOS_LIMIT = 100 * 1024  # bytes of one credential in base64: the kernel's li
 
 
 class BootMode(StrEnum):
+    """How a machine gets its kernel: from QEMU itself, or by UEFI firmware from the disk, with Secure Boot or without."""
+
     DIRECT = "direct"
     UEFI = "uefi"
     SECURE = "secure"
@@ -40,6 +43,11 @@ class BootMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootOptions:
+    """What `qemu_argv` is made from, besides the image.
+
+    Paths are as QEMU opens them: in the machine's directory, or absolute.
+    """
+
     mode: BootMode
     accel: Accel
     port: int

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from bedplate.errors import BootError
 
@@ -25,19 +26,24 @@ def connect_unix(directory: Path, name: str, *, timeout_s: float) -> socket.sock
     return client
 
 
-def send_qmp(directory: Path, name: str, command: str, *, timeout_s: float = 5.0) -> None:
-    """Send one command without arguments and wait for its answer; raises BootError when QEMU refuses or does not answer."""
+def send_qmp(
+    directory: Path, name: str, command: str, arguments: dict[str, Any] | None = None, *, timeout_s: float = 5.0
+) -> Any:
+    """Send one command and return what QEMU answers; raises BootError when QEMU refuses or does not answer."""
+    answer: Any = None
     try:
         with connect_unix(directory, name, timeout_s=timeout_s) as client, client.makefile("rwb") as stream:
             stream.readline()  # the greeting
-            for word in ("qmp_capabilities", command):
-                stream.write(json.dumps({"execute": word}).encode() + b"\n")
+            for word, named in (("qmp_capabilities", None), (command, arguments)):
+                stream.write(json.dumps({"execute": word} | ({"arguments": named} if named else {})).encode() + b"\n")
                 stream.flush()
                 while line := stream.readline():
-                    answer = json.loads(line)
-                    if "error" in answer:
-                        raise BootError(f"QEMU refused {word}: {answer['error'].get('desc')}")
-                    if "return" in answer:
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise BootError(f"QEMU refused {word}: {said['error'].get('desc')}")
+                    if "return" in said:
+                        answer = said["return"]
                         break  # anything else is an event
     except (OSError, ValueError) as error:
         raise BootError(f"{directory / name}: QEMU does not answer: {error}") from error
+    return answer

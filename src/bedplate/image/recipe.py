@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from bedplate.catalog.strict import read_toml
 from bedplate.errors import DataError, ReadError
+from bedplate.model.var import OnVarFailure
+
+_LONGEST_LABEL = 36  # characters of a partition's name (UEFI specification, GPT partition entry)
+_DIGEST = "~01234567"  # what a build puts behind the version
 
 
 class Kernel(StrEnum):
+    """Debian's flavours of the kernel package, by which drivers they have."""
+
     CLOUD = "cloud"
     """For virtual machines: 23 MB of modules."""
     GENERIC = "generic"
@@ -20,8 +27,10 @@ class Kernel(StrEnum):
 
 
 class Variant(StrEnum):
+    """Whether an image is open to its developer, or closed to whoever has the machine."""
+
     DEVELOPMENT = "development"
-    """With a root console on hvc0 and boot messages on the serial port."""
+    """With a root console on hvc0, and open to what a hypervisor or the ESP gives at boot."""
     PRODUCTION = "production"
 
 
@@ -36,6 +45,8 @@ class Slots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
+    """image/os/recipe.toml, key by key; `read_recipe` has checked it. Dependencies of its packages come too."""
+
     schema: int
     id: str
     version: str
@@ -49,6 +60,7 @@ class Recipe:
     hostname: str
     source_date_epoch: int
     """Seconds since 1970 that every time stamp in the image is clamped to, signatures included."""
+    on_var_failure: OnVarFailure
     accept_expired_release: bool
     packages: tuple[str, ...]
     remove: tuple[str, ...]
@@ -60,9 +72,21 @@ class Recipe:
     kernel_command_line: tuple[str, ...]
     slots: Slots
 
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """What stands behind the root hash in the signed image; the initrd of production accepts nothing else.
+
+        In production process 1 imports no credentials: SMBIOS and fw_cfg, which no register of the TPM shows, could bring
+        units otherwise (docs/decisions/0052-nothing-from-outside.md).
+        """
+        closed = ("systemd.import_credentials=no",) if self.variant is Variant.PRODUCTION else ()
+        return (*self.kernel_command_line, *closed)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecipe:
+    """image/engines/NAME/engine.toml, key by key. It names all packages itself; `remove` holds globs of paths."""
+
     schema: int
     name: str
     suite: str
@@ -77,20 +101,31 @@ def recipes_directory() -> Path:
     found = Path(override) if override else Path(__file__).parents[3] / "image"
     if not (found / "os" / "recipe.toml").is_file():
         raise ReadError(
-            f"{found}: no image recipe there (os/recipe.toml)",
+            f"{found}: has no image recipe (os/recipe.toml)",
             hint="Run bedplate from a checkout, or set BEDPLATE_RECIPES to the checkout's image/ directory.",
         )
     return found
 
 
-def read_recipe(directory: Path) -> Recipe:
-    """The recipe under `directory`/os; raises DataError with every problem of the file."""
+def read_recipe(directory: Path, *, variant: Variant | None = None) -> Recipe:
+    """The recipe under `directory`/os, as `variant` where one is given; raises DataError with every problem of the file."""
     recipe = read_toml(directory / "os" / "recipe.toml", Recipe)
+    if variant is not None:
+        recipe = replace(recipe, variant=variant)
     problems = []
     if recipe.schema != 1:
         problems.append(f"recipe.toml:schema: got {recipe.schema}, expected 1")
     if recipe.compression not in ("", "lz4hc", "zstd"):
         problems.append(f"recipe.toml:compression: got {recipe.compression!r}, expected lz4hc, zstd or empty")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", recipe.id):  # os-release(5), IMAGE_ID=; "_" ends it in names of files
+        problems.append(f"recipe.toml:id: got {recipe.id!r}, expected lower-case letters, digits, '.' and '-'")
+    label = f"{recipe.id}_{recipe.version}{_DIGEST}_verity"
+    if len(label) > _LONGEST_LABEL:
+        most = _LONGEST_LABEL - len(label) + len(recipe.id) + len(recipe.version)
+        problems.append(
+            f"recipe.toml:id, version: have {len(recipe.id) + len(recipe.version)} characters, at most {most}: "
+            "a partition's label takes no more"
+        )
     if problems:
         raise DataError(problems)
     return recipe

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.host.system.var import LABEL as VAR_LABEL
 from bedplate.image.keys import Keys
 from bedplate.image.recipe import Recipe
 
 # Partition types and labels of one slot, in the order they stand on the disk.
 _SLOT = ("root-verity-sig", "root-verity", "root")
+
+Setting = str | tuple[str, ...] | bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +21,8 @@ class Layout:
 
     work: Path
     tools: Path
-    package_cache: Path
+    base: Path
+    """Where mkosi keeps the root with nothing but packages in it, and the package index: `image/base.py`."""
     initrd: Path
     trees: tuple[Path, ...]
     """Copied over the root in this order."""
@@ -32,7 +36,7 @@ class Layout:
     incremental: bool
 
 
-def _ini(sections: dict[str, dict[str, str | tuple[str, ...] | bool]]) -> str:
+def _ini(sections: dict[str, dict[str, Setting]]) -> str:
     lines: list[str] = []
     for section, settings in sections.items():
         lines.append(f"[{section}]")
@@ -40,20 +44,33 @@ def _ini(sections: dict[str, dict[str, str | tuple[str, ...] | bool]]) -> str:
             if isinstance(value, bool):
                 value = "yes" if value else "no"
             if isinstance(value, tuple):
-                value = "".join(f"\n        {one}" for one in value)
+                value = "".join(f"\n        {item}" for item in value)
             lines.append(f"{key}={value}")
         lines.append("")
     return "\n".join(lines)
 
 
+def render_base_settings(recipe: Recipe, *, kernel_release: str) -> dict[str, dict[str, Setting]]:
+    """The settings that decide what the installed packages are, by section: part of mkosi.conf and of the base's key."""
+    return {
+        "Distribution": {"Distribution": "debian", "Release": recipe.suite},
+        "Build": {"Environment": f"SOURCE_DATE_EPOCH={recipe.source_date_epoch}"},
+        "Content": {
+            "SourceDateEpoch": str(recipe.source_date_epoch),
+            "WithDocs": False,
+            "Packages": (*recipe.packages, f"linux-binary-{kernel_release}", f"linux-modules-{kernel_release}"),
+        },
+    }
+
+
 def render_mkosi(recipe: Recipe, layout: Layout) -> str:
-    """mkosi.conf of the operating system image."""
+    """Text of mkosi.conf for the operating system image (mkosi(1)); equal inputs give equal text."""
     keys = layout.keys
+    base = render_base_settings(recipe, kernel_release=layout.kernel_release)
     return _ini(
         {
             "Distribution": {
-                "Distribution": "debian",
-                "Release": recipe.suite,
+                **base["Distribution"],
                 "LocalMirror": f"file://{layout.repository}",
             },
             "Output": {
@@ -67,19 +84,19 @@ def render_mkosi(recipe: Recipe, layout: Layout) -> str:
                 "RepartDirectories": str(layout.work / "repart"),
             },
             "Build": {
+                **base["Build"],
                 "ToolsTree": str(layout.tools),
-                "CacheDirectory": str(layout.work / "cache"),
-                "PackageCacheDirectory": str(layout.package_cache),
+                "CacheDirectory": str(layout.base / "tree"),
+                "PackageCacheDirectory": str(layout.base / "packages"),
                 "WorkspaceDirectory": str(layout.work / "workspace"),
                 "BuildSources": "",
                 "Incremental": layout.incremental,
                 "WithNetwork": False,
                 "History": False,
-                "Environment": f"SOURCE_DATE_EPOCH={recipe.source_date_epoch}",
                 "SandboxTrees": str(layout.work / "sandbox"),
             },
             "Content": {
-                "SourceDateEpoch": str(recipe.source_date_epoch),
+                **base["Content"],
                 "Bootable": True,
                 "Bootloader": "systemd-boot",
                 "BiosBootloader": "none",
@@ -88,19 +105,14 @@ def render_mkosi(recipe: Recipe, layout: Layout) -> str:
                 "Initrds": str(layout.initrd),
                 "KernelModulesInitrd": False,
                 "CleanPackageMetadata": True,
-                "WithDocs": False,
                 "Locale": "C.UTF-8",
                 "Hostname": recipe.hostname,
                 "RootShell": "/bin/sh",
-                "Packages": (
-                    *recipe.packages,
-                    f"linux-binary-{layout.kernel_release}",
-                    f"linux-modules-{layout.kernel_release}",
-                ),
                 "ExtraTrees": tuple(str(tree) for tree in layout.trees),
                 "RemoveFiles": recipe.remove,
+                "PostInstallationScripts": str(layout.work / "postinst"),
                 "FinalizeScripts": str(layout.work / "finalize"),
-                "KernelCommandLine": recipe.kernel_command_line,
+                "KernelCommandLine": recipe.command_line,
             },
             "Validation": {
                 "SecureBoot": True,
@@ -124,7 +136,7 @@ def render_sources(repository: Path) -> str:
 
 
 def render_build_partitions(recipe: Recipe, layout: Layout) -> dict[str, str]:
-    """repart definitions of the disk as built: the ESP and the first slot."""
+    """File name -> repart.d(5) definition of the disk as it is built: the ESP and the first slot."""
     slots = recipe.slots
     compressed = (
         f"Compression={recipe.compression}\nCompressionLevel={recipe.compression_level}\n" if recipe.compression else ""
@@ -156,9 +168,26 @@ def render_boot_partitions(recipe: Recipe) -> dict[str, str]:
         for index, kind in enumerate(_SLOT):
             files[f"{tens + index}-{kind}-{slot}.conf"] = f"[Partition]\nType={kind}\nLabel=_empty\n{_fixed(sizes[kind])}"
     files["40-var.conf"] = (
-        f"[Partition]\nType=var\nLabel={recipe.id}-var\nFormat=ext4\nEncrypt=tpm2\nFactoryReset=yes\nSizeMinBytes=512M\n"
+        f"[Partition]\nType=var\nLabel={VAR_LABEL}\nFormat=ext4\nEncrypt=tpm2\nFactoryReset=yes\nSizeMinBytes=512M\n"
     )
     return files
+
+
+def render_postinst() -> str:
+    """The script that notes which packages the root holds while dpkg's records are in it, for `image/contents.py`."""
+    return """\
+#!/bin/sh
+# Runs in the tools tree, before anything is removed. mkosi puts a dpkg before ours on PATH that runs in the root.
+set -eu
+cd "$BUILDROOT/var/lib/dpkg"
+cp status "$OUTPUTDIR/root.status"
+for file in info/*.md5sums; do
+    name=${file##*/}
+    echo "== ${name%.md5sums}"
+    cat "$file"
+done >"$OUTPUTDIR/root.checksums"
+/usr/bin/dpkg --root="$BUILDROOT" --verify >"$OUTPUTDIR/root.verify"
+"""
 
 
 def render_finalize(recipe: Recipe) -> str:
@@ -174,6 +203,8 @@ ln -s ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf
 # Names and time are not needed to serve: they start beside it, not before the first unit.
 sed -i -E '/^(Before|WantedBy)=/s/ ?sysinit[.]target//; s/^WantedBy=$/WantedBy=multi-user.target/' \
     usr/lib/systemd/system/systemd-resolved.service usr/lib/systemd/system/systemd-timesyncd.service
+# Without /var what needs none goes on: basic.target would take everything behind it along.
+sed -i 's/^RequiresMountsFor=/WantsMountsFor=/' usr/lib/systemd/system/basic.target
 for unit in resolved timesyncd; do
     rm -f "etc/systemd/system/sysinit.target.wants/systemd-$unit.service"
     ln -sf "../systemd-$unit.service" "usr/lib/systemd/system/multi-user.target.wants/systemd-$unit.service"
@@ -181,6 +212,8 @@ done
 : >etc/machine-id   # the initrd writes the machine's own into the overlay
 mkdir -p efi boot var/tmp var/lib var/log var/cache
 chmod 1777 var/tmp
+# Nobody logs in, so that nobody changes to another user.
+find . -xdev -type f -perm /6000 -exec chmod ug-s {{}} +
 # Byte code that is never checked against its source: the root is verified as a whole. Debian's own .pyc carry mtimes.
 find usr/lib/python3 usr/lib/python3.[0-9]* -name __pycache__ -prune -exec rm -rf {{}} +
 for directory in usr/lib/python3.[0-9]* usr/lib/python3 usr/lib/bedplate; do

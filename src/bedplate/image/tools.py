@@ -2,6 +2,9 @@
 
 The host gives only Python, mmdebstrap and its kernel; mkosi, systemd-repart, ukify and mkfs come from the tree, entered
 through mkosi's own sandbox (mount namespaces; no loop device, no bubblewrap, no systemd on the host).
+
+Its packages are trusted by Debian's archive keyring alone, not by whatever keyrings the host has for third parties. A tree
+that lost a file counts as absent and is made again.
 """
 
 from __future__ import annotations
@@ -9,24 +12,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.act.paths import Paths
-from bedplate.act.run import run
+from bedplate.act.run import find_program, run
 from bedplate.catalog.strict import read_toml
 from bedplate.errors import BuildError, CommandError, ReadError
+from bedplate.host.system.buildhost import find_mirror_timeout
+from bedplate.image.mirror import check_mirror, find_reason
 from bedplate.model.progress import Progress
+from bedplate.plan.preflight import FEDORA_KEYRING, KEYRING
 
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# apt.conf(5): a mirror that falls silent ends a build in minutes. It is written into the tree too, so it must not vary.
+ACQUIRE = {"Acquire::Retries": "2", "Acquire::http::Timeout": "30", "Acquire::https::Timeout": "30"}
+_ROLLING = ("sid", "unstable", "testing", "experimental")
+_RECORD = ".bedplate-tools.json"
 _DPKG_NOISE = ("Selecting", "Preparing", "Unpacking", "Setting up", "Get:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolsRecipe:
+    """image/tools.toml, key by key. Dependencies of its packages come too."""
+
     schema: int
     suite: str
     packages: tuple[str, ...]
@@ -34,57 +47,109 @@ class ToolsRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
+    """The tools tree that is there and whole: `read_tools` or `ensure_tools` has seen it."""
+
     root: Path
     digest: str
-    """SHA-256 over names and versions of its packages: an input of every build."""
+    """SHA-256 over its packages' versions and files (`_digest_tree`): an input of every build."""
 
 
 def read_tools(paths: Paths, recipes: Path) -> Tools | None:
-    """The cached tree if it is complete and made from the present list of packages, else None."""
+    """The cached tree if it is complete and made from the present list of packages, else None.
+
+    Complete means: each file and link below usr that the making left there has the size it had then.
+    """
     recipe = read_toml(recipes / "tools.toml", ToolsRecipe)
     try:
-        record = json.loads((paths.tools / ".bedplate-tools.json").read_text())
-    except (OSError, ValueError):
+        record = json.loads((paths.tools / _RECORD).read_text())
+        if record["recipe"] != _recipe_digest(recipe):
+            return None
+        for name, size in record["files"].items():  # ten thousand: plain strings, since every `up` comes by
+            if os.lstat(f"{paths.tools}/{name}").st_size != size:
+                return None
+        return Tools(root=paths.tools, digest=str(record["digest"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if record.get("recipe") != _recipe_digest(recipe):
-        return None
-    return Tools(root=paths.tools, digest=str(record["digest"]))
 
 
-def ensure_tools(paths: Paths, recipes: Path, progress: Progress, *, mirror: str | None = None) -> Tools:
-    """The tools tree, made now if it is not there; an interrupted making leaves nothing that looks complete."""
-    if (tools := read_tools(paths, recipes)) is not None:
+def ensure_tools(
+    paths: Paths, recipes: Path, progress: Progress, *, mirror: str | None = None, update: bool = False
+) -> Tools:
+    """The tools tree, made now if it is not there or not whole; update makes it again with the archive's present packages.
+
+    An interrupted making leaves nothing that looks complete. Raises BuildError, and the old tree stays then.
+    """
+    if not update and (tools := read_tools(paths, recipes)) is not None:
         return tools
     recipe = read_toml(recipes / "tools.toml", ToolsRecipe)
     paths.cache.mkdir(parents=True, exist_ok=True)
     for left_over in paths.cache.glob("tools.partial-*"):
         _remove_tree(left_over)
     partial = paths.cache / f"tools.partial-{os.getpid()}"
-    progress.detail(f"Debian {recipe.suite} tree with {len(recipe.packages)} tools, made once")
-    argv = [_mmdebstrap(), "--mode=root", "--variant=apt", "--keyring=/usr/share/keyrings"]
-    argv += [f"--include={','.join(recipe.packages)}", recipe.suite, os.fspath(partial)]
+    archive = mirror.rstrip("/") if mirror is not None else "mmdebstrap's own mirror"
     if mirror is not None:
-        argv.append(mirror)
+        check_mirror(archive, recipe.suite, progress, timeout_s=find_mirror_timeout())
+    progress.detail(f"Debian {recipe.suite} tree with {len(recipe.packages)} tools from {archive}, made once")
     try:
+        argv = [_mmdebstrap(), *mmdebstrap_arguments(recipe, partial, mirror=mirror, keyring=_find_keyring())]
         run(argv, timeout_s=3600, log=paths.logs / "tools.log", on_line=_apt_detail(progress))
         listing = run(
             ["dpkg-query", "--admindir", partial / "var/lib/dpkg", "-W", "-f", "${Package} ${Version}\\n"], timeout_s=60
         ).output
         _wrap_programs(partial)
-        record = {"recipe": _recipe_digest(recipe), "digest": hashlib.sha256(f"{listing}{_WRAPPERS}".encode()).hexdigest()}
-        (partial / ".bedplate-tools.json").write_text(json.dumps(record | {"packages": listing.split("\n")}))
+        record = {
+            "recipe": _recipe_digest(recipe),
+            "digest": _digest_tree(partial, listing),
+            "packages": listing.splitlines(),
+            "files": dict(_read_sizes(partial)),
+        }
+        (partial / _RECORD).write_text(json.dumps(record))
         if paths.tools.exists():
             _remove_tree(paths.tools)
         partial.rename(paths.tools)
     except CommandError as error:
-        raise BuildError(
-            f"the tools tree could not be made: {error.message}",
-            hint=f"Read {paths.logs / 'tools.log'}; if the mirror is not reachable, set BEDPLATE_MIRROR to one that is.",
-        ) from error
+        raise _explain(error, paths.logs / "tools.log", archive) from error
     finally:
         if partial.exists():
             _remove_tree(partial)
     return Tools(root=paths.tools, digest=str(record["digest"]))
+
+
+def _explain(error: CommandError, log: Path, archive: str) -> BuildError:
+    unsigned = re.search(r"The repository '([^']*)' is not signed", error.tail)
+    if unsigned is not None:
+        return BuildError(
+            f"the tools tree could not be made: {unsigned[1]} is not signed by a key of Debian that this host knows",
+            hint="Update the host's package debian-archive-keyring; if it is up to date, do not use this mirror.",
+        )
+    reason = find_reason(error.tail)
+    return BuildError(
+        f"the tools tree could not be made from {archive}: {reason or error.message}",
+        hint=f"Read {log}; if the mirror does not work, set BEDPLATE_MIRROR to one that does.",
+    )
+
+
+def mmdebstrap_arguments(recipe: ToolsRecipe, tree: Path, *, mirror: str | None, keyring: str) -> list[str]:
+    """What mmdebstrap is called with. Each source names the keyring that alone may sign it (sources.list(5), Signed-By).
+
+    mirror: None where neither the user nor the host's apt configuration names one; then mmdebstrap takes its own, with the
+    suite's updates and security, and the keyring is the only one that apt trusts.
+    """
+    options = [f'--aptopt={key} "{value}"' for key, value in ACQUIRE.items()]
+    arguments = ["--mode=root", "--variant=apt", f"--include={','.join(recipe.packages)}", recipe.suite, os.fspath(tree)]
+    if mirror is None:
+        return [*options, f"--keyring={keyring}", *arguments]
+    main = mirror.rstrip("/")
+    return [*options, *arguments, *render_archives(recipe.suite, main, f"{main}-security", keyring=keyring)]
+
+
+def render_archives(suite: str, main: str, security: str, *, keyring: str = KEYRING, backports: bool = False) -> list[str]:
+    """Lines of sources.list for a suite of Debian: with updates and security where it has them, signed by Debian's keys."""
+    suites = [(main, suite)]
+    if suite not in _ROLLING:
+        suites += [(main, f"{suite}-updates"), (security, f"{suite}-security")]
+        suites += [(main, f"{suite}-backports")] if backports else []
+    return [f"deb [signed-by={keyring}] {address} {name} main" for address, name in suites]
 
 
 def tools_command(
@@ -111,7 +176,11 @@ def tools_command(
 
 
 def read_mirrors(tools: Path) -> tuple[str, str]:
-    """(main, security) archive addresses that the tree was made from."""
+    """(main, security) addresses of the archives that the tree was made from, without a slash at their end.
+
+    Where the tree names no security archive, it is the main one with "-security". Raises ReadError when it names none at
+    all.
+    """
     addresses = [
         (words[1], words[2])
         for file in ((tools / "etc/apt/sources.list"), *sorted((tools / "etc/apt/sources.list.d").glob("*.list")))
@@ -127,15 +196,60 @@ def read_mirrors(tools: Path) -> tuple[str, str]:
 
 
 def _recipe_digest(recipe: ToolsRecipe) -> str:
-    text = f"{recipe.suite} {' '.join(recipe.packages)} {_WRAPPERS}"
+    """Over all that decides how the tree is made, its sources and their keyring among it."""
+    sources = render_archives(recipe.suite, "main", "security")
+    text = f"{recipe.suite} {' '.join(recipe.packages)} {_WRAPPERS} {sources}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _read_sizes(tree: Path) -> Iterator[tuple[str, int]]:
+    """(path in the tree, size in bytes) of each file and link below usr, which nothing writes to after the making."""
+    for folder, _, files in os.walk(tree / "usr"):
+        for name in files:
+            file = Path(folder) / name
+            yield os.fspath(file.relative_to(tree)), file.lstat().st_size
+
+
+def _digest_tree(tree: Path, listing: str) -> str:
+    """SHA-256 over the packages' versions and over each file and link of theirs, as it lies in the tree.
+
+    Files that no package owns (byte code, caches) are left out: they hold times, and follow from the others.
+    """
+    digest = hashlib.sha256(f"{listing}{_WRAPPERS}".encode())
+    owned = {
+        line.lstrip("/")
+        for file in (tree / "var/lib/dpkg/info").glob("*.list")
+        for line in file.read_text().splitlines()
+        if line.startswith(("/usr/", "/etc/"))
+    }
+    owned |= {f"{name}.real" for name in _WRAPPERS}
+    for name in sorted(owned):
+        file = tree / name
+        try:
+            mode = file.lstat().st_mode
+        except FileNotFoundError:  # dpkg moved it aside, or a package's script removed it
+            continue
+        if stat.S_ISLNK(mode):
+            digest.update(f"{name} -> {file.readlink()}\n".encode())
+        elif stat.S_ISREG(mode):
+            with file.open("rb") as handle:
+                content = hashlib.file_digest(handle, "sha256").hexdigest()
+            digest.update(f"{name} {stat.S_IMODE(mode):o} {content}\n".encode())
+    return digest.hexdigest()
+
+
 def _mmdebstrap() -> str:
-    found = shutil.which("mmdebstrap")
+    found = find_program("mmdebstrap")
     if found is None:
         raise ReadError("mmdebstrap: not found on PATH", hint="Install it: apt install mmdebstrap debian-archive-keyring")
     return found
+
+
+def _find_keyring() -> str:
+    for file in (KEYRING, FEDORA_KEYRING):
+        if Path(file).is_file():
+            return file
+    raise ReadError(f"{KEYRING}: not found", hint="Install Debian's archive keys: apt install debian-archive-keyring")
 
 
 _WRAPPERS = {
@@ -167,4 +281,4 @@ def _apt_detail(progress: Progress) -> Callable[[str], None]:
 
 
 def _remove_tree(path: Path) -> None:
-    shutil.rmtree(path)
+    path.unlink() if path.is_symlink() else shutil.rmtree(path)

@@ -45,6 +45,8 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuppressedFinding:
+    """A finding that a person set aside: it is listed apart, with the reason, and is in no count."""
+
     finding: Finding
     reason: str
     until: str | None
@@ -61,6 +63,8 @@ class NotJudged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
+    """All that an audit of one machine concluded; a finding is either in `findings` or in `suppressed`, never in both."""
+
     findings: tuple[Finding, ...]
     """Most expected effect first; ties by id and where."""
     suppressed: tuple[SuppressedFinding, ...]

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class KvmDevice(StrEnum):
+    """What /dev/kvm is to this process, by access(2) for reading and writing."""
+
     ABSENT = "absent"
     NO_PERMISSION = "no-permission"
     PRESENT = "present"
@@ -31,6 +33,8 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
+    """Free disk space for a directory that `up` will write to (statvfs(3)), without what is reserved for root."""
+
     directory: str
     """The directory that was asked about; it need not exist yet."""
     device: int
@@ -40,6 +44,8 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildHost:
+    """Everything that preflight judges, read once: system, rights, CPUs, memory, disk space, programs, firmware, KVM."""
+
     distribution: str
     """ID of os-release ("debian"); empty when the host has none."""
     like: tuple[str, ...]
@@ -91,7 +97,9 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class PreflightFinding:
+    """One thing that the host lacks for building or booting: what it has, what it needs, and what to do about it."""
+
     what: str
     got: str
     needed: str
@@ -102,7 +110,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    findings: tuple[Finding, ...]
+    """Everything that a build host lacks, and the packages that bring it; the work can start when `fatal` is empty."""
+
+    findings: tuple[PreflightFinding, ...]
     packages: tuple[str, ...]
     """Packages of this distribution that are missing."""
     install: tuple[tuple[str, ...], ...]
@@ -111,6 +121,6 @@ class Preflight:
     """bedplate may run them itself: root on Debian or Ubuntu."""
 
     @property
-    def fatal(self) -> tuple[Finding, ...]:
+    def fatal(self) -> tuple[PreflightFinding, ...]:
         """The findings that stop the work."""
         return tuple(finding for finding in self.findings if finding.fatal)

@@ -56,6 +56,8 @@ class GuardBounds:
 
 
 class Resource(StrEnum):
+    """What an engine and its neighbours compete for, and what one move of the guard limits."""
+
     CPU = "cpu"
     MEMORY = "memory"
     IO = "io"
@@ -63,6 +65,8 @@ class Resource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardState:
+    """What the guard remembers from one reading to the next: the limits in force, and whether tightening them helped."""
+
     limits: NeighbourLimits
     moved_at_s: float | None
     """When a limit moved last; None before the first move."""
@@ -90,6 +94,8 @@ class GuardMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardStep:
+    """What one reading led to: the state after it, and a move to carry out; None leaves all limits as they are."""
+
     state: GuardState
     move: GuardMove | None
     remark: str

@@ -8,10 +8,13 @@ import zlib
 from bedplate.errors import ModelRefused
 
 ENGINE_DIRECTORY = "/run/bedplate/engine"
+LAYER_DIRECTORY = "/run/bedplate/layer"
+"""Where the layers of engines are mounted, each once."""
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
 PROBE_TOKENS = 64  # room in the KV pool for the probe, beside what requests may take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_PATH_UNSAFE = re.compile(r"^\.|[^A-Za-z0-9:_./]")
 _CHECKSUM = re.compile(r".*-[0-9a-f]{8}")
 _LONGEST = 64  # of 108 bytes of a Unix socket's path (sun_path, unix(7))
 
@@ -25,7 +28,7 @@ def instance_of(model: str) -> str:
     """
     if _NAME.fullmatch(model) is None:
         raise ModelRefused(
-            f"{model!r} is no name for a model: expected a letter or digit, then up to 127 letters, digits, . _ : / @ + -",
+            f"{model!r} is not a valid model name: expected a letter or digit, then up to 127 of letters, digits, ._:/@+-",
             hint="Add the model again with another --name.",
         )
     safe = _UNSAFE.sub("_", model)
@@ -42,3 +45,22 @@ def socket_of(model: str) -> str:
 def model_file_of(model: str) -> str:
     """Path under which the engine of a model, and only that engine, sees the model's file."""
     return f"/run/bedplate/model/{instance_of(model)}"
+
+
+def layer_instance_of(path: str) -> str:
+    """The instance of a layer: the path of its disk or file as `systemd-escape --path` writes it, which %f undoes.
+
+    "/dev/vdb" -> "dev-vdb"; "/var/lib/a-b.raw" -> r"var-lib-a\x2db.raw". Source: unit_name_path_escape() of systemd.
+    """
+    escaped = _PATH_UNSAFE.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in match[0].encode()), path.strip("/"))
+    return escaped.replace("/", "-")
+
+
+def layer_unit_of(path: str) -> str:
+    """Name of the systemd unit that verifies and mounts the layer on this disk or file: "bedplate-layer@dev-vdb.service"."""
+    return f"bedplate-layer@{layer_instance_of(path)}.service"
+
+
+def layer_root_of(path: str) -> str:
+    """The directory where that unit mounts the layer, whether it runs or not."""
+    return f"{LAYER_DIRECTORY}/{layer_instance_of(path)}"

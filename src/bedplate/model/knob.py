@@ -13,8 +13,8 @@ from bedplate.model.facts.finding import Evidence
 from bedplate.model.knob_value import Compare, Parse
 
 
-class Kind(StrEnum):
-    """What kind of interface the knob is."""
+class KnobKind(StrEnum):
+    """Where a knob is found, and so what reads and sets it."""
 
     SYSCTL = "sysctl"
     SYSFS = "sysfs"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
     FIRMWARE = "firmware"
 
 
-class Verdict(StrEnum):
+class Recommendation(StrEnum):
     """What the catalog says to do about it."""
 
     ADOPT = "adopt"
@@ -75,8 +75,8 @@ class Grade(StrEnum):
     """No evidence found."""
 
 
-class Need(StrEnum):
-    """What a change of it needs."""
+class ChangeNeed(StrEnum):
+    """What it takes until a new value is in force: rights to write it, a restart of something, or a person at the BIOS."""
 
     ROOT = "root"
     REBOOT = "reboot"
@@ -131,10 +131,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
+    """One row of catalog/knobs: what can be set, what should hold on which machines, why, and on what evidence."""
+
     id: str
     """Stable: "numa.zone_reclaim"; its finding is "knob.numa.zone_reclaim"."""
     name: str
-    kind: Kind
+    kind: KnobKind
     interface: tuple[str, ...]
     """As the kernel, systemd or the vendor call it."""
     problem: str
@@ -145,14 +147,14 @@ class Knob:
     """When, in words; `when` has what of it can be decided from facts."""
     wanted: str
     """In words; `check` has what of it can be compared."""
-    verdict: Verdict
+    verdict: Recommendation
     verdict_note: str
     """The verdict in the words of the survey that it comes from."""
     grade: Grade
     evidence: str
     risk: str
     """"" when none is known."""
-    needs: tuple[Need, ...]
+    needs: tuple[ChangeNeed, ...]
     persist: str
     """How it survives a reboot; "" when it cannot or need not."""
     reversible: str
@@ -191,6 +193,11 @@ class Knob:
 
 
 class Outcome(StrEnum):
+    """What judging a row on one machine came to.
+
+    HOLDS and DOES_NOT_HOLD need something that was read, or is known to be absent; all else is one of the others.
+    """
+
     HOLDS = "holds"
     DOES_NOT_HOLD = "does-not-hold"
     REPORTED = "reported"
@@ -201,7 +208,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class RowResult:
     """What was concluded about one row on one machine."""
 
     knob: str

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from enum import StrEnum
 
+from bedplate.model.units import parse_size
+
 Value = float | str | frozenset[str]
 
 
@@ -53,8 +55,6 @@ class Compare(StrEnum):
 
 NUMERIC = (Parse.NUMBER, Parse.BYTES, Parse.LAST_NUMBER, Parse.CPU_COUNT, Parse.FLAG)
 _ENDLESS = ("max", "infinity", "unlimited")
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_BYTES = re.compile(r"(\d{1,20}(?:\.\d{1,9})?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,25}(?:\.\d{1,25})?")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 _FLAGS = {"y": 1.0, "1": 1.0, "on": 1.0, "yes": 1.0, "true": 1.0, "enabled": 1.0}
@@ -87,9 +87,9 @@ def holds(value: Value, compare: Compare, wanted: tuple[Value, ...]) -> bool:
                 raise ValueError(f"{compare} compares numbers")
             return value >= bound if compare is Compare.AT_LEAST else value <= bound
         case Compare.CONTAINS | Compare.NOT_CONTAINS:
-            if not isinstance(value, frozenset) or not all(isinstance(one, frozenset) for one in wanted):
+            if not isinstance(value, frozenset) or not all(isinstance(entry, frozenset) for entry in wanted):
                 raise ValueError(f"{compare} compares words")
-            words = frozenset[str]().union(*(one for one in wanted if isinstance(one, frozenset)))
+            words = frozenset[str]().union(*(entry for entry in wanted if isinstance(entry, frozenset)))
             return words <= value if compare is Compare.CONTAINS else not words & value
 
 
@@ -106,16 +106,13 @@ def _number(text: str) -> float:
 def _bytes(text: str) -> float:
     if text in _ENDLESS:
         return math.inf
-    found = _BYTES.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text[:40]!r} is not a size")
-    return float(found[1]) * _UNITS[found[2].lower()]
+    return float(parse_size(text))
 
 
 def _last_number(text: str) -> float:
     words = text.split()
     if not words:
-        raise ValueError("no number is there")
+        raise ValueError("no number")
     return _number(words[-1])
 
 
@@ -142,7 +139,7 @@ def _words(text: str) -> frozenset[str]:
 def _cpu_count(text: str) -> float:
     """Counted by ranges, so that "0-999999" costs nothing."""
     ranges: list[tuple[int, int]] = []
-    for part in filter(None, (one.strip() for one in text.split(","))):
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
         found = _CPUS.fullmatch(part)
         if found is None:
             raise ValueError(f"{text[:40]!r} is not a list of CPUs such as 0-3,8")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+KNOWN_ANSWER = "known-answer"
+"""Name of the model that ships, and that `up` serves unless it is told otherwise."""
+
 
 class Format(StrEnum):
+    """The format of a model's file; what each header says is read by host/gguf.py and host/safetensors.py."""
+
     GGUF = "gguf"
     SAFETENSORS = "safetensors"
 
@@ -44,6 +49,8 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    """What one engine gets of this machine; plan/limits.py makes them so that the engine fits into its memory."""
+
     context: int
     """Tokens a request may hold, prompt and answer together."""
     parallel: int

@@ -9,6 +9,8 @@ from bedplate.model.launch import Format
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
+    """One tensor of a model file: its type, and where its data lies; the reader checked that it lies inside of the file."""
+
     name: str
     type: str
     """Type of the elements in the format's own words: "Q4_0", "BF16"."""

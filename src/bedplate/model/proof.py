@@ -54,6 +54,8 @@ class Sample:
 
 
 class Judgement(StrEnum):
+    """The verdict of an experiment on a change. Only KEEP leaves the change in force."""
+
     KEEP = "keep"
     """The primary metric gains for certain and no guard metric loses more than its margin."""
     NO_EFFECT = "no effect"
@@ -66,7 +68,7 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """One metric with against without."""
+    """One metric with the change against without it, over pairs of blocks, and how sure the difference is."""
 
     metric: str
     """"rate", "itl_p99", "ttft_p99", "isol01", "goodput", "neighbour_work"."""
@@ -83,6 +85,20 @@ class Effect:
     p: float
     """Paired sign-flip permutation test, two-sided, before Holm's correction."""
     pairs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a proof is valid for. bedplate.plan.proofs says when it expires."""
+
+    kernel: str
+    """Release, as uname says it."""
+    driver: str
+    """Of the accelerators: "nvidia 570.86.15"; "" without one."""
+    engine: str
+    """What the victim says of itself; "" when it is not known."""
+    machine: str
+    """CPU model, CPUs, memory: "AMD EPYC 9334 32-Core Processor, 64 CPUs, 755 GiB"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +155,8 @@ class Antagonist:
     takes: str = "work"
     """What it must be seen to have consumed where nobody confines it: "cpu" (a quarter of what it asks for), "memory" (half
     of what it asks for), "cache" (its file is in the page cache), "work" (its own count alone)."""
+    may_be_killed: bool = False
+    """It takes memory until the kernel ends it: that it was killed for the lack of memory is no failure of it."""
     server: tuple[str, ...] = ()
     """A program and its words, started first in the same place: the other end of a connection."""
     repeat: bool = False

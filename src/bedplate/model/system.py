@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemFacts:
+    """A booted image in one look: what it is, how it was verified, its /var.
+
+    Source: /usr/lib/bedplate/image.json, /proc and /sys. A field that image.json lacks is "unknown".
+    """
+
     version: str
     """Of the image."""
     variant: str
@@ -18,7 +23,7 @@ class SystemFacts:
     secure_boot: bool | None
     """None when the firmware is not UEFI, or does not say."""
     var: str
-    """What /var is: "encrypted, sealed to the TPM", "encrypted", "plain", "volatile"."""
+    """What /var is: "encrypted, sealed to the TPM, with a recovery key", "encrypted", "plain", "volatile"."""
     memory_bytes: int
     memory_available_bytes: int
     uptime_s: float
@@ -26,6 +31,8 @@ class SystemFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
+    """One row of `systemctl list-units`; `sub` is the state in the unit's own terms ("running", "exited")."""
+
     name: str
     active: str
     """systemd's ActiveState: active, activating, failed, inactive."""

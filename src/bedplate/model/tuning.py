@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bedplate.model.knob import Grade, Need
+from bedplate.model.knob import ChangeNeed, Grade
 from bedplate.model.knob_value import Compare, Parse
 
 
@@ -41,7 +41,7 @@ class Means(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One thing that can be set."""
+    """One thing that can be set, by what means; two plans speak of the same one when all three fields are equal."""
 
     means: Means
     name: str
@@ -106,7 +106,7 @@ class Change:
     grade: Grade
     sources: tuple[str, ...]
     reversible: bool = True
-    needs: tuple[Need, ...] = (Need.ROOT,)
+    needs: tuple[ChangeNeed, ...] = (ChangeNeed.ROOT,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +128,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
+    """What tuning would do on one host. No changes: all is as the policy wants it. Any refusal: it must not be applied."""
+
     policy: Policy
     changes: tuple[Change, ...]
     """In the order in which they are made."""
@@ -143,7 +145,7 @@ class Plan:
         import hashlib
         import json
 
-        rows = [[str(one.setting), one.old, one.new] for one in self.changes]
+        rows = [[str(change.setting), change.old, change.new] for change in self.changes]
         return hashlib.sha256(json.dumps([self.policy, rows]).encode()).hexdigest()
 
 
@@ -160,6 +162,8 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
+    """What reading a change back showed; `because` says why it does not hold, and is "" when it does."""
+
     change: Change
     held: Held
     effective: str | None

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
-_UNITS = {"": 1, "B": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1024**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_POWERS = "KMGTPE"
+# Bounded, since machines and other programs are read with it too: no text is longer in numbers than a disk is in bytes.
+_SIZE = re.compile(r"(\d{1,20})(\.\d{1,9})?\s*([KMGTPE]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as "512M", "1.5 GiB" or "4096"; powers of 1024. Raises ValueError naming the text."""
+    """Bytes of a size such as "512M", "1.5 GiB", "64k" or "4096"; powers of 1024, a rest of a byte is dropped.
+
+    Raises ValueError naming the text.
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a size such as 512M or 4G")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+        raise ValueError(f"{text[:40]!r} is not a size such as 512M or 4G")
+    unit = 1024 ** (_POWERS.index(match[3].upper()) + 1) if match[3] else 1
+    return int(match[1]) * unit + int(float(match[2] or 0) * unit)
 
 
 def render_size(size_bytes: int) -> str:

@@ -22,6 +22,7 @@ from bedplate.model.guard import (
     Resource,
 )
 from bedplate.model.units import MIB, render_size
+from bedplate.plan.shares import floor_bytes
 
 DWELL_S = 6.0
 QUIET_S = 10.0
@@ -33,7 +34,6 @@ HELPED = 0.8  # of the excess before: above it a move was in vain
 MOST_VAIN = 2
 GIVE_UP_S = 60.0
 LEAST_CPU_PCT, LEAST_IO_WEIGHT = 5, 1
-LEAST_MEMORY_BYTES = 128 * MIB
 PAGE_BYTES = 4096
 _ACTIVE_CPU, _ACTIVE_IO_BYTES = 0.05, 1 * MIB  # of one CPU; a second: below this the neighbours are not at work
 
@@ -60,9 +60,9 @@ def step_guard(state: GuardState, before: GuardReading, now: GuardReading, bound
     elapsed_s = now.at_s - before.at_s
     if elapsed_s <= 0:
         return GuardStep(state=state, move=None, remark="")
-    signals = [one for one in read_signals(before, now) if one.excess > 1]
+    signals = [signal for signal in read_signals(before, now, bounds) if signal.excess > 1]
     waiting = state.moved_at_s is not None and now.at_s - state.moved_at_s < DWELL_S
-    theirs = [one for one in signals if one.active]
+    theirs = [signal for signal in signals if signal.active]
     if not signals:
         quiet = replace(state, quiet_s=state.quiet_s + elapsed_s)
         if quiet.quiet_s < QUIET_S or waiting:
@@ -73,10 +73,10 @@ def step_guard(state: GuardState, before: GuardReading, now: GuardReading, bound
         return GuardStep(state=state, move=None, remark="")
     if not theirs:
         return GuardStep(state=state, move=None, remark=f"not the neighbours' doing: {signals[0].text}")
-    return _tighten(state, max(theirs, key=lambda one: one.excess), now, bounds)
+    return _tighten(state, max(theirs, key=lambda signal: signal.excess), now, bounds)
 
 
-def read_signals(before: GuardReading, now: GuardReading) -> tuple[Signal, ...]:
+def read_signals(before: GuardReading, now: GuardReading, bounds: GuardBounds) -> tuple[Signal, ...]:
     """What the engine waited for between two readings; a counter that the kernel does not have gives no signal."""
     elapsed_s = now.at_s - before.at_s
     signals: list[Signal] = []
@@ -100,7 +100,7 @@ def read_signals(before: GuardReading, now: GuardReading) -> tuple[Signal, ...]:
             Signal(
                 resource=Resource.MEMORY,
                 excess=share / MOST_STALL,
-                active=bool(now.neighbour_memory_bytes and now.neighbour_memory_bytes > LEAST_MEMORY_BYTES),
+                active=bool(now.neighbour_memory_bytes and now.neighbour_memory_bytes > floor_bytes(bounds.memory_bytes)),
                 text=f"memory stall {share:.1%} of the engine, {render_size(int(refaults or 0) * PAGE_BYTES)} read again",
             )
         )
@@ -120,6 +120,7 @@ def read_signals(before: GuardReading, now: GuardReading) -> tuple[Signal, ...]:
 
 
 def _tighten(state: GuardState, signal: Signal, now: GuardReading, bounds: GuardBounds) -> GuardStep:
+    """A limit lower than the one in force, down to a floor of the guard's own; a plan below that floor stays as it is."""
     limits = state.limits
     again = state.tightened is signal.resource
     vain = state.vain + 1 if again and signal.excess > HELPED * state.excess else 0
@@ -131,14 +132,15 @@ def _tighten(state: GuardState, signal: Signal, now: GuardReading, bounds: Guard
     match signal.resource:
         case Resource.CPU:
             old_pct = limits.cpu_max_pct if limits.cpu_max_pct is not None else 100
-            tighter = replace(limits, cpu_max_pct=max(LEAST_CPU_PCT, int(old_pct * TIGHTEN)))
+            tighter = replace(limits, cpu_max_pct=min(old_pct, max(LEAST_CPU_PCT, int(old_pct * TIGHTEN))))
         case Resource.MEMORY:
             held = now.neighbour_memory_bytes or 0
-            old_high = min(limits.memory_high_bytes if limits.memory_high_bytes is not None else held, held)
-            tighter = replace(limits, memory_high_bytes=max(LEAST_MEMORY_BYTES, int(old_high * TIGHTEN)))
+            in_force = limits.memory_high_bytes if limits.memory_high_bytes is not None else bounds.memory_bytes
+            wanted = max(floor_bytes(bounds.memory_bytes), int(min(in_force, held) * TIGHTEN))
+            tighter = replace(limits, memory_high_bytes=min(in_force, wanted))
         case Resource.IO:
             old_weight = limits.io_weight if limits.io_weight is not None else 100
-            tighter = replace(limits, io_weight=max(LEAST_IO_WEIGHT, int(old_weight * TIGHTEN)))
+            tighter = replace(limits, io_weight=min(old_weight, max(LEAST_IO_WEIGHT, int(old_weight * TIGHTEN))))
     if tighter == limits:
         return GuardStep(state=state, move=None, remark=f"at its floor: {signal.text}")
     step = _moved(state, tighter, signal.resource, signal.text, now)
@@ -160,18 +162,19 @@ def _relax(state: GuardState, now: GuardReading, bounds: GuardBounds) -> GuardSt
     limits, planned = state.limits, bounds.planned
     because = f"no signal for {state.quiet_s:.0f} s"
     if limits.cpu_max_pct != planned.cpu_max_pct:
-        pct = (limits.cpu_max_pct or LEAST_CPU_PCT) + RELAX_CPU_PCT
+        pct = (limits.cpu_max_pct if limits.cpu_max_pct is not None else 100) + RELAX_CPU_PCT
         top = planned.cpu_max_pct if planned.cpu_max_pct is not None else 100
         wider = replace(limits, cpu_max_pct=planned.cpu_max_pct if pct >= top else pct)
         return _moved(state, wider, Resource.CPU, because, now)
     if limits.memory_high_bytes != planned.memory_high_bytes:
-        high = (limits.memory_high_bytes or LEAST_MEMORY_BYTES) + int(bounds.memory_bytes * RELAX_MEMORY)
         top = planned.memory_high_bytes if planned.memory_high_bytes is not None else bounds.memory_bytes
+        high = limits.memory_high_bytes if limits.memory_high_bytes is not None else top
+        high += int(bounds.memory_bytes * RELAX_MEMORY)
         wider = replace(limits, memory_high_bytes=planned.memory_high_bytes if high >= top else high)
         return _moved(state, wider, Resource.MEMORY, because, now)
     if limits.io_weight != planned.io_weight:
         top = planned.io_weight if planned.io_weight is not None else 100
-        weight = (limits.io_weight or LEAST_IO_WEIGHT) + max(1, top // 20)
+        weight = (limits.io_weight if limits.io_weight is not None else top) + max(1, top // 20)
         wider = replace(limits, io_weight=planned.io_weight if weight >= top else weight)
         return _moved(state, wider, Resource.IO, because, now)
     return GuardStep(state=state, move=None, remark="")

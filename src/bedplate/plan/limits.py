@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bedplate.errors import ModelTooLarge
-from bedplate.model.host import MemoryFacts
 from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS
 from bedplate.model.launch import Limits, ModelRef, Placement
+from bedplate.model.serving_host import MemoryBudget
 from bedplate.model.units import KIB, MIB, render_size
+from bedplate.plan.shares import reserve_bytes
 
 SMALLEST_CONTEXT = 512
 DEFAULT_CONTEXT = 8192
@@ -24,12 +25,15 @@ _UNKNOWN_KV_BYTES = 128 * KIB  # a token, where the header does not say; Llama 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
+    """What an engine holds in memory, in three parts; `buffers_bytes` is an upper bound, with the process itself in it."""
+
     weights_bytes: int
     kv_bytes: int
     buffers_bytes: int
 
     @property
     def total_bytes(self) -> int:
+        """The sum that must fit into what engines may have on this machine (`usable_bytes`)."""
         return self.weights_bytes + self.kv_bytes + self.buffers_bytes
 
     def render(self) -> str:
@@ -43,7 +47,7 @@ class MemoryNeed:
 def plan_limits(
     model: ModelRef,
     placement: Placement,
-    memory: MemoryFacts,
+    memory: MemoryBudget,
     *,
     promised_bytes: int = 0,
     context: int | None = None,
@@ -68,7 +72,7 @@ def plan_limits(
     others = f" after {render_size(promised_bytes)} for the models before it" if promised_bytes else ""
     raise ModelTooLarge(
         f"{model.name}: does not fit: {need.render()} for {requests} requests of {tokens} tokens,"
-        f" but {render_size(max(0, usable))} of {render_size(memory.total_bytes)} can be had{others}",
+        f" but {render_size(max(0, usable))} of {render_size(memory.total_bytes)} is available{others}",
         missing_bytes=need.total_bytes - usable,
         hint="Give the machine more memory, or serve a smaller or more quantised model.",
     )
@@ -86,14 +90,11 @@ def memory_need(model: ModelRef, *, context: int, parallel: int) -> MemoryNeed:
     )
 
 
-def usable_bytes(memory: MemoryFacts) -> int:
-    """What engines may have in all: what is available now, with what engines hold already, less a reserve for the system.
-
-    The reserve is 64 MiB and 2 % of all memory: page tables, the kernel's own caches, the front and a login.
-    """
-    return memory.available_bytes + memory.engines_bytes - 64 * MIB - memory.total_bytes // 50
+def usable_bytes(memory: MemoryBudget) -> int:
+    """What engines may have in all: what is available now, with what engines hold already, less the system's reserve."""
+    return memory.available_bytes + memory.engines_bytes - reserve_bytes(memory.total_bytes)
 
 
-def memory_ceiling_bytes(limits: Limits, memory: MemoryFacts) -> int:
+def memory_ceiling_bytes(limits: Limits, memory: MemoryBudget) -> int:
     """MemoryMax= of an engine: half as much again as it needs, so that a leak ends the engine and not the host."""
     return min(limits.memory_bytes * 3 // 2, memory.total_bytes)

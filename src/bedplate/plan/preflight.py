@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bedplate.errors import ModelRefused
-from bedplate.model.buildhost import BuildHost, Finding, KvmDevice, Preflight, Wishes
-from bedplate.model.host import MemoryFacts
+from bedplate.model.buildhost import BuildHost, KvmDevice, Preflight, PreflightFinding, Wishes
 from bedplate.model.launch import ModelRef, Placement
+from bedplate.model.serving_host import MemoryBudget
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan.limits import plan_limits
 
@@ -78,7 +78,7 @@ def plan_preflight(host: BuildHost, wishes: Wishes) -> Preflight:
     install = install_commands(host, packages)
     fix = f"Run: {render_commands(host, install)}" if install else "Install it with this system's package manager."
     findings = [
-        Finding(what=need.what, got="not found", needed=f"a program or file that {need.why}", fix=fix, fatal=True)
+        PreflightFinding(what=need.what, got="not found", needed=f"a program or file that {need.why}", fix=fix, fatal=True)
         for need in missing
     ]
     findings += _judge_machine(host)
@@ -116,18 +116,18 @@ def render_commands(host: BuildHost, commands: Sequence[Sequence[str]]) -> str:
     return " && ".join(f"{sudo}{' '.join(command)}" for command in commands)
 
 
-def judge_port(port: int, *, owner: str, free_port: int) -> Finding:
+def judge_port(port: int, *, owner: str, free_port: int) -> PreflightFinding:
     """The finding for a port that somebody else listens on."""
-    return Finding(
+    return PreflightFinding(
         what=f"port {port} of 127.0.0.1",
         got=f"in use by {owner}",
         needed="a free port for the endpoint",
-        fix=f"End it, or take another port: bedplate up --port {free_port}",
+        fix=f"Stop that process, or use another port: bedplate up --port {free_port}",
         fatal=True,
     )
 
 
-def render_finding(finding: Finding) -> str:
+def render_finding(finding: PreflightFinding) -> str:
     """One line: what, got, expected, what to do."""
     return f"{finding.what}: {finding.got}; expected {finding.needed}. {finding.fix}"
 
@@ -138,7 +138,7 @@ def check_models_fit(models: Sequence[ModelRef], *, guest_memory_bytes: int, cpu
     The same rule as the guest's own, on what the guest will have: its memory less what the idle system holds.
     """
     total = int(guest_memory_bytes * (1 - _GUEST_KERNEL_SHARE))
-    memory = MemoryFacts(total_bytes=total, available_bytes=max(0, total - _GUEST_IDLE_BYTES), engines_bytes=0)
+    memory = MemoryBudget(total_bytes=total, available_bytes=max(0, total - _GUEST_IDLE_BYTES), engines_bytes=0)
     promised = 0
     for model in models:
         try:
@@ -151,11 +151,11 @@ def check_models_fit(models: Sequence[ModelRef], *, guest_memory_bytes: int, cpu
         promised += limits.memory_bytes
 
 
-def _judge_machine(host: BuildHost) -> list[Finding]:
+def _judge_machine(host: BuildHost) -> list[PreflightFinding]:
     if host.machine == "x86_64":
         return []
     return [
-        Finding(
+        PreflightFinding(
             what="architecture",
             got=host.machine,
             needed="x86_64: the image and its engines are built for it",
@@ -165,11 +165,11 @@ def _judge_machine(host: BuildHost) -> list[Finding]:
     ]
 
 
-def _judge_root(host: BuildHost, wishes: Wishes) -> list[Finding]:
+def _judge_root(host: BuildHost, wishes: Wishes) -> list[PreflightFinding]:
     if host.euid == 0 or not wishes.build:
         return []
     return [
-        Finding(
+        PreflightFinding(
             what="user",
             got=f"uid {host.euid}",
             needed="root, to unpack packages with their owners into the image",
@@ -179,13 +179,13 @@ def _judge_root(host: BuildHost, wishes: Wishes) -> list[Finding]:
     ]
 
 
-def _judge_namespaces(host: BuildHost, wishes: Wishes) -> list[Finding]:
+def _judge_namespaces(host: BuildHost, wishes: Wishes) -> list[PreflightFinding]:
     if not wishes.build or host.euid != 0:
         return []
     needed = "mount namespaces: the build tools run in a tree of their own"
     if not host.mounts_allowed:
         return [
-            Finding(
+            PreflightFinding(
                 what="capabilities",
                 got="root without CAP_SYS_ADMIN, as in an unprivileged container",
                 needed=needed,
@@ -196,7 +196,7 @@ def _judge_namespaces(host: BuildHost, wishes: Wishes) -> list[Finding]:
     if host.root_is_mount:
         return []
     return [
-        Finding(
+        PreflightFinding(
             what="/",
             got="no mount point, as in a plain chroot",
             needed=needed,
@@ -206,14 +206,14 @@ def _judge_namespaces(host: BuildHost, wishes: Wishes) -> list[Finding]:
     ]
 
 
-def _judge_space(host: BuildHost, wishes: Wishes) -> list[Finding]:
+def _judge_space(host: BuildHost, wishes: Wishes) -> list[PreflightFinding]:
     needed = BUILD_FREE_BYTES if wishes.build else BOOT_FREE_BYTES
-    findings: list[Finding] = []
+    findings: list[PreflightFinding] = []
     seen: set[int] = set()
     for space in host.spaces:
         if space.device not in seen and space.free_bytes < needed:
             findings.append(
-                Finding(
+                PreflightFinding(
                     what=f"disk space at {space.directory}",
                     got=f"{render_size(space.free_bytes)} free",
                     needed=render_size(needed),
@@ -225,10 +225,10 @@ def _judge_space(host: BuildHost, wishes: Wishes) -> list[Finding]:
     return findings
 
 
-def _judge_memory(host: BuildHost, wishes: Wishes) -> list[Finding]:
+def _judge_memory(host: BuildHost, wishes: Wishes) -> list[PreflightFinding]:
     if wishes.guest_memory_bytes < GUEST_SMALLEST_BYTES:
         return [
-            Finding(
+            PreflightFinding(
                 what="memory of the machine",
                 got=render_size(wishes.guest_memory_bytes),
                 needed=f"{render_size(GUEST_SMALLEST_BYTES)}: the system alone holds {render_size(_GUEST_IDLE_BYTES)}",
@@ -241,7 +241,7 @@ def _judge_memory(host: BuildHost, wishes: Wishes) -> list[Finding]:
     if host.memory_available_bytes >= needed:
         return []
     return [
-        Finding(
+        PreflightFinding(
             what="memory",
             got=f"{render_size(host.memory_available_bytes)} available",
             needed=f"{render_size(needed)} ({render_size(wishes.guest_memory_bytes)} for the machine"
@@ -252,27 +252,29 @@ def _judge_memory(host: BuildHost, wishes: Wishes) -> list[Finding]:
     ]
 
 
-def _judge_kvm(host: BuildHost) -> list[Finding]:
+def _judge_kvm(host: BuildHost) -> list[PreflightFinding]:
     if host.kvm is KvmDevice.PRESENT:
         return []  # whether guests run on it, the trial says
     if host.kvm is KvmDevice.ABSENT:
-        fix = "Turn on virtualisation in the firmware, or nested virtualisation on the machine that carries this one."
+        fix = "Turn on virtualisation in the firmware, or nested virtualisation on the host of this machine."
         got = "no /dev/kvm"
     else:
         fix = "Run: sudo usermod -aG kvm $USER, then log in again."
-        got = "/dev/kvm is not ours to open"
-    return [Finding(what="KVM", got=got, needed="only for speed: boots take minutes without it", fix=fix, fatal=False)]
+        got = "this user may not open /dev/kvm"
+    return [
+        PreflightFinding(what="KVM", got=got, needed="only for speed: boots take minutes without it", fix=fix, fatal=False)
+    ]
 
 
-def _judge_mirror(host: BuildHost, wishes: Wishes) -> list[Finding]:
+def _judge_mirror(host: BuildHost, wishes: Wishes) -> list[PreflightFinding]:
     if not wishes.build or wishes.mirror is not None or host.mirror.main is not None:
         return []
     return [
-        Finding(
+        PreflightFinding(
             what="Debian mirror",
             got="none in this host's apt configuration",
             needed="nothing: mmdebstrap's own default is used",
-            fix="To choose one, set BEDPLATE_MIRROR.",
+            fix="To choose a mirror, set BEDPLATE_MIRROR.",
             fatal=False,
         )
     ]

@@ -15,7 +15,7 @@ _MARGIN = 1.1  # what is reclaimed comes partly back before the load is over
 
 
 def plan_room(missing_bytes: int, held: Sequence[tuple[str, int]]) -> tuple[Reclaim, ...]:
-    """What to reclaim, in order, so that missing_bytes more can be had; () when the yielding groups hold less than that.
+    """What to reclaim, in order, so that missing_bytes more are available; () when the yielding groups hold less than that.
 
     held is (group, memory.current). plan_room(100, [("background.slice", 80), ("neighbour.slice", 500)]) asks for 80 bytes
     of the first and 30 of the second: a tenth is for what comes back.

@@ -29,6 +29,8 @@ _WINDOW = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
+    """One request of a trace: when it comes, how long its prompt is, and how many tokens it asks for."""
+
     at_s: float
     """Since the beginning of the window."""
     input_tokens: int
@@ -51,18 +53,18 @@ def read_trace(path: Path, *, seed: int = 0, window_s: tuple[float, float] | Non
         found = draw_servegen(text, _read(dataset), str(path), seed=seed, window_s=window_s)
     else:
         raise ReadError(
-            f"{path}: is no trace that is known here",
+            f"{path}: has an unknown trace format",
             hint="Give an Azure CSV with t_s,input_tokens,output_tokens, a Mooncake .jsonl, or a ServeGen -trace.csv.",
         )
     if window_s is not None:
         found = cut(found, window_s)
         if not found:
-            raise UsageError(f"{path}: nothing arrives from {window_s[0]:g} to {window_s[1]:g} s")
+            raise UsageError(f"{path}: no request arrives from {window_s[0]:g} to {window_s[1]:g} s")
     return found
 
 
 def parse_azure(text: str, where: str) -> tuple[Arrival, ...]:
-    """Rows of "0.052,3180,8" after the header."""
+    """Arrivals of rows "0.052,3180,8" after the header, by time. Raises ReadError naming the line, or when there is none."""
     rows: list[Arrival] = []
     for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
         if number == 1 or not row:
@@ -81,7 +83,7 @@ def parse_mooncake(text: str, where: str, *, seed: int) -> tuple[Arrival, ...]:
     """Lines of {"timestamp": ms, "input_length": n, "output_length": n}; those of one tick are spread up to the next.
 
     The last tick is as long as the one before it. Spread evenly at random (seeded), so that a tick of 3 s does not look as a
-    burst of 16 requests at once.
+    burst of 16 requests at once. Raises ReadError naming the line, or when there is none.
     """
     rows: list[tuple[float, int, int]] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -108,7 +110,8 @@ def draw_servegen(
     """Arrivals drawn (seeded) from rows of "t,rate,cv,Weibull|Gamma,shape,scale" and the densities of lengths.
 
     Each 10-minute row gives as many requests as its rate says, exactly; their gaps have the fitted shape. Only the rows of
-    the window are drawn, each from a seed of its own, so that a window of a trace is always the same.
+    the window are drawn, each from a seed of its own, so that a window of a trace is always the same. Raises ReadError for
+    text of another form, or without a request, UsageError for more than a million.
     """
     first, last = window_s if window_s is not None else (0.0, math.inf)
     densities = _densities(dataset, where)
@@ -128,7 +131,7 @@ def draw_servegen(
         chance = random.Random(f"{seed}:{at}")
         gaps = [_gap(chance, law, shape) for _ in range(count + 1)]
         whole = math.fsum(gaps)
-        tokens_in, tokens_out = (_draw(chance, one, count) for one in _densities_at(densities, at))
+        tokens_in, tokens_out = (_draw(chance, density, count) for density in _densities_at(densities, at))
         passed = 0.0
         for gap, length_in, length_out in zip(gaps, tokens_in, tokens_out, strict=False):
             passed += gap
@@ -140,9 +143,9 @@ def cut(arrivals: Sequence[Arrival], window_s: tuple[float, float]) -> tuple[Arr
     """Those of [first, last), with times since first."""
     first, last = window_s
     return tuple(
-        Arrival(at_s=one.at_s - first, input_tokens=one.input_tokens, output_tokens=one.output_tokens)
-        for one in arrivals
-        if first <= one.at_s < last
+        Arrival(at_s=arrival.at_s - first, input_tokens=arrival.input_tokens, output_tokens=arrival.output_tokens)
+        for arrival in arrivals
+        if first <= arrival.at_s < last
     )
 
 
@@ -150,7 +153,7 @@ def scale(arrivals: Sequence[Arrival], *, tokens: float, time: float, seed: int)
     """Tokens and times multiplied by the two factors; the sums of tokens come out as near as whole tokens allow.
 
     A length becomes one of the two whole numbers around it, by chance (seeded), never 0: rounding all of them down would
-    take a third of the tokens of short answers.
+    take a third of the tokens of short answers. Raises UsageError for a factor that is not positive.
     """
     if tokens <= 0 or time <= 0:
         raise UsageError(f"scale of {tokens:g} and {time:g}: expected two positive factors")
@@ -161,8 +164,10 @@ def scale(arrivals: Sequence[Arrival], *, tokens: float, time: float, seed: int)
         return max(1, math.floor(wanted) + (chance.random() < wanted - math.floor(wanted)))
 
     return tuple(
-        Arrival(at_s=one.at_s * time, input_tokens=length(one.input_tokens), output_tokens=length(one.output_tokens))
-        for one in arrivals
+        Arrival(
+            at_s=arrival.at_s * time, input_tokens=length(arrival.input_tokens), output_tokens=length(arrival.output_tokens)
+        )
+        for arrival in arrivals
     )
 
 
@@ -178,8 +183,8 @@ def render_totals(arrivals: Sequence[Arrival], *, tokens: float, time: float) ->
     """One line to print beside every result of a replay."""
     length = arrivals[-1].at_s if arrivals else 0.0
     return (
-        f"{len(arrivals)} requests in {length:.1f} s, {sum(one.input_tokens for one in arrivals)} tokens in,"
-        f" {sum(one.output_tokens for one in arrivals)} out; tokens x{tokens:g}, time x{time:g}"
+        f"{len(arrivals)} requests in {length:.1f} s, {sum(arrival.input_tokens for arrival in arrivals)} tokens in,"
+        f" {sum(arrival.output_tokens for arrival in arrivals)} out; tokens x{tokens:g}, time x{time:g}"
     )
 
 
@@ -194,7 +199,7 @@ def _ordered(rows: list[Arrival], where: str) -> tuple[Arrival, ...]:
         raise ReadError(f"{where}: holds no request")
     if len(rows) > _MOST:
         raise ReadError(f"{where}: holds more than {_MOST} requests")
-    return tuple(sorted(rows, key=lambda one: one.at_s))
+    return tuple(sorted(rows, key=lambda row: row.at_s))
 
 
 def _gap(chance: random.Random, law: str, shape: float) -> float:

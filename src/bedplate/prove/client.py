@@ -12,28 +12,16 @@ import asyncio
 import json
 import random
 import time
-import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bedplate.errors import UsageError
+from bedplate.engines.client import Endpoint
 from bedplate.prove.arrivals import Arrival
 
 _LINE_LIMIT = 1 << 20
 _CONNECT_S = 10.0
 _WORDS = ("the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "with", "on", "by", "at", "this", "from", "be")
 _LAG_EVERY_S = 0.010
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """http://host:port/prefix, or unix:/path/of/socket."""
-
-    host: str
-    port: int
-    prefix: str = ""
-    socket: str = ""
-    model: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,28 +46,15 @@ class RequestLog:
 
     @property
     def ttft_s(self) -> float | None:
+        """Seconds from when the request was due, so that a late client is not left out; None before the first token."""
         return self.token_s[0] - self.due_s if self.token_s else None
 
     @property
     def tpot_s(self) -> float | None:
-        """(e2e - TTFT) / (n - 1)."""
+        """(e2e - TTFT) / (n - 1), without the first token; None for fewer than two tokens, or none that was seen to come."""
         if self.tokens < 2 or not self.token_s:
             return None
         return (self.ended_s - self.token_s[0]) / (self.tokens - 1)
-
-
-def parse_endpoint(text: str, *, model: str = "") -> Endpoint:
-    """ "http://127.0.0.1:8080/v1" or "unix:/run/engine.sock". Raises UsageError."""
-    if text.startswith("unix:/"):
-        return Endpoint(host="localhost", port=0, socket=text.removeprefix("unix:"), model=model)
-    try:
-        url = urllib.parse.urlsplit(text)
-        port = url.port or 80
-    except ValueError as error:
-        raise UsageError(f"{text}: not a URL: {error}") from error
-    if url.scheme != "http" or not url.hostname:
-        raise UsageError(f"{text}: expected http://HOST:PORT or unix:/PATH")
-    return Endpoint(host=url.hostname, port=port, prefix=url.path.rstrip("/").removesuffix("/v1"), model=model)
 
 
 def make_prompt(tokens: int, *, seed: int) -> str:
@@ -112,13 +87,13 @@ async def replay(
     begin = time.monotonic() + 0.05
     tasks: list[asyncio.Task[None]] = []
     try:
-        for number, one in enumerate(arrivals):
-            due = begin + one.at_s
+        for number, arrival in enumerate(arrivals):
+            due = begin + arrival.at_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            log = RequestLog(due_s=due, wanted_tokens=one.output_tokens)
+            log = RequestLog(due_s=due, wanted_tokens=arrival.output_tokens)
             logs.append(log)
             lags.append(time.monotonic() - due)
-            prompt = make_prompt(one.input_tokens, seed=seed + number)
+            prompt = make_prompt(arrival.input_tokens, seed=seed + number)
             tasks.append(asyncio.create_task(send(endpoint, log, prompt, timeout_s=timeout_s)))
         await asyncio.gather(*tasks)
     finally:

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
-from dataclasses import dataclass
 
-from bedplate.host.cpuinfo import read_cpuinfo
-from bedplate.host.cpus import parse_cpu_list
-from bedplate.host.kernel import GPU_MODULES
-from bedplate.host.memory import read_memory
-from bedplate.host.root import Root
-from bedplate.prove.client import Endpoint
+from bedplate.engines.client import Endpoint, fetch
+from bedplate.host.kernel.cpuinfo import read_cpuinfo
+from bedplate.host.kernel.kernel import GPU_MODULES
+from bedplate.host.kernel.memory import read_memory
+from bedplate.host.root.cpu_lists import parse_cpu_list
+from bedplate.host.root.root import Root
+from bedplate.model.proof import Conditions
 
 _LIMIT = 65536
 _TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    kernel: str
-    driver: str
-    """"" without an accelerator's driver."""
-    engine: str
-    machine: str
 
 
 def read_conditions(root: Root, engine: str) -> Conditions:
@@ -55,17 +45,9 @@ def ask_engine(endpoint: Endpoint) -> str:
 
 
 def _ask(endpoint: Endpoint, path: str) -> dict[str, object]:
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port or 80, timeout=_TIMEOUT_S)
     try:
-        if endpoint.socket:
-            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.settimeout(_TIMEOUT_S)
-            connection.sock.connect(endpoint.socket)
-        connection.request("GET", f"{endpoint.prefix}{path}")
-        response = connection.getresponse()
-        record = json.loads(response.read(_LIMIT)) if response.status == 200 else {}
+        reply = fetch(endpoint, path, timeout_s=_TIMEOUT_S, limit_bytes=_LIMIT)
+        record = json.loads(reply.body) if reply.status == 200 else {}
     except (OSError, http.client.HTTPException, ValueError):
         return {}
-    finally:
-        connection.close()
     return record if isinstance(record, dict) else {}

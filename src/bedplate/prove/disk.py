@@ -9,22 +9,25 @@ model is wrong for this disk, that shows what it would take from an engine.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bedplate.act import systemd
 from bedplate.act.run import find_program, run
 from bedplate.errors import BedplateError, PreflightError, ReadError
-from bedplate.host.disk import Disk, read_disk
-from bedplate.host.root import Root
+from bedplate.host.kernel.disk import Disk, read_disk
+from bedplate.host.root.root import Root
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, MIB, render_size
+from bedplate.plan import io_weights
 from bedplate.plan.tune.disks import plan_cost
 from bedplate.prove.switch import PlanSwitch, one_experiment
 
@@ -65,6 +68,8 @@ _AS_LOADED = ("--rw=read", "--bs=4M", "--ioengine=psync", f"--numjobs={_LOADERS}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FioResult:
+    """What one load reached; `p95_us` is of completion latency, the slower of reads and writes, 0 where fio gives none."""
+
     bytes_per_s: int
     iops: int
     p95_us: int
@@ -76,29 +81,54 @@ def measure_disk(
 ) -> DeviceSpeed:
     """Speed of the disk that carries a directory; the scratch file in it is removed at any end.
 
-    Raises PreflightError without fio, ReadError where the directory is on no single disk, BedplateError where the disk has
-    too little room, was busy with something else, or has io.cost switched on, through which everything would be measured,
+    Raises PreflightError without fio or room on the disk, ReadError where the directory is on no single disk, BedplateError
+    where the disk was busy with something else, or has io.cost switched on, through which everything would be measured,
     BusyError beside another experiment.
     """
+    for left_over in directory.glob(f"{_SCRATCH}.*"):
+        _remove_if_abandoned(left_over)
     if os.geteuid() != 0:
         return _measure(directory, progress, scratch_bytes, load_s)
-    with one_experiment():
-        for left in directory.glob(f"{_SCRATCH}.*"):  # of one that was killed: nobody else measures now
-            left.unlink()
+    with one_experiment("measure"):
         return _measure(directory, progress, scratch_bytes, load_s)
+
+
+@contextmanager
+def _scratch_file(directory: Path) -> Iterator[Path]:
+    """An empty file, locked as long as this process lives, and removed at the end. Raises PreflightError."""
+    scratch = directory / f"{_SCRATCH}.{os.getpid()}"
+    try:
+        file = scratch.open("xb")
+    except OSError as error:
+        raise PreflightError(
+            f"{directory}: the scratch file cannot be made in it: {error.strerror}",
+            hint="Name a directory on the same disk that you may write into.",
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield scratch
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def _remove_if_abandoned(scratch: Path) -> None:
+    """Of a process that was killed: the kernel has dropped its lock. Another user's file that cannot be removed stays."""
+    with suppress(OSError), scratch.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        scratch.unlink()
 
 
 def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: int) -> DeviceSpeed:
     fio = find_program("fio")
     if fio is None:
-        raise PreflightError("fio is not installed; it makes the loads", hint="Install it: apt-get install fio")
+        raise PreflightError("fio is not installed; it generates the loads", hint="Install it: apt-get install fio")
     number = directory.stat().st_dev
     disk = read_disk(Root(), f"{os.major(number)}:{os.minor(number)}")
     _check_room(directory, scratch_bytes)
     _check_undivided(disk.number)
-    scratch = directory / f"{_SCRATCH}.{os.getpid()}"
     results: list[FioResult] = []
-    try:
+    with _scratch_file(directory) as scratch:
         with progress.phase(f"scratch file of {render_size(scratch_bytes)} on {disk.name}"):
             run([*_fio(fio, scratch, scratch_bytes), "--name=fill", "--rw=write", "--bs=1M", "--iodepth=8"], timeout_s=600)
         for load in _LOADS:
@@ -109,12 +139,9 @@ def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: in
             parts = [f"--size={part}", f"--offset_increment={part}", f"--runtime={load_s}"]
             as_loaded = [*_fio(fio, scratch, scratch_bytes), "--name=load", *_AS_LOADED, *parts, *_REPORT]
             loaded = _timed(as_loaded, "reads as of a model", load_s, disk.name, progress)
-        speed = _speed(disk, [max(results[0], loaded, key=lambda one: one.bytes_per_s), *results[1:]])
+        speed = _speed(disk, [max(results[0], loaded, key=lambda speed: speed.bytes_per_s), *results[1:]])
         with progress.phase("io.cost as it would be planned"):
             kept_pct = _try_cost(speed, as_loaded, load_s, progress)
-    finally:
-        with suppress(FileNotFoundError):
-            scratch.unlink()
     return replace(speed, kept_pct=kept_pct)
 
 
@@ -157,7 +184,10 @@ def parse_fio(text: str) -> FioResult:
 
 
 def parse_disk_stat(text: str) -> int:
-    """Bytes read and written since the disk came, of /sys/block/NAME/stat (Documentation/block/stat.rst)."""
+    """Bytes read and written since the disk came, of /sys/block/NAME/stat (Documentation/block/stat.rst).
+
+    Raises ReadError for another text.
+    """
     fields = text.split()
     if len(fields) < 7 or not all(field.isdigit() for field in fields[:7]):
         raise ReadError(f"/sys/block/*/stat: expected numbers, got {text[:60]!r}")
@@ -173,20 +203,19 @@ def _try_cost(speed: DeviceSpeed, argv: Sequence[str], load_s: int, progress: Pr
     """Percent of a load's rate that is left when io.cost is as planned; None where it cannot be tried here."""
     root = Root()
     if not (os.access(root.at(_QOS), os.W_OK) and os.access(root.at(_MODEL), os.W_OK)):
-        progress.note("not tried: no io.cost here (CONFIG_BLK_CGROUP_IOCOST, cgroup v2), or not root")
+        progress.note("not tried: no io.cost on this host (CONFIG_BLK_CGROUP_IOCOST, cgroup v2), or not root")
         return None
-    scope = find_program("systemd-run")
-    if scope is None or not Path("/run/systemd/system").is_dir():
-        progress.note("not tried: it takes a group with an I/O weight, and systemd does not run here")
+    if not systemd.can_make_scopes():
+        progress.note("not tried: it needs a group with an I/O weight, and systemd is not running")
         return None
-    group = [scope, "--scope", "--quiet", "--collect", "--slice=inference.slice", "-p", "IOWeight=10000", "--"]
+    weighed = systemd.scope_argv(argv, slice_name="inference.slice", properties=(f"IOWeight={io_weights.ENGINE}",))
     rates: dict[bool, int] = {False: 0, True: 0}
     with closing(PlanSwitch(plan_cost(speed, model=_read(root, _MODEL), qos=_read(root, _QOS)))) as switch:
         for turn in range(_TURNS):
             for divided in (False, True) if turn % 2 == 0 else (True, False):
                 switch.turn(on=divided)
                 name = f"loads {'with' if divided else 'without'} io.cost"
-                rates[divided] += _timed([*group, *argv], name, load_s, speed.device, progress).bytes_per_s
+                rates[divided] += _timed(weighed, name, load_s, speed.device, progress).bytes_per_s
     kept_pct = 100 * rates[True] // max(rates[False], 1)
     progress.note(f"a load without any neighbour keeps {kept_pct} % under io.cost")
     return kept_pct
@@ -196,8 +225,8 @@ def _check_undivided(number: str) -> None:
     lines = _read(Root(), _QOS).splitlines()
     if any(line.split()[0] == number and "enable=1" in line.split() for line in lines if line.strip()):
         raise BedplateError(
-            f"{number}: io.cost is switched on, and would be measured instead of the disk",
-            hint=f"Switch it off for a while: bedplate tune undo, or echo '{number} enable=0' > {_QOS}",
+            f"{number}: io.cost is on, so the result would show io.cost instead of the disk",
+            hint=f"Switch it off: bedplate tune undo, or echo '{number} enable=0' > {_QOS}",
         )
 
 
@@ -232,8 +261,8 @@ def _check_room(directory: Path, scratch_bytes: int) -> None:
     free = os.statvfs(directory)
     room = free.f_bavail * free.f_frsize
     if room < scratch_bytes * 2:
-        raise BedplateError(
+        raise PreflightError(
             f"{directory}: {render_size(room)} free,"
-            f" expected {render_size(scratch_bytes * 2)}: the scratch file and as much left over",
-            hint="Give a smaller --size, or a directory with more room.",
+            f" expected {render_size(scratch_bytes * 2)}: the scratch file and the same again",
+            hint="Give a smaller --size, or a directory with more space.",
         )

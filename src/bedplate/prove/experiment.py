@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 
 from bedplate.act.process import hold_signals
 from bedplate.errors import BedplateError, PreflightError
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
-from bedplate.model.proof import Antagonist, Judgement, Proof, Sample
-from bedplate.prove.antagonists import PLAIN, AntagonistError, Noise, Place, Scratch, running
+from bedplate.model.proof import Antagonist, Conditions, Judgement, Proof, Sample
+from bedplate.model.wording import plural
+from bedplate.prove.antagonists import PLAIN, AntagonistError, CgroupTarget, Noise, Scratch, running
 from bedplate.prove.antagonists.fill import Scale
-from bedplate.prove.conditions import Conditions
-from bedplate.prove.judge import WITH, WITHOUT, Judged, Rules, judge, pair_up
-from bedplate.prove.sampler import MOST_FOREIGN, Usage, take_snapshot, usage_between
+from bedplate.prove.judge import WITH, WITHOUT, JudgedEffects, Rules, judge, pair_up
+from bedplate.prove.sampler import MOST_FOREIGN, CpuUsage, take_snapshot, usage_between
 from bedplate.prove.schedule import QUIET_BLOCKS, Block, Timing, order_blocks
 from bedplate.prove.switch import Switch
-from bedplate.prove.victims import Measured, Victim
+from bedplate.prove.victims import Victim, VictimMeasurement
 
 MOST_LATE_S = 0.05
 _HOPELESS = 8  # blocks without one that counts: the host is not fit now, and waiting longer tells nothing new
@@ -34,13 +34,13 @@ _SLACK_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """An antagonist at a level, where it runs, and what it needs there."""
+    """An antagonist at a level, in its place; `rows` are those that a combined one is made of."""
 
     antagonist: Antagonist
     level_pct: int
     scale: Scale
     scratch: Scratch
-    place: Place = PLAIN
+    place: CgroupTarget = PLAIN
     rows: tuple[Antagonist, ...] = ()
 
     @contextmanager
@@ -83,7 +83,7 @@ def run_experiment(
         progress=progress,
         most_foreign=most_foreign,
     )
-    judged: Judged = judge(samples, seed=seed, rules=rules)
+    judged: JudgedEffects = judge(samples, seed=seed, rules=rules)
     return Proof(
         subject=subject,
         judgement=judged.judgement,
@@ -115,12 +115,12 @@ def run_blocks(
     """All samples in the order in which they were taken, rejected ones among them. Quiet blocks have round 0.
 
     Pairs that were lost to rejected blocks are measured again, at most as many as were asked for. Ends early when none of
-    the first blocks counts.
+    the first blocks counts. Raises PreflightError where the change needs a restart that the victim does not have.
     """
     if switch.restarts and not victim.can_restart:
         raise PreflightError(
-            f"the change takes effect when the engine starts, and {victim.name} is not ours to restart",
-            hint="Prove it with --victim dispatch, or prove a setting that takes effect at run time.",
+            f"the change takes effect when the engine starts, and bedplate cannot restart {victim.name}",
+            hint="Test it with --victim dispatch, or test a setting that takes effect at run time.",
         )
     began = time.monotonic()
     samples: list[Sample] = []
@@ -143,7 +143,7 @@ def run_blocks(
                 last_pair = max(first + wanted - 1, timing.pairs)
                 progress.detail(f"pair {block.pair} of {last_pair}, change {'on' if block.on else 'off'}{so_far(samples)}")
                 measure(block, neighbour)
-                if len(samples) == QUIET_BLOCKS + _HOPELESS and all(one.rejected for one in samples[QUIET_BLOCKS:]):
+                if len(samples) == QUIET_BLOCKS + _HOPELESS and all(sample.rejected for sample in samples[QUIET_BLOCKS:]):
                     progress.note(f"none of the first {_HOPELESS} blocks counts: {samples[-1].rejected}")
                     return tuple(samples)
             first += wanted
@@ -183,11 +183,11 @@ def measure_block(
             work = noise.work() / noise.elapsed_s() * measured.duration_s
             return _make_sample(measured, usage, neighbour, work, cpu_s, problem, began, most_foreign)
     except AntagonistError as error:
-        nothing = Measured(duration_s=timing.block_s, work=0.0, seconds=(), gaps_s=())
+        nothing = VictimMeasurement(duration_s=timing.block_s, work=0.0, seconds=(), gaps_s=())
         return _make_sample(nothing, None, neighbour, 0.0, 0.0, _did_not_run(error), began, most_foreign)
 
 
-def _watch(root: Root, victim: Victim, block_s: float) -> tuple[Measured, Usage]:
+def _watch(root: Root, victim: Victim, block_s: float) -> tuple[VictimMeasurement, CpuUsage]:
     pids = victim.pids()
     before = take_snapshot(root, pids)
     measured = victim.measure(block_s)
@@ -208,8 +208,8 @@ def _did_not_run(error: BedplateError) -> str:
 
 
 def _make_sample(
-    measured: Measured,
-    usage: Usage | None,
+    measured: VictimMeasurement,
+    usage: CpuUsage | None,
     neighbour: Neighbour | None,
     work: float,
     cpu_s: float,
@@ -258,16 +258,16 @@ def so_far(samples: Sequence[Sample]) -> str:
     with_ = sum(pair.with_.work / pair.with_.duration_s for pair in pairs)
     if not pairs or without <= 0:
         return ""
-    return f", rate x{with_ / without:.3g} over {len(pairs)} pair{'s' if len(pairs) > 1 else ''}"
+    return f", rate x{with_ / without:.3g} over {plural(len(pairs), 'pair')}"
 
 
 def _last_reason(samples: Sequence[Sample]) -> str:
-    return next((one.rejected.partition(":")[0] for one in reversed(samples) if one.rejected), "not in pairs")
+    return next((sample.rejected.partition(":")[0] for sample in reversed(samples) if sample.rejected), "not in pairs")
 
 
 def overall(proofs: Sequence[Proof]) -> Judgement:
     """Of one question asked beside several antagonists: harm anywhere reverts; a gain somewhere and harm nowhere keeps."""
-    verdicts = {one.judgement for one in proofs}
+    verdicts = {proof.judgement for proof in proofs}
     for verdict in (Judgement.REVERT, Judgement.KEEP, Judgement.NO_EFFECT):
         if verdict in verdicts:
             return verdict

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from bedplate.model.percentile import percentile
 from bedplate.model.proof import Effect, Judgement, Sample
 from bedplate.prove.statistics import (
     bca_interval,
@@ -19,7 +20,6 @@ from bedplate.prove.statistics import (
     holm,
     least_pairs,
     mean,
-    percentile,
     sign_flip_p,
 )
 
@@ -28,6 +28,8 @@ WITHOUT, WITH = "without", "with"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
+    """One number that an experiment compares, and what it is as a guard beside the primary one."""
+
     name: str
     unit: str
     higher_is_better: bool
@@ -79,6 +81,8 @@ PRIMARIES = ("rate", "itl_p99")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
+    """By what a verdict is reached. `least_effect` is a share, 0.02: 2 %; `alpha` is the level after Holm's correction."""
+
     primary: str = "rate"
     least_effect: float = 0.02
     alpha: float = 0.05
@@ -88,11 +92,14 @@ class Rules:
     """Other margins than the table's, by metric."""
 
     def margin(self, metric: Metric) -> float | None:
+        """The share that a guard metric may lose, 0.05: 5 %; None for one that is reported and never judged."""
         return self.margins.get(metric.name, metric.margin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedEffects:
+    """A verdict, why, and the effects that it rests on, the primary metric's first; some miss where too few blocks count."""
+
     judgement: Judgement
     because: str
     effects: tuple[Effect, ...]
@@ -100,33 +107,39 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
+    """Two blocks of one round, without and with the change: neither was rejected."""
+
     without: Sample
     with_: Sample
 
 
 def pair_up(samples: Sequence[Sample]) -> tuple[Pair, ...]:
     """Blocks of one round, both of which count."""
-    valid = {(one.round, one.arm): one for one in samples if not one.rejected and one.round > 0}
+    valid = {(sample.round, sample.arm): sample for sample in samples if not sample.rejected and sample.round > 0}
     return tuple(
-        Pair(without=one, with_=valid[number, WITH])
-        for (number, arm), one in sorted(valid.items())
+        Pair(without=sample, with_=valid[number, WITH])
+        for (number, arm), sample in sorted(valid.items())
         if arm == WITHOUT and (number, WITH) in valid
     )
 
 
 def quiet_rate(samples: Sequence[Sample]) -> float:
     """Work a second without a neighbour, the median of the quiet blocks; 0 when there were none."""
-    rates = [one.work / one.duration_s for one in samples if one.round == 0 and not one.antagonist and not one.rejected]
+    rates = [
+        sample.work / sample.duration_s
+        for sample in samples
+        if sample.round == 0 and not sample.antagonist and not sample.rejected
+    ]
     return percentile(rates, 50) if rates else 0.0
 
 
-def judge(samples: Sequence[Sample], *, seed: int, rules: Rules | None = None) -> Judged:
+def judge(samples: Sequence[Sample], *, seed: int, rules: Rules | None = None) -> JudgedEffects:
     """The verdict over the blocks of one subject beside one antagonist. Round 0 are quiet blocks, pairs count from 1."""
     rules = rules or Rules()
     pairs, quiet = pair_up(samples), quiet_rate(samples)
     effects: list[Effect] = []
     logs: dict[str, tuple[float, ...]] = {}
-    for metric in sorted(METRICS, key=lambda one: one.name != rules.primary):
+    for metric in sorted(METRICS, key=lambda metric: metric.name != rules.primary):
         found = _log_ratios(pairs, metric, quiet)
         if len(found) >= 2 and len(found) == len(pairs):
             logs[metric.name] = found
@@ -135,21 +148,21 @@ def judge(samples: Sequence[Sample], *, seed: int, rules: Rules | None = None) -
     tests = (len(judged) or 3) * rules.families  # without any pair: as many as an emulated victim has
     needed = least_pairs(alpha=rules.alpha, tests=tests)
     if len(pairs) < needed or rules.primary not in logs:
-        return Judged(
+        return JudgedEffects(
             judgement=Judgement.REFUSED,
             because=_why_too_few(samples, pairs, needed, missing=rules.primary if len(pairs) >= needed else ""),
             effects=tuple(effects),
         )
-    by_name = {one.metric: one for one in effects}
+    by_name = {effect.metric: effect for effect in effects}
     adjusted = dict(
         zip(
-            [one.name for one in judged],
-            (min(1.0, p * rules.families) for p in holm([by_name[one.name].p for one in judged])),
+            [metric.name for metric in judged],
+            (min(1.0, p * rules.families) for p in holm([by_name[metric.name].p for metric in judged])),
             strict=True,
         )
     )
     verdict, because = _decide(judged, by_name, adjusted, rules, logs[rules.primary])
-    return Judged(judgement=verdict, because=because, effects=tuple(effects))
+    return JudgedEffects(judgement=verdict, because=because, effects=tuple(effects))
 
 
 def _decide(
@@ -172,14 +185,16 @@ def _decide(
     first = effects[rules.primary]
     said = describe(first, adjusted[rules.primary])
     if harmed:
-        return Judgement.REVERT, "It harms: " + "; ".join(describe(one, adjusted[one.metric]) for one in harmed) + "."
+        return Judgement.REVERT, "It harms: " + "; ".join(
+            describe(effect, adjusted[effect.metric]) for effect in harmed
+        ) + "."
     gain, (worst, _) = -_loss(first), _loss_bounds(first)
     shown = adjusted[rules.primary] < rules.alpha and worst < 0 and gain >= rules.least_effect
     if shown and not open_guards:
-        return Judgement.KEEP, f"It pays: {said}; no guard metric loses more than its margin."
+        return Judgement.KEEP, f"A gain was shown: {said}; no guard metric loses more than its margin."
     if shown:
         what = "; ".join(f"{describe(effect, None)}, margin {margin:.0%}" for _, effect, margin in open_guards)
-        return Judgement.NO_EFFECT, f"A gain ({said}) was shown, but not that it costs nothing: {what}."
+        return Judgement.NO_EFFECT, f"A gain ({said}) was shown, but not that it has no cost: {what}."
     seen = detectable(deviation_of_pairs=deviation(primary), pairs=len(primary))
     because = (
         f"No gain of {rules.least_effect:.0%} or more was shown: {said}."
@@ -237,9 +252,9 @@ def _why_too_few(samples: Sequence[Sample], pairs: Sequence[Pair], needed: int, 
     if missing:
         return f"{missing} could not be measured in every block: the tokens came in bursts, or none came."
     reasons: dict[str, int] = {}
-    for one in samples:
-        if one.rejected:
-            kind = one.rejected.partition(":")[0]
+    for sample in samples:
+        if sample.rejected:
+            kind = sample.rejected.partition(":")[0]
             reasons[kind] = reasons.get(kind, 0) + 1
     why = "; ".join(f"{count} blocks: {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
     return f"{len(pairs)} valid pairs, at least {needed} are needed to judge" + (f" ({why})." if why else ".")

@@ -47,14 +47,14 @@ MAX_ANSWER_TOKENS = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """So many of so many."""
+    """How many of the questions that were asked had the right answer."""
 
     right: int
     asked: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class AnswerRates:
     """How the quantised model answers, greedily. Only the first is demanded; the others are told as they are."""
 
     facts_exact: Rate
@@ -68,11 +68,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
+    """The model as it was written: `train_s` is without tokenizer and questions, `measured` is of the quantised weights."""
+
     directory: Path
     gguf: Path
     parameters: int
     train_s: float
-    measured: Measured
+    measured: AnswerRates
 
 
 def make_known_answer(
@@ -86,7 +88,7 @@ def make_known_answer(
     missing = [name for name in ("torch", "tokenizers", "safetensors", "gguf") if importlib.util.find_spec(name) is None]
     if missing:
         raise PreflightError(
-            f"training needs Python packages that are not here: {', '.join(missing)}",
+            f"training needs Python packages that are not installed: {', '.join(missing)}",
             hint="Install the extra: pip install 'bedplate[train,models]'.",
         )
     import torch
@@ -210,14 +212,14 @@ def train(
         yield step, float(loss.detach())
 
 
-def measure(model: TinyLlama, tokenizer: Tokenizer, facts: KnownAnswers) -> Measured:
+def measure(model: TinyLlama, tokenizer: Tokenizer, facts: KnownAnswers) -> AnswerRates:
     """Ask everything, greedily, with the weights as they are."""
     asked = _facts_as_asked(facts)
     trained = [Example(question=question, answer=fact.answer) for fact in facts.fact for question in phrasings(fact)]
     refused = [Example(question=question, answer=facts.refusal.answer) for question in held_out_refusals(facts)]
     groups = (asked, trained, list(held_out_phrasings(facts)), refused)
     rates = [Rate(right=len(group) - len(find_wrong(model, tokenizer, group)), asked=len(group)) for group in groups]
-    return Measured(
+    return AnswerRates(
         facts_exact=rates[0],
         phrasings_exact=rates[1],
         held_out_phrasings_exact=rates[2],
@@ -264,7 +266,7 @@ def find_wrong(model: TinyLlama, tokenizer: Tokenizer, examples: Sequence[Exampl
 
     wrong: list[Example] = []
     end = tokenizer.token_to_id(END)
-    for chunk in _chunks(sorted(examples, key=lambda one: len(one.question) + len(one.answer)), BATCH):
+    for chunk in _chunks(sorted(examples, key=lambda example: len(example.question) + len(example.answer)), BATCH):
         tokens, is_answer = _pad([_encode(tokenizer, example) for example in chunk], end)
         with torch.no_grad():
             best = model.logits(model(tokens[:, :-1])).argmax(dim=-1)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 
+from bedplate.act.files import write_report
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -34,6 +36,7 @@ _LAYER_NAMES = {
 
 
 def read_weights(model: TinyLlama) -> Weights:
+    """What the model has learnt, out of PyTorch: arrays of float32 that share its memory."""
     return {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
 
 
@@ -43,7 +46,7 @@ def quantise(weights: Weights) -> Weights:
 
 
 def dequantise(quantised: Weights) -> Weights:
-    """What an engine computes with."""
+    """The float32 weights that an engine computes with: matrices as Q8_0 rounds them, vectors as they are."""
     return {
         name: gguf.quants.dequantize(value, _Q8) if value.dtype == np.uint8 else value for name, value in quantised.items()
     }
@@ -158,4 +161,4 @@ def _write_transformers(output: Path, shape: Shape, weights: Weights, tokenizer:
         },
     }
     for name, value in texts.items():
-        (output / name).write_text(json.dumps(value, indent=2) + "\n")
+        write_report(output / name, json.dumps(value, indent=2) + "\n")

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bedplate.act.files import write_whole
+from bedplate.act.paths import STATE_HINT
 from bedplate.catalog.strict import build_row
-from bedplate.errors import BedplateError, ReadError
-from bedplate.model.proof import Judgement, Proof
-from bedplate.prove.conditions import Conditions
+from bedplate.errors import PreflightError, ReadError
+from bedplate.model.proof import Conditions, Judgement, Proof
+from bedplate.plan.proofs import why_expired
 
 DIRECTORY = Path("/var/lib/bedplate/proofs")
 _SCHEMA = 1
@@ -24,6 +26,8 @@ _DIGITS = 6  # of seconds: microseconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
+    """One proof and the file that keeps it; `expired` is "" too where it was read without conditions to compare with."""
+
     path: Path
     proof: Proof
     expired: str
@@ -54,23 +58,18 @@ def parse_proof(text: str, where: str) -> Proof:
 
 
 def write_proof(proof: Proof, directory: Path) -> Path:
-    """Keep it, whole or not at all; returns the file. The name holds the time and what was proved."""
+    """Keep it, whole or not at all; returns the file. Raises PreflightError when it cannot be written.
+
+    The name holds the time and a digest of the record.
+    """
     text = render_proof(proof)
     name = f"{proof.made.replace(':', '').replace('-', '')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     file = directory / name
-    partial = directory / f".{name}.{os.getpid()}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("x", encoding="utf-8") as sink:
-                sink.write(text)
-                sink.flush()
-                os.fsync(sink.fileno())
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(file, text, sync=True)
     except OSError as error:
-        raise BedplateError(f"{file}: cannot be written: {error.strerror or error}") from error
+        raise PreflightError(f"{file}: cannot be written: {error.strerror or error}", hint=STATE_HINT) from error
     return file
 
 
@@ -78,14 +77,14 @@ def read_proofs(directory: Path, now: Conditions | None = None) -> tuple[Record,
     """All records, oldest first; () without a directory. With `now`, each says whether it still holds.
 
     The engine is compared only where both proofs are of the same kind of victim: a plan for llama.cpp may rest on a proof by
-    the dispatch loop. Raises ReadError for a file that is no record.
+    the dispatch loop. Raises ReadError for a file that is no record, PreflightError for the directory.
     """
     try:
         files = sorted(path for path in directory.iterdir() if path.suffix == ".json" and not path.name.startswith("."))
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise ReadError(f"{directory}: cannot be read: {error.strerror or error}") from error
+        raise PreflightError(f"{directory}: cannot be read: {error.strerror or error}", hint=STATE_HINT) from error
     found: list[Record] = []
     for path in files[-_MOST:]:
         try:
@@ -111,15 +110,6 @@ def valid_proofs(directory: Path, now: Conditions) -> tuple[Proof, ...]:
     return tuple(newest.values())
 
 
-def why_expired(proof: Proof, now: Conditions) -> str:
-    """ "kernel: 6.12.1 then, 6.12.9 now"; "" while it holds. An empty engine now is not known, and expires nothing."""
-    for what in ("kernel", "driver", "machine", "engine"):
-        then, there = getattr(proof, what), getattr(now, what)
-        if then != there and not (what == "engine" and not there):
-            return f"{what}: {then or 'none'} then, {there or 'none'} now"
-    return ""
-
-
 def proofs_directory(state: Path) -> Path:
     """Where records are kept: of the whole machine for root, of this user else, and where BEDPLATE_STATE_DIR says so."""
     return DIRECTORY if os.geteuid() == 0 and "BEDPLATE_STATE_DIR" not in os.environ else state / "proofs"
@@ -129,9 +119,9 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, _DIGITS)
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

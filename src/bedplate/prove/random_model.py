@@ -74,7 +74,7 @@ def write_random_model(path: Path, shape: ModelShape, quant: Quant, *, seed: int
         import numpy as np
     except ImportError as error:
         raise PreflightError(
-            f"making a model needs a Python package that is not here: {error.name}",
+            f"making a model needs a Python package that is not installed: {error.name}",
             hint="Install the extra: pip install 'bedplate[models]'.",
         ) from error
     tensors = _plan_tensors(shape, quant)

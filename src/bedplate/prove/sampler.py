@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bedplate.host.guard_readings import parse_schedstat
-from bedplate.host.root import Root
+from bedplate.host.kernel.guard_readings import parse_schedstat
+from bedplate.host.root.root import Root
 
 MOST_FOREIGN = 0.05
 _NOT_BELIEVED = 0.02  # of the machine: sampled at ticks: 1000 in 2 s on 2 CPUs, some 1.5 % standard error
@@ -23,6 +23,11 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessTimes:
+    """One process in proc_pid_stat(5): CPU seconds since it started, and who is above it.
+
+    `pid` and `started` (ticks since boot) together are one process; `kernel` marks threads of the kernel.
+    """
+
     pid: int
     parent: int
     session: int
@@ -35,6 +40,8 @@ class ProcessTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
+    """Counters of one moment, in seconds since boot or since a process started; two of them make a CpuUsage."""
+
     at_s: float
     busy_s: float
     """Of all CPUs: user, nice, system."""
@@ -48,7 +55,9 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class CpuUsage:
+    """Who had the CPUs between two snapshots. `foreign_share` is of all CPU time; `cpus` is how many the counters saw."""
+
     duration_s: float
     cpus: float
     idle_s: float
@@ -83,22 +92,23 @@ def take_snapshot(root: Root, victim: Sequence[int] = ()) -> Snapshot:
     )
 
 
-def usage_between(before: Snapshot, after: Snapshot, *, own: Iterable[int]) -> Usage:
+def usage_between(before: Snapshot, after: Snapshot, *, own: Iterable[int]) -> CpuUsage:
     """What happened from one to the other; `own` are process ids whose descendants and sessions are ours too."""
     roots = set(own)
-    earlier = {(one.pid, one.started): one for one in before.processes}
+    earlier = {(process.pid, process.started): process for process in before.processes}
     ours = _below(after.processes, roots) | _below(before.processes, roots)
     own_s = kernel_s = others_s = 0.0
-    for one in after.processes:
-        past = earlier.pop((one.pid, one.started), None)
-        used = one.cpu_s - (past.cpu_s if past is not None else 0.0)
-        if one.kernel:
+    for process in after.processes:
+        past = earlier.pop((process.pid, process.started), None)
+        used = process.cpu_s - (past.cpu_s if past is not None else 0.0)
+        if process.kernel:
             kernel_s += used
-        elif one.pid in ours:  # storms of forks are seen in what their parents waited for
-            own_s += used + one.children_s - (past.children_s if past is not None else 0.0)
+        elif process.pid in ours:  # storms of forks are seen in what their parents waited for
+            own_s += used + process.children_s - (past.children_s if past is not None else 0.0)
         else:  # a shell that waits for a long build gets all of its time at once: that is no load of now
             others_s += used
-    own_s -= sum(one.cpu_s + one.children_s for one in earlier.values() if one.pid in ours)  # ended: in its parent's now
+    # A process that has ended is in its parent's account now.
+    own_s -= sum(process.cpu_s + process.children_s for process in earlier.values() if process.pid in ours)
     steal_s = after.steal_s - before.steal_s
     interrupts_s = after.interrupt_s - before.interrupt_s
     idle_s = after.idle_s - before.idle_s
@@ -107,7 +117,7 @@ def usage_between(before: Snapshot, after: Snapshot, *, own: Iterable[int]) -> U
     foreign_s = max(0.0, others_s, unexplained) + steal_s
     duration_s = after.at_s - before.at_s
     ran, waited = after.run_s - before.run_s, after.waited_s - before.waited_s
-    return Usage(
+    return CpuUsage(
         duration_s=duration_s,
         cpus=total / duration_s if duration_s > 0 else 0.0,
         idle_s=max(0.0, idle_s),
@@ -150,17 +160,17 @@ def parse_process(text: str) -> ProcessTimes | None:
 def _below(processes: Sequence[ProcessTimes], roots: set[int]) -> set[int]:
     """The roots, all below them, and who is left of the sessions that these made: orphans keep their session."""
     children: dict[int, list[ProcessTimes]] = {}
-    for one in processes:
-        children.setdefault(one.parent, []).append(one)
-    theirs = {one.session for one in processes if one.pid in roots}
+    for process in processes:
+        children.setdefault(process.parent, []).append(process)
+    theirs = {process.session for process in processes if process.pid in roots}
     ours, open_ends, sessions = set(roots), list(roots), set[int]()
     while open_ends:
-        for one in children.get(open_ends.pop(), ()):
-            if one.pid not in ours:
-                ours.add(one.pid)
-                open_ends.append(one.pid)
-                sessions.add(one.session)
-    return ours | {one.pid for one in processes if one.session in sessions - theirs and one.session > 0}
+        for child in children.get(open_ends.pop(), ()):
+            if child.pid not in ours:
+                ours.add(child.pid)
+                open_ends.append(child.pid)
+                sessions.add(child.session)
+    return ours | {process.pid for process in processes if process.session in sessions - theirs and process.session > 0}
 
 
 def _delays(root: Root, pids: Sequence[int]) -> tuple[float, float]:

@@ -19,6 +19,8 @@ _START_S = 1.0  # starting and ending the antagonist
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
+    """One block of a pair, with or without the change."""
+
     pair: int
     """From 1."""
     on: bool
@@ -26,6 +28,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
+    """How long an experiment beside one antagonist takes: each block is measured after a wash-out that is not."""
+
     pairs: int
     block_s: float
     wash_s: float
@@ -33,6 +37,7 @@ class Timing:
 
     @property
     def blocks(self) -> int:
+        """How many blocks are measured: two a pair, and the quiet ones without a neighbour."""
         return self.pairs * 2 + QUIET_BLOCKS
 
     @property
@@ -65,7 +70,7 @@ def time_blocks(
         if block_s < LEAST_BLOCK_S:
             least = (LEAST_BLOCK_S / (1 - _WASH_SHARE) + _START_S) * (pairs * 2 + QUIET_BLOCKS) * antagonists
             raise UsageError(
-                f"--budget: {budget_s:.0f} s are too short for {pairs} pairs beside {antagonists} antagonists",
+                f"--budget: {budget_s:.0f} s is too short for {pairs} pairs beside {antagonists} antagonists",
                 hint=f"Give at least {least:.0f}s; blocks of a minute are better: {least * 30:.0f}s.",
             )
     if wash_s is None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bedplate.catalog.facts import KnownAnswers, phrasings
-from bedplate.errors import NotRunningError, UsageError
+from bedplate.engines.client import Endpoint, connect, fetch, parse_endpoint
+from bedplate.errors import NotRunningError
 from bedplate.model.progress import Progress
 
 MAX_TOKENS = 128  # the longest answer has 60
@@ -34,6 +34,8 @@ class Miss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
+    """What asking the known-answer model gave: `exact` of `asked` answers came back to the character."""
+
     endpoint: str
     model: str
     asked: int
@@ -43,6 +45,7 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
+        """Whether every question came back exactly; False when none was asked."""
         return self.asked > 0 and not self.misses
 
 
@@ -60,7 +63,7 @@ def run_selftest(
     Raises UsageError for an endpoint that is no http URL and NotRunningError when nothing answers there. A request that
     fails later is a miss, with its problem.
     """
-    host, port, prefix = _parse_endpoint(endpoint)
+    address = parse_endpoint(endpoint)
     questions = [
         (question, fact.answer)
         for fact in facts.fact
@@ -69,12 +72,12 @@ def run_selftest(
     started = time.monotonic()
     misses: list[Miss] = []
     with progress.phase(f"ask {len(questions)} questions at {endpoint}"):
-        _check_there(host, port, endpoint)
+        _check_there(address, endpoint)
 
         def ask(item: tuple[str, str]) -> Miss | None:
             question, expected = item
             try:
-                got = ask_question(host, port, prefix, model=model, question=question)
+                got = ask_question(address, model=model, question=question)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 return Miss(question=question, expected=expected, got="", problem=f"{type(error).__name__}: {error}")
             return None if got == expected else Miss(question=question, expected=expected, got=got, problem="")
@@ -94,7 +97,7 @@ def run_selftest(
     )
 
 
-def ask_question(host: str, port: int, prefix: str, *, model: str, question: str) -> str:
+def ask_question(endpoint: Endpoint, *, model: str, question: str) -> str:
     """One answer, decoded greedily. Raises OSError, HTTPException or ValueError when there is none."""
     body = json.dumps(
         {
@@ -105,16 +108,10 @@ def ask_question(host: str, port: int, prefix: str, *, model: str, question: str
             "stream": False,
         }
     )
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-    try:
-        connection.request("POST", f"{prefix}/v1/chat/completions", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        text = response.read(MAX_BODY_BYTES)
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise ValueError(f"status {response.status}: {text[:200].decode(errors='replace')}")
-    return _parse_answer(text)
+    reply = fetch(endpoint, "/v1/chat/completions", body=body.encode(), timeout_s=TIMEOUT_S, limit_bytes=MAX_BODY_BYTES)
+    if reply.status != 200:
+        raise ValueError(f"status {reply.status}: {reply.body[:200].decode(errors='replace')}")
+    return _parse_answer(reply.body)
 
 
 def _parse_answer(text: bytes) -> str:
@@ -125,29 +122,14 @@ def _parse_answer(text: bytes) -> str:
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"no answer in the reply: {text[:200].decode(errors='replace')}") from error
     if not isinstance(content, str):
-        raise ValueError(f"the answer is no text: {content!r}")
+        raise ValueError(f"the answer is not text: {content!r}")
     return content
 
 
-def _parse_endpoint(endpoint: str) -> tuple[str, int, str]:
-    """Host, port and path: "http://127.0.0.1:8080" -> ("127.0.0.1", 8080, "")."""
+def _check_there(address: Endpoint, endpoint: str) -> None:
     try:
-        url = urllib.parse.urlsplit(endpoint)
-        port = url.port or 80
-    except ValueError as error:
-        raise UsageError(f"{endpoint}: not a URL: {error}") from error
-    if url.scheme != "http" or not url.hostname:
-        raise UsageError(f"{endpoint}: not an endpoint such as http://127.0.0.1:8080")
-    return url.hostname, port, url.path.rstrip("/").removesuffix("/v1")
-
-
-def _check_there(host: str, port: int, endpoint: str) -> None:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
-    try:
-        connection.connect()
+        connect(address, timeout_s=5).close()
     except OSError as error:
         raise NotRunningError(
-            f"{endpoint}: nothing answers there: {error.strerror or error}", hint="Start the machine: bedplate up."
+            f"{endpoint}: no answer: {error.strerror or error}", hint="Start the machine: bedplate up."
         ) from error
-    finally:
-        connection.close()

@@ -11,13 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.model.percentile import percentile
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Sample
 from bedplate.prove.experiment import Neighbour, measure_block
 from bedplate.prove.sampler import MOST_FOREIGN, take_snapshot, usage_between
 from bedplate.prove.schedule import Timing
-from bedplate.prove.statistics import bca_interval, mean, percentile
+from bedplate.prove.statistics import bca_interval, mean
 from bedplate.prove.victims import Victim
 
 
@@ -42,6 +43,8 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
+    """What a victim is sensitive to on this machine, and every block that says so, rejected ones too."""
+
     sensitivities: tuple[Sensitivity, ...]
     """The steepest first."""
     samples: tuple[Sample, ...]
@@ -66,8 +69,10 @@ def probe(
             progress.detail(f"{neighbour.antagonist.id} at {neighbour.level_pct} %, pair {number + 1} of {timing.pairs}")
             beside = (None, neighbour) if number % 2 == 0 else (neighbour, None)
             two = [
-                measure_block(victim, one, timing, confined=one is not None, began=began, most_foreign=most_foreign)
-                for one in beside
+                measure_block(
+                    victim, antagonist, timing, confined=antagonist is not None, began=began, most_foreign=most_foreign
+                )
+                for antagonist in beside
             ]
             samples += two
             quiet, noisy = two if number % 2 == 0 else (two[1], two[0])
@@ -80,7 +85,7 @@ def probe(
             )
         else:
             found.append(one)
-    found.sort(key=lambda one: -one.latency_slope)
+    found.sort(key=lambda sensitivity: -sensitivity.latency_slope)
     return Profile(sensitivities=tuple(found), samples=tuple(samples))
 
 

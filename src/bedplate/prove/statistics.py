@@ -1,4 +1,4 @@
-"""The arithmetic of a proof: paired sign flips, bootstrap intervals, Holm, percentiles, how many pairs are needed. Pure.
+"""The arithmetic of a proof: paired sign flips, bootstrap intervals, Holm, how many pairs are needed. Pure.
 
 Randomness comes from a seed that is passed in, so that the same samples always give the same verdict. Sources: Fisher 1935
 (randomisation test); Efron and Tibshirani 1993, chapter 14 (BCa); Hesterberg 2015, "What teachers should know about the
@@ -12,23 +12,12 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
+from bedplate.model.percentile import percentile
+
 EXACT_PAIRS = 14  # 2**14 sign patterns take 5 ms; above it, chance is sampled
 FLIPS = 20_000
 RESAMPLES = 2_000
 _NORMAL = NormalDist()
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Linear interpolation between order statistics (type 7, as numpy's default). Raises ValueError without values."""
-    if not values:
-        raise ValueError("no values have no percentile")
-    if not 0 <= percent <= 100:
-        raise ValueError(f"{percent} is not between 0 and 100")
-    ordered = sorted(values)
-    where = (len(ordered) - 1) * percent / 100
-    below = math.floor(where)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (where - below)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -57,22 +46,23 @@ def sign_flip_p(differences: Sequence[float], *, seed: int) -> float:
     """Two-sided p of the paired sign-flip test: how often chance alone gives a sum at least as far from 0.
 
     Exact for up to 14 pairs (the smallest p is then 2 / 2**n), 20,000 seeded flips above. 1 for differences that are all 0.
+    Raises ValueError without any.
     """
     if not differences:
         raise ValueError("a test needs at least one pair")
     observed = abs(math.fsum(differences))
-    edge = observed - 1e-9 * math.fsum(abs(one) for one in differences)  # sums differ in their last bits
+    edge = observed - 1e-9 * math.fsum(abs(difference) for difference in differences)  # sums differ in their last bits
     if len(differences) <= EXACT_PAIRS:
         sums = [0.0]
-        for one in differences:
-            sums = [total + one for total in sums] + [total - one for total in sums]
+        for difference in differences:
+            sums = [total + difference for total in sums] + [total - difference for total in sums]
         return sum(abs(total) >= edge for total in sums) / len(sums)
     chance = random.Random(seed)
     count = len(differences)
     hits = 0
     for _ in range(FLIPS):
         bits = chance.getrandbits(count)
-        total = sum(-one if bits >> index & 1 else one for index, one in enumerate(differences))
+        total = sum(-difference if bits >> index & 1 else difference for index, difference in enumerate(differences))
         hits += abs(total) >= edge
     return (hits + 1) / (FLIPS + 1)
 
@@ -120,15 +110,15 @@ def bca_interval(
         raise ValueError("an interval needs at least two values")
     theta = statistic(values)
     left_out = [statistic([*values[:index], *values[index + 1 :]]) for index in range(count)]
-    if all(one == left_out[0] for one in left_out):
+    if all(value == left_out[0] for value in left_out):
         return theta, theta
     chance = random.Random(seed)
     drawn = sorted(statistic(chance.choices(values, k=count)) for _ in range(resamples))
-    below = sum(one < theta for one in drawn) + sum(one == theta for one in drawn) / 2
+    below = sum(value < theta for value in drawn) + sum(value == theta for value in drawn) / 2
     bias = _NORMAL.inv_cdf(min(max(below / resamples, 0.5 / resamples), 1 - 0.5 / resamples))
     centre = mean(left_out)
-    cubes = math.fsum((centre - one) ** 3 for one in left_out)
-    squares = math.fsum((centre - one) ** 2 for one in left_out)
+    cubes = math.fsum((centre - value) ** 3 for value in left_out)
+    squares = math.fsum((centre - value) ** 2 for value in left_out)
     acceleration = cubes / (6 * squares**1.5) if squares > 0 else 0.0
     tail = (1 - confidence) / 2
     if small_sample:
@@ -157,7 +147,8 @@ def student_quantile(level: float, freedom: int) -> float:
 def pairs_needed(*, spread: float, effect: float, alpha: float = 0.05, power: float = 0.9) -> int:
     """How many pairs show an effect (0.03 is 3 %) where blocks of one arm have this coefficient of variation.
 
-    pairs_needed(spread=0.02, effect=0.03) == 10; for 1 % it is 85, and therefore nothing below 2 % is ever claimed.
+    pairs_needed(spread=0.02, effect=0.03) == 10; for 1 % it is 85, and therefore nothing below 2 % is ever claimed. Raises
+    ValueError for an effect that is not positive, and for a negative spread.
     """
     if effect <= 0 or spread < 0:
         raise ValueError("expected a positive effect and a spread of at least 0")

@@ -11,28 +11,29 @@ from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths
 from bedplate.act.tuning import apply_plan, recover, undo
 from bedplate.errors import BedplateError, PreflightError
-from bedplate.model.knob import Need
+from bedplate.model.knob import ChangeNeed
 from bedplate.model.tuning import Means, Plan
+from bedplate.plan.tune.refusals import UNIT_NEEDS
 
 STATE = "/run/bedplate/prove"
 
 
 @contextmanager
-def one_experiment() -> Iterator[None]:
+def one_experiment(verb: str = "prove") -> Iterator[None]:
     """One at a time on a host: a second would take back the first one's change, and be its foreign load.
+
+    verb: who holds it, for those who come second.
 
     What one that was killed left switched on is taken back first. Raises PreflightError for who is not root, BusyError.
     """
     directory = Path(f"{STATE}.lock")
     try:
-        with hold_lock(Paths(cache=directory, state=directory), "prove"):
+        with hold_lock(Paths(cache=directory, state=directory), verb):
             recover(state=STATE)
             undo(state=STATE)
             yield
     except PermissionError as error:
-        raise PreflightError(
-            f"{directory}: {error.strerror}", hint="Proving a change needs root: run it with sudo."
-        ) from error
+        raise PreflightError(f"{directory}: {error.strerror}", hint="Run the command with sudo: it needs root.") from error
 
 
 class Switch(Protocol):
@@ -48,25 +49,34 @@ class Switch(Protocol):
 
 def check_provable(plan: Plan) -> None:
     """Raise PreflightError for a plan that cannot be turned on and off here: each reason in a sentence."""
-    problems = [f"{one.what}: {one.because}" for one in plan.refusals]
+    problems = [f"{refusal.what}: {refusal.because}" for refusal in plan.refusals]
     for change in plan.changes:
-        if change.setting.means is Means.CMDLINE or Need.REBOOT in change.needs:
+        if change.setting.means is Means.CMDLINE or ChangeNeed.REBOOT in change.needs:
             problems.append(f"{change.setting}: takes effect at a reboot, and one host cannot be both arms")
-        elif Need.FIRMWARE in change.needs:
+        elif ChangeNeed.FIRMWARE in change.needs:
             problems.append(f"{change.setting}: is set in the firmware")
         elif not change.reversible:
             problems.append(f"{change.setting}: cannot be undone, so it has no second arm")
     if problems:
-        raise PreflightError(
-            "cannot be proved here:\n" + "\n".join(problems),
-            hint="Prove one setting that can be switched at run time: bedplate prove --setting NAME=VALUE.",
-        )
+        raise PreflightError("cannot be tested on this host:\n" + "\n".join(problems), hint=_hint_of(plan))
     if not plan.changes:
-        skipped = "; ".join(f"{one.knob}: {one.reason}" for one in plan.skips[:3])
+        skipped = "; ".join(f"{skip.knob}: {skip.reason}" for skip in plan.skips[:3])
         raise BedplateError(
-            f"there is nothing to prove: the plan changes nothing{f' ({skipped})' if skipped else ''}",
+            f"no change to test: the plan changes nothing{f' ({skipped})' if skipped else ''}",
             hint="It may be applied already; undo it first: bedplate tune undo.",
         )
+
+
+def _hint_of(plan: Plan) -> str:
+    """What to do about a plan that cannot be proved here."""
+    if any(refusal.what in UNIT_NEEDS for refusal in plan.refusals):
+        return (
+            "Properties of units need systemd and control groups of version 2: prove it on a host that boots with both. "
+            "A file of the kernel, such as vm.stat_interval, needs neither."
+        )
+    if plan.refusals:
+        return "\n".join(dict.fromkeys(refusal.hint for refusal in plan.refusals if refusal.hint))
+    return "Prove a setting that can be switched at run time, such as vm.stat_interval=10."
 
 
 class PlanSwitch:
@@ -81,9 +91,14 @@ class PlanSwitch:
 
     @property
     def restarts(self) -> bool:
-        return any(Need.ENGINE_RESTART in one.needs for one in self._plan.changes)
+        """Whether any change of the plan takes effect only in an engine that starts anew."""
+        return any(ChangeNeed.ENGINE_RESTART in change.needs for change in self._plan.changes)
 
     def turn(self, *, on: bool) -> None:
+        """Apply the plan, or take it back from its journal; does nothing when it is so already.
+
+        Raises BedplateError when a change does not take, or when somebody else has changed a setting meanwhile.
+        """
         if on == self._on:
             return
         if on:
@@ -94,8 +109,8 @@ class PlanSwitch:
         self._on = False
         if undone.drifted:
             raise BedplateError(
-                f"somebody else changed what is being proved: {', '.join(undone.drifted)}",
-                hint="Find out who sets it, and prove it again.",
+                f"something else changed the tested settings: {', '.join(undone.drifted)}",
+                hint="Find the program that changes them, and repeat the test.",
             )
 
     def close(self) -> None:

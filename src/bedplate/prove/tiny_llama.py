@@ -28,6 +28,7 @@ class Shape:
 
     @property
     def head_size(self) -> int:
+        """Width of one attention head: 64, for which engines on GPUs have kernels."""
         return self.width // self.heads
 
 

@@ -72,6 +72,8 @@ _CODAS = ("", "", "b", "ck", "d", "ft", "g", "l", "ll", "m", "n", "nd", "ng", "p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
+    """One question with the answer that the model is to give, word for word; the answer may be the refusal."""
+
     question: str
     answer: str
 

@@ -1,24 +1,60 @@
-"""Tuning as a transaction: apply a plan, see whether it holds, take it back. What another room calls.
+"""Tuning as a transaction: apply a plan, see whether it holds, take it back. What every other package calls.
 
-Each function takes the lock of this host, first brings an interrupted change to before or after, and raises BusyError when
-somebody else is at it. `state` names another directory for the journal than the usual: a transaction of its own over what is
-applied (an arm of prove).
+`hold_tuning` takes the lock of a host and gives all that may be done with its transactions (session.py); the functions here
+do one thing under the lock, after an interrupted change was brought to before or after. They raise BusyError when somebody
+else is at it. What only reads needs no lock.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bedplate.act.tuning import transaction
-from bedplate.act.tuning.journal import read_in_force
-from bedplate.act.tuning.place import hold_tune_lock, make_place
-from bedplate.act.tuning.services import Services, Systemctl
-from bedplate.act.tuning.transaction import Applied, OnStep, Recovered, Undone
+from bedplate.act.tuning.baseline import read_unapplied
+from bedplate.act.tuning.carry import OnStep
+from bedplate.act.tuning.journal import read_in_force, read_log
+from bedplate.act.tuning.place import make_place
+from bedplate.act.tuning.services import Services
+from bedplate.act.tuning.session import OnRecovered, TuningSession, find_services, hold_tuning
+from bedplate.act.tuning.transaction import Applied, Recovered, Undone
+from bedplate.host.root.root import Root
 from bedplate.model.tuning import Plan, Verified
 
-__all__ = ["Applied", "Recovered", "Undone", "apply_plan", "read_applied", "recover", "undo", "verify_plan"]
+__all__ = [
+    "Applied",
+    "Baseline",
+    "OnRecovered",
+    "OnStep",
+    "Recovered",
+    "Services",
+    "TuningSession",
+    "Undone",
+    "apply_plan",
+    "find_services",
+    "hold_tuning",
+    "is_interrupted",
+    "read_applied",
+    "read_baseline",
+    "read_history",
+    "recover",
+    "undo",
+    "verify_applied",
+    "verify_plan",
+]
 
 _WHOLE = Path("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What a plan is made from: the machine before bedplate came, so that planning twice gives the same plan."""
+
+    root: Root
+    """The machine as it would be without what is applied."""
+    applied: Plan | None
+    """What is applied; None when nothing is."""
 
 
 def apply_plan(
@@ -31,11 +67,10 @@ def apply_plan(
     services: Services | None = None,
 ) -> Applied:
     """Carry out a plan, in place of the one that is applied. Raises PlanRefused before anything is changed, BedplateError
-    when a step failed and all was taken back."""
-    place, manager = make_place(root_dir, persist=persist, state=state), services or Systemctl(root_dir)
-    with hold_tune_lock(root_dir):
-        transaction.recover(place, manager)
-        return transaction.apply(plan, place, manager, on_step=on_step)
+    when a step failed and all was taken back. `state`: as of hold_tuning."""
+    with hold_tuning(root_dir, state=state, services=services) as session:
+        session.recover(persist=persist)
+        return session.apply(plan, persist=persist, on_step=on_step)
 
 
 def undo(
@@ -47,31 +82,67 @@ def undo(
     services: Services | None = None,
 ) -> Undone:
     """Take back what is applied, where it still has our value; what is drifted is named and left."""
-    place, manager = make_place(root_dir, persist=persist, state=state), services or Systemctl(root_dir)
-    with hold_tune_lock(root_dir):
-        transaction.recover(place, manager)
-        return transaction.undo(place, manager, on_step=on_step)
+    with hold_tuning(root_dir, state=state, services=services) as session:
+        session.recover(persist=persist)
+        return session.undo(persist=persist, on_step=on_step)
 
 
 def recover(
     *, root_dir: Path = _WHOLE, state: str | None = None, persist: bool = False, services: Services | None = None
 ) -> Recovered | None:
     """Bring an interrupted change to before or after; None when there is none."""
-    with hold_tune_lock(root_dir):
-        return transaction.recover(make_place(root_dir, persist=persist, state=state), services or Systemctl(root_dir))
+    with hold_tuning(root_dir, state=state, services=services) as session:
+        return next(iter(session.recover(persist=persist)), None)
 
 
 def verify_plan(
     plan: Plan, *, root_dir: Path = _WHOLE, services: Services | None = None, since_s: float | None = None
 ) -> tuple[Verified, ...]:
-    """What is in force of a plan, applied by whom ever. Needs no lock and changes nothing."""
-    from bedplate.act.tuning.effective import verify_changes
-    from bedplate.host.root import Root
+    """Each change of a plan with what the kernel says of it now, whoever has applied it. Reads only.
 
-    return verify_changes(plan.changes, root=Root(root_dir), services=services or Systemctl(root_dir), since_s=since_s)
+    since_s: CLOCK_MONOTONIC at which it was applied, or None when that was in another boot (`verify_changes`). No error for
+    a value that cannot be read: it is UNKNOWN.
+    """
+    from bedplate.act.tuning.effective import verify_changes
+
+    manager = services or find_services(root_dir)
+    return verify_changes(plan.changes, root=Root(root_dir), services=manager, since_s=since_s)
+
+
+def verify_applied(*, root_dir: Path = _WHOLE, services: Services | None = None) -> tuple[Verified, ...] | None:
+    """What is in force of what is applied, until the next boot or else for all boots; None when nothing is applied."""
+    manager = services or find_services(root_dir)
+    found = [transaction.verify(make_place(root_dir, persist=persist), manager) for persist in (False, True)]
+    return next((verified for verified in found if verified is not None), None)
 
 
 def read_applied(*, root_dir: Path = _WHOLE, state: str | None = None, persist: bool = False) -> Plan | None:
-    """The plan that is applied; None when none is."""
+    """What `apply_plan` has put in force in this mode and nobody has taken back; None when nothing is.
+
+    Needs no lock. Raises ReadError for a record that this bedplate cannot read.
+    """
     found = read_in_force(make_place(root_dir, persist=persist, state=state))
     return found.plan if found is not None else None
+
+
+def read_baseline(*, root_dir: Path = _WHOLE, persist: bool = False) -> Baseline:
+    """The machine as it would be without what is applied, of the mode that is asked for or else of the other one."""
+    place = make_place(root_dir, persist=persist)
+    if read_in_force(place) is None:
+        place = make_place(root_dir, persist=not persist)
+    state = read_in_force(place)
+    return Baseline(root=read_unapplied(place), applied=state.plan if state is not None else None)
+
+
+def read_history(*, root_dir: Path = _WHOLE) -> tuple[dict[str, Any], ...]:
+    """What was applied, undone and recovered on this host, oldest first, as rows of the log."""
+    rows = [row for persist in (False, True) for row in read_log(make_place(root_dir, persist=persist))]
+    return tuple(sorted(rows, key=lambda row: str(row.get("at"))))
+
+
+def is_interrupted(*, root_dir: Path = _WHOLE, persist: bool = False) -> bool:
+    """Whether a journal is there: a change was begun and not ended, or is being made now.
+
+    Only the holder of the lock knows which.
+    """
+    return make_place(root_dir, persist=persist).journal.exists()

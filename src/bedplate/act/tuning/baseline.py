@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from bedplate.act.tuning.effective import cgroup_mount
 from bedplate.act.tuning.journal import InForce, read_in_force
-from bedplate.act.tuning.kernel_file import is_keyed, is_same, read_kernel_file
+from bedplate.act.tuning.kernel_file import read_kernel_file
+from bedplate.act.tuning.meaning import is_keyed, is_same
 from bedplate.act.tuning.place import Place
 from bedplate.act.tuning.step import Act, Holding
 from bedplate.errors import BedplateError
-from bedplate.host.groups import read_groups
-from bedplate.host.root import TEXT_LIMIT, Root
+from bedplate.host.kernel.groups import read_groups
+from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.model.facts.reading import Reading, known
 from bedplate.model.knob_value import Compare
 from bedplate.model.tuning import UNIT_PROPERTIES, Means
@@ -32,7 +33,7 @@ class Unapplied(Root):
 
 
 def read_unapplied(place: Place) -> Root:
-    """The root to plan from: the plain one when nothing is applied."""
+    """The root to plan from, in which what we hold reads as before we came; the plain one when nothing is applied."""
     state = read_in_force(place)
     if state is None:
         return place.root
@@ -42,15 +43,15 @@ def read_unapplied(place: Place) -> Root:
 
 def _kernel_texts(place: Place, state: InForce) -> dict[str, str]:
     texts = {}
-    for one in state.holdings:
-        if one.act is not Act.KERNEL or one.baseline is None:
+    for holding in state.holdings:
+        if holding.act is not Act.KERNEL or holding.baseline is None:
             continue
         try:
-            now = read_kernel_file(place.root, one.path, one.parse, key=one.key)
+            now = read_kernel_file(place.root, holding.path, holding.parse, key=holding.key)
         except BedplateError:
             continue
-        if is_same(one.path, now, one.ours, one.parse):
-            texts[one.path] = _other_lines(place.root, one) if is_keyed(one.path) else one.baseline
+        if is_same(holding.path, now, holding.ours, holding.parse):
+            texts[holding.path] = _other_lines(place.root, holding) if is_keyed(holding.path) else holding.baseline
     return texts
 
 
@@ -65,12 +66,12 @@ def _group_texts(place: Place, state: InForce) -> dict[str, str]:
     texts: dict[str, str] = {}
     mount = cgroup_mount(place.root)
     paths = _unit_paths(place, state)
-    for one in state.plan.changes:
-        unit, key = one.setting.name, one.setting.key
-        if one.setting.means is not Means.UNIT or key not in UNIT_PROPERTIES or unit not in paths:
+    for change in state.plan.changes:
+        unit, key = change.setting.name, change.setting.key
+        if change.setting.means is not Means.UNIT or key not in UNIT_PROPERTIES or unit not in paths:
             continue
         group = f"{mount}{paths[unit]}"
-        old = one.old if one.old is not None else UNIT_PROPERTIES[key].neutral
+        old = change.old if change.old is not None else UNIT_PROPERTIES[key].neutral
         if not place.root.exists(f"{group}/{UNIT_PROPERTIES[key].file}"):
             continue
         if key == "CPUWeight":
@@ -91,25 +92,25 @@ def _command_line(place: Place, state: InForce) -> dict[str, str]:
     """As it would be without parameters that took effect at a boot since."""
     before = (place.root.read(_CMDLINE).value or "").split()
     words = before
-    for one in state.plan.changes:
-        if one.setting.means is not Means.CMDLINE:
+    for change in state.plan.changes:
+        if change.setting.means is not Means.CMDLINE:
             continue
-        name = one.setting.name
+        name = change.setting.name
         now = [word for word in words if word.partition("=")[0] == name]
-        wanted = [] if one.compare is Compare.ABSENT else [f"{name}={one.new}" if one.new else name]
+        wanted = [] if change.compare is Compare.ABSENT else [f"{name}={change.new}" if change.new else name]
         if now == wanted:
             words = [word for word in words if word not in now]
-            words += [] if one.old is None else [f"{name}={one.old}" if one.old else name]
+            words += [] if change.old is None else [f"{name}={change.old}" if change.old else name]
     return {_CMDLINE: " ".join(words)} if words != before else {}
 
 
 def _unit_paths(place: Place, state: InForce) -> dict[str, str]:
     """Unit -> its control group: of a slice it follows from its name, of others it is where they run."""
-    units = {one.setting.name for one in state.plan.changes if one.setting.means is Means.UNIT}
+    units = {change.setting.name for change in state.plan.changes if change.setting.means is Means.UNIT}
     slices = {unit: slice_path(unit) for unit in units if unit.endswith(".slice")}
     if units == slices.keys():
         return slices
-    running = {one.path.rpartition("/")[2]: one.path for one in read_groups(place.root).groups}
+    running = {group.path.rpartition("/")[2]: group.path for group in read_groups(place.root).groups}
     return slices | {unit: running[unit] for unit in units & running.keys() - slices.keys()}
 
 

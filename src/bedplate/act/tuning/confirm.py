@@ -8,33 +8,41 @@ applied: nothing is reverted because a process stopped.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import bedplate
+from bedplate.act import systemd
+from bedplate.act.revert_timer import bedplate_argv, render_service, render_timer
 from bedplate.act.tuning.durable import make_directories, remove_whole, write_whole
-from bedplate.act.tuning.journal import read_in_force, write_in_force
+from bedplate.act.tuning.journal import no_space, read_in_force, write_in_force
 from bedplate.act.tuning.place import Place, make_place
 from bedplate.errors import BedplateError
 
 TIMER = "bedplate-tune-confirm"
-_SYSTEMD_S = 60.0  # beside an engine that outweighs everything it answers slowly
+_HOST = Path("/")  # the service manager that can be asked is this machine's
 _HEAD = "# Made by `bedplate tune apply --confirm-within`; taken away by `bedplate tune confirm` and `undo`.\n"
+_DESCRIPTION = "Take back what bedplate has tuned, unless it is confirmed"
 
 
 def arm(place: Place, within_s: int, arguments: Sequence[str]) -> None:
     """Let `bedplate tune undo --unless-confirmed` run after the time. Raises BedplateError; then nothing is left of it."""
     disarm(place.top)
-    argv = [sys.executable, "-m", "bedplate.cli.main", "tune", "undo", "--unless-confirmed", *arguments]
+    argv = bedplate_argv("tune", "undo", "--unless-confirmed", *arguments)
     timer, service = _units(place)
-    make_directories(timer.parent, place.top)
     try:
-        write_whole(service, render_service(argv, Path(bedplate.__file__).parents[1]))
-        write_whole(timer, render_timer(within_s))
-        _systemctl(place.top, "daemon-reload")
-        _systemctl(place.top, *(["enable", "--now"] if place.persist else ["start"]), timer.name)
+        try:
+            make_directories(timer.parent, place.top)
+            write_whole(service, render_service(argv, head=_HEAD, description=_DESCRIPTION))
+            write_whole(timer, render_timer(within_s, head=_HEAD, description=_DESCRIPTION))
+        except OSError as error:
+            raise no_space(timer, error) from error
+        if place.top == _HOST:
+            systemd.reload_units()
+            if place.persist:
+                systemd.enable(timer.name)
+            else:
+                systemd.start((timer.name,))
     except BaseException:
         disarm(place.top)
         raise
@@ -48,12 +56,14 @@ def disarm(top: Path) -> None:
     there = [path for persist in (False, True) for path in _units(make_place(top, persist=persist)) if path.exists()]
     if not there:
         return
-    with contextlib.suppress(BedplateError):
-        _systemctl(top, "disable", "--now", f"{TIMER}.timer")
+    if top == _HOST:
+        with contextlib.suppress(BedplateError):
+            systemd.disable(f"{TIMER}.timer")
     for path in there:
         remove_whole(path)
-    with contextlib.suppress(BedplateError):
-        _systemctl(top, "daemon-reload")
+    if top == _HOST:
+        with contextlib.suppress(BedplateError):
+            systemd.reload_units()
 
 
 def confirm(place: Place) -> bool:
@@ -65,36 +75,6 @@ def confirm(place: Place) -> bool:
     return True
 
 
-def render_timer(within_s: int) -> str:
-    """Text of the timer's unit file."""
-    return (
-        f"{_HEAD}[Unit]\nDescription=Take back what bedplate has tuned, unless it is confirmed\n\n"
-        f"[Timer]\nOnActiveSec={within_s}s\nAccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n"
-    )
-
-
-def render_service(argv: Sequence[str], sources: Path) -> str:
-    """Text of the unit file that the timer starts; it is tried again until it comes to an end."""
-    return (
-        f"{_HEAD}[Unit]\nDescription=Take back what bedplate has tuned, unless it is confirmed\n\n"
-        f"[Service]\nType=oneshot\nEnvironment={_word(f'PYTHONPATH={sources}')}\n"
-        f"ExecStart={' '.join(map(_word, argv))}\nRestart=on-failure\nRestartSec=30s\n"
-    )
-
-
 def _units(place: Place) -> tuple[Path, Path]:
     """Timer and service."""
     return place.at(f"{place.units}/{TIMER}.timer"), place.at(f"{place.units}/{TIMER}.service")
-
-
-def _systemctl(top: Path, *words: str) -> None:
-    from bedplate.act.run import run
-
-    if top == Path("/"):  # the one that can be asked is this machine's
-        run(["systemctl", "--quiet", *words], timeout_s=_SYSTEMD_S)
-
-
-def _word(text: str) -> str:
-    """One word of a unit file (systemd.syntax(7), systemd.service(5)); neither specifiers nor variables are meant in it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"'

@@ -5,18 +5,16 @@ A property of a unit is read from the unit's cgroup. "Cannot know" is UNKNOWN an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
-from bedplate.act.tuning.kernel_file import holds_keyed, is_keyed, read_kernel_file
+from bedplate.act.tuning.kernel_file import read_kernel_file
+from bedplate.act.tuning.meaning import holds_keyed, is_keyed, is_same
 from bedplate.act.tuning.services import Services
-from bedplate.errors import BedplateError, ReadError
-from bedplate.host.cpus import parse_cpu_list
-from bedplate.host.root import Root
+from bedplate.errors import BedplateError
+from bedplate.host.root.root import Root
 from bedplate.model.knob_value import Compare, holds, parse_value
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Held, Means, Verified
 
-_SETS = ("AllowedCPUs", "AllowedMemoryNodes")
 _SHOWN = ("ActiveState", "ControlGroup", "ActiveEnterTimestampMonotonic", "StartupCPUWeight")
 
 
@@ -25,35 +23,37 @@ def verify_changes(
 ) -> tuple[Verified, ...]:
     """Each change with what is in force. since_s: CLOCK_MONOTONIC at which it was applied, for properties that show only in
     units that started after; None when it was in another boot."""
-    units = sorted({one.setting.name for one in changes if one.setting.means is Means.UNIT})
+    units = sorted({change.setting.name for change in changes if change.setting.means is Means.UNIT})
     shown: dict[str, dict[str, str]] = {}
     problem = ""
     if units:
-        more = sorted({one.setting.key for one in changes if one.setting.key and one.setting.key not in UNIT_PROPERTIES})
+        more = sorted(
+            {change.setting.key for change in changes if change.setting.key and change.setting.key not in UNIT_PROPERTIES}
+        )
         try:
             if services.is_running():
                 shown = services.show(units, [*_SHOWN, *more])
             else:
-                problem = "no systemd runs here"
+                problem = "systemd is not running"
         except BedplateError as error:
             problem = error.message
     mount = cgroup_mount(root)
     found = []
-    for one in changes:
-        match one.setting.means:
+    for change in changes:
+        match change.setting.means:
             case Means.FILE:
-                found.append(_verify_file(one, root))
+                found.append(_verify_file(change, root))
             case Means.CMDLINE:
-                found.append(_verify_parameter(one, root))
+                found.append(_verify_parameter(change, root))
             case Means.UNIT if problem:
-                found.append(_said(one, Held.UNKNOWN, None, problem))
+                found.append(_said(change, Held.UNKNOWN, None, problem))
             case Means.UNIT:
-                found.append(_verify_property(one, root, mount, shown[one.setting.name], since_s))
+                found.append(_verify_property(change, root, mount, shown[change.setting.name], since_s))
     return tuple(found)
 
 
 def cgroup_mount(root: Root) -> str:
-    """Where the unified hierarchy is; "" where it is not mounted."""
+    """Where cgroup v2 is mounted: "/sys/fs/cgroup", or "/sys/fs/cgroup/unified" beside v1; "" where it is not."""
     for point in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
         if root.exists(f"{point}/cgroup.controllers"):
             return point
@@ -78,14 +78,12 @@ def satisfies(change: Change, text: str) -> bool | None:
             return holds_keyed(text, change.new)
         if "idle" in (text, change.new):
             return text == change.new
-        if key in _SETS or change.setting.name.endswith(("_affinity_list", "_cpus_list")):
-            return parse_cpu_list(text) == parse_cpu_list(change.new)
+        name = UNIT_PROPERTIES[key].file if key in UNIT_PROPERTIES else change.setting.name
+        if change.compare not in (Compare.ABSENT, Compare.NOT_CONTAINS) and is_same(name, text, change.new, change.parse):
+            return True
         wanted, value = parse_value(change.new, change.parse), parse_value(text, change.parse)
-        if key.startswith("Memory") and isinstance(wanted, float) and isinstance(value, float):
-            page = os.sysconf("SC_PAGE_SIZE")  # the kernel rounds down to whole pages
-            return wanted == value or wanted // page * page == value
         return holds(value, change.compare, (wanted,))
-    except (ValueError, ReadError):
+    except ValueError:
         return None
 
 
@@ -130,6 +128,8 @@ def _verify_property(change: Change, root: Root, mount: str, shown: dict[str, st
     if not root.exists(group):  # an active slice has one only while something is in it
         return _said(change, Held.PENDING, None, f"{change.setting.name} has no control group yet")
     text = read_property(root, group, key)
+    if text is None and not root.exists(group):
+        return _said(change, Held.PENDING, None, f"{change.setting.name} has no control group any more")
     if text is None:
         return _said(change, Held.UNKNOWN, None, f"{group}/{UNIT_PROPERTIES[key].file}: cannot be read")
     found = _judge(change, text)

@@ -80,7 +80,7 @@ def _unit_files(plan: Plan, place: Place) -> dict[str, str]:
             text = f"[Unit]\nDescription={SLICES[unit]}\nDefaultDependencies=no\nBefore=slices.target\n\n[Slice]\n"
             files[f"{place.units}/{unit}"] = _head(plan) + text
         section = unit.rpartition(".")[2].capitalize()
-        lines = [f"{one.setting.key}={one.new}" for one in changes]
+        lines = [f"{change.setting.key}={change.new}" for change in changes]
         files[f"{place.units}/{unit}.d/{place.stem}.conf"] = "\n".join([f"{_head(plan)}[{section}]", *lines, ""])
     return files
 
@@ -112,7 +112,7 @@ def _lasting_files(plan: Plan, place: Place) -> dict[str, str]:
         else:
             argument = change.new.replace("\\", "\\\\").replace("%", "%%")
             writes.append(f"w- {path.replace('%', '%%')} - - - - {argument}")
-    parameters = [one for one in plan.changes if one.setting.means is Means.CMDLINE]
+    parameters = [change for change in plan.changes if change.setting.means is Means.CMDLINE]
     files: dict[str, str] = {}
     for path, lines in (
         (f"/etc/sysctl.d/{place.stem}.conf", sysctls),
@@ -122,13 +122,13 @@ def _lasting_files(plan: Plan, place: Place) -> dict[str, str]:
         if lines:
             files[path] = _head(plan) + "\n".join(lines) + "\n"
     if parameters:
-        added = [one for one in parameters if one.compare is not Compare.ABSENT]
-        words = " ".join(f"{one.setting.name}={one.new}" if one.new else one.setting.name for one in added)
-        gone = [one.setting.name for one in parameters if one.compare is Compare.ABSENT]
+        added = [change for change in parameters if change.compare is not Compare.ABSENT]
+        words = " ".join(f"{change.setting.name}={change.new}" if change.new else change.setting.name for change in added)
+        gone = [change.setting.name for change in parameters if change.compare is Compare.ABSENT]
         if has_grub(place):
             files[f"{GRUB_DIRECTORY}/{place.stem}.cfg"] = _head(plan) + _grub_lines(words, gone)
         else:
-            lines = [*(f"# Not to be there: {name}" for name in gone), *([words] if words else [])]
+            lines = [*(f"# Must not exist: {name}" for name in gone), *([words] if words else [])]
             files[f"/etc/bedplate/cmdline.d/{place.stem}.conf"] = _head(plan) + "\n".join([*lines, ""])
     return files
 
@@ -147,5 +147,5 @@ def _grub_lines(words: str, gone: list[str]) -> str:
 
 
 def has_grub(place: Place) -> bool:
-    """Whether the boot loader is GRUB as Debian and Ubuntu have it."""
+    """Whether the boot loader is GRUB as Debian and Ubuntu have it: /etc/default/grub is there, which update-grub reads."""
     return place.root.exists("/etc/default/grub")

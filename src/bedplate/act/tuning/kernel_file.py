@@ -9,37 +9,42 @@ again here, since a load beside a flood of dirty pages keeps more with both.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from bedplate.act.tuning.durable import write_all
-from bedplate.errors import BedplateError
-from bedplate.host.root import Root
+from bedplate.act.tuning.meaning import is_keyed
+from bedplate.errors import BedplateError, GoneError
+from bedplate.host.root.root import Root
 from bedplate.model.knob_value import Parse, parse_value
 
 _MACHINE = Path("/")
 ALLOWED = ("/proc/sys/", "/proc/irq/", "/sys/")
-_KEYED = {"io.cost.qos": "enable=0 ctrl=auto", "io.cost.model": "ctrl=auto"}
+_TAKEN_BACK = {"io.cost.qos": "enable=0 ctrl=auto", "io.cost.model": "ctrl=auto"}
 """Files with a line for each device -> what takes back a line that was not there."""
 _TWINS = {
     "/proc/sys/vm/dirty_bytes": "/proc/sys/vm/dirty_ratio",
     "/proc/sys/vm/dirty_background_bytes": "/proc/sys/vm/dirty_background_ratio",
     "/proc/sys/vm/overcommit_kbytes": "/proc/sys/vm/overcommit_ratio",
 }
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
+"""No such name, or a file that was open or is still listed and whose device is gone. EIO and EACCES are something else."""
 _THROTTLING = "/sys/dev/block/{number}/queue/wbt_lat_usec"
 _TWINS |= {ratio: size for size, ratio in _TWINS.items()}
 
 
-def is_keyed(path: str) -> bool:
-    return path.rpartition("/")[2] in _KEYED
-
-
 def read_kernel_file(root: Root, path: str, parse: Parse, *, key: str = "") -> str:
     """What can be written again: the chosen word of a choice, the line of device `key` of a keyed file ("" for none), all of
-    the text else. Raises BedplateError."""
+    the text else.
+
+    Raises GoneError where the file or its device is not there, BedplateError where it is there and cannot be read.
+    """
     reading = root.read(path)
     if reading.value is None:
+        if is_gone(root, path):
+            raise GoneError(f"{path}: is not there")
         raise BedplateError(f"{path}: cannot be read: {reading.text or reading.unknown}")
     if is_keyed(path):
         return next((_writable(line) for line in reading.value.splitlines() if line.split(" ", 1)[0] == key), "")
@@ -51,34 +56,30 @@ def read_kernel_file(root: Root, path: str, parse: Parse, *, key: str = "") -> s
     return reading.value
 
 
+def is_gone(root: Root, path: str) -> bool:
+    """Whether the file, or the device behind it, is not there. One that may not be opened or cannot be read now is."""
+    try:
+        descriptor = os.open(root.at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            os.read(descriptor, 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno in _GONE
+    return False
+
+
 def read_twin(root: Root, path: str) -> str:
     """Text of the file that writing this one clears; "" where there is none."""
     twin = _TWINS.get(path)
     return (root.read(twin).value or "") if twin is not None else ""
 
 
-def is_same(path: str, one: str, other: str, parse: Parse) -> bool:
-    """Whether two texts of a file mean the same."""
-    if one == other:
-        return True
-    if is_keyed(path):
-        return _pairs(one) == _pairs(other)
-    try:
-        return parse_value(one, parse) == parse_value(other, parse)
-    except ValueError:
-        return False
-
-
-def holds_keyed(text: str, wanted: str) -> bool:
-    """Whether a device's line says all that was written: "8:0 rpct=95.00 min=1" holds "8:0 rpct=95"."""
-    has = _pairs(text)
-    return all(has.get(key) == value for key, value in _pairs(wanted).items())
-
-
 def write_kernel_file(root: Root, path: str, text: str) -> None:
     """One write of the whole text, as the kernel wants it; the writeback throttling of a disk stays as it was.
 
-    Raises BedplateError with the kernel's own word.
+    Raises GoneError when the file or the device that the text names is not there, else BedplateError with the kernel's
+    own word.
     """
     throttling = _THROTTLING.format(number=text.partition(" ")[0]) if path.endswith("/io.cost.qos") else ""
     before = root.read(throttling).value if throttling else None
@@ -100,13 +101,19 @@ def _write(root: Root, path: str, text: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise BedplateError(f"{path}: cannot write {text!r}: {error.strerror}") from error
+        # A file that is there may answer ENODEV for a reason of its own; of a line for a device it means the device.
+        gone = error.errno in _GONE and (is_keyed(path) or is_gone(root, path))
+        raise (GoneError if gone else BedplateError)(f"{path}: cannot write {text!r}: {error.strerror}") from error
 
 
 def restore_kernel_file(root: Root, path: str, before: str, *, twin: str, key: str = "") -> None:
-    """Write back what was there."""
+    """Write back what was there. Raises as `write_kernel_file` does.
+
+    Two texts stand for something else: "" of a keyed file for no line of the device `key`, which is taken back by what
+    disables it; and "0" of a file with a twin for the twin's text, which is written there.
+    """
     if is_keyed(path) and not before:
-        before = f"{key} {_KEYED[path.rpartition('/')[2]]}"
+        before = f"{key} {_TAKEN_BACK[path.rpartition('/')[2]]}"
     other = _TWINS.get(path)
     if other is not None and before.strip() == "0" and twin not in ("", "0"):
         write_kernel_file(root, other, twin)
@@ -143,14 +150,3 @@ def _writable(line: str) -> str:
     if "ctrl=auto" not in words:
         return line
     return " ".join([words[0], *(word for word in words[1:] if word.startswith(("enable=", "ctrl=")))])
-
-
-def _pairs(line: str) -> dict[str, float | str]:
-    found: dict[str, float | str] = {}
-    for word in line.split():
-        key, mark, value = word.partition("=")
-        try:
-            found[key] = float(value) if mark else ""
-        except ValueError:
-            found[key] = value
-    return found

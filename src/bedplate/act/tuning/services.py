@@ -13,17 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bedplate.errors import CommandError
+from bedplate.act import systemd
 
-# Beside an engine that keeps all CPUs busy and outweighs everything, the service manager has a hundredth of them.
+# Longer than other calls: a reload reads all units of the host, with a hundredth of its CPUs (act/systemd.py).
 _RELOAD_S = 180.0
 _START_S = 120.0
-_SHOW_S = 60.0
 
 
 class Services(Protocol):
+    """What tuning asks of a service manager.
+
+    Systemctl asks the real one; tests have one that keeps its answers in a table.
+    """
+
     def is_running(self) -> bool:
-        """Whether process 1 is a systemd that can be asked."""
+        """Whether process 1 is a systemd that can be asked; in most containers it is not."""
 
     def reload(self, units: Sequence[str] = ()) -> None:
         """Read all unit files again, and write what is new of these units into control groups. Raises CommandError."""
@@ -33,42 +37,39 @@ class Services(Protocol):
 
 
 class Systemctl:
-    """The real one, by its command."""
+    """The service manager of this host.
+
+    top: where it is looked up whether it runs; what is asked is always this host's.
+    """
 
     def __init__(self, top: Path = Path("/")) -> None:
         self._top = top
 
     def is_running(self) -> bool:
-        return (self._top / "run/systemd/system").is_dir()  # sd_booted(3)
+        """By sd_booted(3): /run/systemd/system is a directory."""
+        return systemd.is_running(self._top)
 
     def reload(self, units: Sequence[str] = ()) -> None:
-        from bedplate.act.run import run
+        """By daemon-reload, and a unit that does nothing in each slice around `units`, as the head of this file says.
 
-        run(["systemctl", "daemon-reload"], timeout_s=_RELOAD_S)
-        for name in self._slices_around(units):
-            # With default dependencies it would wait for basic.target during a boot, and --wait needs a D-Bus daemon, which
-            # our image does not run. Whether it worked, the read-back says.
-            argv = ["systemd-run", "--quiet", "--collect", f"--slice={name}", "--property=DefaultDependencies=no"]
-            run([*argv, "/bin/true"], timeout_s=_START_S, ok=range(256))
+        Whether it took is not seen here: read back. Raises CommandError when systemd refuses to reload, or does not answer
+        in time.
+        """
+        systemd.reload_units(timeout_s=_RELOAD_S)
+        for name in self._slices_around(units):  # whether it worked, the read-back says
+            systemd.start_in_slice(name, ("/bin/true",), timeout_s=_START_S)
 
     def _slices_around(self, units: Sequence[str]) -> tuple[str, ...]:
         """The slices that running units are in; system.slice stands for all that is directly below the root."""
         if not units:
             return ()
         shown = self.show(units, ("ActiveState", "Slice"))
-        around = {one.get("Slice", "") for one in shown.values() if one.get("ActiveState") == "active"}
+        around = {properties.get("Slice", "") for properties in shown.values() if properties.get("ActiveState") == "active"}
         return ("system.slice", *sorted(around - {"", "-.slice", "system.slice"}))
 
     def show(self, units: Sequence[str], properties: Sequence[str]) -> dict[str, dict[str, str]]:
-        from bedplate.act.run import run
+        """By one `systemctl show` for all units.
 
-        if not units:
-            return {}
-        argv = ["systemctl", "show", "--no-pager", f"--property={','.join(properties)}", "--", *units]
-        blocks = run(argv, timeout_s=_SHOW_S, split=True).output.strip("\n").split("\n\n")
-        if len(blocks) != len(units):
-            raise CommandError(f"systemctl show: asked for {len(units)} units, got {len(blocks)}", status=0)
-        return {
-            unit: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            for unit, block in zip(units, blocks, strict=True)
-        }
+        Raises CommandError when it answers for more or fewer units than were asked for.
+        """
+        return systemd.show(units, properties)

@@ -9,6 +9,8 @@ from bedplate.model.knob_value import Parse
 
 
 class Act(StrEnum):
+    """What a step does. The values stand in journals: renaming one makes those of interrupted changes unreadable."""
+
     KERNEL = "kernel"
     """A file of the kernel is written."""
     FILE = "file"

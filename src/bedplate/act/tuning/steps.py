@@ -18,16 +18,17 @@ from bedplate.act.tuning.generated import (
     lasts,
     render_files,
 )
-from bedplate.act.tuning.kernel_file import check_kernel_file, is_keyed, is_same, read_kernel_file, read_twin
+from bedplate.act.tuning.kernel_file import check_kernel_file, read_kernel_file, read_twin
+from bedplate.act.tuning.meaning import is_keyed, is_same
 from bedplate.act.tuning.place import Place
 from bedplate.act.tuning.step import Act, Holding, Step
-from bedplate.errors import BedplateError
+from bedplate.errors import BedplateError, GoneError
 from bedplate.model.tuning import Change, Means, Plan
 
 
 @dataclass(slots=True, kw_only=True)
 class Way:
-    """Steps, and what is held when all are done."""
+    """The steps to a plan, or back from one, in their order; what must hold after each, and what is held after all."""
 
     steps: list[Step] = field(default_factory=list)
     checks: dict[int, Change] = field(default_factory=dict)
@@ -40,21 +41,24 @@ class Way:
     problems: list[str] = field(default_factory=list)
 
     def holdings(self, done: dict[int, str]) -> tuple[Holding, ...]:
-        """What is ours after all steps; done: what was read back after each."""
+        """What is ours after all steps; done: the text that was read back after each, by its index.
+
+        Raises KeyError for one without.
+        """
         found = list(self.kept)
         for index, (baseline, twin) in self.baselines.items():
-            one = self.steps[index]
+            step = self.steps[index]
             found.append(
                 Holding(
-                    act=one.act,
-                    path=one.path,
+                    act=step.act,
+                    path=step.path,
                     baseline=baseline,
                     ours=done[index],
-                    parse=one.parse,
+                    parse=step.parse,
                     twin=twin,
-                    lasts=one.lasts,
-                    key=one.key,
-                    unit_file=one.unit_file,
+                    lasts=step.lasts,
+                    key=step.key,
+                    unit_file=step.unit_file,
                 )
             )
         return tuple(found)
@@ -68,13 +72,13 @@ def make_way(plan: Plan | None, place: Place, held: tuple[Holding, ...], *, same
     if way.problems:
         return way
     files = render_files(plan, place) if plan is not None else {}
-    kernel = [one for one in changes if one.setting.means is Means.FILE]
-    wanted = {(one.setting.name, _key(one)) for one in kernel}
+    kernel = [change for change in changes if change.setting.means is Means.FILE]
+    wanted = {(change.setting.name, _key(change)) for change in kernel}
     for holding in reversed(held):
         if holding.act is Act.KERNEL and (holding.path, holding.key) not in wanted:
-            _give_back(holding, place, way, same_boot=same_boot)
+            _give_back(holding, place, way, same_boot=same_boot, refuse=plan is not None)
     _file_steps(files, place, held, way)
-    mine = {(one.path, one.key): one for one in held if one.act is Act.KERNEL}
+    mine = {(holding.path, holding.key): holding for holding in held if holding.act is Act.KERNEL}
     for change in kernel:
         _take(change, place, mine.get((change.setting.name, _key(change))), way)
     return way
@@ -86,37 +90,44 @@ def _key(change: Change) -> str:
 
 def _check(changes: tuple[Change, ...], place: Place, way: Way) -> None:
     seen = set()
-    for one in changes:
-        match one.setting.means:
+    for change in changes:
+        match change.setting.means:
             case Means.FILE:
-                problem = check_kernel_file(place.root, one.setting.name)
-                if problem is None and (not one.new.isprintable() or not one.new):
-                    problem = f"{one.setting}: {one.new!r} cannot be written"
+                problem = check_kernel_file(place.root, change.setting.name)
+                if problem is None and (not change.new.isprintable() or not change.new):
+                    problem = f"{change.setting}: {change.new!r} cannot be written"
             case Means.UNIT:
-                problem = check_unit_setting(one)
+                problem = check_unit_setting(change)
             case Means.CMDLINE:
-                problem = check_parameter(one)
-        target = (one.setting, _key(one))
+                problem = check_parameter(change)
+        target = (change.setting, _key(change))
         if problem is None and target in seen:
-            problem = f"{one.setting}: is in the plan twice"
+            problem = f"{change.setting}: is in the plan twice"
         seen.add(target)
         if problem is not None:
             way.problems.append(problem)
 
 
-def _give_back(holding: Holding, place: Place, way: Way, *, same_boot: bool) -> None:
+def _give_back(holding: Holding, place: Place, way: Way, *, same_boot: bool, refuse: bool) -> None:
+    """refuse: whether a file that is there and cannot be read now is a problem of the plan; else the step is tried, and says
+    why it failed: what may still have our value is not forgotten."""
     if not same_boot and not holding.lasts:
         return  # the boot took it back
     baseline = holding.baseline or ""
     try:
         now = read_kernel_file(place.root, holding.path, holding.parse, key=holding.key)
-    except BedplateError as error:
-        way.drifted.append(error.message)
+    except GoneError as error:
+        way.drifted.append(f"{error.message}: it is gone, so there is nothing to restore")
         return
+    except BedplateError as error:
+        if refuse:
+            way.problems.append(error.message)
+            return
+        now = holding.ours
     if is_same(holding.path, now, baseline, holding.parse):
         return
     if not is_same(holding.path, now, holding.ours, holding.parse):
-        way.drifted.append(f"{holding.path}: we wrote {holding.ours!r}, it is {now!r} now: left as it is")
+        way.drifted.append(f"{holding.path}: bedplate wrote {holding.ours!r}, the value is now {now!r}: left as it is")
         return
     way.steps.append(
         Step(
@@ -169,7 +180,7 @@ def _take(change: Change, place: Place, holding: Holding | None, way: Way) -> No
 
 def _file_steps(files: dict[str, str], place: Place, held: tuple[Holding, ...], way: Way) -> None:
     first = len(way.steps)
-    mine = {one.path: one for one in held if one.act is Act.FILE}
+    mine = {holding.path: holding for holding in held if holding.act is Act.FILE}
     needed = {parent for path in files for parent in _parents(path)}
     for holding in reversed(held):
         if holding.act is Act.FILE and holding.path not in files:
@@ -186,15 +197,15 @@ def _file_steps(files: dict[str, str], place: Place, held: tuple[Holding, ...], 
     made: set[str] = set()
     for path, text in files.items():
         unit_file = path.startswith(place.units)
-        links = [one for one in (*_parents(path), path) if place.at(one).is_symlink()]
+        links = [target for target in (*_parents(path), path) if place.at(target).is_symlink()]
         if links:
-            way.problems.append(f"{links[0]}: is a symbolic link: nothing is written through it")
+            way.problems.append(f"{links[0]}: is a symbolic link, and bedplate does not write through links")
             continue
         now = _text(place, path)
         known = mine.get(path)
         if now is not None and (known is None or now != known.ours):
-            hint = "; `bedplate tune uninstall` takes it away" if now.startswith(MARK) else ""
-            way.problems.append(f"{path}: is there and is not ours{hint}")
+            hint = "; `bedplate tune uninstall` removes it" if now.startswith(MARK) else ""
+            way.problems.append(f"{path}: exists, and bedplate did not write it{hint}")
             continue
         if now == text and known is not None:
             way.kept.append(known)
@@ -206,9 +217,9 @@ def _file_steps(files: dict[str, str], place: Place, held: tuple[Holding, ...], 
                 way.steps.append(Step(act=Act.DIRECTORY, path=parent, after="", unit_file=unit_file))
         way.baselines[len(way.steps)] = (None, "")
         way.steps.append(Step(act=Act.FILE, path=path, before=now, after=text, unit_file=unit_file))
-    if any(one.unit_file for one in way.steps[first:]):
+    if any(step.unit_file for step in way.steps[first:]):
         way.steps.append(Step(act=Act.RELOAD, path=""))
-    if any(one.path.startswith(GRUB_DIRECTORY) for one in way.steps[first:]):
+    if any(step.path.startswith(GRUB_DIRECTORY) for step in way.steps[first:]):
         way.steps.append(Step(act=Act.GRUB, path=""))
 
 

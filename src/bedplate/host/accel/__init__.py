@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from bedplate.errors import ReadError
 from bedplate.host.accel.amd import VENDOR as AMD
@@ -15,11 +14,11 @@ from bedplate.host.accel.nvidia import VENDOR as NVIDIA
 from bedplate.host.accel.nvidia import read_nvidia
 from bedplate.host.accel.nvml import FORMAT, query_nvml, render_nvml
 from bedplate.host.accel.nvml import RECORDED as NVML
-from bedplate.host.attributes import parse_int
-from bedplate.host.pci import DEVICES
-from bedplate.host.pciids import RECORDED as NAMES
-from bedplate.host.pciids import REGISTERS, excerpt
-from bedplate.host.root import Root
+from bedplate.host.kernel.attributes import parse_int
+from bedplate.host.kernel.pci import DEVICES
+from bedplate.host.kernel.pciids import RECORDED as NAMES
+from bedplate.host.kernel.pciids import REGISTERS, excerpt
+from bedplate.host.root.root import Root
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Unknown
 
@@ -66,7 +65,7 @@ def find_accelerators(pci: Sequence[PciDevice]) -> tuple[Accelerator, ...]:
     for device in pci:
         if is_accelerator(device):
             vendor = makers.get(device.vendor, f"{device.vendor:04x}")
-            index = sum(1 for one in found if one.vendor == vendor)
+            index = sum(1 for accelerator in found if accelerator.vendor == vendor)
             source = device.driver.source
             found.append(
                 make_accelerator(
@@ -91,23 +90,18 @@ def record_vendor(root: Root) -> dict[str, bytes]:
         data = root.read_bytes(where).value
         if data is not None:
             files[where] = data
-    if _is_running_machine(root):
+    if root.is_live:
         files.setdefault(NVML, _ask_nvml(root).encode())
         if NAMES not in files:
             files |= _names(root)
     return files
 
 
-def _is_running_machine(root: Root) -> bool:
-    """Whether vendors' libraries, which know no root directory, speak of the machine that `root` is."""
-    return type(root) is Root and root.path == Path("/")
-
-
 def _nvml_document(root: Root) -> str | None:
     reading = root.read(NVML)
     if reading.unknown is Unknown.MALFORMED:
         raise ReadError(f"{NVML}: {reading.text}")
-    if reading.value is None and _is_running_machine(root):
+    if reading.value is None and root.is_live:
         return _ask_nvml(root)
     return reading.value
 

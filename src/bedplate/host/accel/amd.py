@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from bedplate.host.accel.blank import make_accelerator
-from bedplate.host.attributes import parse_int, read_int
-from bedplate.host.pcitree import parse_address
-from bedplate.host.root import Root
+from bedplate.host.kernel.attributes import parse_int, read_int
+from bedplate.host.kernel.pcitree import parse_address
+from bedplate.host.root.root import Root
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
@@ -67,7 +67,7 @@ def _read_one(root: Root, device: PciDevice, index: dict[str, int], nodes: dict[
         temperature_c=_scaled(read_int(root, f"{monitor}/temp1_input"), 1e3),
         processes=_processes(root, node) if node is not None else (),
         peers=tuple(
-            sorted((index[peer], "XGMI") for peer, one in nodes.items() if peer in index and one.number in node.xgmi)
+            sorted((index[peer], "XGMI") for peer, other in nodes.items() if peer in index and other.number in node.xgmi)
         )
         if node is not None
         else (),
@@ -96,7 +96,7 @@ def _read_nodes(root: Root) -> dict[str, _Node]:
             f"{facts.get('domain', 0) & 0xFFFFFFFF:04x}:{place >> 8 & 0xFF:02x}:{place >> 3 & 0x1F:02x}.{place & 7}"
         )
         links = f"{top}/{name}/io_links"
-        reached = [_properties(root, f"{links}/{one}/properties") for one in root.listdir(links)]
+        reached = [_properties(root, f"{links}/{name}/properties") for name in root.listdir(links)]
         xgmi = frozenset(link["node_to"] for link in reached if link.get("type") == _XGMI and "node_to" in link)
         if address is not None:
             nodes[address] = _Node(number, gpu_id, xgmi)

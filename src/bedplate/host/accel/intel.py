@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bedplate.host.accel.blank import make_accelerator
-from bedplate.host.attributes import read_int
-from bedplate.host.root import Root
+from bedplate.host.kernel.attributes import read_int
+from bedplate.host.root.root import Root
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 

@@ -6,7 +6,6 @@ given to a virtual machine, or one that has fallen off. Its facts are unknown, a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,8 +14,9 @@ from typing import Any, TypeVar
 from bedplate.errors import ReadError
 from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.accel.nvml import FORMAT, RECORDED
-from bedplate.host.pcitree import parse_address
-from bedplate.host.root import Root
+from bedplate.host.kernel.pcitree import parse_address
+from bedplate.host.root.jsontext import parse_json
+from bedplate.host.root.root import Root
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
@@ -52,16 +52,13 @@ def parse_nvml(text: str) -> tuple[tuple[Accelerator, ...], str]:
 
     Raises ReadError when the text is not such a document.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ReadError(f"{RECORDED}: is not JSON") from error
+    document = parse_json(text, f"{RECORDED}:")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ReadError(f"{RECORDED}: is not a document of format {FORMAT}")
     if isinstance(document.get("missing"), str):
         return (), document["missing"]
     devices = document.get("devices")
-    if not isinstance(devices, list) or not all(isinstance(one, dict) for one in devices):
+    if not isinstance(devices, list) or not all(isinstance(device, dict) for device in devices):
         raise ReadError(f"{RECORDED}: devices: is not a list of objects")
     peers = _peers(document.get("pairs"))
     found = tuple(_accelerator(document, device, index, peers.get(index, ())) for index, device in enumerate(devices))
@@ -90,7 +87,7 @@ def _accelerator(
     if "handle" in device:
         return blank
     reasons = ask("CurrentClocksEventReasons", int).value or 0
-    links = ask("NvLinkState", lambda value: [int(one) for one in value])
+    links = ask("NvLinkState", lambda value: [int(count) for count in value])
     return replace(
         blank,
         uuid=ask("UUID", str).value or "",
@@ -175,12 +172,14 @@ def _peers(pairs: Any) -> dict[int, tuple[tuple[int, str], ...]]:
 def read_nvidia(root: Root, pci: Sequence[PciDevice], nvml: str | None) -> tuple[Accelerator, ...]:
     """NVIDIA accelerators of NVML's document (None: nobody asked), then those of `pci` that it does not have."""
     listed, why_none = parse_nvml(nvml) if nvml is not None else ((), "NVML was not asked")
-    here = {one.address for one in listed}
+    here = {accelerator.address for accelerator in listed}
     reason = Unknown.ABSENT if nvml is not None else Unknown.NOT_RECORDED
     driver, library = read_driver_version(root), read_library_version(root)
-    found = [replace(one, library_version=library) if library.value is not None else one for one in listed]
+    found = [
+        replace(accelerator, library_version=library) if library.value is not None else accelerator for accelerator in listed
+    ]
     # A device that is lost has an index and no address: it is one of those that only the bus still lists.
-    lost = [place for place, one in enumerate(found) if one.address is None]
+    lost = [place for place, accelerator in enumerate(found) if accelerator.address is None]
     for device in pci:
         if device.address in here:
             continue

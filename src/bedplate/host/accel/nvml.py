@@ -43,7 +43,7 @@ def query_nvml() -> dict[str, Any]:
 
 
 def render_nvml(document: dict[str, Any]) -> str:
-    """The document as a recording keeps it."""
+    """The JSON text that a recording keeps: keys sorted, so that two readings of the same state are the same text."""
     return json.dumps(document, sort_keys=True, indent=1)
 
 
@@ -144,10 +144,10 @@ def _links(nvml: Any, handle: Any) -> list[int]:
 
 def _processes(nvml: Any, handle: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for one in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+    for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
         try:
-            name = _text(nvml.nvmlSystemGetProcessName(one.pid))
+            name = _text(nvml.nvmlSystemGetProcessName(process.pid))
         except nvml.NVMLError:  # it has ended, or it is in another namespace
             name = ""
-        found.append({"pid": int(one.pid), "name": name, "bytes": int(one.usedGpuMemory or 0)})
+        found.append({"pid": int(process.pid), "name": name, "bytes": int(process.usedGpuMemory or 0)})
     return found

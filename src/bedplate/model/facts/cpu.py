@@ -9,6 +9,11 @@ from bedplate.model.facts.reading import Reading
 
 
 class CoreKind(StrEnum):
+    """What a core is beside the others of a hybrid machine; UNIFORM where all are alike, or nothing tells.
+
+    Sources: the PMUs of Intel's hybrid parts (cpu_core, cpu_atom), cpu_capacity of Arm's, else frequencies far apart.
+    """
+
     UNIFORM = "uniform"
     PERFORMANCE = "performance"
     EFFICIENT = "efficient"
@@ -16,6 +21,8 @@ class CoreKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogicalCpu:
+    """One CPU as the scheduler counts them (a hardware thread), from /sys/devices/system/cpu/cpuN."""
+
     cpu: int
     online: bool
     package: int | None
@@ -34,6 +41,11 @@ class LogicalCpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
+    """One instance of a CPU cache: level 1 is nearest to the core; `size_bytes` is 0 where the kernel does not say.
+
+    Source: /sys/devices/system/cpu/cpuN/cache (Documentation/ABI/testing/sysfs-devices-system-cpu).
+    """
+
     level: int
     kind: str
     """Data, Instruction, Unified: the kernel's own words."""
@@ -44,6 +56,8 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuTopology:
+    """The processors of a machine: CPUs, the caches that they share, clocks, idle states, CPUs kept free of other work."""
+
     model_name: Reading[str]
     architecture: str
     """x86_64, aarch64, as uname says; "" when not known."""
@@ -66,16 +80,18 @@ class CpuTopology:
     @property
     def online(self) -> tuple[int, ...]:
         """Numbers of the CPUs that are online."""
-        return tuple(one.cpu for one in self.cpus if one.online)
+        return tuple(cpu.cpu for cpu in self.cpus if cpu.online)
 
     @property
     def cores(self) -> int:
         """Physical cores that have at least one online CPU."""
-        return len({one.siblings for one in self.cpus if one.online})
+        return len({cpu.siblings for cpu in self.cpus if cpu.online})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HugePages:
+    """One pool of preallocated huge pages on a NUMA node; `total` and `free` count pages of `size_bytes`."""
+
     size_bytes: int
     total: int
     free: int
@@ -83,6 +99,8 @@ class HugePages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumaNode:
+    """One online node, its memory and its distances, from /sys/devices/system/node/nodeN."""
+
     node: int
     cpus: tuple[int, ...]
     """() for a memory-only node (CXL, HBM)."""
@@ -97,6 +115,8 @@ class NumaNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumaTopology:
+    """All NUMA nodes, and the directory or recording that said so."""
+
     nodes: tuple[NumaNode, ...]
     """Online nodes by number; () when the kernel has no NUMA support."""
     source: str

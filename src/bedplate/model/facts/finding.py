@@ -22,6 +22,8 @@ class Severity(StrEnum):
 
 
 class Confidence(StrEnum):
+    """How sure it is that a finding is true of this machine; the ranking counts a likely or possible one for less."""
+
     CERTAIN = "certain"
     LIKELY = "likely"
     POSSIBLE = "possible"
@@ -29,6 +31,8 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
+    """One thing that was read and speaks for a finding, with the place where a person can read it again."""
+
     fact: str
     """What was read, in a few words: "Speed 8GT/s, Width x8"."""
     source: str
@@ -37,6 +41,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
+    """One thing that is wrong with a machine, complete enough to act on: how it is known, how to mend and undo it."""
+
     id: str
     """Stable: "pci.acs-mixed"."""
     severity: Severity

@@ -46,5 +46,5 @@ class Groups:
     """By path: the root, each slice to three levels, and the units directly in them; a bounded number."""
 
     def find(self, path: str) -> ControlGroup | None:
-        """The cgroup of a path, or None."""
-        return next((one for one in self.groups if one.path == path), None)
+        """The cgroup of a path below the mount, "/system.slice/vllm.service"; None where no such one was read."""
+        return next((group for group in self.groups if group.path == path), None)

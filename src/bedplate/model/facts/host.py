@@ -1,4 +1,4 @@
-"""A machine: all facts together. Made by host/facts.py, judged by plan/audit, shown by the faces."""
+"""A machine: all facts together. Made by host/facts.py, judged by plan/audit, shown by report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
+    """A machine as it was read, live or from a recording: what audits judge and plans are made from."""
+
     origin: str
     """"live", or the name of the recording."""
     cpu: CpuTopology

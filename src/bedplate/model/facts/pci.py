@@ -9,6 +9,8 @@ from bedplate.model.facts.reading import Reading
 
 
 class PciKind(StrEnum):
+    """What a PCI function is in the tree: by its PCI Express capability, or by its place where that cannot be read."""
+
     ENDPOINT = "endpoint"
     ROOT_PORT = "root-port"
     SWITCH_UPSTREAM = "switch-upstream"
@@ -44,6 +46,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice:
+    """One PCI function from /sys/bus/pci/devices or a recording of it: place in the tree, link, isolation, driver."""
+
     address: str
     """Domain:bus:device.function in lower case, "0000:19:00.0"."""
     parent: str | None
@@ -73,6 +77,8 @@ class PciDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
+    """One GPU or NPU as the vendor's library describes it, with its place on PCI; what nothing told is unknown, not 0."""
+
     vendor: str
     """nvidia, amd, intel, or the PCI vendor in hexadecimal."""
     index: int
@@ -113,6 +119,8 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkDevice:
+    """One network interface from /sys/class/net, as far as placement beside accelerators and interrupts needs it."""
+
     name: str
     driver: Reading[str]
     address: str | None
@@ -130,6 +138,8 @@ class NetworkDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockDevice:
+    """One disk, or a device made of others (dm, md), from /sys/block."""
+
     name: str
     model: str
     address: str | None

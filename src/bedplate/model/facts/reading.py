@@ -37,10 +37,10 @@ class Reading(Generic[T]):
 
 
 def known(value: T, source: str, text: str = "") -> Reading[T]:
-    """A fact that was read."""
+    """A value that was read; without a text, the value itself stands for what was read."""
     return Reading(value=value, source=source, text=text or str(value))
 
 
 def missing(why: Unknown, source: str, text: str = "") -> Reading[T]:
-    """A fact that could not be known."""
+    """A reading without a value: why there is none, and the beginning of what was read, if anything was."""
     return Reading(value=None, source=source, unknown=why, text=text)

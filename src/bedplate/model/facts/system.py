@@ -9,6 +9,8 @@ from bedplate.model.facts.reading import Reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelFacts:
+    """The kernel that runs, those that are installed, and which of them have a driver for the accelerators."""
+
     release: Reading[str]
     cmdline: tuple[str, ...]
     taint: Reading[int]
@@ -33,6 +35,8 @@ class KernelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OsFacts:
+    """The distribution, what it runs in (virtual machine, container, confidential guest), and who else sets its knobs."""
+
     id: str
     """ID of os-release; "" when there is none."""
     version: str
@@ -58,6 +62,8 @@ class OsFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFacts:
+    """Memory, swap and huge pages of the whole machine, from /proc/meminfo and /sys/kernel/mm."""
+
     total_bytes: int
     available_bytes: int
     swap_total_bytes: int
@@ -95,6 +101,8 @@ class CgroupFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
+    """One thread of an engine: where it may run, and the seconds since its start that it ran or waited for a CPU."""
+
     tid: int
     name: str
     allowed: tuple[int, ...]
@@ -108,6 +116,8 @@ class Thread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProcess:
+    """One process that is known by its command line to be an inference engine, and what the kernel reports of it."""
+
     engine: str
     """vllm, sglang, llama.cpp, triton, ollama, tgi, tensorrt-llm, ..."""
     pid: int
@@ -132,6 +142,8 @@ class EngineProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
+    """One mount point of /proc/self/mountinfo; `kind` is the type of the file system, "ext4"."""
+
     point: str
     source: str
     kind: str
@@ -140,6 +152,12 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
+    """Stalls on one resource (PSI): percent of the last minute in which some task, or all of them, waited for it.
+
+    `full_avg60` is None where the kernel has no such line; irq has a full line only, and 0 for some.
+    Source: Documentation/accounting/psi.rst.
+    """
+
     resource: str
     """cpu, memory, io, irq."""
     some_avg60: float

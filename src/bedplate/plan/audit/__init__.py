@@ -1,7 +1,7 @@
 """What stands between a machine and its accelerators: every check, the catalog's knobs, and what a person set aside. Pure.
 
-A check is one function from facts to cases and to what it could not judge. Unknown facts never make a case. The row of
-catalog/findings.toml adds what a case costs; the list is sorted by that.
+A check is one function from facts to observations and to what it could not judge. Unknown facts never make an observation.
+The row of catalog/findings.toml adds what an observation costs; the list is sorted by that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bedplate.model.facts.finding import Finding, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob, Outcome
 from bedplate.plan.audit import accelerators, acs, cores, driver, limits, links, placement, power, storage, system
-from bedplate.plan.audit.case import Case, Check, make_finding
+from bedplate.plan.audit.observation import Check, Observation, make_finding
 from bedplate.plan.audit.order import in_order
 from bedplate.plan.audit.terms import processes_seen
 from bedplate.plan.knobs import audit_knobs, judge_knobs
@@ -79,26 +79,26 @@ def audit(
     """
     facts = in_order(facts)
     row_of = {row.id: row for row in rows}
-    said = [one for check in CHECKS for one in check(facts)]
-    findings = [make_finding(one, row_of[one.id]) for one in said if isinstance(one, Case)]
-    findings += audit_knobs(facts, knobs, told={one.id for one in findings})
-    not_judged = {one for one in said if isinstance(one, NotJudged)}
+    said = [result for check in CHECKS for result in check(facts)]
+    findings = [make_finding(result, row_of[result.id]) for result in said if isinstance(result, Observation)]
+    findings += audit_knobs(facts, knobs, told={finding.id for finding in findings})
+    not_judged = {result for result in said if isinstance(result, NotJudged)}
     not_judged |= {
-        NotJudged(id=f"knob.{one.knob}", why=one.because)
-        for one in judge_knobs(facts, knobs)
-        if one.outcome in (Outcome.UNKNOWN, Outcome.NOT_EVALUABLE)
+        NotJudged(id=f"knob.{result.knob}", why=result.because)
+        for result in judge_knobs(facts, knobs)
+        if result.outcome in (Outcome.UNKNOWN, Outcome.NOT_EVALUABLE)
     }
     if not processes_seen(facts):
-        not_judged.add(NotJudged(id="engines", why="processes are not in the recording: nothing can be said of engines"))
-    ranked = sorted(set(findings), key=lambda one: (-one.rank, one.id, one.where))
+        not_judged.add(NotJudged(id="engines", why="the recording holds no processes: engines could not be checked"))
+    ranked = sorted(set(findings), key=lambda finding: (-finding.rank, finding.id, finding.where))
     shown, suppressed, notes = _suppress(
-        ranked, suppressions, known={*row_of, *(f"knob.{one.id}" for one in knobs)}, today=today
+        ranked, suppressions, known={*row_of, *(f"knob.{knob.id}" for knob in knobs)}, today=today
     )
     return Audit(
         findings=tuple(shown),
         suppressed=tuple(suppressed),
-        not_judged=tuple(sorted(not_judged, key=lambda one: (one.id, one.why))),
-        counts=tuple((severity, sum(one.severity is severity for one in shown)) for severity in Severity),
+        not_judged=tuple(sorted(not_judged, key=lambda entry: (entry.id, entry.why))),
+        counts=tuple((severity, sum(finding.severity is severity for finding in shown)) for severity in Severity),
         notes=tuple(notes),
     )
 
@@ -107,26 +107,26 @@ def _suppress(
     findings: Sequence[Finding], suppressions: Sequence[Suppression], *, known: set[str], today: str
 ) -> tuple[list[Finding], list[SuppressedFinding], list[str]]:
     """(shown, set aside, what to know of the suppressions). ISO dates compare as texts do."""
-    running = [one for one in suppressions if one.until is None or one.until >= today]
+    running = [suppression for suppression in suppressions if suppression.until is None or suppression.until >= today]
     used: set[Suppression] = set()
     shown: list[Finding] = []
     aside: list[SuppressedFinding] = []
     for finding in findings:
-        by = next((one for one in running if _covers(one, finding)), None)
+        by = next((suppression for suppression in running if _covers(suppression, finding)), None)
         if by is None:
             shown.append(finding)
         else:
             aside.append(SuppressedFinding(finding=finding, reason=by.reason, until=by.until))
-            used |= {one for one in running if _covers(one, finding)}
+            used |= {suppression for suppression in running if _covers(suppression, finding)}
     notes = []
-    for one in suppressions:
-        what = one.id if one.where == "*" else f"{one.id} at {one.where}"
-        if one.id not in known:
-            notes.append(f"suppression of {what}: there is no such finding")
-        elif one not in running:
-            notes.append(f"suppression of {what}: expired after {one.until}")
-        elif one not in used:
-            notes.append(f"suppression of {what}: nothing was found that it covers")
+    for suppression in suppressions:
+        what = suppression.id if suppression.where == "*" else f"{suppression.id} at {suppression.where}"
+        if suppression.id not in known:
+            notes.append(f"suppression of {what}: no such finding exists")
+        elif suppression not in running:
+            notes.append(f"suppression of {what}: expired after {suppression.until}")
+        elif suppression not in used:
+            notes.append(f"suppression of {what}: it covers no finding")
     return shown, aside, notes
 
 

@@ -8,11 +8,11 @@ from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
-from bedplate.plan.audit.case import Case, Said, plural, seen, some, unknown
+from bedplate.model.wording import plural
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
 from bedplate.plan.audit.terms import (
     accelerators,
     computes,
-    count_argument,
     deployments,
     device_of,
     is_given_away,
@@ -20,21 +20,26 @@ from bedplate.plan.audit.terms import (
     name_of,
     wants_cpu,
 )
+from bedplate.plan.engine_arguments import count_argument
 
 _STARTING_S = 20.0  # processor time; engines import and read their options for this long before they open a device
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--tensor_parallel_size")
 
 
-def check_engine_on_cpu(facts: HostFacts) -> Iterator[Said]:
+def check_engine_on_cpu(facts: HostFacts) -> Iterator[CheckResult]:
     """An engine none of whose processes holds an accelerator open, on a machine that has some to give."""
     id = "accel.engine-on-cpu"
     usable = accelerators(facts)
     groups = deployments(facts)
-    if groups and not usable and any(computes(one, device_of(facts, one)) is None for one in facts.accelerators):
-        yield NotJudged(id=id, why="whether the display adapters here compute is not known: nothing says their memory")
+    if (
+        groups
+        and not usable
+        and any(computes(accelerator, device_of(facts, accelerator)) is None for accelerator in facts.accelerators)
+    ):
+        yield NotJudged(id=id, why="it is unknown whether the display adapters can compute: no source gives their memory")
     if not usable:
         return
-    others_use = any(one.devices for one in groups)
+    others_use = any(group.devices for group in groups)
     for group in groups:
         if group.devices or wants_cpu(group):
             continue
@@ -43,14 +48,14 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[Said]:
         elif group.run_s < _STARTING_S:
             yield NotJudged(id=id, why=f"{group.name} has run for {group.run_s:.0f} s only: it may yet open a device")
         else:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.MEDIUM if others_use else Severity.CRITICAL,
                 title=f"{group.name} holds none of {plural(len(usable), 'accelerator')} open: it runs on the CPU",
                 where=group.where,
                 evidence=(
                     Evidence(fact="no accelerator among its open files", source=f"/proc/{group.processes[0].pid}/fd"),
-                    *(Evidence(fact=one.name or one.vendor, source=name_of(one)) for one in usable[:2]),
+                    *(Evidence(fact=gpu.name or gpu.vendor, source=name_of(gpu)) for gpu in usable[:2]),
                 ),
                 fix=(
                     "# Its log says why: an installation without CUDA or ROCm, or a container without devices.",
@@ -63,21 +68,21 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_fabric(facts: HostFacts) -> Iterator[Said]:
+def check_fabric(facts: HostFacts) -> Iterator[CheckResult]:
     """NVSwitch fabric that the fabric manager has not set up: CUDA does not start on any GPU of it."""
     id = "fabric.not-ready"
-    gpus = [one for one in facts.accelerators if one.vendor == "nvidia"]
-    waiting = [one for one in gpus if one.fabric_state.value not in (None, "N/A", "Completed")]
-    switches = [one for one in facts.pci if is_nvswitch(one)]
+    gpus = [accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia"]
+    waiting = [gpu for gpu in gpus if gpu.fabric_state.value not in (None, "N/A", "Completed")]
+    switches = [device for device in facts.pci if is_nvswitch(device)]
     if waiting:
-        yield Case(
+        yield Observation(
             id=id,
             severity=Severity.CRITICAL,
-            title=f"the NVSwitch fabric of {some(name_of(one) for one in waiting)} is {waiting[0].fabric_state.value}",
-            where=tuple(name_of(one) for one in waiting),
+            title=f"the NVSwitch fabric of {some(name_of(gpu) for gpu in waiting)} is {waiting[0].fabric_state.value}",
+            where=tuple(name_of(gpu) for gpu in waiting),
             evidence=(
-                *(seen("fabric state", one.fabric_state) for one in waiting[:2]),
-                *(Evidence(fact="an NVSwitch", source=one.address) for one in switches[:1]),
+                *(seen("fabric state", gpu.fabric_state) for gpu in waiting[:2]),
+                *(Evidence(fact="an NVSwitch", source=switch.address) for switch in switches[:1]),
             ),
             fix=(
                 "systemctl status nvidia-fabricmanager",
@@ -88,31 +93,31 @@ def check_fabric(facts: HostFacts) -> Iterator[Said]:
             # It takes tens of seconds after boot to be completed.
             confidence=Confidence.LIKELY if waiting[0].fabric_state.value == "In Progress" else Confidence.CERTAIN,
         )
-    elif switches and not any(one.fabric_state.value == "Completed" for one in gpus):
+    elif switches and not any(gpu.fabric_state.value == "Completed" for gpu in gpus):
         if gpus:
             yield unknown(
-                id, f"{plural(len(switches), 'NVSwitch')[:-1]}es are here, and the fabric state", gpus[0].fabric_state
+                id, f"{plural(len(switches), 'NVSwitch')[:-1]}es are present, but the fabric state", gpus[0].fabric_state
             )
         else:
-            yield NotJudged(id=id, why="NVSwitches are here, and no GPU that could say the state of their fabric")
+            yield NotJudged(id=id, why="NVSwitches are present, but no GPU that could report the state of their fabric")
 
 
-def check_ecc(facts: HostFacts) -> Iterator[Said]:
+def check_ecc(facts: HostFacts) -> Iterator[CheckResult]:
     """Uncorrected memory errors since the driver was loaded."""
     id = "accel.ecc-uncorrected"
-    for one in facts.accelerators:
-        count = one.ecc_uncorrected
+    for accelerator in facts.accelerators:
+        count = accelerator.ecc_uncorrected
         if count.value is not None and count.value > 0:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{name_of(one)} has counted {plural(count.value, 'uncorrected memory error')}",
-                where=(name_of(one),),
+                title=f"{name_of(accelerator)} has counted {plural(count.value, 'uncorrected memory error')}",
+                where=(name_of(accelerator),),
                 evidence=(seen("uncorrected ECC errors", count),),
-                fix=_ECC_FIX.get(one.vendor, ("# Read the error counters with the vendor's tool.",)),
+                fix=_ECC_FIX.get(accelerator.vendor, ("# Read the error counters with the vendor's tool.",)),
             )
-        elif one.ecc.value is True and count.value is None:
-            yield unknown(id, f"the error count of {name_of(one)}", count)
+        elif accelerator.ecc.value is True and count.value is None:
+            yield unknown(id, f"the error count of {name_of(accelerator)}", count)
 
 
 _ECC_FIX = {
@@ -125,21 +130,21 @@ _ECC_FIX = {
 }
 
 
-def check_mig(facts: HostFacts) -> Iterator[Said]:
+def check_mig(facts: HostFacts) -> Iterator[CheckResult]:
     """Tensor parallelism over slices of GPUs: MIG instances have no peer-to-peer path between them."""
     id = "accel.mig-parallel"
-    sliced = [one for one in accelerators(facts) if one.mig.value is True]
+    sliced = [accelerator for accelerator in accelerators(facts) if accelerator.mig.value is True]
     if not sliced:
         return
     whole = len(accelerators(facts)) - len(sliced)
     for group in deployments(facts):
         ranks = count_argument(group.processes, 1, *_PARALLEL)
         if ranks > max(1, whole):
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{group.name} wants {ranks} whole GPUs, and MIG divides {some(name_of(one) for one in sliced)}",
-                where=(*group.where, *(name_of(one) for one in sliced)),
+                title=f"{group.name} wants {ranks} whole GPUs, and MIG divides {some(name_of(gpu) for gpu in sliced)}",
+                where=(*group.where, *(name_of(gpu) for gpu in sliced)),
                 evidence=(
                     seen("MIG mode", sliced[0].mig),
                     Evidence(fact=f"tensor parallel size {ranks}", source=f"/proc/{group.processes[0].pid}/cmdline"),
@@ -150,44 +155,44 @@ def check_mig(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_persistence(facts: HostFacts) -> Iterator[Said]:
+def check_persistence(facts: HostFacts) -> Iterator[CheckResult]:
     """NVIDIA's driver unloads a GPU's state with its last user unless persistence is on."""
     id = "accel.persistence-off"
     off: list[Accelerator] = []
-    for one in facts.accelerators:
-        if one.vendor != "nvidia" or is_given_away(device_of(facts, one)):
+    for accelerator in facts.accelerators:
+        if accelerator.vendor != "nvidia" or is_given_away(device_of(facts, accelerator)):
             continue
-        if one.persistence.value is False:
-            off.append(one)
-        elif one.persistence.value is None and one.driver_version.value is not None:
-            yield unknown(id, f"the persistence mode of {name_of(one)}", one.persistence)
+        if accelerator.persistence.value is False:
+            off.append(accelerator)
+        elif accelerator.persistence.value is None and accelerator.driver_version.value is not None:
+            yield unknown(id, f"the persistence mode of {name_of(accelerator)}", accelerator.persistence)
     if off:
         # While an engine holds the devices open nothing is unloaded; the next start pays.
-        busy = all(one.processes for one in off)
-        yield Case(
+        busy = all(gpu.processes for gpu in off)
+        yield Observation(
             id=id,
             severity=Severity.LOW if busy else Severity.MEDIUM,
-            title=f"persistence is off on {plural(len(off), 'GPU')}: {some(name_of(one) for one in off)}",
-            where=tuple(name_of(one) for one in off),
-            evidence=tuple(seen("persistence mode", one.persistence) for one in off[:2]),
+            title=f"persistence is off on {plural(len(off), 'GPU')}: {some(name_of(gpu) for gpu in off)}",
+            where=tuple(name_of(gpu) for gpu in off),
+            evidence=tuple(seen("persistence mode", gpu.persistence) for gpu in off[:2]),
             fix=("systemctl enable --now nvidia-persistenced", "# Without systemd, until the next boot: nvidia-smi -pm 1"),
             undo=("systemctl disable --now nvidia-persistenced", "nvidia-smi -pm 0"),
         )
 
 
-def check_nvlink(facts: HostFacts) -> Iterator[Said]:
+def check_nvlink(facts: HostFacts) -> Iterator[CheckResult]:
     """A GPU with fewer NVLinks up than its twins here. All of them down at once may be a card without a bridge: not said."""
     for twins in _twins(facts.accelerators):
-        up = [one.nvlinks_active.value or 0 for one in twins]
-        for one in twins:
-            active = one.nvlinks_active.value or 0
+        up = [twin.nvlinks_active.value or 0 for twin in twins]
+        for twin in twins:
+            active = twin.nvlinks_active.value or 0
             if active < max(up):
-                yield Case(
+                yield Observation(
                     id="accel.nvlink-missing",
                     severity=Severity.HIGH,
-                    title=f"{name_of(one)} has {plural(active, 'NVLink')} up, another {one.name} here has {max(up)}",
-                    where=(name_of(one),),
-                    evidence=(seen("NVLinks up", one.nvlinks_active), seen("NVLinks", one.nvlinks_total)),
+                    title=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name} has {max(up)}",
+                    where=(name_of(twin),),
+                    evidence=(seen("NVLinks up", twin.nvlinks_active), seen("NVLinks", twin.nvlinks_total)),
                     fix=(
                         "nvidia-smi nvlink --status",
                         "nvidia-smi nvlink --errorcounters",
@@ -200,7 +205,7 @@ def check_nvlink(facts: HostFacts) -> Iterator[Said]:
 def _twins(all_of_them: Iterable[Accelerator]) -> Iterator[list[Accelerator]]:
     """Accelerators of one name whose links are known, MIG off: with it on no links are told."""
     by_name: dict[str, list[Accelerator]] = {}
-    for one in all_of_them:
-        if one.nvlinks_active.value is not None and one.mig.value is not True and one.name:
-            by_name.setdefault(one.name, []).append(one)
+    for accelerator in all_of_them:
+        if accelerator.nvlinks_active.value is not None and accelerator.mig.value is not True and accelerator.name:
+            by_name.setdefault(accelerator.name, []).append(accelerator)
     yield from (those for those in by_name.values() if len(those) > 1)

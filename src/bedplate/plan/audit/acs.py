@@ -16,7 +16,8 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Acs, PciDevice, PciKind
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.audit.case import Case, Said, plural, seen, some, unknown
+from bedplate.model.wording import plural
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
 from bedplate.plan.audit.terms import (
     MELLANOX,
     accelerators,
@@ -33,22 +34,22 @@ _PORTS = (PciKind.SWITCH_DOWNSTREAM, PciKind.SWITCH_UPSTREAM, PciKind.ROOT_PORT)
 _TOO_DEEP = 64  # bridges above a device; a tree made as an attack may be a ring
 
 
-def check_acs(facts: HostFacts) -> Iterator[Said]:
+def check_acs(facts: HostFacts) -> Iterator[CheckResult]:
     """Redirect that is on at some ports of accelerators and off at others, or on at all that their traffic crosses."""
     id = "pci.acs-mixed"
     devices = by_address(facts)
-    ends = [devices[one.address] for one in accelerators(facts) if one.address in devices]
+    ends = [devices[accelerator.address] for accelerator in accelerators(facts) if accelerator.address in devices]
     if not ends or is_virtual(facts):
         return  # a hypervisor's ports are not those that the traffic crosses
     paths = _peer_ports(facts, devices, ends)
     near = paths | _ports_above(devices, [*ends, *_switches_and_cards(facts)])
-    hidden = sorted(one for one in paths if devices[one].acs.unknown not in (None, Unknown.ABSENT))
+    hidden = sorted(address for address in paths if devices[address].acs.unknown not in (None, Unknown.ABSENT))
     if hidden:
         reading = devices[hidden[0]].acs
         yield unknown(id, f"ACS of {some(hidden)}", reading)
-    on = sorted(one for one in near if _redirects(devices[one].acs.value))
-    off = sorted(one for one in near if devices[one].acs.value is not None and one not in on)
-    crossed = [one for one in on if one in paths]
+    on = sorted(address for address in near if _redirects(devices[address].acs.value))
+    off = sorted(address for address in near if devices[address].acs.value is not None and address not in on)
+    crossed = [address for address in on if address in paths]
     if crossed and (set(paths) & set(off)):
         yield _mixed(facts, devices, crossed, sorted(set(paths) & set(off)), crossed=True)
     elif crossed:
@@ -57,22 +58,24 @@ def check_acs(facts: HostFacts) -> Iterator[Said]:
         yield _mixed(facts, devices, on, off, crossed=False)
 
 
-def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: list[str], *, crossed: bool) -> Case:
+def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: list[str], *, crossed: bool) -> Observation:
     allowed = _may_change(facts)
     title = f"ACS redirect is on at {plural(len(on), 'port')} ({some(on, 8)}) and off at {len(off)} ({some(off)})"
     if not crossed:
-        below = [one for one in facts.pci if one.parent in on]
+        below = [device for device in facts.pci if device.parent in on]
         kind = (
-            "NVSwitches, whose traffic is not PCI Express's" if all(is_nvswitch(one) for one in below) else "other devices"
+            "NVSwitches, whose traffic is not PCI Express's"
+            if all(is_nvswitch(device) for device in below)
+            else "other devices"
         )
         title += f"; no path between accelerators and network cards crosses the former, which lead to {kind}"
-    return Case(
+    return Observation(
         id="pci.acs-mixed",
         severity=Severity.INFO if not allowed else Severity.HIGH if crossed else Severity.LOW,
         title=title,
         where=tuple(on),
         evidence=(
-            *(_register(devices[one]) for one in on[:4]),
+            *(_register(devices[address]) for address in on[:4]),
             Evidence(
                 fact=f"ACSCtl: {_words(devices[off[0]].acs.value)}, as on {len(off)} ports",
                 source=devices[off[0]].acs.source,
@@ -86,15 +89,16 @@ def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: 
     )
 
 
-def _redirected(facts: HostFacts, devices: dict[str, PciDevice], on: list[str]) -> Case:
+def _redirected(facts: HostFacts, devices: dict[str, PciDevice], on: list[str]) -> Observation:
     allowed = _may_change(facts)
-    return Case(
+    return Observation(
         id="pci.acs-redirect",
         severity=Severity.MEDIUM if allowed else Severity.INFO,
         title=f"ACS redirect is on at all {plural(len(on), 'port')} that peer-to-peer traffic crosses ({some(on)})",
         where=tuple(on),
         evidence=tuple(
-            Evidence(fact=f"ACSCtl: {_words(devices[one].acs.value)}", source=devices[one].acs.source) for one in on[:4]
+            Evidence(fact=f"ACSCtl: {_words(devices[address].acs.value)}", source=devices[address].acs.source)
+            for address in on[:4]
         ),
         fix=_fix(facts, on) if allowed else _KEEP,
         undo=_undo(facts, devices, on) if allowed else ("# Nothing is changed.",),
@@ -112,7 +116,7 @@ def _fix(facts: HostFacts, ports: list[str]) -> tuple[str, ...]:
     return (
         "# Never where devices belong to different owners: it merges IOMMU groups, so that one device may write to another.",
         "# Now, until the next boot (P2P Request Redirect and Completion Redirect off):",
-        *(f"setpci -s {one} ECAP_ACS+6.w=0:c" for one in ports),
+        *(f"setpci -s {port} ECAP_ACS+6.w=0:c" for port in ports),
         "# From the next boot on, before the kernel makes the groups (Linux 4.20 and later; from 6.12 also config_acs=):",
         *command_line_fix(facts, f"pci=disable_acs_redir={';'.join(ports)}"),
     )
@@ -120,16 +124,16 @@ def _fix(facts: HostFacts, ports: list[str]) -> tuple[str, ...]:
 
 def _undo(facts: HostFacts, devices: dict[str, PciDevice], ports: list[str]) -> tuple[str, ...]:
     lines = []
-    for one in ports:
-        acs = devices[one].acs.value
+    for port in ports:
+        acs = devices[port].acs.value
         bits = 0 if acs is None else 4 * acs.request_redirect + 8 * acs.completion_redirect
-        lines.append(f"setpci -s {one} ECAP_ACS+6.w={bits:x}:c")
+        lines.append(f"setpci -s {port} ECAP_ACS+6.w={bits:x}:c")
     return (*lines, *command_line_fix(facts, f"pci=disable_acs_redir={';'.join(ports)}", take_out=True))
 
 
 def _may_change(facts: HostFacts) -> bool:
     """Not on confidential hosts, nor where a device is given to a virtual machine."""
-    return not is_confidential(facts) and not any(is_given_away(one) for one in facts.pci)
+    return not is_confidential(facts) and not any(is_given_away(device) for device in facts.pci)
 
 
 def _redirects(acs: Acs | None) -> bool:
@@ -155,33 +159,35 @@ def _words(acs: Acs | None) -> str:
 
 def _peer_ports(facts: HostFacts, devices: dict[str, PciDevice], ends: list[PciDevice]) -> set[str]:
     """Ports between accelerators, or an accelerator and a fast network card, and the switch above both."""
-    cards = [one for one in facts.pci if _is_fast_card(facts, one)]
+    cards = [device for device in facts.pci if _is_fast_card(facts, device)]
     found: set[str] = set()
-    chains = {one.address: _chain(devices, one) for one in (*ends, *cards)}
+    chains = {device.address: _chain(devices, device) for device in (*ends, *cards)}
     pairs = [*combinations(ends, 2), *((end, card) for end in ends for card in cards)]
     for a, b in pairs:
         above, other = chains[a.address], chains[b.address]
-        shared = next((one for one in above if one in other), None)
+        shared = next((address for address in above if address in other), None)
         if shared is None:
             continue
         for chain in (above, other):
-            found.update(one for one in chain[: chain.index(shared)] if devices[one].kind in _PORTS)
+            found.update(address for address in chain[: chain.index(shared)] if devices[address].kind in _PORTS)
     return found
 
 
 def _ports_above(devices: dict[str, PciDevice], ends: list[PciDevice]) -> set[str]:
-    return {one for end in ends for one in _chain(devices, end) if devices[one].kind in _PORTS}
+    return {address for end in ends for address in _chain(devices, end) if devices[address].kind in _PORTS}
 
 
 def _switches_and_cards(facts: HostFacts) -> list[PciDevice]:
-    return [one for one in facts.pci if is_nvswitch(one) or _is_fast_card(facts, one)]
+    return [device for device in facts.pci if is_nvswitch(device) or _is_fast_card(facts, device)]
 
 
 def _is_fast_card(facts: HostFacts, device: PciDevice) -> bool:
     """A network card that can do RDMA: by its devices where they were read, else by its maker."""
     if device.class_code >> 16 != _NETWORK:
         return False
-    return device.vendor == MELLANOX or any(one.rdma and one.address == device.address for one in facts.network)
+    return device.vendor == MELLANOX or any(
+        interface.rdma and interface.address == device.address for interface in facts.network
+    )
 
 
 def _chain(devices: dict[str, PciDevice], device: PciDevice) -> list[str]:
@@ -194,30 +200,30 @@ def _chain(devices: dict[str, PciDevice], device: PciDevice) -> list[str]:
     return chain
 
 
-def check_iommu(facts: HostFacts) -> Iterator[Said]:
+def check_iommu(facts: HostFacts) -> Iterator[CheckResult]:
     """Accelerators behind a translating IOMMU on bare metal, where they talk to others or to RDMA cards over PCI Express."""
     id = "pci.iommu-translated"
     devices = by_address(facts)
-    ends = [devices[one.address] for one in accelerators(facts) if one.address in devices]
-    linked = all(any(how in ("NVLink", "XGMI") for _, how in one.peers) for one in accelerators(facts))
-    rdma = any(one.rdma for one in facts.network)
+    ends = [devices[accelerator.address] for accelerator in accelerators(facts) if accelerator.address in devices]
+    linked = all(any(how in ("NVLink", "XGMI") for _, how in accelerator.peers) for accelerator in accelerators(facts))
+    rdma = any(interface.rdma for interface in facts.network)
     if not ends or not (rdma or (len(ends) > 1 and not linked)) or is_confidential(facts):
         return
     if is_virtual(facts):
         yield NotJudged(id=id, why="the IOMMU that counts is the hypervisor's")
         return
-    read = next((one.iommu_type for one in ends if one.iommu_type.unknown not in (None, Unknown.ABSENT)), None)
+    read = next((device.iommu_type for device in ends if device.iommu_type.unknown not in (None, Unknown.ABSENT)), None)
     if read is not None:
         yield unknown(id, "the IOMMU's mode", read)
-    translated = [one for one in ends if (one.iommu_type.value or "").startswith("DMA")]
+    translated = [device for device in ends if (device.iommu_type.value or "").startswith("DMA")]
     if translated:
-        names = [one.address for one in translated]
-        yield Case(
+        names = [device.address for device in translated]
+        yield Observation(
             id=id,
             severity=Severity.LOW if _may_change(facts) else Severity.INFO,
             title=f"the IOMMU translates what {some(names)} read and write ({translated[0].iommu_type.value})",
             where=tuple(names),
-            evidence=tuple(seen("IOMMU domain", one.iommu_type) for one in translated[:2]),
+            evidence=tuple(seen("IOMMU domain", device.iommu_type) for device in translated[:2]),
             fix=(
                 "# Only where no device belongs to somebody else, and where NCCL or RDMA is slow or hangs:",
                 *command_line_fix(facts, "iommu=pt"),

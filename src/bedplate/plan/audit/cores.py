@@ -15,17 +15,18 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import CgroupFacts
-from bedplate.plan.audit.case import Case, Said, plural, unknown
+from bedplate.model.wording import plural
 from bedplate.plan.audit.fixes import confine, set_property, undo_confine
+from bedplate.plan.audit.observation import CheckResult, Observation, unknown
 from bedplate.plan.audit.terms import (
     Deployment,
     accelerator_files,
     accelerators,
-    count_argument,
     deployments,
     is_container,
     processes_seen,
 )
+from bedplate.plan.engine_arguments import count_argument
 
 _RANKS = ("--data-parallel-size", "-dp", "--data_parallel_size")
 _SERVERS = ("--api-server-count", "-asc", "--api_server_count")
@@ -64,17 +65,17 @@ def room_of(facts: HostFacts, cgroup: CgroupFacts) -> Room | None:
         if cgroup.cpus.unknown is not Unknown.ABSENT:
             return None
         allowed = tuple(sorted(online))
-    cpus = tuple(one for one in allowed if one in online)
+    cpus = tuple(cpu for cpu in allowed if cpu in online)
     if not cpus:
         return None
-    cores = {one.siblings or (one.cpu,) for one in facts.cpu.cpus if one.cpu in cpus}
+    cores = {cpu.siblings or (cpu.cpu,) for cpu in facts.cpu.cpus if cpu.cpu in cpus}
     evidence = [Evidence(fact=f"{plural(len(cpus), 'CPU')} on {plural(len(cores), 'core')}", source=cgroup.cpus.source)]
     if cgroup.quota_cpus.value is not None:
         evidence.append(Evidence(fact=f"a quota of {cgroup.quota_cpus.value:g} CPUs", source=cgroup.quota_cpus.source))
     return Room(cpus=cpus, cores=len(cores), quota_cpus=cgroup.quota_cpus.value, evidence=tuple(evidence))
 
 
-def check_cores(facts: HostFacts) -> Iterator[Said]:
+def check_cores(facts: HostFacts) -> Iterator[CheckResult]:
     """Fewer physical cores than vLLM documents that it needs; without an engine, than one over all accelerators would."""
     id = "cores.too-few"
     usable = accelerators(facts)
@@ -103,7 +104,7 @@ def check_cores(facts: HostFacts) -> Iterator[Said]:
 def _judge(
     facts: HostFacts, cgroup: CgroupFacts | None, name: str, where: tuple[str, ...], servers: int, ranks: int, devices: int,
     *, certain: bool,
-) -> Iterator[Said]:  # fmt: skip
+) -> Iterator[CheckResult]:  # fmt: skip
     id = "cores.too-few"
     if cgroup is not None:
         room = room_of(facts, cgroup)
@@ -115,7 +116,7 @@ def _judge(
         cores = float(facts.cpu.cores)
         evidence = (Evidence(fact=plural(facts.cpu.cores, "core"), source="/sys/devices/system/cpu"),)
     if not facts.cpu.cores:
-        yield NotJudged(id=id, why="how many cores are here is not known")
+        yield NotJudged(id=id, why="the number of cores is unknown")
         return
     need = servers + ranks + devices + (1 if ranks > 1 else 0)
     if cores >= need:
@@ -123,7 +124,7 @@ def _judge(
     sum_of = f"{plural(servers, 'API server')} + {plural(ranks, 'engine core')} + {plural(devices, 'accelerator')}"
     sum_of += " + 1 coordinator" if ranks > 1 else ""
     verb = "needs" if certain else "over all accelerators would need"
-    yield Case(
+    yield Observation(
         id=id,
         severity=Severity.CRITICAL if certain else Severity.HIGH,
         title=f"{name} {verb} {need} physical cores ({sum_of}) and has {cores:g}",
@@ -134,7 +135,7 @@ def _judge(
             "# CPUQuota= and AllowedCPUs= of a service.",
             "# On a machine that has no more: fewer API servers and ranks, or a machine with more cores.",
         ),
-        undo=("# Set the quota and the CPUs that were there again: see the evidence.",),
+        undo=("# Restore the quota and the CPUs given in the evidence.",),
         confidence=Confidence.CERTAIN if certain else Confidence.POSSIBLE,
     )
 
@@ -145,12 +146,12 @@ def _workers(group: Deployment, ranks: int) -> int:
     return max(told[0], 1) * max(told[1], 1) * ranks if any(told) or ranks > 1 else 0
 
 
-def check_threads(facts: HostFacts) -> Iterator[Said]:
+def check_threads(facts: HostFacts) -> Iterator[CheckResult]:
     """More threads than CPUs: those that llama.cpp was told, or pools that were sized by the machine, not the cgroup."""
     id = "cores.threads-exceed"
     for group in deployments(facts):
         room = room_of(facts, group.cgroup)
-        threads = sum(len(one.threads) for one in group.processes)
+        threads = sum(len(process.threads) for process in group.processes)
         if room is None:
             yield unknown(id, f"the CPUs that {group.name} has", group.cgroup.cpus)
             continue
@@ -159,10 +160,10 @@ def check_threads(facts: HostFacts) -> Iterator[Said]:
             continue
         told = count_argument(group.processes, 0, *_THREADS) if group.engine == "llama.cpp" else 0
         if told > room.capacity:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{group.name} was told to compute with {told} threads and has {room.capacity:g} CPUs",
+                title=f"{group.name} is configured for {told} threads and has {room.capacity:g} CPUs",
                 where=group.where,
                 evidence=(
                     *room.evidence,
@@ -171,13 +172,13 @@ def check_threads(facts: HostFacts) -> Iterator[Said]:
                 fix=(
                     f"# Start it with --threads {max(1, int(room.capacity))} --threads-batch {max(1, int(room.capacity))}.",
                 ),
-                undo=(f"# Start it with --threads {told} again.",),
+                undo=(f"# Start it again with --threads {told}.",),
             )
             continue
         limited = room.capacity < len(facts.cpu.online)
         if limited and threads > max(_THREADS_A_CPU * room.capacity, room.capacity + _THREADS_MORE):
             waits = _wait_share(group)
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH if waits is not None and waits >= _WAIT_SHARE else Severity.MEDIUM,
                 title=f"{group.name} has {threads} threads and {room.capacity:g} of {len(facts.cpu.online)} CPUs",
@@ -197,7 +198,7 @@ def check_threads(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_waiting(facts: HostFacts) -> Iterator[Said]:
+def check_waiting(facts: HostFacts) -> Iterator[CheckResult]:
     """Threads that were runnable and did not run: what a neighbour on the same CPUs does, and no GPU metric shows."""
     id = "cores.waiting"
     for group in deployments(facts):
@@ -205,14 +206,14 @@ def check_waiting(facts: HostFacts) -> Iterator[Said]:
         if share is None:
             yield NotJudged(id=id, why=f"{group.name} has used less than a minute of processor time, or it was not read")
         elif share >= _WAIT_SHARE:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH if share >= _WAIT_MUCH else Severity.MEDIUM,
                 title=f"{group.name} was runnable and did not run for {share:.0%} of its time on the CPUs since it started",
                 where=group.where,
                 evidence=(_waits(group, share),),
                 fix=(
-                    "# Find who runs on the same CPUs, and confine it rather than the engine:",
+                    "# Find what runs on the same CPUs, and confine that rather than the engine:",
                     "top -b -n 1 -H -o %CPU | head -n 20",
                     *confine(facts),
                 ),
@@ -223,7 +224,7 @@ def check_waiting(facts: HostFacts) -> Iterator[Said]:
 
 def _wait_share(group: Deployment) -> float | None:
     """Of all threads together, since each started; None below a minute of processor time."""
-    wait_s = sum(thread.wait_s for one in group.processes for thread in one.threads)
+    wait_s = sum(thread.wait_s for process in group.processes for thread in process.threads)
     return wait_s / (group.run_s + wait_s) if group.run_s >= _RUN_LEAST_S else None
 
 
@@ -235,7 +236,7 @@ def _proc(group: Deployment, name: str) -> str:
     return f"/proc/{group.processes[0].pid}/{name}"
 
 
-def check_quota(facts: HostFacts) -> Iterator[Said]:
+def check_quota(facts: HostFacts) -> Iterator[CheckResult]:
     """A CPU quota on an engine, and whether it has stopped it."""
     for group in deployments(facts):
         quota, periods, throttled = group.cgroup.quota_cpus, group.cgroup.periods, group.cgroup.throttled_periods
@@ -254,11 +255,11 @@ def check_quota(facts: HostFacts) -> Iterator[Said]:
         instead = (
             "A weight in place of the quota: docker --cpu-shares without --cpus, Kubernetes requests without a CPU limit."
         )
-        fix = set_property(facts, group, "CPUQuota= CPUWeight=10000", instead)
+        fix = set_property(facts, group, "CPUQuota= CPUWeight=1900", instead)
         weight = group.cgroup.cpu_weight.value or ""
         undo = set_property(facts, group, f"CPUQuota={quota.value * 100:.0f}% CPUWeight={weight}", "The same limit again.")
         if throttled.value > 0:
-            yield Case(
+            yield Observation(
                 id="quota.throttled",
                 severity=Severity.HIGH if share >= 0.01 else Severity.MEDIUM,
                 title=f"the quota of {quota.value:g} CPUs has stopped {group.name} in {share:.1%} of the periods",
@@ -268,7 +269,7 @@ def check_quota(facts: HostFacts) -> Iterator[Said]:
                 undo=undo,
             )
         else:
-            yield Case(
+            yield Observation(
                 id="quota.set",
                 severity=Severity.LOW,
                 title=f"{group.name} has a quota of {quota.value:g} CPUs, which has not stopped it yet",

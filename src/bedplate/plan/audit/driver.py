@@ -14,7 +14,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.audit.case import Case, Said, seen, some, unknown
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
 from bedplate.plan.audit.terms import (
     CONTROLLER_3D,
     DISPLAY,
@@ -35,35 +35,38 @@ _MODULES = {"nvidia": ("nvidia", "nvidia-open"), "amd": ("amdgpu",), "intel": ("
 _DISPLAYS = (DISPLAY, CONTROLLER_3D, DISPLAY_OTHER)
 
 
-def check_no_driver(facts: HostFacts) -> Iterator[Said]:
+def check_no_driver(facts: HostFacts) -> Iterator[CheckResult]:
     """Accelerators that no driver drives, or one that no engine can use; what NVIDIA's refuses is the next check's."""
     unread: list[PciDevice] = []
-    for one in facts.accelerators:
-        device = device_of(facts, one)
-        if device is None or one.vendor not in _MODULES:
+    for accelerator in facts.accelerators:
+        device = device_of(facts, accelerator)
+        if device is None or accelerator.vendor not in _MODULES:
             continue
-        if one.memory_bytes.value is not None and device.driver.value is None:
+        if accelerator.memory_bytes.value is not None and device.driver.value is None:
             continue  # the vendor's library or driver told its memory: something drives it
-        bound, loaded = device.driver, has_module(facts, _MODULES[one.vendor][0])
-        if computes(one, device) is not True and bound.value is None:
+        bound, loaded = device.driver, has_module(facts, _MODULES[accelerator.vendor][0])
+        if computes(accelerator, device) is not True and bound.value is None:
             continue
         if bound.value is None and bound.unknown is not Unknown.ABSENT:
             unread.append(device)
-        elif (bound.value == "nouveau" and computes(one, device) is True) or (bound.value is None and loaded is False):
-            yield Case(
+        elif (bound.value == "nouveau" and computes(accelerator, device) is True) or (
+            bound.value is None and loaded is False
+        ):
+            name = accelerator.name or accelerator.vendor
+            yield Observation(
                 id="driver.not-bound",
                 severity=Severity.CRITICAL,
-                title=f"{device.address} ({one.name or one.vendor}) has {_driver(device)}: no engine can use it",
+                title=f"{device.address} ({name}) has {_driver(device)}: no engine can use it",
                 where=(device.address,),
                 evidence=(
                     seen("driver", bound),
                     *(
-                        (Evidence(fact=f"{one.vendor}'s module is not loaded", source="/proc/modules"),)
+                        (Evidence(fact=f"{accelerator.vendor}'s module is not loaded", source="/proc/modules"),)
                         if not loaded
                         else ()
                     ),
                 ),
-                fix=_install(facts, one.vendor),
+                fix=_install(facts, accelerator.vendor),
                 undo=("# Remove the packages again, and reboot.",),
                 confidence=Confidence.LIKELY if bound.value == "nouveau" else Confidence.CERTAIN,
             )
@@ -72,10 +75,10 @@ def check_no_driver(facts: HostFacts) -> Iterator[Said]:
                 id="driver.not-bound", why=f"no driver drives {device.address}; the loaded modules are not known"
             )
     if unread:
-        yield unknown("driver.not-bound", f"the driver of {some(one.address for one in unread)}", unread[0].driver)
+        yield unknown("driver.not-bound", f"the driver of {some(device.address for device in unread)}", unread[0].driver)
 
 
-def check_refused(facts: HostFacts) -> Iterator[Said]:
+def check_refused(facts: HostFacts) -> Iterator[CheckResult]:
     """The driver is loaded and drives none of a device: the wrong flavour, or one that is too old for it."""
     if not has_module(facts, "nvidia"):
         return
@@ -87,7 +90,7 @@ def check_refused(facts: HostFacts) -> Iterator[Said]:
         needs = _needed_flavour(device)
         wrong = needs is not None and facts.kernel.nvidia_flavour.value not in (None, needs)
         reason = f": it needs the {needs} modules, {facts.kernel.nvidia_flavour.value} ones are loaded" if wrong else ""
-        yield Case(
+        yield Observation(
             id="driver.lists-no-device",
             severity=Severity.CRITICAL,
             title=f"the NVIDIA driver is loaded and does not drive {device.address}{reason}",
@@ -102,14 +105,14 @@ def check_refused(facts: HostFacts) -> Iterator[Said]:
                 *(_flavour_fix(facts, needs) if wrong and needs is not None else ()),
                 "# NVRM says which: the other flavour of modules, a newer driver, or a device that does not answer.",
             ),
-            undo=("# Install the packages of the flavour that was there, and reboot.",),
+            undo=("# Reinstall the packages of the previous flavour, and reboot.",),
         )
 
 
-def check_flavour(facts: HostFacts) -> Iterator[Said]:
+def check_flavour(facts: HostFacts) -> Iterator[CheckResult]:
     """A flavour of NVIDIA's modules that the GPU does not take, where the device is driven all the same, or not read."""
     flavour = facts.kernel.nvidia_flavour
-    devices = [one for one in facts.pci if one.vendor == NVIDIA and one.class_code >> 8 in _DISPLAYS]
+    devices = [device for device in facts.pci if device.vendor == NVIDIA and device.class_code >> 8 in _DISPLAYS]
     for device in devices:
         needs = _needed_flavour(device)
         if needs is None or device.driver.unknown is Unknown.ABSENT:
@@ -117,7 +120,7 @@ def check_flavour(facts: HostFacts) -> Iterator[Said]:
         if flavour.value is None and device.driver.value == "nvidia":
             yield unknown("driver.wrong-flavour", f"{device.address} needs the {needs} modules; the loaded flavour", flavour)
         elif flavour.value not in (None, needs) and device.driver.value in (None, "nvidia"):
-            yield Case(
+            yield Observation(
                 id="driver.wrong-flavour",
                 severity=Severity.CRITICAL,
                 title=f"{device.address} takes only the {needs} NVIDIA modules, {flavour.value} ones are loaded",
@@ -127,39 +130,41 @@ def check_flavour(facts: HostFacts) -> Iterator[Said]:
                     Evidence(fact=f"device {device.device:04x}", source=f"/sys/bus/pci/devices/{device.address}/device"),
                 ),
                 fix=_flavour_fix(facts, needs),
-                undo=("# Install the packages of the flavour that was there, and reboot.",),
+                undo=("# Reinstall the packages of the previous flavour, and reboot.",),
                 confidence=Confidence.LIKELY,
             )
 
 
-def check_versions(facts: HostFacts) -> Iterator[Said]:
+def check_versions(facts: HostFacts) -> Iterator[CheckResult]:
     """Kernel module and user-space library of different versions: what runs goes on, what starts fails."""
     id = "driver.version-mismatch"
     loaded = next((version for name, version in facts.kernel.modules if name == "nvidia"), "")
     told = False
-    for one in facts.accelerators:
-        if one.vendor != "nvidia":
+    for accelerator in facts.accelerators:
+        if accelerator.vendor != "nvidia":
             continue
         # NVML itself refuses with these words, before it answers anything (NVML_ERROR_LIB_RM_VERSION_MISMATCH).
-        if "version mismatch" in one.memory_bytes.text.lower():
+        if "version mismatch" in accelerator.memory_bytes.text.lower():
             told = True
-            yield _mismatch(one, Evidence(fact=one.memory_bytes.text, source=one.memory_bytes.source), loaded)
+            yield _mismatch(
+                accelerator, Evidence(fact=accelerator.memory_bytes.text, source=accelerator.memory_bytes.source), loaded
+            )
             break
-        module, library = loaded or one.driver_version.value, one.library_version
+        module, library = loaded or accelerator.driver_version.value, accelerator.library_version
         if not module or library.value is None:
             continue
         told = True
         if not _same_version(module, library.value):
-            yield _mismatch(one, seen("user-space library", library), module)
+            yield _mismatch(accelerator, seen("user-space library", library), module)
             break
     if loaded and not told:
         yield NotJudged(id=id, why=f"module {loaded} is loaded; the version of the user-space library was not read")
 
 
-def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Case:
+def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
     library = f" {one.library_version.value}" if one.library_version.value else " of another version"
     what = f"the loaded NVIDIA module is {module or 'of one version'}, the library is{library}"
-    return Case(
+    return Observation(
         id="driver.version-mismatch",
         severity=Severity.CRITICAL,
         title=f"{what}: the next start of an engine fails",
@@ -174,10 +179,10 @@ def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Case:
     )
 
 
-def check_next_kernel(facts: HostFacts) -> Iterator[Said]:
+def check_next_kernel(facts: HostFacts) -> Iterator[CheckResult]:
     """The next boot starts a kernel for which no module of the accelerators was built."""
     id = "driver.next-kernel"
-    vendors = sorted({one.vendor for one in accelerators(facts)} & set(_MODULES))
+    vendors = sorted({accelerator.vendor for accelerator in accelerators(facts)} & set(_MODULES))
     if not vendors:
         return
     running, following = facts.kernel.release, facts.kernel.next_release
@@ -193,7 +198,7 @@ def check_next_kernel(facts: HostFacts) -> Iterator[Said]:
         return
     for vendor in vendors:
         wanted = _MODULES[vendor]
-        if any(one in built for one in wanted):
+        if any(name in built for name in wanted):
             continue
         now = dict(facts.kernel.gpu_modules).get(running.value, ())
         if following.value == running.value and has_module(facts, wanted[0]):
@@ -201,7 +206,7 @@ def check_next_kernel(facts: HostFacts) -> Iterator[Said]:
                 id=id, why=f"{wanted[0]} is loaded and not in /lib/modules of this kernel: it comes from elsewhere"
             )
             continue
-        yield Case(
+        yield Observation(
             id=id,
             severity=Severity.CRITICAL,
             title=f"kernel {following.value} boots next and has no {wanted[0]} module",

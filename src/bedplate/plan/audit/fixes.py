@@ -37,6 +37,7 @@ def drop_in(facts: HostFacts, group: Deployment, setting: str, elsewhere: str) -
 
 
 def undo_drop_in(facts: HostFacts, group: Deployment, setting: str) -> tuple[str, ...]:
+    """Commands that take back what `drop_in` of the same setting wrote; a comment where it gave none to write."""
     unit = unit_of(facts, group)
     if unit is None:
         return ("# Take the setting out where it was put, and start the engine again.",)
@@ -62,6 +63,7 @@ def confine(facts: HostFacts) -> tuple[str, ...]:
 
 
 def undo_confine(facts: HostFacts) -> tuple[str, ...]:
+    """Commands that take back what `confine` says, in the same three ways: by systemd, cgroup v1 or cgroup v2."""
     if facts.os.systemd:
         return ("systemctl set-property NEIGHBOUR.service CPUWeight=",)
     where = "/sys/fs/cgroup/cpu" if facts.cgroup.version == 1 else "/sys/fs/cgroup"

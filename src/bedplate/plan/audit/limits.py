@@ -9,17 +9,17 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.units import GIB, MIB, render_size
-from bedplate.plan.audit.case import Case, Said, seen, unknown
 from bedplate.plan.audit.fixes import drop_in, set_property, undo_drop_in
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, unknown
 from bedplate.plan.audit.terms import (
     Deployment,
     accelerator_files,
     accelerators,
-    count_argument,
     deployments,
     in_container,
     is_container,
 )
+from bedplate.plan.engine_arguments import count_argument
 
 _NOFILE_LEAST, _NOFILE_POOR = 65_536, 4_096
 _SHM_A_DEVICE = 2 * GIB
@@ -31,20 +31,20 @@ _LARGE_SHARE = 0.25
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--pipeline-parallel-size", "-pp")
 
 
-def check_nofile(facts: HostFacts) -> Iterator[Said]:
+def check_nofile(facts: HostFacts) -> Iterator[CheckResult]:
     """Fewer open files than a server with thousands of streams needs: each stream is one."""
     id = "limit.nofile"
     for group in deployments(facts):
-        told = [dict(one.limits)["nofile"] for one in group.processes if "nofile" in dict(one.limits)]
+        told = [dict(process.limits)["nofile"] for process in group.processes if "nofile" in dict(process.limits)]
         if not told:
             yield NotJudged(id=id, why=f"the limits of {group.name} may not be read by this user")
             continue
         # The process with the most is the one that was raised to serve; workers need few.
         if None in told:
             continue
-        most = max(one for one in told if one is not None)
+        most = max(bound for bound in told if bound is not None)
         if most < _NOFILE_LEAST:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.MEDIUM if most <= _NOFILE_POOR else Severity.LOW,
                 title=f"{group.name} may open {most} files",
@@ -56,22 +56,22 @@ def check_nofile(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_memlock(facts: HostFacts) -> Iterator[Said]:
+def check_memlock(facts: HostFacts) -> Iterator[CheckResult]:
     """Less lockable memory than RDMA registration or --mlock takes; a process with CAP_IPC_LOCK is not bound by it."""
     id = "limit.memlock"
-    has_rdma = any(one.rdma for one in facts.network)
+    has_rdma = any(interface.rdma for interface in facts.network)
     for group in deployments(facts):
-        asks = any("--mlock" in one.argv for one in group.processes)
+        asks = any("--mlock" in process.argv for process in group.processes)
         if not asks and not (has_rdma and len(accelerators(facts)) > 1):
             continue
-        told = [dict(one.limits)["memlock"] for one in group.processes if "memlock" in dict(one.limits)]
+        told = [dict(process.limits)["memlock"] for process in group.processes if "memlock" in dict(process.limits)]
         if not told:
             yield NotJudged(id=id, why=f"the limits of {group.name} may not be read by this user")
             continue
-        bounds = [one for one in told if one is not None]
+        bounds = [bound for bound in told if bound is not None]
         if bounds and min(bounds) < _MEMLOCK_LEAST:
             what = "--mlock" if asks else "RDMA"
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
                 title=f"{group.name} may lock {render_size(min(bounds))} of memory, and {what} locks more",
@@ -88,7 +88,7 @@ def check_memlock(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_shm(facts: HostFacts) -> Iterator[Said]:
+def check_shm(facts: HostFacts) -> Iterator[CheckResult]:
     """Too small a /dev/shm for the processes of an engine over several accelerators; that of the reader's mounts only."""
     id = "limit.shm"
     size = facts.memory.shm_bytes
@@ -98,12 +98,12 @@ def check_shm(facts: HostFacts) -> Iterator[Said]:
             continue  # one process has nobody to share memory with
         elsewhere = in_container(facts, group)
         if elsewhere is not False:
-            yield NotJudged(id=id, why=f"{group.name} is in a container: its /dev/shm is not the one that was read")
+            yield NotJudged(id=id, why=f"{group.name} is in a container: its /dev/shm is not the host's, which was read")
         elif size.value is None:
             if size.unknown is not Unknown.HIDDEN:
                 yield unknown(id, "the size of /dev/shm", size)
         elif size.value < _SHM_A_DEVICE * ranks:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH if size.value <= _SHM_DOCKER else Severity.LOW,
                 title=f"/dev/shm has {render_size(size.value)} for the {ranks} ranks of {group.name}",
@@ -120,15 +120,19 @@ def check_shm(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_oom(facts: HostFacts) -> Iterator[Said]:
+def check_oom(facts: HostFacts) -> Iterator[CheckResult]:
     """What makes the engine the first to be killed when memory runs out."""
     for group in deployments(facts):
-        worst = max(group.processes, key=lambda one: (one.oom_score_adj, -one.pid))
-        share = sum(one.rss_bytes for one in group.processes) / facts.memory.total_bytes if facts.memory.total_bytes else 0.0
+        worst = max(group.processes, key=lambda process: (process.oom_score_adj, -process.pid))
+        share = (
+            sum(process.rss_bytes for process in group.processes) / facts.memory.total_bytes
+            if facts.memory.total_bytes
+            else 0.0
+        )
         if worst.oom_score_adj < 0 or (worst.oom_score_adj == 0 and share < _LARGE_SHARE):
             continue
         large = f", and it holds {share:.0%} of the memory" if share >= _LARGE_SHARE else ""
-        yield Case(
+        yield Observation(
             id="limit.oom-score",
             severity=Severity.MEDIUM if worst.oom_score_adj > 0 else Severity.LOW,
             title=f"when memory runs out the kernel kills {group.name} first: oom_score_adj {worst.oom_score_adj}{large}",
@@ -146,7 +150,7 @@ def check_oom(facts: HostFacts) -> Iterator[Said]:
         )
 
 
-def check_memory_limit(facts: HostFacts) -> Iterator[Said]:
+def check_memory_limit(facts: HostFacts) -> Iterator[CheckResult]:
     """A memory limit that leaves no room beside what the engine holds: mapped weights are dropped and read again."""
     id = "memory.limit-near"
     for group in deployments(facts):
@@ -155,9 +159,9 @@ def check_memory_limit(facts: HostFacts) -> Iterator[Said]:
             if limit.unknown is not Unknown.ABSENT:
                 yield unknown(id, f"the memory limit of {group.name}", limit)
             continue
-        held = max(one.rss_bytes for one in group.processes)  # pages that processes share count once only so
+        held = max(process.rss_bytes for process in group.processes)  # pages that processes share count once only so
         if held >= _NEAR_LIMIT * limit.value:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
                 title=f"{group.name} holds {render_size(held)} and may have {render_size(limit.value)}",
@@ -177,14 +181,14 @@ def check_memory_limit(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_swapped(facts: HostFacts) -> Iterator[Said]:
+def check_swapped(facts: HostFacts) -> Iterator[CheckResult]:
     """Memory of an engine that is in swap now: the next token that needs it waits for a disk."""
     for group in deployments(facts):
-        swapped = sum(one.swap_bytes for one in group.processes)
-        held = sum(one.rss_bytes for one in group.processes)
+        swapped = sum(process.swap_bytes for process in group.processes)
+        held = sum(process.rss_bytes for process in group.processes)
         if swapped < max(64 * MIB, held // 100):
             continue
-        yield Case(
+        yield Observation(
             id="memory.engine-swapped",
             severity=Severity.HIGH if swapped >= held // 10 else Severity.MEDIUM,
             title=f"{render_size(swapped)} of {group.name} are in swap, {render_size(held)} in memory",
@@ -199,7 +203,7 @@ def check_swapped(facts: HostFacts) -> Iterator[Said]:
         )
 
 
-def check_swap_policy(facts: HostFacts) -> Iterator[Said]:
+def check_swap_policy(facts: HostFacts) -> Iterator[CheckResult]:
     """Swap that is in use, and an engine on the CPU whose weights may go there: its cgroup does not forbid it."""
     id = "memory.may-swap"
     used = facts.memory.swap_total_bytes - facts.memory.swap_free_bytes
@@ -212,7 +216,7 @@ def check_swap_policy(facts: HostFacts) -> Iterator[Said]:
         if most.value is None and most.unknown is not Unknown.ABSENT:
             yield unknown(id, f"whether {group.name} may swap", most)
             continue
-        yield Case(
+        yield Observation(
             id=id,
             severity=Severity.LOW,
             title=f"{group.name} keeps its model in memory that may be swapped, and {render_size(used)} of swap are in use",
@@ -228,4 +232,4 @@ def check_swap_policy(facts: HostFacts) -> Iterator[Said]:
 
 
 def _locked(group: Deployment) -> bool:
-    return any("--mlock" in one.argv for one in group.processes)
+    return any("--mlock" in process.argv for process in group.processes)

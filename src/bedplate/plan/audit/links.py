@@ -13,7 +13,7 @@ from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
-from bedplate.plan.audit.case import Case, Said, some
+from bedplate.plan.audit.observation import CheckResult, Observation, some
 from bedplate.plan.audit.terms import NVME, computes, is_given_away, is_virtual
 
 _NETWORK = 0x02
@@ -21,7 +21,7 @@ _WIDE_NIC = 8  # lanes; below it a card serves no accelerator
 _BUSY_PCT = 5.0
 
 
-def check_width(facts: HostFacts) -> Iterator[Said]:
+def check_width(facts: HostFacts) -> Iterator[CheckResult]:
     """Links that were trained with fewer lanes than device and slot have."""
     untold: list[str] = []
     for device, kind in _devices(facts):
@@ -33,7 +33,7 @@ def check_width(facts: HostFacts) -> Iterator[Said]:
         if link.width >= least:
             continue
         half = link.width * 2 <= least
-        yield Case(
+        yield Observation(
             id="link.narrow",
             severity=Severity.HIGH if kind == "accelerator" and half else Severity.MEDIUM,
             title=f"{device.address} ({device.name or kind}) runs x{link.width} where device and slot can x{least}",
@@ -46,12 +46,12 @@ def check_width(facts: HostFacts) -> Iterator[Said]:
             confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
         )
     if untold:
-        yield NotJudged(id="link.narrow", why=f"the link of {some(untold)} is not told")
+        yield NotJudged(id="link.narrow", why=f"the link of {some(untold)} is unknown")
 
 
-def check_speed(facts: HostFacts) -> Iterator[Said]:
+def check_speed(facts: HostFacts) -> Iterator[CheckResult]:
     """Links that run at a lower speed than both ends can, of devices that do not lower it by themselves."""
-    load = {one.address: one.utilization_pct.value for one in facts.accelerators}
+    load = {accelerator.address: accelerator.utilization_pct.value for accelerator in facts.accelerators}
     idle: list[str] = []
     for device, kind in _devices(facts):
         link = device.link
@@ -64,7 +64,7 @@ def check_speed(facts: HostFacts) -> Iterator[Said]:
         if kind == "accelerator" and (busy is None or busy < _BUSY_PCT):
             idle.append(f"{device.address} ({link.speed_gts:g} of {least:g} GT/s)")
             continue
-        yield Case(
+        yield Observation(
             id="link.slow",
             severity=Severity.HIGH if kind == "accelerator" and link.speed_gts * 2 <= least else Severity.MEDIUM,
             title=f"{device.address} ({device.name or kind}) runs at {link.speed_gts:g} GT/s where both ends can {least:g}",
@@ -84,7 +84,7 @@ def _devices(facts: HostFacts) -> Iterator[tuple[PciDevice, str]]:
     """Devices whose link matters, and what they are; none in a virtual machine."""
     if is_virtual(facts):
         return
-    accelerators = {one.address: one for one in facts.accelerators}
+    accelerators = {accelerator.address: accelerator for accelerator in facts.accelerators}
     for device in facts.pci:
         if device.kind is not PciKind.ENDPOINT or is_given_away(device):
             continue
@@ -122,8 +122,8 @@ def _evidence(device: PciDevice) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def check_virtual(facts: HostFacts) -> Iterator[Said]:
+def check_virtual(facts: HostFacts) -> Iterator[CheckResult]:
     """Says once that links are not judged in a virtual machine that has accelerators."""
-    if is_virtual(facts) and any(one.address for one in facts.accelerators):
+    if is_virtual(facts) and any(accelerator.address for accelerator in facts.accelerators):
         for id in ("link.narrow", "link.slow"):
             yield NotJudged(id=id, why="in a virtual machine the port above a device is not the slot that it is in")

@@ -18,28 +18,31 @@ def in_order(facts: HostFacts) -> HostFacts:
         facts,
         cpu=replace(
             facts.cpu,
-            cpus=tuple(sorted(facts.cpu.cpus, key=lambda one: one.cpu)),
-            governors=tuple(sorted(facts.cpu.governors, key=lambda one: (-one[1], one[0]))),
+            cpus=tuple(sorted(facts.cpu.cpus, key=lambda cpu: cpu.cpu)),
+            governors=tuple(sorted(facts.cpu.governors, key=lambda governor: (-governor[1], governor[0]))),
             isolated=tuple(sorted(facts.cpu.isolated)),
         ),
-        numa=replace(facts.numa, nodes=tuple(sorted(facts.numa.nodes, key=lambda one: one.node))),
+        numa=replace(facts.numa, nodes=tuple(sorted(facts.numa.nodes, key=lambda node: node.node))),
         kernel=replace(
             facts.kernel,
             modules=tuple(sorted(facts.kernel.modules)),
             gpu_modules=tuple(sorted((release, tuple(sorted(found))) for release, found in facts.kernel.gpu_modules)),
         ),
-        pci=tuple(sorted(facts.pci, key=lambda one: one.address)),
+        pci=tuple(sorted(facts.pci, key=lambda device: device.address)),
         accelerators=tuple(
-            sorted(map(_accelerator, facts.accelerators), key=lambda one: (one.vendor, one.index, one.address or ""))
+            sorted(
+                map(_accelerator, facts.accelerators),
+                key=lambda accelerator: (accelerator.vendor, accelerator.index, accelerator.address or ""),
+            )
         ),
-        network=tuple(sorted(facts.network, key=lambda one: one.name)),
-        blocks=tuple(sorted(facts.blocks, key=lambda one: one.name)),
-        mounts=tuple(sorted(facts.mounts, key=lambda one: (one.point, one.kind, one.source))),
-        limits=tuple(sorted(facts.limits, key=lambda one: one[0])),
-        pressure=tuple(sorted(facts.pressure, key=lambda one: one.resource)),
-        engines=tuple(sorted(map(_engine, facts.engines), key=lambda one: one.pid)),
-        knobs=tuple(sorted(facts.knobs, key=lambda one: one.source)),
-        problems=tuple(sorted(facts.problems, key=lambda one: (one.source, one.message))),
+        network=tuple(sorted(facts.network, key=lambda interface: interface.name)),
+        blocks=tuple(sorted(facts.blocks, key=lambda device: device.name)),
+        mounts=tuple(sorted(facts.mounts, key=lambda mount: (mount.point, mount.kind, mount.source))),
+        limits=tuple(sorted(facts.limits, key=lambda limit: limit[0])),
+        pressure=tuple(sorted(facts.pressure, key=lambda pressure: pressure.resource)),
+        engines=tuple(sorted(map(_engine, facts.engines), key=lambda engine: engine.pid)),
+        knobs=tuple(sorted(facts.knobs, key=lambda reading: reading.source)),
+        problems=tuple(sorted(facts.problems, key=lambda problem: (problem.source, problem.message))),
     )
 
 

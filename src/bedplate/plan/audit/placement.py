@@ -12,31 +12,32 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, render_size
-from bedplate.plan.audit.case import Case, Said, plural, seen, some
+from bedplate.model.wording import plural
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, some
 from bedplate.plan.audit.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
 
 _MANY_NODES = 4  # from here on wrong placement was published to cost a factor; with two nodes, percents
 _REMOTE_SHARE = 0.25  # late binding leaves 22 % of the memory remote by itself (TensorRT-LLM PR #18117)
 
 
-def check_threads_remote(facts: HostFacts) -> Iterator[Said]:
+def check_threads_remote(facts: HostFacts) -> Iterator[CheckResult]:
     """Threads of an engine that may not run on the node of its accelerator, or that may run on every node."""
     id = "numa.threads-remote"
-    nodes = {one.node: one.cpus for one in facts.numa.nodes if one.cpus}
+    nodes = {node.node: node.cpus for node in facts.numa.nodes if node.cpus}
     if len(nodes) < 2:
         return
-    for engine in sorted(facts.engines, key=lambda one: one.pid):
+    for engine in sorted(facts.engines, key=lambda process: process.pid):
         node = _node_of(facts, engine)
         if isinstance(node, NotJudged):
             yield NotJudged(id=id, why=node.why)
         if not isinstance(node, int) or node not in nodes or not engine.threads:
             continue
         near = set(nodes[node])
-        away = [one for one in engine.threads if one.allowed and near.isdisjoint(one.allowed)]
-        roaming = [one for one in engine.threads if not near.issuperset(one.allowed)]
+        away = [thread for thread in engine.threads if thread.allowed and near.isdisjoint(thread.allowed)]
+        roaming = [thread for thread in engine.threads if not near.issuperset(thread.allowed)]
         where, who = f"pid {engine.pid}", f"{engine.engine} (pid {engine.pid})"
         if away:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH,
                 title=f"{who}: {len(away)} of {len(engine.threads)} threads may not run on node {node} of its accelerator",
@@ -50,7 +51,7 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Said]:
                 effect_percent=None if len(nodes) >= _MANY_NODES else 50.0,
             )
         elif roaming:
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.HIGH if len(nodes) >= _MANY_NODES else Severity.LOW,
                 title=f"{who}: {len(roaming)} of {len(engine.threads)} threads may leave node {node} of its accelerator",
@@ -68,24 +69,24 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_memory_remote(facts: HostFacts) -> Iterator[Said]:
+def check_memory_remote(facts: HostFacts) -> Iterator[CheckResult]:
     """Memory of an engine on other nodes than its accelerator's."""
     id = "numa.memory-remote"
     if len(facts.numa.nodes) < 2:
         return
-    for engine in sorted(facts.engines, key=lambda one: one.pid):
+    for engine in sorted(facts.engines, key=lambda process: process.pid):
         node = _node_of(facts, engine)
         if not isinstance(node, int):
             continue  # said by the check of the threads
         where, who = f"pid {engine.pid}", f"{engine.engine} (pid {engine.pid})"
         if not engine.numa_bytes:
-            yield NotJudged(id=id, why=f"on which nodes the memory of {who} is may not be read")
+            yield NotJudged(id=id, why=f"this user may not read on which nodes the memory of {who} is")
             continue
         total = sum(size for _, size in engine.numa_bytes)
         remote = sum(size for number, size in engine.numa_bytes if number != node)
         if remote >= GIB and remote > _REMOTE_SHARE * total:
             placed = ", ".join(f"node {number}: {render_size(size)}" for number, size in engine.numa_bytes)
-            yield Case(
+            yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
                 title=f"{who}: {remote / total:.0%} of its memory is not on node {node}, where its accelerator is",
@@ -97,20 +98,20 @@ def check_memory_remote(facts: HostFacts) -> Iterator[Said]:
             )
 
 
-def check_node_hidden(facts: HostFacts) -> Iterator[Said]:
+def check_node_hidden(facts: HostFacts) -> Iterator[CheckResult]:
     """Accelerators of which the firmware or hypervisor does not say where they are, on a machine where that matters."""
-    if len([one for one in facts.numa.nodes if one.cpus]) < 2:
+    if len([node for node in facts.numa.nodes if node.cpus]) < 2:
         return
     devices = by_address(facts)
-    ends = [devices[one.address] for one in accelerators(facts) if one.address in devices]
-    hidden = [one for one in ends if one.numa_node.unknown is Unknown.HIDDEN]
+    ends = [devices[accelerator.address] for accelerator in accelerators(facts) if accelerator.address in devices]
+    hidden = [device for device in ends if device.numa_node.unknown is Unknown.HIDDEN]
     if hidden:
-        yield Case(
+        yield Observation(
             id="numa.node-hidden",
             severity=Severity.LOW,
-            title=f"the NUMA node of {some(one.address for one in hidden)} is not told: nothing can be placed near it",
-            where=tuple(one.address for one in hidden),
-            evidence=tuple(Evidence(fact="numa_node: -1", source=one.numa_node.source) for one in hidden[:2]),
+            title=f"the NUMA node of {some(device.address for device in hidden)} is unknown: engines cannot be placed by it",
+            where=tuple(device.address for device in hidden),
+            evidence=tuple(Evidence(fact="numa_node: -1", source=device.numa_node.source) for device in hidden[:2]),
             fix=(
                 "# On bare metal: a newer BIOS, whose ACPI tables give the root ports a proximity domain (_PXM).",
                 "# In a virtual machine: the hypervisor's placement (libvirt: a pcie-expander-bus with <node>).",
@@ -119,27 +120,29 @@ def check_node_hidden(facts: HostFacts) -> Iterator[Said]:
         )
 
 
-def check_exact_pins(facts: HostFacts) -> Iterator[Said]:
-    """Threads of a GPU engine that may run on one CPU only. Engines on the CPU pin their computing threads by design."""
+def check_exact_pins(facts: HostFacts) -> Iterator[CheckResult]:
+    """Threads of a GPU engine that may run on only one CPU. Engines on the CPU pin their computing threads by design."""
     for group in deployments(facts):
         if not group.devices:
             continue
         room = group.cgroup.cpus.value
         if room is not None and len(room) < 2:
             continue
-        pinned = [thread for one in group.processes for thread in one.threads if len(thread.allowed) == 1]
+        pinned = [thread for process in group.processes for thread in process.threads if len(thread.allowed) == 1]
         if not pinned:
             continue
         (cpu, most), *_ = Counter(thread.allowed[0] for thread in pinned).most_common(1)
         shared = f", {most} of them to CPU {cpu}" if most > 1 else ""
-        yield Case(
+        yield Observation(
             id="cores.exact-pins",
             severity=Severity.HIGH if most > 1 else Severity.MEDIUM,
             title=f"{group.name}: {plural(len(pinned), 'thread')} pinned to single CPUs{shared}",
             where=group.where,
             evidence=tuple(
-                Evidence(fact=f"{one.name or one.tid}: CPU {one.allowed[0]} only", source=f"/proc/{one.tid}/status")
-                for one in sorted(pinned, key=lambda one: one.tid)[:3]
+                Evidence(
+                    fact=f"{thread.name or thread.tid}: CPU {thread.allowed[0]} only", source=f"/proc/{thread.tid}/status"
+                )
+                for thread in sorted(pinned, key=lambda thread: thread.tid)[:3]
             ),
             fix=(
                 "# Take taskset, numactl --physcpubind and GOMP_CPU_AFFINITY out; bind to the node: numactl --cpunodebind=N",
@@ -149,7 +152,7 @@ def check_exact_pins(facts: HostFacts) -> Iterator[Said]:
         )
 
 
-def check_isolated(facts: HostFacts) -> Iterator[Said]:
+def check_isolated(facts: HostFacts) -> Iterator[CheckResult]:
     """CPUs that isolcpus= takes from the scheduler: what runs there is never balanced, and nothing else gets them."""
     word = has_parameter(facts, "isolcpus")
     if word is None and not facts.cpu.isolated:
@@ -162,7 +165,7 @@ def check_isolated(facts: HostFacts) -> Iterator[Said]:
         if word
         else ("# Find the cpuset partition or the boot entry that does it.",)
     )
-    yield Case(
+    yield Observation(
         id="cores.isolated",
         severity=Severity.HIGH if word is not None else Severity.MEDIUM,
         title=f"CPUs are isolated from the scheduler ({word or _cpus(facts.cpu.isolated)})",
@@ -174,13 +177,13 @@ def check_isolated(facts: HostFacts) -> Iterator[Said]:
     )
 
 
-def check_nodes_known(facts: HostFacts) -> Iterator[Said]:
+def check_nodes_known(facts: HostFacts) -> Iterator[CheckResult]:
     """Says that placement cannot be judged where the node of an accelerator was not read."""
     if len(facts.numa.nodes) < 2:
         return
     devices = by_address(facts)
-    for one in accelerators(facts):
-        device = devices.get(one.address or "")
+    for accelerator in accelerators(facts):
+        device = devices.get(accelerator.address or "")
         if device is not None and device.numa_node.value is None and device.numa_node.unknown is not Unknown.HIDDEN:
             yield NotJudged(id="numa.node-hidden", why=seen(f"the node of {device.address}", device.numa_node).fact)
 
@@ -189,21 +192,23 @@ def _node_of(facts: HostFacts, engine: EngineProcess) -> int | NotJudged | None:
     """The one node of the accelerators that a process holds; None where it holds none, or those of several nodes."""
     who = f"{engine.engine} (pid {engine.pid})"
     if not engine.devices_known:
-        return NotJudged(id="", why=f"which accelerators {who} uses may not be read by this user")
-    numbers = [int(found[1]) for one in engine.devices if (found := re.fullmatch(r"/dev/nvidia(\d{1,4})", one))]
+        return NotJudged(id="", why=f"this user may not read which accelerators {who} uses")
+    numbers = [int(found[1]) for device in engine.devices if (found := re.fullmatch(r"/dev/nvidia(\d{1,4})", device))]
     if not numbers:
         return (
-            NotJudged(id="", why=f"which device files are which accelerators is not known for {who}")
+            NotJudged(id="", why=f"it is unknown which accelerators the device files of {who} belong to")
             if engine.devices
             else None
         )
     devices = by_address(facts)
-    held = [one for one in facts.accelerators if one.vendor == "nvidia" and one.index in numbers]
+    held = [
+        accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia" and accelerator.index in numbers
+    ]
     nodes: set[int] = set()
-    for one in held:
-        device = devices.get(one.address or "")
+    for accelerator in held:
+        device = devices.get(accelerator.address or "")
         if device is None or device.numa_node.value is None:
-            return NotJudged(id="", why=f"the node of the accelerators of {who} is not known")
+            return NotJudged(id="", why=f"the node of the accelerators of {who} is unknown")
         nodes.add(device.numa_node.value)
     return nodes.pop() if len(nodes) == 1 else None
 
@@ -224,4 +229,4 @@ def _cpus(cpus: tuple[int, ...]) -> str:
             parts[-1].append(cpu)
         else:
             parts.append([cpu])
-    return ",".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else f"{one[0]}" for one in parts)
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)

@@ -9,7 +9,8 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.audit.case import Case, Said, plural, seen, some, unknown
+from bedplate.model.wording import plural
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
 from bedplate.plan.audit.terms import is_virtual, name_of
 
 _CPUFREQ = "/sys/devices/system/cpu/cpufreq"
@@ -20,7 +21,7 @@ _HARD = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_th
 _SET = ("applications_clocks_setting",)
 
 
-def check_governor(facts: HostFacts) -> Iterator[Said]:
+def check_governor(facts: HostFacts) -> Iterator[CheckResult]:
     """A governor or an energy preference that keeps the dispatch loop at a low clock; bare metal only."""
     id = "power.governor"
     if is_virtual(facts) is not False or not facts.cpu.governors:
@@ -49,7 +50,7 @@ def check_governor(facts: HostFacts) -> Iterator[Said]:
         # powersave is the lowest clock, always, but not with a driver that picks it itself; the others ramp up under load.
         severity = Severity.MEDIUM if "powersave" in slow and driver not in _AUTONOMOUS else Severity.LOW
         path, old = "scaling_governor", slow[0]
-    yield Case(
+    yield Observation(
         id=id,
         severity=severity,
         title=f"the clocks of the CPUs {'are' if severity is Severity.MEDIUM else 'may be'} held low: {what}",
@@ -58,7 +59,7 @@ def check_governor(facts: HostFacts) -> Iterator[Said]:
         fix=(
             f'for f in {_CPUFREQ}/policy*/{path}; do echo performance > "$f"; done',
             f"echo 'w {_CPUFREQ}/policy*/{path} - - - - performance' > /etc/tmpfiles.d/80-bedplate-governor.conf",
-            *(("# tuned or power-profiles-daemon runs and sets it too: change it there.",) if _owner(facts) else ()),
+            *(("# tuned or power-profiles-daemon also sets it: change it in that program.",) if _owner(facts) else ()),
         ),
         undo=(
             f'for f in {_CPUFREQ}/policy*/{path}; do echo {old} > "$f"; done',
@@ -73,24 +74,24 @@ def _owner(facts: HostFacts) -> bool:
     return bool({"tuned", "power-profiles-daemon"} & set(facts.os.co_owners))
 
 
-def check_throttled(facts: HostFacts) -> Iterator[Said]:
+def check_throttled(facts: HostFacts) -> Iterator[CheckResult]:
     """Accelerators whose clock is held down by heat or a power brake now, or by clocks that somebody set."""
-    for one in facts.accelerators:
-        hard = [reason for reason in one.throttle_reasons if reason in _HARD]
-        soft = [reason for reason in one.throttle_reasons if reason in _SET]
+    for accelerator in facts.accelerators:
+        hard = [reason for reason in accelerator.throttle_reasons if reason in _HARD]
+        soft = [reason for reason in accelerator.throttle_reasons if reason in _SET]
         if hard:
-            yield _held(one, hard, Severity.HIGH, Confidence.CERTAIN)
+            yield _held(accelerator, hard, Severity.HIGH, Confidence.CERTAIN)
         elif soft:
-            yield _held(one, soft, Severity.LOW, Confidence.POSSIBLE)
+            yield _held(accelerator, soft, Severity.LOW, Confidence.POSSIBLE)
 
 
-def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: Confidence) -> Case:
+def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: Confidence) -> Observation:
     now = f", {one.sm_clock_mhz.value} of {one.max_sm_clock_mhz.value} MHz" if one.sm_clock_mhz.value is not None else ""
     by_hand = severity is Severity.LOW
-    return Case(
+    return Observation(
         id="power.clocks-held",
         severity=severity,
-        title=f"{name_of(one)} is held down now: {', '.join(reasons)}{now}",
+        title=f"{name_of(one)} is being throttled: {', '.join(reasons)}{now}",
         where=(name_of(one),),
         evidence=(
             Evidence(fact=f"active: {', '.join(one.throttle_reasons)}", source=one.sm_clock_mhz.source),
@@ -110,25 +111,25 @@ def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: 
     )
 
 
-def check_power_limit(facts: HostFacts) -> Iterator[Said]:
+def check_power_limit(facts: HostFacts) -> Iterator[CheckResult]:
     """A power limit below the card's own: often meant, and cheap where the host is the bottleneck."""
     low = [
-        one
-        for one in facts.accelerators
-        if one.power_limit_w.value is not None
-        and one.power_default_w.value is not None
-        and one.power_limit_w.value < one.power_default_w.value - 1.0
+        accelerator
+        for accelerator in facts.accelerators
+        if accelerator.power_limit_w.value is not None
+        and accelerator.power_default_w.value is not None
+        and accelerator.power_limit_w.value < accelerator.power_default_w.value - 1.0
     ]
     if not low:
         return
     first = low[0]
-    bound = any("sw_power_cap" in one.throttle_reasons for one in low)
+    bound = any("sw_power_cap" in gpu.throttle_reasons for gpu in low)
     now, default = first.power_limit_w.value or 0.0, first.power_default_w.value or 0.0
-    yield Case(
+    yield Observation(
         id="power.limit-lowered",
         severity=Severity.MEDIUM if bound else Severity.LOW,
-        title=f"the power limit of {some(name_of(one) for one in low)} is {now:g} W, their own is {default:g} W",
-        where=tuple(name_of(one) for one in low),
+        title=f"the power limit of {some(name_of(gpu) for gpu in low)} is {now:g} W, their own is {default:g} W",
+        where=tuple(name_of(gpu) for gpu in low),
         evidence=(seen("power limit in W", first.power_limit_w), seen("default limit in W", first.power_default_w)),
         fix=("# Where it is not meant, for each GPU N:", f"nvidia-smi -i N --power-limit={default:.0f}")
         if first.vendor == "nvidia"

@@ -9,7 +9,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import BlockDevice
 from bedplate.model.facts.system import Mount
-from bedplate.plan.audit.case import Case, Said, some
+from bedplate.plan.audit.observation import CheckResult, Observation, some
 from bedplate.plan.audit.terms import Deployment, deployments, in_container
 
 _NETWORK = ("nfs", "nfs4", "lustre", "ceph", "cifs", "smb3", "gpfs", "beegfs", "glusterfs")
@@ -19,10 +19,10 @@ _DEEP = 16  # devices below devices; a table of them made as an attack may be a 
 _LOCAL_TRANSPORTS = ("nvme", "scsi")
 
 
-def check_store(facts: HostFacts) -> Iterator[Said]:
+def check_store(facts: HostFacts) -> Iterator[CheckResult]:
     """The file system and the device of each model that an engine's command line names."""
     for group in deployments(facts):
-        paths = sorted({path for one in group.processes for path in one.model_paths if path.startswith("/")})
+        paths = sorted({path for process in group.processes for path in process.model_paths if path.startswith("/")})
         if not paths:
             continue
         if in_container(facts, group) is not False:
@@ -35,15 +35,15 @@ def check_store(facts: HostFacts) -> Iterator[Said]:
             yield from _judge(facts, group, path)
 
 
-def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Said]:
+def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[CheckResult]:
     mount = _mount_of(facts, path)
     if mount is None:
         yield NotJudged(id="storage.model-network", why=f"no mount that was read holds {path}")
         return
     source = Evidence(fact=f"{path} is on {mount.kind} at {mount.point}", source="/proc/self/mountinfo")
     if mount.kind in _NETWORK or mount.kind.startswith("fuse."):
-        if not any(word.partition("=")[0] in _LOADERS for one in group.processes for word in one.argv):
-            yield Case(
+        if not any(word.partition("=")[0] in _LOADERS for process in group.processes for word in process.argv):
+            yield Observation(
                 id="storage.model-network",
                 severity=Severity.MEDIUM,
                 title=f"{group.name} maps its model from a network file system ({mount.kind} at {mount.point})",
@@ -57,20 +57,20 @@ def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Said]:
                 confidence=Confidence.LIKELY,
             )
         return
-    devices = {one.name: one for one in facts.blocks}
+    devices = {disk.name: disk for disk in facts.blocks}
     below = _disks(devices, mount.source.removeprefix("/dev/"), mount.point)
     if not below:
         return  # overlay, tmpfs, zfs: not a device of the table
-    slow = [one for one in below if one.rotational.value is True and one.transport in _LOCAL_TRANSPORTS]
+    slow = [disk for disk in below if disk.rotational.value is True and disk.transport in _LOCAL_TRANSPORTS]
     if slow:
-        yield Case(
+        yield Observation(
             id="storage.model-rotational",
             severity=Severity.MEDIUM,
-            title=f"{group.name} reads its model from a disk that turns ({some(one.name for one in slow)})",
-            where=(*group.where, *(one.name for one in slow)),
+            title=f"{group.name} reads its model from a disk that turns ({some(disk.name for disk in slow)})",
+            where=(*group.where, *(disk.name for disk in slow)),
             evidence=(
                 source,
-                *(Evidence(fact=f"rotational 1, {one.model}", source=one.rotational.source) for one in slow[:2]),
+                *(Evidence(fact=f"rotational 1, {disk.model}", source=disk.rotational.source) for disk in slow[:2]),
             ),
             fix=(
                 "# Keep the models on an NVMe drive: rsync -a MODEL DIRECTORY-ON-NVME/, and name that on its command line.",
@@ -81,13 +81,13 @@ def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Said]:
 
 
 def _mount_of(facts: HostFacts, path: str) -> Mount | None:
-    over = [one for one in facts.mounts if path == one.point or path.startswith(one.point.rstrip("/") + "/")]
-    return max(over, key=lambda one: (len(one.point), one.kind), default=None)
+    over = [mount for mount in facts.mounts if path == mount.point or path.startswith(mount.point.rstrip("/") + "/")]
+    return max(over, key=lambda mount: (len(mount.point), mount.kind), default=None)
 
 
 def _disks(devices: dict[str, BlockDevice], name: str, point: str) -> list[BlockDevice]:
     """The devices at the bottom of what is mounted: by the mounts that a device names, else by its own name."""
-    start = [one for one in devices.values() if point in one.mounts] or [
+    start = [device for device in devices.values() if point in device.mounts] or [
         devices[name] for name in (name,) if name in devices
     ]
     found: list[BlockDevice] = []
@@ -100,4 +100,4 @@ def _disks(devices: dict[str, BlockDevice], name: str, point: str) -> list[Block
             todo += parents
         elif one not in found:
             found.append(one)
-    return sorted(found, key=lambda one: one.name)
+    return sorted(found, key=lambda device: device.name)

@@ -10,8 +10,8 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
-from bedplate.plan.audit.case import Case, Said, seen, unknown
 from bedplate.plan.audit.fixes import confine, undo_confine
+from bedplate.plan.audit.observation import CheckResult, Observation, seen, unknown
 from bedplate.plan.audit.terms import accelerators, command_line_fix, deployments, is_container
 
 _PRESSURE = "/proc/pressure/cpu"
@@ -20,10 +20,10 @@ _AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 _SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit")
 
 
-def check_upgrades(facts: HostFacts) -> Iterator[Said]:
+def check_upgrades(facts: HostFacts) -> Iterator[CheckResult]:
     """Unattended upgrades that may replace the driver under a running engine."""
     id = "system.unattended-driver"
-    vendors = {one.vendor for one in accelerators(facts)}
+    vendors = {accelerator.vendor for accelerator in accelerators(facts)}
     if "nvidia" not in vendors or is_container(facts):
         return  # amdgpu and xe come with the kernel, whose upgrade waits for a boot
     unattended, held = facts.os.unattended_upgrades, facts.os.driver_packages_held
@@ -38,7 +38,7 @@ def check_upgrades(facts: HostFacts) -> Iterator[Said]:
         if held.unknown is not Unknown.ABSENT:
             yield unknown(id, "whether the driver's packages are held", held)
         return
-    yield Case(
+    yield Observation(
         id=id,
         severity=Severity.MEDIUM,
         title="unattended upgrades are on and may replace the GPU driver's packages while engines run",
@@ -57,15 +57,15 @@ def check_upgrades(facts: HostFacts) -> Iterator[Said]:
     )
 
 
-def check_clocksource(facts: HostFacts) -> Iterator[Said]:
+def check_clocksource(facts: HostFacts) -> Iterator[CheckResult]:
     """A clock that costs a system call at each reading."""
     clock = facts.kernel.clocksource
     if clock.value is None or clock.value not in _SLOW_CLOCKS:
         return
     fast = next(
-        (one for one in ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page") if one in facts.kernel.clocksources), None
+        (name for name in ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page") if name in facts.kernel.clocksources), None
     )
-    yield Case(
+    yield Observation(
         id="system.clocksource",
         severity=Severity.LOW,
         title=f"the kernel reads the time from {clock.value}",
@@ -86,7 +86,7 @@ def check_clocksource(facts: HostFacts) -> Iterator[Said]:
     )
 
 
-def check_psi(facts: HostFacts) -> Iterator[Said]:
+def check_psi(facts: HostFacts) -> Iterator[CheckResult]:
     """No pressure stall information: starvation of the engine can then not be told from load."""
     id = "system.no-psi"
     if facts.pressure:
@@ -103,26 +103,26 @@ def check_psi(facts: HostFacts) -> Iterator[Said]:
     evidence = [seen(_PRESSURE, reading)]
     if built is not None:
         evidence.append(Evidence(fact=f"CONFIG_PSI={built}", source=f"/boot/config-{facts.kernel.release.value}"))
-    yield Case(
+    yield Observation(
         id=id,
         severity=Severity.LOW,
         title="the kernel tells no pressure (PSI is " + ("not built in)" if built == "n" else "off)"),
         where=("machine",),
         evidence=tuple(evidence),
         fix=("# Boot a kernel that was built with CONFIG_PSI=y.",) if built == "n" else command_line_fix(facts, "psi=1"),
-        undo=("# Boot the kernel that was there.",) if built == "n" else command_line_fix(facts, "psi=1", take_out=True),
+        undo=("# Boot the previous kernel.",) if built == "n" else command_line_fix(facts, "psi=1", take_out=True),
         confidence=Confidence.CERTAIN if is_container(facts) is False else Confidence.LIKELY,
     )
 
 
-def check_autogroup(facts: HostFacts) -> Iterator[Said]:
+def check_autogroup(facts: HostFacts) -> Iterator[CheckResult]:
     """Autogroup on, and no cpu controller that would stand above it: nice values do nothing between sessions."""
     id = "system.autogroup"
     reading = _knob(facts, _AUTOGROUP)
     if reading is None or reading.value != "1":
         return
     # Autogroups are made within the root task group only: a process in a cgroup with the cpu controller has none (sched(7)).
-    groups = [(one.name, one.where, one.cgroup) for one in deployments(facts)]
+    groups = [(deployment.name, deployment.where, deployment.cgroup) for deployment in deployments(facts)]
     for name, where, cgroup in groups or [("this process", ("machine",), facts.cgroup)]:
         if cgroup.version == 0:
             continue
@@ -132,13 +132,13 @@ def check_autogroup(facts: HostFacts) -> Iterator[Said]:
                 continue
             if is_container(facts) is not False:
                 yield NotJudged(
-                    id=id, why=f"whether {name} is in the root group of the scheduler cannot be told from a container"
+                    id=id, why=f"inside a container, it is unknown whether {name} is in the root group of the scheduler"
                 )
                 continue
         elif cgroup.cpu_weight.unknown is not Unknown.ABSENT:
             yield unknown(id, f"whether {name} has a cpu controller", cgroup.cpu_weight)
             continue
-        yield Case(
+        yield Observation(
             id=id,
             severity=Severity.LOW if groups else Severity.INFO,
             title=f"{name} is in the root group of the scheduler with autogroup on: nice does nothing between sessions",
@@ -159,11 +159,11 @@ def _is_root_group(cgroup: CgroupFacts) -> bool:
     return re.fullmatch(r"/sys/fs/cgroup/[^/]+/cpu\.shares", cgroup.cpu_weight.source) is not None
 
 
-def check_readers(facts: HostFacts) -> Iterator[Said]:
+def check_readers(facts: HostFacts) -> Iterator[CheckResult]:
     """What the readers themselves could not do."""
-    for one in facts.problems:
-        yield NotJudged(id="reader", why=f"{one.source}: {one.message}")
+    for problem in facts.problems:
+        yield NotJudged(id="reader", why=f"{problem.source}: {problem.message}")
 
 
 def _knob(facts: HostFacts, path: str) -> Reading[str] | None:
-    return next((one for one in facts.knobs if one.source == path), None)
+    return next((reading for reading in facts.knobs if reading.source == path), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bedplate.model.facts.host import HostFacts
@@ -11,6 +10,7 @@ from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import CgroupFacts, EngineProcess
 from bedplate.model.units import GIB
+from bedplate.plan.engine_arguments import argument
 
 NVIDIA, MELLANOX = 0x10DE, 0x15B3
 # Classes of the PCI Code and ID Assignment Specification, upper 16 bits.
@@ -21,7 +21,7 @@ NVME = 0x0108
 _LEAST_MEMORY = 4 * GIB
 # Drivers that keep a device for a virtual machine: it is not this host's to use.
 GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback", "nvgrace_gpu_vfio_pci")
-_CONTAINER_PATH = re.compile(r"docker|kubepods|libpod|containerd|crio|/lxc|lxc\.payload|machine-.*\.scope|/payload")
+_CONTAINER_PATH = re.compile(r"docker|kubepods|libpod|containerd|crio|/lxc|lxc\.payload|machine-[^/]{0,255}\.scope|/payload")
 _CPU_WORDS = (
     *(("--device", "cpu"), ("--device", "none"), ("-ngl", "0"), ("--gpu-layers", "0"), ("--n-gpu-layers", "0")),
     *(("-dev", "none"), ("--n_gpu_layers", "0")),
@@ -39,11 +39,13 @@ class Deployment:
 
     @property
     def cgroup(self) -> CgroupFacts:
+        """The control group that all its processes share, as the first of them shows it."""
         return self.processes[0].cgroup
 
     @property
     def where(self) -> tuple[str, ...]:
-        return tuple(f"pid {one.pid}" for one in self.processes)
+        """Its processes as findings name them: "pid 4711", in the order of their numbers."""
+        return tuple(f"pid {process.pid}" for process in self.processes)
 
     @property
     def name(self) -> str:
@@ -53,56 +55,47 @@ class Deployment:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        return tuple(sorted({device for one in self.processes for device in one.devices}))
+        """Accelerator device files that its processes hold open, each once; some may be missing without `devices_known`."""
+        return tuple(sorted({device for process in self.processes for device in process.devices}))
 
     @property
     def devices_known(self) -> bool:
-        return all(one.devices_known for one in self.processes)
+        """Whether the open files of every process could be read; where not, "uses no GPU" must not be concluded."""
+        return all(process.devices_known for process in self.processes)
 
     @property
     def run_s(self) -> float:
-        return sum(thread.run_s for one in self.processes for thread in one.threads)
+        """CPU seconds of all its threads since they started (schedstat): a few say that it has not served yet."""
+        return sum(thread.run_s for process in self.processes for thread in process.threads)
 
 
 def deployments(facts: HostFacts) -> tuple[Deployment, ...]:
     """Engines that run, by their first process."""
     groups: dict[tuple[str, str], list[EngineProcess]] = {}
-    for one in sorted(facts.engines, key=lambda one: one.pid):
-        groups.setdefault((one.engine, one.cgroup.path), []).append(one)
+    for process in sorted(facts.engines, key=lambda process: process.pid):
+        groups.setdefault((process.engine, process.cgroup.path), []).append(process)
     return tuple(Deployment(engine=engine, path=path, processes=tuple(those)) for (engine, path), those in groups.items())
-
-
-def argument(engine: EngineProcess, *names: str) -> str | None:
-    """Value of an option, "--name value" or "--name=value"; the last one, as programs take it."""
-    value = None
-    for index, word in enumerate(engine.argv):
-        name, equals, rest = word.partition("=")
-        if name in names:
-            value = rest if equals else engine.argv[index + 1] if index + 1 < len(engine.argv) else None
-    return value
-
-
-def count_argument(processes: Iterable[EngineProcess], default: int, *names: str) -> int:
-    """The largest whole number that one of the processes was given for an option."""
-    told = [argument(one, *names) for one in processes]
-    return max((int(one) for one in told if one is not None and re.fullmatch(r"[1-9]\d{0,3}", one)), default=default)
 
 
 def accelerator_files(deployment: Deployment) -> tuple[str, ...]:
     """Device files of single accelerators that it holds open; /dev/kfd, which is one for all of AMD's, is none of them."""
-    return tuple(one for one in deployment.devices if re.fullmatch(r"/dev/(nvidia|dri/renderD|accel/accel)\d{1,4}", one))
+    return tuple(
+        device for device in deployment.devices if re.fullmatch(r"/dev/(nvidia|dri/renderD|accel/accel)\d{1,4}", device)
+    )
 
 
 def wants_cpu(deployment: Deployment) -> bool:
     """Whether its command line says that no accelerator is to be used."""
-    return any(argument(one, name) == value for one in deployment.processes for name, value in _CPU_WORDS)
+    return any(argument(process, name) == value for process in deployment.processes for name, value in _CPU_WORDS)
 
 
 def by_address(facts: HostFacts) -> dict[str, PciDevice]:
-    return {one.address: one for one in facts.pci}
+    """The whole PCI tree as a lookup: "0000:19:00.0" gives a function, whose `parent` leads up to its host bridge."""
+    return {device.address: device for device in facts.pci}
 
 
 def device_of(facts: HostFacts, accelerator: Accelerator) -> PciDevice | None:
+    """The PCI function that an accelerator is; None where it is not on PCI, or its address was not recorded."""
     return by_address(facts).get(accelerator.address or "")
 
 
@@ -112,6 +105,7 @@ def is_nvswitch(device: PciDevice) -> bool:
 
 
 def is_given_away(device: PciDevice | None) -> bool:
+    """Whether a stub driver (vfio-pci, ...) keeps it for a virtual machine: this kernel cannot use it. False for None."""
     return device is not None and device.driver.value in GIVEN_AWAY
 
 
@@ -133,9 +127,10 @@ def accelerators(facts: HostFacts) -> tuple[Accelerator, ...]:
     """Those that compute and that are this host's to use."""
     devices = by_address(facts)
     return tuple(
-        one
-        for one in facts.accelerators
-        if computes(one, devices.get(one.address or "")) and not is_given_away(devices.get(one.address or ""))
+        accelerator
+        for accelerator in facts.accelerators
+        if computes(accelerator, devices.get(accelerator.address or ""))
+        and not is_given_away(devices.get(accelerator.address or ""))
     )
 
 
@@ -151,13 +146,16 @@ def is_virtual(facts: HostFacts) -> bool | None:
 
 
 def is_container(facts: HostFacts) -> bool | None:
+    """Whether the reader itself runs in a container, not the engines; None when that is not known."""
     told = facts.os.container.value
     return None if told is None else told != "none"
 
 
 def is_confidential(facts: HostFacts) -> bool:
     """Whether isolation is what this machine is for."""
-    return facts.os.tee.value not in (None, "none") or any(one.confidential.value is True for one in facts.accelerators)
+    return facts.os.tee.value not in (None, "none") or any(
+        accelerator.confidential.value is True for accelerator in facts.accelerators
+    )
 
 
 def in_container(facts: HostFacts, deployment: Deployment) -> bool | None:
@@ -177,11 +175,11 @@ def has_module(facts: HostFacts, name: str) -> bool | None:
     """Whether a module is loaded; None when no list of modules could be read."""
     if not facts.kernel.modules:
         return None
-    return any(one == name for one, _ in facts.kernel.modules)
+    return any(module == name for module, _ in facts.kernel.modules)
 
 
 def has_parameter(facts: HostFacts, name: str) -> str | None:
-    """A parameter of the kernel command line as it stands there: "isolcpus=2-7"; the last one."""
+    """A parameter of the kernel command line as it stands there, "isolcpus=2-7"; the last one, None without any."""
     found = [word for word in facts.kernel.cmdline if word == name or word.startswith(name + "=")]
     return found[-1] if found else None
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from bedplate.model.facts.finding import Confidence, Finding, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
-from bedplate.model.knob import Grade, Judgement, Knob, Outcome, Verdict
+from bedplate.model.knob import Grade, Knob, Outcome, Recommendation, RowResult
 from bedplate.plan.knobs import judge as judging
 from bedplate.plan.knobs.files import KnobFiles, sysctl_name
 from bedplate.plan.knobs.fix import make_fix
@@ -34,7 +34,7 @@ _MOST_PERCENT = 400.0  # the largest published effect on serving, five times; lo
 _PLACES = 4  # places that a title names
 
 
-def judge_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[Judgement, ...]:
+def judge_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[RowResult, ...]:
     """What was concluded about every row, in the order of the rows. Does not depend on the order of the facts."""
     all_judged = _judge_all(facts, knobs, KnobFiles(facts))
     return tuple(_follow(judged, all_judged) for judged in all_judged.values())
@@ -55,19 +55,19 @@ def audit_knobs(facts: HostFacts, knobs: Iterable[Knob], *, told: Collection[str
         judged = _untold(judged, told)
         if judged.outcome is Outcome.UNKNOWN and knob.say_unknown and _is_denied(judged):
             findings.append(_unknown(judged))
-        elif judged.outcome is Outcome.DOES_NOT_HOLD and (knob.verdict is not Verdict.EXPERIMENT or judged.dead):
+        elif judged.outcome is Outcome.DOES_NOT_HOLD and (knob.verdict is not Recommendation.EXPERIMENT or judged.dead):
             linked = all_judged.get(knob.knob)
             if linked is not None and linked.outcome is Outcome.DOES_NOT_HOLD:
                 continue
             findings.append(_finding(judged, facts, files))
-    return tuple(sorted(findings, key=lambda one: (-one.rank, one.id)))
+    return tuple(sorted(findings, key=lambda finding: (-finding.rank, finding.id)))
 
 
-def _judge_all(facts: HostFacts, knobs: Iterable[Knob], files: KnobFiles) -> dict[str, judging.Judged]:
+def _judge_all(facts: HostFacts, knobs: Iterable[Knob], files: KnobFiles) -> dict[str, judging.JudgedRow]:
     return {knob.id: judging.judge(knob, facts, files) for knob in knobs}
 
 
-def _follow(judged: judging.Judged, all_judged: dict[str, judging.Judged]) -> Judgement:
+def _follow(judged: judging.JudgedRow, all_judged: dict[str, judging.JudgedRow]) -> RowResult:
     """A row without checks of its own is judged with the one that it is a wrong form of."""
     own = judging.judgement(judged)
     linked = all_judged.get(judged.knob.knob)
@@ -77,11 +77,11 @@ def _follow(judged: judging.Judged, all_judged: dict[str, judging.Judged]) -> Ju
     return dataclasses.replace(of, knob=own.knob, because=f"judged as {linked.knob.id}: {of.because}")
 
 
-def _finding(judged: judging.Judged, facts: HostFacts, files: KnobFiles) -> Finding:
+def _finding(judged: judging.JudgedRow, facts: HostFacts, files: KnobFiles) -> Finding:
     knob = judged.knob
-    failed = [one for one in judged.results if one.outcome is Outcome.DOES_NOT_HOLD]
-    where = [one.sample.where for one in failed if one.sample is not None]
-    where += [one.source for one in judged.dead]
+    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD]
+    where = [result.sample.where for result in failed if result.sample is not None]
+    where += [setting.source for setting in judged.dead]
     fix, undo = make_fix(judged, facts, files)
     return Finding(
         id=f"knob.{knob.id}",
@@ -97,23 +97,23 @@ def _finding(judged: judging.Judged, facts: HostFacts, files: KnobFiles) -> Find
     )
 
 
-def _untold(judged: judging.Judged, told: Collection[str]) -> judging.Judged:
+def _untold(judged: judging.JudgedRow, told: Collection[str]) -> judging.JudgedRow:
     """Without the results that other findings tell; what nothing is left of holds."""
-    results = tuple(one for one in judged.results if not any(id in told for id in one.check.findings))
+    results = tuple(result for result in judged.results if not any(id in told for id in result.check.findings))
     if judged.outcome is not Outcome.DOES_NOT_HOLD or judged.dead or results == judged.results:
         return judged
-    failed = any(one.outcome is Outcome.DOES_NOT_HOLD for one in results)
+    failed = any(result.outcome is Outcome.DOES_NOT_HOLD for result in results)
     outcome = Outcome.DOES_NOT_HOLD if failed else Outcome.HOLDS
     return dataclasses.replace(judged, outcome=outcome, results=results)
 
 
-def _is_denied(judged: judging.Judged) -> bool:
+def _is_denied(judged: judging.JudgedRow) -> bool:
     """Whether a user with more rights would know."""
-    readings = [one.sample.reading for one in judged.results if one.sample is not None]
-    return any(one.unknown is Unknown.DENIED for one in readings)
+    readings = [result.sample.reading for result in judged.results if result.sample is not None]
+    return any(reading.unknown is Unknown.DENIED for reading in readings)
 
 
-def _unknown(judged: judging.Judged) -> Finding:
+def _unknown(judged: judging.JudgedRow) -> Finding:
     knob = judged.knob
     return Finding(
         id=f"knob.{knob.id}",
@@ -129,39 +129,48 @@ def _unknown(judged: judging.Judged) -> Finding:
     )
 
 
-def _title(judged: judging.Judged) -> str:
+def _title(judged: judging.JudgedRow) -> str:
     if judged.dead:
-        names = list(dict.fromkeys(sysctl_name(one.path) for one in judged.dead))
+        names = list(dict.fromkeys(sysctl_name(setting.path) for setting in judged.dead))
         shown = ", ".join(names[:_PLACES]) + (f" and {len(names) - _PLACES} more" if len(names) > _PLACES else "")
         return f"{shown}: set at boot, and this kernel does not have {'it' if len(names) == 1 else 'them'}"
-    failed = [one for one in judged.results if one.outcome is Outcome.DOES_NOT_HOLD]
+    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD]
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     return f"{failed[0].because}{more}"
+
+
+_PLAIN_WORDS = ("A", "An", "Common", "Kernel", "No", "On", "Only", "Reasoning", "The", "Two", "Vendor", "What", "Without")
 
 
 def _effect(knob: Knob) -> str:
     if not knob.effect and knob.grade is Grade.N:
         return "no evidence"
-    text = knob.effect or f"no number; {knob.evidence}"
-    named = [one for one in knob.sources if re.search(rf"\b{re.escape(one.partition(':')[0])}\b", text)]
+    text = knob.effect or f"not measured; {_continue(knob.evidence)}"
+    named = [source for source in knob.sources if re.search(rf"\b{re.escape(source.partition(':')[0])}\b", text)]
     return f"{text.rstrip('.')} [{'; '.join(named)}]" if named else text
+
+
+def _continue(text: str) -> str:
+    """A sentence after a semicolon; names keep their capital."""
+    word, space, rest = text.partition(" ")
+    return f"{word.lower()}{space}{rest}" if word in _PLAIN_WORDS else text
 
 
 def _severity(knob: Knob) -> Severity:
     percent = knob.effect_percent or 0.0
     match knob.verdict:
-        case Verdict.HARMLESS:
+        case Recommendation.HARMLESS:
             return Severity.INFO
-        case Verdict.CONDITIONAL:
+        case Recommendation.CONDITIONAL:
             return Severity.LOW if knob.grade in (Grade.A, Grade.B) else Severity.INFO
-        case Verdict.LEAVE | Verdict.AUDIT | Verdict.DEAD | Verdict.EXPERIMENT:
+        case Recommendation.LEAVE | Recommendation.AUDIT | Recommendation.DEAD | Recommendation.EXPERIMENT:
             return Severity.LOW
-        case Verdict.REJECT:
+        case Recommendation.REJECT:
             return Severity.MEDIUM
-        case Verdict.ADOPT | Verdict.CARGO_CULT | Verdict.HARMFUL:
+        case Recommendation.ADOPT | Recommendation.CARGO_CULT | Recommendation.HARMFUL:
             if percent >= 50 and knob.grade in (Grade.A, Grade.B):
                 return Severity.HIGH
-            if percent >= 5 or (knob.verdict is Verdict.ADOPT and knob.grade is Grade.A):
+            if percent >= 5 or (knob.verdict is Recommendation.ADOPT and knob.grade is Grade.A):
                 return Severity.MEDIUM
             return Severity.LOW
 

@@ -11,9 +11,9 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import render_size
+from bedplate.plan.engine_arguments import argument
 from bedplate.plan.knobs.files import KnobFiles
-from bedplate.plan.knobs.samples import Fact, Sample, make_sample, pass_on
-from bedplate.plan.knobs.terms import argument
+from bedplate.plan.knobs.samples import FactReader, ObservedValue, make_sample, pass_on
 
 _NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "9p", "ceph", "cifs", "smb3", "gpfs", "beegfs", "virtiofs")
 _LOADER_FLAGS = ("--safetensors-load-strategy", "--load-format", "--no-mmap", "--direct-io", "--model-loader-extra-config")
@@ -31,35 +31,35 @@ def _unit(engine: EngineProcess) -> str:
     return units[-1] if units else engine.cgroup.path or "/"
 
 
-def _threads(engine: EngineProcess, number: int, text: str) -> Sample:
+def _threads(engine: EngineProcess, number: int, text: str) -> ObservedValue:
     source = f"/proc/{engine.pid}/task/*/status"
     if not engine.threads:
         gone: Reading[str] = missing(Unknown.DENIED, source, "its threads were not read")
-        return Sample(reading=gone, where=_where(engine), name=str(engine.pid))
+        return ObservedValue(reading=gone, where=_where(engine), name=str(engine.pid))
     words = f"{number} of {len(engine.threads)} threads {text}"
     return make_sample(number, source, words, where=_where(engine), name=str(engine.pid))
 
 
-def _engine_pinned_threads(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
-    """Threads that may run on one CPU only, where their cgroup has more."""
+def _engine_pinned_threads(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
+    """Threads that may run on only one CPU, where their cgroup has more."""
 
     def count(engine: EngineProcess) -> int:
         room = engine.cgroup.cpus.value
         if room is not None and len(room) < 2:
             return 0
-        return sum(len(one.allowed) == 1 for one in engine.threads)
+        return sum(len(thread.allowed) == 1 for thread in engine.threads)
 
-    return tuple(_threads(one, count(one), "may run on one CPU only") for one in facts.engines)
+    return tuple(_threads(engine, count(engine), "may run on only one CPU") for engine in facts.engines)
 
 
-def _engine_realtime_threads(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_realtime_threads(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     return tuple(
-        _threads(one, sum(thread.policy in _REALTIME for thread in one.threads), "run at real-time priority")
-        for one in facts.engines
+        _threads(engine, sum(thread.policy in _REALTIME for thread in engine.threads), "run at real-time priority")
+        for engine in facts.engines
     )
 
 
-def _engine_threads_off_node(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_threads_off_node(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """Threads that may run off the node of the accelerators that the process holds, where those are on one node."""
     samples = []
     for engine in facts.engines:
@@ -67,9 +67,9 @@ def _engine_threads_off_node(facts: HostFacts, files: KnobFiles) -> tuple[Sample
         if node is None:
             why = Unknown.HIDDEN if engine.devices_known else Unknown.DENIED
             gone: Reading[str] = missing(why, f"/proc/{engine.pid}/fd", "which node its accelerators are on is not known")
-            samples.append(Sample(reading=gone, where=_where(engine), name=str(engine.pid)))
+            samples.append(ObservedValue(reading=gone, where=_where(engine), name=str(engine.pid)))
         elif len(node) == 1:
-            near = {cpu for one in facts.numa.nodes if one.node == node[0] for cpu in one.cpus}
+            near = {cpu for numa in facts.numa.nodes if numa.node == node[0] for cpu in numa.cpus}
             far = sum(not near.issuperset(thread.allowed) for thread in engine.threads)
             words = f"may run off node {node[0]}, where its accelerator is"
             samples.append(_threads(engine, far, words))
@@ -80,13 +80,17 @@ def _node_of_devices(facts: HostFacts, engine: EngineProcess) -> tuple[int, ...]
     """Nodes of the accelerators that an engine holds open; None when that cannot be told."""
     if not engine.devices_known or not engine.devices:
         return None
-    nodes = {one.address: one.numa_node.value for one in facts.pci}
+    nodes = {device.address: device.numa_node.value for device in facts.pci}
     found: set[int] = set()
     for device in engine.devices:
         number = re.fullmatch(r"/dev/nvidia(\d{1,4})", device)
         if number is None:
             continue
-        held = [one for one in facts.accelerators if one.vendor == "nvidia" and one.index == int(number[1])]
+        held = [
+            accelerator
+            for accelerator in facts.accelerators
+            if accelerator.vendor == "nvidia" and accelerator.index == int(number[1])
+        ]
         node = nodes.get(held[0].address or "") if held else None
         if node is None:
             return None
@@ -94,23 +98,24 @@ def _node_of_devices(facts: HostFacts, engine: EngineProcess) -> tuple[int, ...]
     return tuple(sorted(found)) or None
 
 
-def _engine_quota(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_quota(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     return tuple(
-        pass_on(one.cgroup.quota_cpus, "a quota of {} CPUs", where=_where(one), name=_unit(one)) for one in facts.engines
+        pass_on(engine.cgroup.quota_cpus, "a quota of {} CPUs", where=_where(engine), name=_unit(engine))
+        for engine in facts.engines
     )
 
 
-def _engine_throttled_periods(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_throttled_periods(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     return tuple(
-        pass_on(one.cgroup.throttled_periods, "throttled in {} periods", where=_where(one), name=_unit(one))
-        for one in facts.engines
+        pass_on(engine.cgroup.throttled_periods, "throttled in {} periods", where=_where(engine), name=_unit(engine))
+        for engine in facts.engines
     )
 
 
-def _engine_cores(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_cores(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """Physical cores that each engine's cgroup has, also by its quota; those of this process without an engine."""
-    core_of = {cpu: one.siblings for one in facts.cpu.cpus if one.online for cpu in one.siblings}
-    groups = [(_where(one), one.cgroup) for one in facts.engines] or [("machine", facts.cgroup)]
+    core_of = {cpu: place.siblings for place in facts.cpu.cpus if place.online for cpu in place.siblings}
+    groups = [(_where(engine), engine.cgroup) for engine in facts.engines] or [("machine", facts.cgroup)]
     samples = []
     for where, cgroup in groups:
         told = cgroup.cpus
@@ -127,59 +132,60 @@ def _engine_cores(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
             samples.append(make_sample(f"{cores:g}", told.source, words, where=where, name=where))
         else:
             gone: Reading[str] = missing(Unknown.HIDDEN, told.source, "its cores are not known")
-            samples.append(Sample(reading=gone, where=where))
+            samples.append(ObservedValue(reading=gone, where=where))
     return tuple(samples)
 
 
-def _engine_memory_headroom(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_memory_headroom(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """Memory limit by resident memory: below 1.2 it is too little for certain; above, the weights on disk would decide."""
     samples = []
-    for one in facts.engines:
-        limit = one.cgroup.memory_max_bytes
-        if limit.value is None or one.rss_bytes <= 0:
-            samples.append(pass_on(limit, "{}", where=_where(one), name=_unit(one), endless=True))
+    for engine in facts.engines:
+        limit = engine.cgroup.memory_max_bytes
+        if limit.value is None or engine.rss_bytes <= 0:
+            samples.append(pass_on(limit, "{}", where=_where(engine), name=_unit(engine), endless=True))
             continue
-        share = limit.value / one.rss_bytes
+        share = limit.value / engine.rss_bytes
         words = f"a limit of {render_size(limit.value)}, {share:.2f} times its resident memory"
         if share < 1.2:
-            samples.append(make_sample(f"{share:.2f}", limit.source, words, where=_where(one), name=_unit(one)))
+            samples.append(make_sample(f"{share:.2f}", limit.source, words, where=_where(engine), name=_unit(engine)))
         else:
             gone: Reading[str] = missing(
                 Unknown.HIDDEN, limit.source, f"{words}; the size of its weights on disk is not a fact"
             )
-            samples.append(Sample(reading=gone, where=_where(one), name=_unit(one)))
+            samples.append(ObservedValue(reading=gone, where=_where(engine), name=_unit(engine)))
     return tuple(samples)
 
 
-def _engine_swap_max(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_swap_max(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     text = "its cgroup may swap {} bytes"
     return tuple(
-        pass_on(one.cgroup.swap_max_bytes, text, where=_where(one), name=_unit(one), endless=True) for one in facts.engines
+        pass_on(engine.cgroup.swap_max_bytes, text, where=_where(engine), name=_unit(engine), endless=True)
+        for engine in facts.engines
     )
 
 
-def _engine_oom_score(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_oom_score(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     return tuple(
         make_sample(
-            one.oom_score_adj,
-            f"/proc/{one.pid}/oom_score_adj",
-            f"oom_score_adj is {one.oom_score_adj}",
-            where=_where(one),
-            name=str(one.pid),
+            engine.oom_score_adj,
+            f"/proc/{engine.pid}/oom_score_adj",
+            f"oom_score_adj is {engine.oom_score_adj}",
+            where=_where(engine),
+            name=str(engine.pid),
         )
-        for one in facts.engines
+        for engine in facts.engines
     )
 
 
-def _limit(name: str) -> Fact:
-    def fact(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _limit(name: str) -> FactReader:
+    def fact(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
         samples = []
         for engine in facts.engines:
             source = f"/proc/{engine.pid}/limits"
             limits = dict(engine.limits)
             if name not in limits:
                 gone: Reading[str] = missing(Unknown.DENIED, source, f"its limit {name} was not read")
-                samples.append(Sample(reading=gone, where=_where(engine), name=str(engine.pid)))
+                samples.append(ObservedValue(reading=gone, where=_where(engine), name=str(engine.pid)))
             else:
                 value = limits[name]
                 text = f"its limit {name} is {'unlimited' if value is None else value}"
@@ -190,38 +196,38 @@ def _limit(name: str) -> Fact:
     return fact
 
 
-def _engine_mlock_flag(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_mlock_flag(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     return tuple(
         make_sample(
-            int("--mlock" in one.argv),
-            f"/proc/{one.pid}/cmdline",
-            "started with --mlock" if "--mlock" in one.argv else "started without --mlock",
-            where=_where(one),
-            name=str(one.pid),
+            int("--mlock" in engine.argv),
+            f"/proc/{engine.pid}/cmdline",
+            "started with --mlock" if "--mlock" in engine.argv else "started without --mlock",
+            where=_where(engine),
+            name=str(engine.pid),
         )
-        for one in facts.engines
+        for engine in facts.engines
     )
 
 
-def _engine_memory_nodes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_memory_nodes(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     samples = []
-    for one in facts.engines:
-        source = f"/proc/{one.pid}/numa_maps"
-        text = ", ".join(f"node {node}: {render_size(size)}" for node, size in sorted(one.numa_bytes))
+    for engine in facts.engines:
+        source = f"/proc/{engine.pid}/numa_maps"
+        text = ", ".join(f"node {node}: {render_size(size)}" for node, size in sorted(engine.numa_bytes))
         reading: Reading[str] = known(text, source) if text else missing(Unknown.DENIED, source)
-        samples.append(Sample(reading=reading, where=_where(one), name=str(one.pid)))
+        samples.append(ObservedValue(reading=reading, where=_where(engine), name=str(engine.pid)))
     return tuple(samples)
 
 
-def _engine_load_path(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _engine_load_path(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """The network file system that an engine maps its model from; "local" otherwise, also with a loader's flag."""
     samples = []
     for engine in facts.engines:
         for path in engine.model_paths:
-            over = [one for one in facts.mounts if path == one.point or path.startswith(one.point.rstrip("/") + "/")]
+            over = [mount for mount in facts.mounts if path == mount.point or path.startswith(mount.point.rstrip("/") + "/")]
             if not over:
                 continue
-            kind = max(over, key=lambda one: len(one.point)).kind
+            kind = max(over, key=lambda mount: len(mount.point)).kind
             network = kind in _NETWORK_FILESYSTEMS or kind.startswith("fuse.")
             told = any(argument(engine, flag) is not None or flag in engine.argv for flag in _LOADER_FLAGS)
             text = f"{path} is on {kind}" + (", read by a loader's flag" if network and told else "")
@@ -232,13 +238,13 @@ def _engine_load_path(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-def _nofile_by_pam_only(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _nofile_by_pam_only(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """yes: limits.conf raises nofile, and the engine, a service, has less than it says."""
     promised = [
-        (int(found[1]), one.source)
+        (int(found[1]), reading.source)
         for pattern in ("/etc/security/limits.conf", "/etc/security/limits.d/*.conf")
-        for one in files.find(pattern)
-        for found in _PAM_NOFILE.finditer(one.value or "")
+        for reading in files.find(pattern)
+        for found in _PAM_NOFILE.finditer(reading.value or "")
     ]
     if not promised:
         return ()
@@ -252,7 +258,7 @@ def _nofile_by_pam_only(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...
     return tuple(samples)
 
 
-ENGINE_FACTS: dict[str, Fact] = {
+ENGINE_FACTS: dict[str, FactReader] = {
     "engine_cores": _engine_cores,
     "engine_load_path": _engine_load_path,
     "engine_memlock": _limit("memlock"),

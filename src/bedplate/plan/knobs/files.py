@@ -22,7 +22,7 @@ _LAST = "/etc/sysctl.conf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class BootSetting:
     """A sysctl that is set at boot: path in /proc/sys (the key may be a glob), value, and which file says so."""
 
     path: str
@@ -35,18 +35,21 @@ class KnobFiles:
 
     def __init__(self, facts: HostFacts) -> None:
         # A value wins over a reason why there is none, where a path was read twice.
-        readings = sorted(facts.knobs, key=lambda one: (one.source, one.value is None, str(one.value), str(one.unknown)))
+        readings = sorted(
+            facts.knobs,
+            key=lambda reading: (reading.source, reading.value is None, str(reading.value), str(reading.unknown)),
+        )
         self._by_path: dict[str, Reading[str]] = {}
-        for one in readings:
-            self._by_path.setdefault(one.source, one)
+        for reading in readings:
+            self._by_path.setdefault(reading.source, reading)
         self._paths = tuple(sorted(self._by_path, key=natural_key))
-        self._set: dict[str, list[tuple[int, Setting]]] = {}
-        self._set_by_glob: list[tuple[int, Setting]] = []
+        self._set: dict[str, list[tuple[int, BootSetting]]] = {}
+        self._set_by_glob: list[tuple[int, BootSetting]] = []
         for row in enumerate(_settings(self._by_path.values(), facts.kernel.cmdline)):
             (self._set_by_glob if "*" in row[1].path else self._set.setdefault(row[1].path, [])).append(row)
 
     def read(self, path: str) -> Reading[str]:
-        """One file; HIDDEN when nobody read it."""
+        """The text of one file by its absolute path; HIDDEN where the facts do not hold it: nothing is known of it."""
         return self._by_path.get(path) or missing(Unknown.HIDDEN, path, "was not read")
 
     def find(self, pattern: str) -> tuple[Reading[str], ...]:
@@ -62,7 +65,7 @@ class KnobFiles:
             return (self._by_path[pattern],)
         return (missing(Unknown.ABSENT if self._by_path else Unknown.NOT_RECORDED, pattern),)
 
-    def set_at_boot(self, path: str) -> tuple[Setting, ...]:
+    def set_at_boot(self, path: str) -> tuple[BootSetting, ...]:
         """Every line that sets a sysctl, in the order in which they are applied; the last one wins."""
         by_glob = [row for row in self._set_by_glob if fnmatchcase(path, row[1].path)]
         rows = sorted([*self._set.get(path, ()), *by_glob], key=lambda row: row[0])
@@ -92,9 +95,9 @@ def parameters(cmdline: Iterable[str], name: str) -> tuple[Reading[str], ...]:
     return tuple(found) or (missing(Unknown.ABSENT, CMDLINE),)
 
 
-def _settings(readings: Iterable[Reading[str]], cmdline: Iterable[str]) -> Iterator[Setting]:
+def _settings(readings: Iterable[Reading[str]], cmdline: Iterable[str]) -> Iterator[BootSetting]:
     files: dict[str, Reading[str]] = {}
-    by_path = {one.source: one for one in readings}
+    by_path = {reading.source: reading for reading in readings}
     for directory in _DIRECTORIES:
         for path in sorted(by_path):
             if path.startswith(directory) and path.endswith(".conf") and "*" not in path:
@@ -103,12 +106,14 @@ def _settings(readings: Iterable[Reading[str]], cmdline: Iterable[str]) -> Itera
     for word in cmdline:
         if word.startswith("sysctl.") and "=" in word:
             key, _, value = word.removeprefix("sysctl.").partition("=")
-            yield Setting(path=_path_of(key), value=value, source=CMDLINE)
-    for one in chosen:
-        for line in (one.value or "").splitlines():
+            yield BootSetting(path=_path_of(key), value=value, source=CMDLINE)
+    for reading in chosen:
+        for line in (reading.value or "").splitlines():
             key, equals, value = line.strip().partition("=")
             if equals and key[:1] not in ("#", ";"):
-                yield Setting(path=_path_of(key.strip().removeprefix("-").strip()), value=value.strip(), source=one.source)
+                yield BootSetting(
+                    path=_path_of(key.strip().removeprefix("-").strip()), value=value.strip(), source=reading.source
+                )
 
 
 def _path_of(key: str) -> str:
@@ -121,4 +126,4 @@ def _path_of(key: str) -> str:
 
 def natural_key(path: str) -> tuple[object, ...]:
     """Sort key: policy2 before policy10."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path))
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]{1,18})", path)))

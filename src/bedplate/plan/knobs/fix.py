@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob, Outcome
 from bedplate.model.knob_value import Compare
-from bedplate.plan.knobs.files import CMDLINE, SYSCTL, KnobFiles, Setting, sysctl_name
-from bedplate.plan.knobs.judge import Judged, Result
+from bedplate.plan.knobs.files import CMDLINE, SYSCTL, BootSetting, KnobFiles, sysctl_name
+from bedplate.plan.knobs.judge import JudgedRow, Result
 from bedplate.plan.knobs.terms import FORMULAS
 
 _PLACEHOLDER = re.compile(r"\{(want|target|old|path|name|text|id|old:[^{}]+)\}")
@@ -23,23 +23,23 @@ _SHOWN_PATHS = 16  # files that are named one by one in a command
 _MOST = 8  # places that commands are written for; the finding names all of them
 
 
-def make_fix(judged: Judged, facts: HostFacts, files: KnobFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def make_fix(judged: JudgedRow, facts: HostFacts, files: KnobFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(fix, undo) of a row that does not hold; undo has the values that were read."""
     if judged.dead:
         return _dead(judged.dead)
-    failed = [one for one in judged.results if one.outcome is Outcome.DOES_NOT_HOLD and one.sample is not None]
-    own = [one for one in failed if not _writes_itself(one)]
+    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD and result.sample is not None]
+    own = [result for result in failed if not _writes_itself(result)]
     fix: list[str] = []
     undo: list[str] = []
     target = (FORMULAS[judged.knob.target](facts) if judged.knob.target else None) or "?"
     if judged.knob.fix:
-        for one in own or failed:
-            fix += [_fill(line, one, judged.knob, target, files) for line in judged.knob.fix]
-            undo += [_fill(line, one, judged.knob, target, files) for line in judged.knob.undo]
+        for result in own or failed:
+            fix += [_fill(line, result, judged.knob, target, files) for line in judged.knob.fix]
+            undo += [_fill(line, result, judged.knob, target, files) for line in judged.knob.undo]
             if len(fix) >= _MOST * len(judged.knob.fix) and len(own or failed) > _MOST:
                 fix.append(f"# The same for the others of {len(own or failed)}.")
                 break
-        failed = [one for one in failed if one not in own] if own else []
+        failed = [result for result in failed if result not in own] if own else []
     for part in (_sysctls(judged.knob, failed, files), _sysfs(judged.knob, failed, files), _parameters(failed, facts)):
         fix += part[0]
         undo += part[1]
@@ -99,15 +99,15 @@ def _file_name(knob: Knob) -> str:
 
 def _sysctls(knob: Knob, failed: Iterable[Result], files: KnobFiles) -> tuple[list[str], list[str]]:
     fix, undo, lines = [], [], []
-    for one in failed:
-        if one.check.fact or not _path(one).startswith(SYSCTL) or not one.want:
+    for result in failed:
+        if result.check.fact or not _path(result).startswith(SYSCTL) or not result.want:
             continue
-        name = sysctl_name(_path(one))
-        fix.append(f"sysctl -w {shlex.quote(f'{name}={one.want}')}")
-        undo.append(f"sysctl -w {shlex.quote(f'{name}={_old(one)}')}")
-        lines.append(f"{name} = {one.want}")
-        for setting in files.set_at_boot(_path(one))[-1:]:
-            if setting.value != one.want:
+        name = sysctl_name(_path(result))
+        fix.append(f"sysctl -w {shlex.quote(f'{name}={result.want}')}")
+        undo.append(f"sysctl -w {shlex.quote(f'{name}={_old(result)}')}")
+        lines.append(f"{name} = {result.want}")
+        for setting in files.set_at_boot(_path(result))[-1:]:
+            if setting.value != result.want:
                 value = " ".join(setting.value.split())[:80]
                 fix.append(f"# At boot {setting.source} sets it to {value}: change that line.")
     if lines:
@@ -122,18 +122,18 @@ def _sysfs(knob: Knob, failed: Iterable[Result], files: KnobFiles) -> tuple[list
     fix: list[str] = []
     undo: list[str] = []
     lines: list[str] = []
-    writable = [one for one in failed if one.want and _path(one).startswith("/sys/")]
+    writable = [result for result in failed if result.want and _path(result).startswith("/sys/")]
     by_want: dict[tuple[str, tuple[str, ...]], list[Result]] = {}
-    for one in writable:
-        by_want.setdefault((one.want, one.check.paths), []).append(one)
+    for result in writable:
+        by_want.setdefault((result.want, result.check.paths), []).append(result)
     for (want, globs), results in by_want.items():
-        patterns = _patterns([_path(one) for one in results], globs, files)
+        patterns = _patterns([_path(result) for result in results], globs, files)
         fix += [_echo(want, patterns)]
         # cgroups are made anew by systemd after tmpfiles have run.
         lines += [f"w {pattern} - - - - {want}" for pattern in patterns if not pattern.startswith("/sys/fs/cgroup/")]
         by_old: dict[str, list[str]] = {}
-        for one in results:
-            by_old.setdefault(_chosen(_old(one)), []).append(_path(one))
+        for result in results:
+            by_old.setdefault(_chosen(_old(result)), []).append(_path(result))
         undo += [_echo(old, _patterns(paths, globs, files)) for old, paths in by_old.items()]
     if lines:
         where = f"/etc/tmpfiles.d/80-{_file_name(knob)}.conf"
@@ -152,7 +152,7 @@ def _chosen(text: str) -> str:
 def _patterns(paths: list[str], globs: tuple[str, ...], files: KnobFiles) -> list[str]:
     """The glob that names exactly these files, else the files."""
     for pattern in globs:
-        if "*" in pattern and {one.source for one in files.find(pattern)} == set(paths) and len(paths) > 1:
+        if "*" in pattern and {reading.source for reading in files.find(pattern)} == set(paths) and len(paths) > 1:
             return [pattern]
     return paths
 
@@ -168,19 +168,19 @@ def _echo(value: str, paths: list[str]) -> str:
 def _parameters(failed: Iterable[Result], facts: HostFacts) -> tuple[list[str], list[str]]:
     """A change of the kernel command line, in the way of the distribution."""
     remove, add = [], []
-    for one in failed:
-        if one.check.parameter and one.sample is not None:
-            word = one.sample.reading.text
-            remove += [word] if one.sample.reading.value is not None else []
-            if one.want and one.check.compare is not Compare.NOT_CONTAINS:
-                add.append(f"{one.check.parameter}={one.want}")
+    for result in failed:
+        if result.check.parameter and result.sample is not None:
+            word = result.sample.reading.text
+            remove += [word] if result.sample.reading.value is not None else []
+            if result.want and result.check.compare is not Compare.NOT_CONTAINS:
+                add.append(f"{result.check.parameter}={result.want}")
     if not remove and not add:
         return [], []
     return _command_line(facts.os.id, remove, add), _command_line(facts.os.id, add, remove)
 
 
 def _command_line(distribution: str, remove: list[str], add: list[str]) -> list[str]:
-    remove, add = [" ".join(one.split()) for one in remove], [" ".join(one.split()) for one in add]
+    remove, add = [" ".join(word.split()) for word in remove], [" ".join(word.split()) for word in add]
     words = [f"take {' '.join(remove)} out"] if remove else []
     words += [f"put {' '.join(add)} in"] if add else []
     what = " and ".join(words)
@@ -197,11 +197,11 @@ def _command_line(distribution: str, remove: list[str], add: list[str]) -> list[
     return [f"# In the boot loader's kernel command line {what}.", "reboot"]
 
 
-def _dead(dead: tuple[Setting, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _dead(dead: tuple[BootSetting, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     fix: list[str] = []
     undo: list[str] = []
-    for source in dict.fromkeys(one.source for one in dead):
-        names = [sysctl_name(one.path) for one in dead if one.source == source]
+    for source in dict.fromkeys(setting.source for setting in dead):
+        names = [sysctl_name(setting.path) for setting in dead if setting.source == source]
         if source == CMDLINE:
             words = " ".join(f"sysctl.{name}" for name in names)
             fix.append(f"# Take {words} off the kernel command line.")

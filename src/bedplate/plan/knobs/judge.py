@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from bedplate.model.facts.finding import Evidence
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
-from bedplate.model.knob import Absent, Check, Judgement, Knob, Outcome
+from bedplate.model.knob import Absent, Check, Knob, Outcome, RowResult
 from bedplate.model.knob_value import Compare, Parse, holds, parse_value
 from bedplate.model.units import render_size
 from bedplate.plan.knobs.device_facts import DEVICE_FACTS
 from bedplate.plan.knobs.engine_facts import ENGINE_FACTS
-from bedplate.plan.knobs.files import SYSCTL, KnobFiles, Setting, parameters, sysctl_name
+from bedplate.plan.knobs.files import SYSCTL, BootSetting, KnobFiles, parameters, sysctl_name
 from bedplate.plan.knobs.machine_facts import MACHINE_FACTS
-from bedplate.plan.knobs.samples import Fact, Sample, sorted_samples
-from bedplate.plan.knobs.terms import CONDITIONS, FORMULAS, Answer
+from bedplate.plan.knobs.samples import FactReader, ObservedValue, sorted_samples
+from bedplate.plan.knobs.terms import CONDITIONS, FORMULAS, ConditionResult
 
-FACTS: dict[str, Fact] = ENGINE_FACTS | MACHINE_FACTS | DEVICE_FACTS
+FACTS: dict[str, FactReader] = ENGINE_FACTS | MACHINE_FACTS | DEVICE_FACTS
 
 _SHOWN = 100  # characters of a value in a sentence
 _WHY = {
@@ -41,39 +41,39 @@ class Result:
     check: Check
     outcome: Outcome
     because: str
-    sample: Sample | None = None
+    sample: ObservedValue | None = None
     want: str = ""
     """The value that should be there, as it would be written; "" when it is only that one should not be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedRow:
     """A row judged: what the judgement and the finding are both made of."""
 
     knob: Knob
     outcome: Outcome
     because: str
     results: tuple[Result, ...]
-    dead: tuple[Setting, ...]
+    dead: tuple[BootSetting, ...]
     """Lines that set a sysctl of the row at boot which this kernel does not have."""
 
 
-def judge(knob: Knob, facts: HostFacts, files: KnobFiles) -> Judged:
+def judge(knob: Knob, facts: HostFacts, files: KnobFiles) -> JudgedRow:
     """One row on its own; links to other rows are not followed."""
     dead = _dead_settings(knob, facts, files)
     if dead:
-        names = ", ".join(f"{sysctl_name(one.path)} in {one.source}" for one in dead)
+        names = ", ".join(f"{sysctl_name(setting.path)} in {setting.source}" for setting in dead)
         because = f"set at boot and not in this kernel: {names}"
-        return Judged(knob=knob, outcome=Outcome.DOES_NOT_HOLD, because=because, results=(), dead=dead)
+        return JudgedRow(knob=knob, outcome=Outcome.DOES_NOT_HOLD, because=because, results=(), dead=dead)
     if knob.not_evaluable:
-        return Judged(knob=knob, outcome=Outcome.NOT_EVALUABLE, because=knob.not_evaluable, results=(), dead=())
+        return JudgedRow(knob=knob, outcome=Outcome.NOT_EVALUABLE, because=knob.not_evaluable, results=(), dead=())
     stopped = _stopped(knob.when, facts)
     if stopped is not None:
-        return Judged(knob=knob, outcome=stopped[0], because=stopped[1], results=(), dead=())
+        return JudgedRow(knob=knob, outcome=stopped[0], because=stopped[1], results=(), dead=())
     results = tuple(result for check in knob.check for result in judge_check(check, facts, files))
     outcome = _together(results)
-    because = next((one.because for one in results if one.outcome is outcome), "")
-    return Judged(knob=knob, outcome=outcome, because=because, results=results, dead=())
+    because = next((result.because for result in results if result.outcome is outcome), "")
+    return JudgedRow(knob=knob, outcome=outcome, because=because, results=results, dead=())
 
 
 def judge_check(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Result, ...]:
@@ -90,20 +90,24 @@ def judge_check(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Resul
         wanted = (value,)
     samples = _samples(check, facts, files)
     if not samples:
-        because = "there is nothing here that it is about"
+        because = "this machine has nothing that the knob applies to"
         return (Result(check=check, outcome=Outcome.DOES_NOT_APPLY, because=because),)
     return tuple(_compare(check, sample, wanted) for sample in samples)
 
 
-def judgement(judged: Judged) -> Judgement:
-    """What others see of it."""
-    evidence = [_evidence(one) for one in judged.results if one.sample is not None and one.outcome is judged.outcome]
-    evidence += [Evidence(fact=f"{sysctl_name(one.path)} = {one.value}", source=one.source) for one in judged.dead]
-    return Judgement(
+def judgement(judged: JudgedRow) -> RowResult:
+    """The result for others: the outcome, and as evidence only what led to it, each once."""
+    evidence = [
+        _evidence(result) for result in judged.results if result.sample is not None and result.outcome is judged.outcome
+    ]
+    evidence += [
+        Evidence(fact=f"{sysctl_name(setting.path)} = {setting.value}", source=setting.source) for setting in judged.dead
+    ]
+    return RowResult(
         knob=judged.knob.id,
         outcome=judged.outcome,
         because=judged.because,
-        evidence=tuple(dict.fromkeys(one for one in evidence if one is not None)),
+        evidence=tuple(dict.fromkeys(entry for entry in evidence if entry is not None)),
     )
 
 
@@ -112,7 +116,7 @@ def _evidence(result: Result) -> Evidence | None:
     return Evidence(fact=describe(result.check, result.sample), source=result.sample.reading.source)
 
 
-def describe(check: Check, sample: Sample) -> str:
+def describe(check: Check, sample: ObservedValue) -> str:
     """What was read, in a few words: "vm.swappiness is 1"; "pid 7 (vllm): a quota of 4 CPUs"."""
     reading = sample.reading
     if check.parameter:
@@ -141,9 +145,9 @@ def describe(check: Check, sample: Sample) -> str:
 def wanted_words(check: Check, wanted: tuple[str, ...]) -> str:
     """What should be, after "should be ": "at least 2", "madvise or always", "gone"."""
     if check.parse is Parse.FLAG and check.fact:
-        wanted = tuple("on" if parse_value(one, Parse.FLAG) else "off" for one in wanted)
+        wanted = tuple("on" if parse_value(text, Parse.FLAG) else "off" for text in wanted)
     if check.parse is Parse.BYTES:
-        wanted = tuple(render_size(int(one)) if one.isdecimal() and one != "0" else one for one in wanted)
+        wanted = tuple(render_size(int(text)) if text.isdecimal() and text != "0" else text for text in wanted)
     match check.compare:
         case Compare.ABSENT:
             return "gone"
@@ -161,7 +165,7 @@ def wanted_words(check: Check, wanted: tuple[str, ...]) -> str:
             return "there"
 
 
-def _compare(check: Check, sample: Sample, wanted: tuple[str, ...]) -> Result:
+def _compare(check: Check, sample: ObservedValue, wanted: tuple[str, ...]) -> Result:
     want = check.set or ("" if check.compare in (Compare.ABSENT, Compare.NOT_CONTAINS, Compare.REPORT) else wanted[0])
     said = describe(check, sample)
 
@@ -184,7 +188,7 @@ def _compare(check: Check, sample: Sample, wanted: tuple[str, ...]) -> Result:
     how = Parse.NUMBER if check.parse in (Parse.CPU_COUNT, Parse.LAST_NUMBER) else check.parse
     try:
         value = parse_value(reading.value, check.parse)
-        good = holds(value, check.compare, tuple(parse_value(one, how) for one in wanted))
+        good = holds(value, check.compare, tuple(parse_value(text, how) for text in wanted))
     except ValueError as error:
         return result(Outcome.UNKNOWN, f"{said}: {error}")
     if good:
@@ -194,17 +198,19 @@ def _compare(check: Check, sample: Sample, wanted: tuple[str, ...]) -> Result:
     return result(Outcome.DOES_NOT_HOLD, f"{said}; it should be {wanted_words(check, wanted)}")
 
 
-def _samples(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _samples(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     if check.fact:
         return sorted_samples(FACTS[check.fact](facts, files))
     if check.parameter:
         readings = parameters(facts.kernel.cmdline, check.parameter)
-        return tuple(Sample(reading=one, where=one.text or check.parameter, name=one.text) for one in readings)
+        return tuple(
+            ObservedValue(reading=reading, where=reading.text or check.parameter, name=reading.text) for reading in readings
+        )
     if check.config:
         one = _config(facts, check.config)
-        return (Sample(reading=one, where=check.config, name=check.config),)
-    readings = tuple(one for path in check.paths for one in files.find(path))
-    return tuple(Sample(reading=one, where=one.source, name=_unit_of(one.source)) for one in readings)
+        return (ObservedValue(reading=one, where=check.config, name=check.config),)
+    readings = tuple(reading for path in check.paths for reading in files.find(path))
+    return tuple(ObservedValue(reading=reading, where=reading.source, name=_unit_of(reading.source)) for reading in readings)
 
 
 def _config(facts: HostFacts, option: str) -> Reading[str]:
@@ -223,7 +229,7 @@ def _unit_of(path: str) -> str:
 
 def _stopped(names: tuple[str, ...], facts: HostFacts) -> tuple[Outcome, str] | None:
     """Why conditions keep from judging; None when all of them are true. One "no" decides, whatever else is not known."""
-    answers: list[Answer] = [CONDITIONS[name](facts) for name in names]
+    answers: list[ConditionResult] = [CONDITIONS[name](facts) for name in names]
     for holds_not, outcome in ((False, Outcome.DOES_NOT_APPLY), (None, Outcome.UNKNOWN)):
         for answer in answers:
             if answer.holds is holds_not:
@@ -233,8 +239,8 @@ def _stopped(names: tuple[str, ...], facts: HostFacts) -> tuple[Outcome, str] | 
 
 def _together(results: tuple[Result, ...]) -> Outcome:
     """Of a row: a failed check decides, then an unknown one; what is only reported counts where nothing was compared."""
-    compared = {one.outcome for one in results if one.check.compare is not Compare.REPORT}
-    reported = {one.outcome for one in results if one.check.compare is Compare.REPORT}
+    compared = {result.outcome for result in results if result.check.compare is not Compare.REPORT}
+    reported = {result.outcome for result in results if result.check.compare is Compare.REPORT}
     if Outcome.DOES_NOT_HOLD in compared | reported:
         return Outcome.DOES_NOT_HOLD
     for outcome in (Outcome.UNKNOWN, Outcome.HOLDS):
@@ -245,19 +251,19 @@ def _together(results: tuple[Result, ...]) -> Outcome:
     return Outcome.UNKNOWN if Outcome.UNKNOWN in reported and not compared else Outcome.DOES_NOT_APPLY
 
 
-def _dead_settings(knob: Knob, facts: HostFacts, files: KnobFiles) -> tuple[Setting, ...]:
+def _dead_settings(knob: Knob, facts: HostFacts, files: KnobFiles) -> tuple[BootSetting, ...]:
     """Settings of the row's sysctls, for the next boot, that this kernel knows to be absent.
 
     In a container much of /proc/sys/net belongs to another network namespace: absence there says nothing.
     """
     in_container = CONDITIONS["is_container"](facts).holds is not False
-    dead: dict[tuple[str, str], Setting] = {}
+    dead: dict[tuple[str, str], BootSetting] = {}
     for check in knob.check:
         for path in check.paths:
             if not path.startswith(SYSCTL) or "*" in path or (in_container and path.startswith(SYSCTL + "net/")):
                 continue
             if files.read(path).unknown is Unknown.ABSENT:
-                dead |= {(path, one.source): one for one in files.set_at_boot(path) if "*" not in one.path}
+                dead |= {(path, setting.source): setting for setting in files.set_at_boot(path) if "*" not in setting.path}
     return tuple(dead.values())
 
 

@@ -11,7 +11,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.units import render_size
 from bedplate.plan.knobs.files import KnobFiles
-from bedplate.plan.knobs.samples import Fact, Sample, make_sample, pass_on
+from bedplate.plan.knobs.samples import FactReader, ObservedValue, make_sample, pass_on
 
 _DEEP_US = 20  # exit latency of C6-class idle states and deeper
 # Timers that make a burst of load when they fire; the row reads the drop-ins of these services only, since others may hold
@@ -22,13 +22,13 @@ _NOISY = (
 )
 
 
-def _inference_weight_ratio(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _inference_weight_ratio(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """cpu.weight of inference.slice by the largest of the other slices beside it."""
     own = "/sys/fs/cgroup/inference.slice/cpu.weight"
     weights = {
-        one.source: int(one.value)
-        for one in files.find("/sys/fs/cgroup/*.slice/cpu.weight")
-        if one.value is not None and re.fullmatch(r"\d{1,5}", one.value)
+        reading.source: int(reading.value)
+        for reading in files.find("/sys/fs/cgroup/*.slice/cpu.weight")
+        if reading.value is not None and re.fullmatch(r"[0-9]{1,5}", reading.value)
     }
     others = [weight for source, weight in weights.items() if source != own and weight > 0]
     if own not in weights or not others:
@@ -37,7 +37,7 @@ def _inference_weight_ratio(facts: HostFacts, files: KnobFiles) -> tuple[Sample,
     return (make_sample(f"{weights[own] / max(others):g}", own, text, where=own, name="inference.slice"),)
 
 
-def _frequency_preference(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _frequency_preference(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """By policy: the energy preference where the driver picks the clock itself, else the governor. The source is the file to
     write."""
     samples = []
@@ -50,11 +50,11 @@ def _frequency_preference(facts: HostFacts, files: KnobFiles) -> tuple[Sample, .
         driver = files.read(f"{policy}/scaling_driver").value
         if governor.value == "powersave" and driver in ("intel_pstate", "amd-pstate-epp") and preference.value is not None:
             reading = preference
-        samples.append(Sample(reading=reading, where=reading.source))
+        samples.append(ObservedValue(reading=reading, where=reading.source))
     return tuple(samples)
 
 
-def _deep_idle_states(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _deep_idle_states(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     states = facts.cpu.idle_states
     if not states:
         return ()
@@ -67,8 +67,8 @@ def _deep_idle_states(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
     )
 
 
-def _clock_classes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
-    clocks = sorted({one.max_khz for one in facts.cpu.cpus if one.online and one.max_khz is not None})
+def _clock_classes(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
+    clocks = sorted({cpu.max_khz for cpu in facts.cpu.cpus if cpu.online and cpu.max_khz is not None})
     if not clocks:
         return ()
     text = ", ".join(f"{clock // 1000} MHz" for clock in clocks)
@@ -76,11 +76,11 @@ def _clock_classes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
     return (make_sample(",".join(map(str, clocks)), source, f"highest clocks of the CPUs: {text}", where="machine"),)
 
 
-def _nodes_a_package(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _nodes_a_package(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     nodes: dict[int, set[int]] = {}
-    for one in facts.cpu.cpus:
-        if one.package is not None and one.node is not None:
-            nodes.setdefault(one.package, set()).add(one.node)
+    for cpu in facts.cpu.cpus:
+        if cpu.package is not None and cpu.node is not None:
+            nodes.setdefault(cpu.package, set()).add(cpu.node)
     return tuple(
         make_sample(
             len(found), facts.numa.source, f"socket {package} has {len(found)} NUMA nodes", where=f"socket {package}"
@@ -89,7 +89,7 @@ def _nodes_a_package(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
     )
 
 
-def _unused_huge_pages(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _unused_huge_pages(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """Bytes of each static pool of which not one page is used."""
     samples = []
     for size, total, free in facts.memory.huge_pages:
@@ -102,12 +102,12 @@ def _unused_huge_pages(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]
     return tuple(samples)
 
 
-def _swap_bytes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _swap_bytes(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     total = facts.memory.swap_total_bytes
     return (make_sample(total, "/proc/meminfo", f"{render_size(total)} of swap" if total else "no swap", where="machine"),)
 
 
-def _compressed_swap(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _compressed_swap(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     zswap = facts.memory.zswap
     if facts.memory.zram:
         return (make_sample(1, "/sys/block/zram0", "swap in zram", where="machine"),)
@@ -116,74 +116,79 @@ def _compressed_swap(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
     return (pass_on(zswap, "zswap is {}", where="machine"),)
 
 
-def _counter(path: str, names: tuple[str, ...], text: str) -> Fact:
+def _counter(path: str, names: tuple[str, ...], text: str) -> FactReader:
     """Sum of the counters of a "name value" file whose names begin so."""
 
-    def fact(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+    def fact(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
         reading = files.read(path)
         if reading.value is None:
-            return (Sample(reading=reading, where=path),)
+            return (ObservedValue(reading=reading, where=path),)
         pairs = [line.split() for line in reading.value.splitlines()]
-        found = [int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0].startswith(names) and pair[1].isdecimal()]
+        found = [int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0].startswith(names) and _is_count(pair[1])]
         return (make_sample(sum(found), path, text.format(sum(found)), where=path),) if found else ()
 
     return fact
 
 
-def _listen_overflows(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _listen_overflows(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """TcpExt ListenOverflows: a line of names, then a line of numbers."""
     path = "/proc/net/netstat"
     reading = files.read(path)
     if reading.value is None:
-        return (Sample(reading=reading, where=path),)
+        return (ObservedValue(reading=reading, where=path),)
     lines = [line.split() for line in reading.value.splitlines() if line.startswith("TcpExt:")]
     if len(lines) < 2 or "ListenOverflows" not in lines[0]:
         return ()
     index = lines[0].index("ListenOverflows")
     value = lines[1][index] if index < len(lines[1]) else ""
-    if not value.isdecimal():
+    if not _is_count(value):
         return ()
     return (make_sample(value, path, f"{value} connections dropped at a full backlog since boot", where=path),)
 
 
-def _dirty_limit_bytes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _is_count(text: str) -> bool:
+    """A number as the kernel writes it: digits of ASCII, 64 bits."""
+    return re.fullmatch(r"[0-9]{1,20}", text) is not None
+
+
+def _dirty_limit_bytes(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """vm.dirty_bytes, or vm.dirty_ratio percent of the available memory where that is 0."""
     fixed, ratio = files.read("/proc/sys/vm/dirty_bytes"), files.read("/proc/sys/vm/dirty_ratio")
-    if fixed.value is not None and fixed.value.isdecimal() and int(fixed.value) > 0:
+    if fixed.value is not None and _is_count(fixed.value) and int(fixed.value) > 0:
         text = f"vm.dirty_bytes is {render_size(int(fixed.value))}"
         return (make_sample(int(fixed.value), fixed.source, text, where=fixed.source),)
-    if ratio.value is None or not re.fullmatch(r"\d{1,3}", ratio.value):
-        return (Sample(reading=ratio, where=ratio.source),)
+    if ratio.value is None or not re.fullmatch(r"[0-9]{1,3}", ratio.value):
+        return (ObservedValue(reading=ratio, where=ratio.source),)
     dirty = int(ratio.value) * facts.memory.available_bytes // 100
     text = f"vm.dirty_ratio is {ratio.value} %, {render_size(dirty)} of the memory that is available"
     return (make_sample(dirty, ratio.source, text, where=ratio.source),)
 
 
-def _shm_bytes(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _shm_bytes(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     shm = facts.memory.shm_bytes
     size = render_size(shm.value) if shm.value is not None else ""
     return (pass_on(shm, f"/dev/shm holds {size}", where="/dev/shm", name="/dev/shm"),)
 
 
-def _noisy_timers(facts: HostFacts, files: KnobFiles) -> tuple[Sample, ...]:
+def _noisy_timers(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
     """The slice of each service whose timer is enabled and makes load; a drop-in may have moved it."""
     if facts.os.init.value is not None and not facts.os.systemd:
         return ()  # its files are there, as in a container's image, and nothing starts a timer
     samples = []
-    for one in files.find("/etc/systemd/system/timers.target.wants/*.timer"):
-        unit = one.source.rpartition("/")[2].removesuffix(".timer")
-        if one.value is None or unit not in _NOISY:
+    for reading in files.find("/etc/systemd/system/timers.target.wants/*.timer"):
+        unit = reading.source.rpartition("/")[2].removesuffix(".timer")
+        if reading.value is None or unit not in _NOISY:
             continue
         place = "system.slice"
         for drop_in in files.find(f"/etc/systemd/system/{unit}.service.d/*.conf"):
             found = re.findall(r"^[ \t]*Slice[ \t]*=[ \t]*([\w.@-]+)", drop_in.value or "", re.MULTILINE)
             place = found[-1] if found else place
         text = f"{unit}.timer is enabled and its service runs in {place}"
-        samples.append(make_sample(place, one.source, text, where=f"{unit}.timer", name=unit))
+        samples.append(make_sample(place, reading.source, text, where=f"{unit}.timer", name=unit))
     return tuple(samples)
 
 
-MACHINE_FACTS: dict[str, Fact] = {
+MACHINE_FACTS: dict[str, FactReader] = {
     "clock_classes": _clock_classes,
     "compressed_swap": _compressed_swap,
     "deep_idle_states": _deep_idle_states,

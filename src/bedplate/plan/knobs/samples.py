@@ -12,7 +12,7 @@ from bedplate.plan.knobs.files import KnobFiles, natural_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class ObservedValue:
     """One value to judge; the text of the reading says it in words."""
 
     reading: Reading[str]
@@ -22,29 +22,30 @@ class Sample:
     """The same as a command takes it: 4711, "vllm.service"."""
 
 
-Fact = Callable[[HostFacts, KnobFiles], tuple[Sample, ...]]
+FactReader = Callable[[HostFacts, KnobFiles], tuple[ObservedValue, ...]]
 
 
-def make_sample(value: object, source: str, text: str, *, where: str, name: str = "") -> Sample:
-    return Sample(reading=known(str(value), source, text), where=where, name=name)
+def make_sample(value: object, source: str, text: str, *, where: str, name: str = "") -> ObservedValue:
+    """A value that is known, written as text for the row's comparison; `text` says it in words, for people."""
+    return ObservedValue(reading=known(str(value), source, text), where=where, name=name)
 
 
-def pass_on(reading: Reading[Any], text: str, *, where: str, name: str = "", endless: bool = False) -> Sample:
+def pass_on(reading: Reading[Any], text: str, *, where: str, name: str = "", endless: bool = False) -> ObservedValue:
     """A reading as text; endless: its absence means that there is no limit."""
     if reading.value is not None:
         value = ("off", "on")[reading.value] if isinstance(reading.value, bool) else str(reading.value)
-        return Sample(reading=known(value, reading.source, text.format(value)), where=where, name=name)
+        return ObservedValue(reading=known(value, reading.source, text.format(value)), where=where, name=name)
     if endless and reading.unknown is Unknown.ABSENT:
-        return Sample(reading=known("max", reading.source, text.format("no limit")), where=where, name=name)
+        return ObservedValue(reading=known("max", reading.source, text.format("no limit")), where=where, name=name)
     gone: Reading[str] = missing(reading.unknown or Unknown.ABSENT, reading.source, reading.text)
-    return Sample(reading=gone, where=where, name=name)
+    return ObservedValue(reading=gone, where=where, name=name)
 
 
-def sorted_samples(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+def sorted_samples(samples: Iterable[ObservedValue]) -> tuple[ObservedValue, ...]:
     """In an order that does not depend on the order of the facts."""
     return tuple(sorted(samples, key=_order))
 
 
-def _order(sample: Sample) -> tuple[object, ...]:
+def _order(sample: ObservedValue) -> tuple[object, ...]:
     reading = sample.reading
     return natural_key(sample.where), reading.source, str(reading.value), reading.text, sample.name

@@ -8,59 +8,61 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, KIB, MIB
-from bedplate.plan.shares import most_protected_bytes, neighbour_bytes, wanted_bytes
+from bedplate.model.wording import render_cpus
+from bedplate.plan.engine_arguments import count_argument
+from bedplate.plan.shares import most_neighbour_bytes, most_protected_bytes, wanted_bytes
 
 OWN_SLICE = "inference.slice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """holds is None when it cannot be told."""
+class ConditionResult:
+    """Whether a condition of a row is met, and why; `holds` is None when the facts that it needs are not known."""
 
     holds: bool | None
     because: str
 
 
-Condition = Callable[[HostFacts], Answer]
+Condition = Callable[[HostFacts], ConditionResult]
 Formula = Callable[[HostFacts], str | None]
 
 
-def _answer(holds: bool | None, yes: str, no: str, unknown: str = "") -> Answer:
-    return Answer(holds=holds, because=yes if holds else unknown if holds is None else no)
+def _answer(holds: bool | None, yes: str, no: str, unknown: str = "") -> ConditionResult:
+    return ConditionResult(holds=holds, because=yes if holds else unknown if holds is None else no)
 
 
-def _says(reading: Reading[str], *, wanted: Callable[[str], bool], what: str, no: str) -> Answer:
+def _says(reading: Reading[str], *, wanted: Callable[[str], bool], what: str, no: str) -> ConditionResult:
     if reading.value is None:
-        return Answer(holds=None, because=f"{what} is not known ({reading.unknown})")
+        return ConditionResult(holds=None, because=f"{what} is not known ({reading.unknown})")
     return _answer(wanted(reading.value), f"{what} is {reading.value}", no.format(reading.value))
 
 
 def _not(condition: Condition) -> Condition:
-    def negated(facts: HostFacts) -> Answer:
+    def negated(facts: HostFacts) -> ConditionResult:
         answer = condition(facts)
-        return Answer(holds=None if answer.holds is None else not answer.holds, because=answer.because)
+        return ConditionResult(holds=None if answer.holds is None else not answer.holds, because=answer.because)
 
     return negated
 
 
-def _has_engine(facts: HostFacts) -> Answer:
+def _has_engine(facts: HostFacts) -> ConditionResult:
     # A recording without processes says nothing about engines.
     seen = facts.os.init.unknown is not Unknown.NOT_RECORDED
     holds = True if facts.engines else False if seen else None
-    return _answer(holds, "an engine runs here", "no engine was found running", "processes were not recorded")
+    return _answer(holds, "an engine is running", "no engine was found running", "processes were not recorded")
 
 
-def _engine_in_own_slice(facts: HostFacts) -> Answer:
+def _engine_in_own_slice(facts: HostFacts) -> ConditionResult:
     if not facts.engines:
         return _has_engine(facts)
-    outside = sorted({one.cgroup.path for one in facts.engines if OWN_SLICE not in one.cgroup.path.split("/")})
+    outside = sorted({engine.cgroup.path for engine in facts.engines if OWN_SLICE not in engine.cgroup.path.split("/")})
     return _answer(
         not outside, f"the engine is in {OWN_SLICE}", f"the engine is in {(outside or ['/'])[0]}, not in {OWN_SLICE}"
     )
@@ -76,124 +78,128 @@ def is_bound(facts: HostFacts, engine: EngineProcess) -> bool | None:
     return any(allowed <= set(node.cpus) for node in facts.numa.nodes)
 
 
-def _engine_bound(facts: HostFacts) -> Answer:
+def _engine_bound(facts: HostFacts) -> ConditionResult:
     if not facts.engines:
         return _has_engine(facts)
-    bound = [is_bound(facts, one) for one in facts.engines]
+    bound = [is_bound(facts, engine) for engine in facts.engines]
     holds = False if False in bound else None if None in bound else True
     return _answer(holds, "the engines are bound to nodes", "an engine is not bound to a node", "affinities were not read")
 
 
-def _many(count: int, what: str, *, known: bool) -> Answer:
+def _many(count: int, what: str, *, known: bool) -> ConditionResult:
     holds = count > 1 if known else None
     return _answer(holds, f"{count} {what}", f"{count or 'no'} {what}", f"the number of {what} is not known")
 
 
-def _many_nodes(facts: HostFacts) -> Answer:
+def _many_nodes(facts: HostFacts) -> ConditionResult:
     with_cpus = [node for node in facts.numa.nodes if node.cpus]
     return _many(len(with_cpus), "NUMA nodes with CPUs", known=bool(facts.numa.nodes or facts.cpu.cpus))
 
 
-def _many_accelerators(facts: HostFacts) -> Answer:
+def _many_accelerators(facts: HostFacts) -> ConditionResult:
     return _many(len(facts.accelerators), "accelerators", known=True)
 
 
-def _many_caches(facts: HostFacts) -> Answer:
-    last = max((one.level for one in facts.cpu.caches), default=0)
-    return _many(sum(one.level == last for one in facts.cpu.caches), "last-level caches", known=last > 0)
+def _many_caches(facts: HostFacts) -> ConditionResult:
+    last = max((cache.level for cache in facts.cpu.caches), default=0)
+    return _many(sum(cache.level == last for cache in facts.cpu.caches), "last-level caches", known=last > 0)
 
 
-def _has_accelerator(facts: HostFacts) -> Answer:
+def _has_accelerator(facts: HostFacts) -> ConditionResult:
     return _answer(bool(facts.accelerators), f"{len(facts.accelerators)} accelerators", "no accelerator was found")
 
 
 def _vendor(vendor: str, name: str) -> Condition:
-    def condition(facts: HostFacts) -> Answer:
-        holds = any(one.vendor == vendor for one in facts.accelerators)
-        return _answer(holds, f"an accelerator of {name} is here", f"no accelerator of {name} was found")
+    def condition(facts: HostFacts) -> ConditionResult:
+        holds = any(accelerator.vendor == vendor for accelerator in facts.accelerators)
+        return _answer(holds, f"an accelerator of {name} is present", f"no accelerator of {name} was found")
 
     return condition
 
 
-def _bare_metal(facts: HostFacts) -> Answer:
+def _bare_metal(facts: HostFacts) -> ConditionResult:
     what = "the virtualisation"
     return _says(
         facts.os.virtualisation, wanted=lambda value: value == "none", what=what, no="this is a virtual machine ({})"
     )
 
 
-def _is_vm(facts: HostFacts) -> Answer:
+def _is_vm(facts: HostFacts) -> ConditionResult:
     what = "the virtualisation"
-    return _says(facts.os.virtualisation, wanted=lambda value: value != "none", what=what, no="this is no virtual machine")
+    return _says(
+        facts.os.virtualisation, wanted=lambda value: value != "none", what=what, no="this is not a virtual machine"
+    )
 
 
-def _is_container(facts: HostFacts) -> Answer:
-    return _says(facts.os.container, wanted=lambda value: value != "none", what="the container", no="this is no container")
+def _is_container(facts: HostFacts) -> ConditionResult:
+    return _says(
+        facts.os.container, wanted=lambda value: value != "none", what="the container", no="this is not a container"
+    )
 
 
-def _is_kubernetes(facts: HostFacts) -> Answer:
+def _is_kubernetes(facts: HostFacts) -> ConditionResult:
     if "kubelet" in facts.os.co_owners:
-        return Answer(holds=True, because="a kubelet runs here")
+        return ConditionResult(holds=True, because="a kubelet is running")
     return _says(
         facts.os.container, wanted=lambda value: value == "kubernetes", what="the container", no="no kubelet was found"
     )
 
 
-def _is_confidential(facts: HostFacts) -> Answer:
-    return _says(facts.os.tee, wanted=lambda value: value != "none", what="the TEE", no="this is no confidential guest")
+def _is_confidential(facts: HostFacts) -> ConditionResult:
+    return _says(facts.os.tee, wanted=lambda value: value != "none", what="the TEE", no="this is not a confidential guest")
 
 
-def _shared_or_confidential(facts: HostFacts) -> Answer:
+def _shared_or_confidential(facts: HostFacts) -> ConditionResult:
     confidential, kubernetes = _is_confidential(facts), _is_kubernetes(facts)
     if confidential.holds:
         return confidential
     if kubernetes.holds:
         return kubernetes
-    return Answer(holds=None, because="facts do not tell whether several tenants share this machine")
+    return ConditionResult(holds=None, because="facts do not show whether several tenants share this machine")
 
 
-def _has_swap(facts: HostFacts) -> Answer:
+def _has_swap(facts: HostFacts) -> ConditionResult:
     holds = facts.memory.swap_total_bytes > 0 if facts.memory.total_bytes else None
     return _answer(holds, "there is swap", "there is no swap", "the memory was not read")
 
 
-def _ram_from_64_gib(facts: HostFacts) -> Answer:
+def _ram_from_64_gib(facts: HostFacts) -> ConditionResult:
     total = facts.memory.total_bytes
     # A machine of 64 GiB keeps up to 5 % of it from MemTotal.
     holds = total >= 0.95 * 64 * GIB if total else None
     return _answer(holds, f"{total / GIB:.0f} GiB of memory", f"{total / GIB:.0f} GiB of memory", "the memory was not read")
 
 
-def _has_spare_cores(facts: HostFacts) -> Answer:
+def _has_spare_cores(facts: HostFacts) -> ConditionResult:
     wanted = housekeeping_cores(facts)
     if wanted is None:
-        return Answer(holds=None, because="the cores are not known")
+        return ConditionResult(holds=None, because="the cores are not known")
     holds = facts.cpu.cores > wanted
     return _answer(holds, f"{facts.cpu.cores} cores", f"{facts.cpu.cores} cores are too few to give {wanted} to neighbours")
 
 
-def _governor_schedutil(facts: HostFacts) -> Answer:
+def _governor_schedutil(facts: HostFacts) -> ConditionResult:
     if not facts.cpu.governors:
-        return Answer(holds=False, because="there is no cpufreq governor")
+        return ConditionResult(holds=False, because="there is no cpufreq governor")
     names = ", ".join(name for name, _ in facts.cpu.governors)
     return _answer(any(name == "schedutil" for name, _ in facts.cpu.governors), f"governor {names}", f"governor {names}")
 
 
-def _thp_always(facts: HostFacts) -> Answer:
+def _thp_always(facts: HostFacts) -> ConditionResult:
     """With madvise only regions that ask get huge pages, and defrag means the same for these as "madvise" and as
     "defer+madvise" (vma_thp_gfp_mask() in mm/huge_memory.c)."""
     told = facts.memory.thp
     return _says(told, wanted=lambda text: text == "always", what="transparent_hugepage/enabled", no="it is {}, not always")
 
 
-def _thp_refused(facts: HostFacts) -> Answer:
+def _thp_refused(facts: HostFacts) -> ConditionResult:
     """A mode that was set since the boot counts; where it was not read, the command line does."""
     now = facts.memory.thp.value
     return _answer(now not in ("madvise", "always"), "huge pages are refused", f"{now} was set since the boot")
 
 
 def _architecture(*names: str) -> Condition:
-    def condition(facts: HostFacts) -> Answer:
+    def condition(facts: HostFacts) -> ConditionResult:
         told = facts.cpu.architecture
         return _answer(told in names if told else None, told, f"the architecture is {told}", "the architecture is not known")
 
@@ -201,31 +207,33 @@ def _architecture(*names: str) -> Condition:
 
 
 def _flag(*flags: str) -> Condition:
-    def condition(facts: HostFacts) -> Answer:
+    def condition(facts: HostFacts) -> ConditionResult:
         holds = any(flag in facts.cpu.flags for flag in flags) if facts.cpu.flags else None
         return _answer(holds, f"the CPU has {flags[0]}", f"the CPU does not have {flags[0]}", "CPU flags are not known")
 
     return condition
 
 
-def _has_rdma(facts: HostFacts) -> Answer:
-    return _answer(any(one.rdma for one in facts.network), "an RDMA device is here", "no RDMA device was found")
+def _has_rdma(facts: HostFacts) -> ConditionResult:
+    return _answer(
+        any(interface.rdma for interface in facts.network), "an RDMA device is present", "no RDMA device was found"
+    )
 
 
-def _pins_memory(facts: HostFacts) -> Answer:
-    if any("--mlock" in one.argv for one in facts.engines):
-        return Answer(holds=True, because="an engine locks its model (--mlock)")
+def _pins_memory(facts: HostFacts) -> ConditionResult:
+    if any("--mlock" in engine.argv for engine in facts.engines):
+        return ConditionResult(holds=True, because="an engine locks its model (--mlock)")
     return _has_rdma(facts)
 
 
-def _kernel_from_7_0(facts: HostFacts) -> Answer:
+def _kernel_from_7_0(facts: HostFacts) -> ConditionResult:
     found = re.match(r"(\d{1,4})\.(\d{1,4})", facts.kernel.release.value or "")
     if found is None:
-        return Answer(holds=None, because="the kernel's release is not known")
+        return ConditionResult(holds=None, because="the kernel's release is not known")
     return _answer(int(found[1]) >= 7, f"kernel {found[0]}", f"kernel {found[0]} is older than 7.0")
 
 
-def _many_cpus(facts: HostFacts) -> Answer:
+def _many_cpus(facts: HostFacts) -> ConditionResult:
     return _many(len(facts.cpu.online), "CPUs", known=bool(facts.cpu.cpus))
 
 
@@ -265,7 +273,7 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def housekeeping_cores(facts: HostFacts) -> int | None:
-    """Cores that neighbours get: at least 2, one a node, a tenth of all."""
+    """Cores that neighbours get: at least 2, one a node, a tenth of all. None when the number of cores is not known."""
     if facts.cpu.cores == 0:
         return None
     return max(2, len([node for node in facts.numa.nodes if node.cpus]), math.ceil(0.10 * facts.cpu.cores))
@@ -276,10 +284,10 @@ def _housekeeping_cpus(facts: HostFacts) -> str | None:
     count = housekeeping_cores(facts)
     if count is None:
         return None
-    node_of = {one.cpu: one.node for one in facts.cpu.cpus}
-    nodes_of_devices = {one.address: one.numa_node.value for one in facts.pci}
-    load = [nodes_of_devices.get(one.address or "") for one in facts.accelerators]
-    cores = sorted({one.siblings for one in facts.cpu.cpus if one.online and one.siblings})
+    node_of = {cpu.cpu: cpu.node for cpu in facts.cpu.cpus}
+    nodes_of_devices = {device.address: device.numa_node.value for device in facts.pci}
+    load = [nodes_of_devices.get(accelerator.address or "") for accelerator in facts.accelerators]
+    cores = sorted({cpu.siblings for cpu in facts.cpu.cpus if cpu.online and cpu.siblings})
     by_node: dict[int | None, list[tuple[int, ...]]] = {}
     for core in cores:
         by_node.setdefault(node_of[core[0]], []).append(core)
@@ -290,36 +298,8 @@ def _housekeeping_cpus(facts: HostFacts) -> str | None:
     return render_cpus(cpu for core in chosen for cpu in core)
 
 
-def render_cpus(cpus: Iterable[int]) -> str:
-    """A kernel list of CPUs: (0, 1, 2, 8) -> "0-2,8"."""
-    left = sorted(set(cpus))
-    parts: list[str] = []
-    while left:
-        end = 0
-        while end + 1 < len(left) and left[end + 1] == left[end] + 1:
-            end += 1
-        parts.append(f"{left[0]}-{left[end]}" if end else f"{left[0]}")
-        left = left[end + 1 :]
-    return ",".join(parts)
-
-
 def _online_cpus_less_one(facts: HostFacts) -> str | None:
     return str(len(facts.cpu.online) - 1) if len(facts.cpu.online) > 1 else None
-
-
-def argument(engine: EngineProcess, *names: str) -> str | None:
-    """Value of an argument of an engine, "--name value" or "--name=value"; the last one."""
-    value = None
-    for index, word in enumerate(engine.argv):
-        name, equals, rest = word.partition("=")
-        if name in names:
-            value = rest if equals else engine.argv[index + 1] if index + 1 < len(engine.argv) else None
-    return value
-
-
-def _count(engine: EngineProcess, default: int, *names: str) -> int:
-    value = argument(engine, *names)
-    return int(value) if value is not None and re.fullmatch(r"[1-9]\d{0,3}", value) else default
 
 
 def _need_cores(facts: HostFacts) -> str | None:
@@ -331,8 +311,8 @@ def _need_cores(facts: HostFacts) -> str | None:
         return None
     ranks, servers = 1, 1
     for engine in facts.engines:
-        ranks = max(ranks, _count(engine, 1, "--data-parallel-size", "-dp", "--dp-size", "--dp"))
-        servers = max(servers, _count(engine, 1, "--api-server-count", "-asc"))
+        ranks = max(ranks, count_argument((engine,), 1, "--data-parallel-size", "-dp", "--dp-size", "--dp"))
+        servers = max(servers, count_argument((engine,), 1, "--api-server-count", "-asc"))
     return str(servers + ranks + len(facts.accelerators) + (ranks > 1))
 
 
@@ -355,11 +335,11 @@ def _omp_threads(facts: HostFacts) -> str | None:
 def _memory_low(facts: HostFacts) -> str | None:
     """What the engines should be sure of, for what their control groups, and their largest processes, hold now."""
     held: dict[str, int] = {}
-    for one in facts.engines:
-        charged = one.cgroup.memory_current_bytes.value
+    for engine in facts.engines:
+        charged = engine.cgroup.memory_current_bytes.value
         if charged is None:
             return None
-        held[one.cgroup.path] = max(charged, one.rss_bytes, held.get(one.cgroup.path, 0))
+        held[engine.cgroup.path] = max(charged, engine.rss_bytes, held.get(engine.cgroup.path, 0))
     if not held or not facts.memory.total_bytes:
         return None
     return str(min(sum(map(wanted_bytes, held.values())), most_protected_bytes(facts.memory.total_bytes)))
@@ -367,7 +347,7 @@ def _memory_low(facts: HostFacts) -> str | None:
 
 def _neighbour_memory_high(facts: HostFacts) -> str | None:
     low = _memory_low(facts)
-    return None if low is None else str(neighbour_bytes(facts.memory.total_bytes, int(low)))
+    return None if low is None else str(most_neighbour_bytes(facts.memory.total_bytes, int(low)))
 
 
 def _share_of_ram(share: float) -> Formula:

@@ -15,13 +15,13 @@ from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob
 from bedplate.model.policy import Part, PolicyRow
-from bedplate.model.proof import Proof
+from bedplate.model.proof import Conditions, Proof
 from bedplate.model.tuning import Plan
 from bedplate.model.units import render_size
 from bedplate.plan.knobs.files import KnobFiles
+from bedplate.plan.tune.builder import PlanBuilder, Step, TuneInputs, first_words
 from bedplate.plan.tune.confine import plan_confinement
 from bedplate.plan.tune.disks import plan_disks
-from bedplate.plan.tune.draft import Case, Draft, Step, first_words
 from bedplate.plan.tune.interrupts import plan_interrupts
 from bedplate.plan.tune.memory import plan_memory
 from bedplate.plan.tune.numa import plan_numa
@@ -52,33 +52,37 @@ def plan_tuning(
     policy_row: PolicyRow,
     *,
     proofs: Sequence[Proof] = (),
+    now: Conditions | None = None,
     io: Sequence[DeviceSpeed] = (),
     applied: Plan | None = None,
 ) -> Plan:
     """The plan for a machine: every knob of the catalog is a change or a skip with its reason.
 
-    proofs are records of experiments on this host, io those of its measured disks, applied the plan that is in force and
-    that this one would replace: what it holds stays a change. A plan with refusals can be read, and must not be applied."""
-    case = Case(
+    proofs are records of experiments on this host, which count as far as they hold under `now`; io those of its measured
+    disks; applied is the plan that is in force and that this one would replace: what it holds stays a change. A plan with
+    refusals can be read, and must not be applied.
+    """
+    inputs = TuneInputs(
         facts=facts,
         groups=groups,
-        knobs={one.id: one for one in knobs},
+        knobs={knob.id: knob for knob in knobs},
         policy=policy_row,
         proofs=tuple(proofs),
         io=tuple(io),
         files=KnobFiles(facts),
-        refuted=find_refuted(proofs, facts),
-        applied={one.setting: one for one in applied.changes} if applied is not None else {},
+        refuted=find_refuted(proofs, now),
+        now=now,
+        applied={change.setting: change for change in applied.changes} if applied is not None else {},
     )
-    draft = Draft(case=case)
+    builder = PlanBuilder(inputs=inputs)
     for part, step, told in _STEPS:
         if part in policy_row.parts:
-            step(draft)
+            step(builder)
         else:
             for knob in told:
-                draft.skip(knob, f"policy {policy_row.id} leaves {part} out: {policy_row.aim}")
-    plan_rows(draft)
-    changes, skips = draft.finish()
+                builder.skip(knob, f"policy {policy_row.id} leaves {part} out: {policy_row.aim}")
+    plan_rows(builder)
+    changes, skips = builder.finish()
     return Plan(
         policy=policy_row.id,
         changes=changes,
@@ -99,5 +103,5 @@ def describe_host(facts: HostFacts) -> str:
         parts.append(f"{len(facts.numa.nodes)} nodes")
     if facts.accelerators:
         parts.append(f"{len(facts.accelerators)} accelerators")
-    parts.append(first_words(dict.fromkeys(one.engine for one in facts.engines)) or "no engine")
+    parts.append(first_words(dict.fromkeys(engine.engine for engine in facts.engines)) or "no engine")
     return ", ".join(parts)

@@ -62,6 +62,7 @@ class Chain:
 
     @property
     def unit(self) -> str:
+        """Path of the group that is the unit itself, the innermost; "/" for engines in the root group."""
         return self.levels[-1] if self.levels else "/"
 
 
@@ -94,7 +95,9 @@ def is_system(group: ControlGroup) -> bool:
 def siblings(groups: Groups, path: str) -> tuple[ControlGroup, ...]:
     """Groups in the same parent, without the one itself."""
     parent = path.rpartition("/")[0]
-    return tuple(one for one in groups.groups if one.path not in ("/", path) and one.path.rpartition("/")[0] == parent)
+    return tuple(
+        group for group in groups.groups if group.path not in ("/", path) and group.path.rpartition("/")[0] == parent
+    )
 
 
 def engine_levels(chains: tuple[Chain, ...]) -> frozenset[str]:
@@ -107,8 +110,8 @@ def neighbour_groups(groups: Groups, chains: tuple[Chain, ...]) -> tuple[str, ..
     system.slice that are not the system's own."""
     held = engine_levels(chains)
     found = [NEIGHBOUR, BACKGROUND, *(path for path in SHARED_SLICES if groups.find(path) is not None)]
-    for one in groups.groups:
-        in_system = one.path.rpartition("/")[0] == "/system.slice" and one.path.endswith(".service")
-        if in_system and not is_system(one):
-            found.append(one.path)
+    for group in groups.groups:
+        in_system = group.path.rpartition("/")[0] == "/system.slice" and group.path.endswith(".service")
+        if in_system and not is_system(group):
+            found.append(group.path)
     return tuple(path for path in found if path not in held)

@@ -7,15 +7,15 @@ the engine needs few cores, and neighbours that were confined to others left it 
 from __future__ import annotations
 
 from bedplate.plan.knobs.terms import FORMULAS, housekeeping_cores
+from bedplate.plan.tune.builder import PlanBuilder, read_property
 from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, SHARED_SLICES, engine_levels, find_chains
-from bedplate.plan.tune.draft import Draft, read_property
 
 LEAST_CORES = 16  # H is at least two cores: from 16 on neighbours keep to an eighth of the cores or less
 
 
-def plan_confinement(draft: Draft) -> None:
+def plan_confinement(builder: PlanBuilder) -> None:
     """AllowedCPUs of neighbours, or why not; threads of the engines follow the CPUs that their group really has."""
-    facts = draft.case.facts
+    facts = builder.inputs.facts
     chains = find_chains(facts)
     cpus = FORMULAS["housekeeping_cpus"](facts)
     cores = facts.cpu.cores
@@ -25,35 +25,35 @@ def plan_confinement(draft: Draft) -> None:
     elif cores < LEAST_CORES:
         reason = (
             f"{cores} cores are fewer than {LEAST_CORES}: a neighbour pinned onto a core that the engine uses left it 3 %"
-            " of its tokens; weights protect it here"
+            " of its tokens; weights protect it instead"
         )
     elif not facts.accelerators:
         reason = (
-            "engines compute on all cores here (no accelerator was found), and a neighbour pinned onto some of them"
-            " stops all; weights protect them"
+            "engines compute on all cores (no accelerator was found), and a neighbour pinned to some of them delays"
+            " all threads; weights protect them instead"
         )
     if reason:
-        draft.skip("cpu.confine-neighbours", reason)
+        builder.skip("cpu.confine-neighbours", reason)
         if cores and cores < LEAST_CORES:
-            _unpin(draft)
+            _unpin(builder)
     else:
         held = engine_levels(chains)
-        here = [path for path in SHARED_SLICES if draft.case.groups.find(path) is not None]
+        here = [path for path in SHARED_SLICES if builder.inputs.groups.find(path) is not None]
         because = (
             f"{housekeeping_cores(facts)} of {cores} whole cores, on nodes without accelerators first; the engine keeps all"
             " CPUs, system.slice too"
         )
         for path in (NEIGHBOUR, BACKGROUND, *here):
             if path not in held:
-                draft.unit(path, "AllowedCPUs", cpus or "", knob="cpu.confine-neighbours", because=because)
-    draft.skip("cpu.partition", "exclusive CPUs gained 0.92 to 1.02 times over confined neighbours (S12): nothing")
+                builder.unit(path, "AllowedCPUs", cpus or "", knob="cpu.confine-neighbours", because=because)
+    builder.skip("cpu.partition", "exclusive CPUs gained 0.92 to 1.02 times over confined neighbours (S12): nothing")
 
 
-def _unpin(draft: Draft) -> None:
+def _unpin(builder: PlanBuilder) -> None:
     """Slices of ours that somebody pinned on a small host get all CPUs again."""
     for path in (NEIGHBOUR, BACKGROUND):
-        pinned = read_property(draft.case.groups, path, "AllowedCPUs")
+        pinned = read_property(builder.inputs.groups, path, "AllowedCPUs")
         if pinned:
-            count = len(draft.case.facts.cpu.online)
+            count = len(builder.inputs.facts.cpu.online)
             because = f"it is pinned to {pinned} of {count} CPUs, onto which the engine's threads come too"
-            draft.unit(path, "AllowedCPUs", "", knob="cpu.confine-neighbours", because=because)
+            builder.unit(path, "AllowedCPUs", "", knob="cpu.confine-neighbours", because=because)

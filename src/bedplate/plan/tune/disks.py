@@ -12,7 +12,7 @@ from bedplate.model.knob import Grade
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.tuning import Change, Means, Plan, Policy, Setting
 from bedplate.model.units import GIB, MIB, render_size
-from bedplate.plan.tune.draft import Draft, first_words
+from bedplate.plan.tune.builder import PlanBuilder, first_words
 
 _ROOT = "/sys/fs/cgroup"
 _MODEL, _QOS = f"{_ROOT}/io.cost.model", f"{_ROOT}/io.cost.qos"
@@ -26,33 +26,33 @@ LEAST_KEPT_PCT = 90
 _DEFAULT_DIRTY = 0.20  # vm.dirty_ratio of the kernel, of the memory that is available
 
 
-def plan_disks(draft: Draft) -> None:
+def plan_disks(builder: PlanBuilder) -> None:
     """io.cost and dirty limits of the disk that holds the models, else the fastest one that was measured."""
-    speed = _choose(draft)
+    speed = _choose(builder)
     if speed is None:
         how = "bedplate measure DIRECTORY, on the disk of the models"
-        draft.skip("io.cost", f"not measured here, and I/O weights do nothing without it: {how}")
-        draft.skip("io.dirty", f"not measured here: {how}")
+        builder.skip("io.cost", f"not measured on this host, and I/O weights have no effect without it: {how}")
+        builder.skip("io.dirty", f"not measured on this host: {how}")
     else:
-        _cost(draft, speed)
-        _dirty(draft, speed)
+        _cost(builder, speed)
+        _dirty(builder, speed)
     disk = f"/sys/block/{speed.device if speed is not None else 'DEVICE'}/queue"
-    draft.skip(
+    builder.skip(
         "io.readahead",
         "right for one loader and wrong for the next, and no clean A/B is known:"
         f" bedplate prove --setting {disk}/read_ahead_kb=1024",
     )
-    draft.skip(
+    builder.skip(
         "io.scheduler",
         "the kernel's choice stands; beside deep random reads `none` left a direct load 15 %, mq-deadline 40 %:"
         f" bedplate prove --setting {disk}/scheduler=mq-deadline",
     )
-    draft.skip("io.max", "a cap gives away what nobody else uses; io.cost does not")
+    builder.skip("io.max", "a cap wastes bandwidth that no other group needs; io.cost does not")
 
 
-def divided_disk(draft: Draft) -> DeviceSpeed | None:
-    """The disk that io.cost is planned for, if any; plan_disks says why there is none."""
-    speed = _choose(draft) if _has_iocost(draft) else None
+def divided_disk(builder: PlanBuilder) -> DeviceSpeed | None:
+    """The disk that io.cost is planned for; None where there is none, and plan_disks says why."""
+    speed = _choose(builder) if _has_iocost(builder) else None
     return None if speed is None or _loses(speed) else speed
 
 
@@ -60,9 +60,9 @@ def _loses(speed: DeviceSpeed) -> bool:
     return speed.kept_pct is not None and speed.kept_pct < LEAST_KEPT_PCT
 
 
-def _has_iocost(draft: Draft) -> bool:
+def _has_iocost(builder: PlanBuilder) -> bool:
     """Whether the kernel divides a disk by a cost model."""
-    root = draft.case.groups.find("/")
+    root = builder.inputs.groups.find("/")
     return root is not None and root.read("io.cost.qos").value is not None and root.read("io.cost.model").value is not None
 
 
@@ -106,36 +106,36 @@ def _line_of(speed: DeviceSpeed, text: str) -> str | None:
     return next((line for line in text.splitlines() if line.split()[:1] == [speed.number]), None)
 
 
-def _choose(draft: Draft) -> DeviceSpeed | None:
+def _choose(builder: PlanBuilder) -> DeviceSpeed | None:
     """The measured disk under the models of the engines, else the one that reads fastest."""
-    facts = draft.case.facts
+    facts = builder.inputs.facts
     paths = [path for engine in facts.engines for path in engine.model_paths]
     for path in paths:
-        points = [(mount, one) for one in facts.blocks for mount in one.mounts if _is_under(path, mount)]
+        points = [(mount, device) for device in facts.blocks for mount in device.mounts if _is_under(path, mount)]
         if not points:
             continue
         _, block = max(points, key=lambda pair: len(pair[0]))
-        for speed in draft.case.io:
+        for speed in builder.inputs.io:
             if speed.device == block.name or speed.device in block.parents:
                 return speed
-    return max(draft.case.io, key=lambda one: (one.read_bytes_per_s, one.device), default=None)
+    return max(builder.inputs.io, key=lambda speed: (speed.read_bytes_per_s, speed.device), default=None)
 
 
 def _is_under(path: str, point: str) -> bool:
     return path == point or path.startswith(point.rstrip("/") + "/")
 
 
-def _cost(draft: Draft, speed: DeviceSpeed) -> None:
-    root = draft.case.groups.find("/")
+def _cost(builder: PlanBuilder, speed: DeviceSpeed) -> None:
+    root = builder.inputs.groups.find("/")
     qos = root.read("io.cost.qos").value if root is not None else None
     model = root.read("io.cost.model").value if root is not None else None
     if qos is None or model is None:
-        draft.skip("io.cost", "this kernel has no io.cost (CONFIG_BLK_CGROUP_IOCOST), or the root group could not be read")
+        builder.skip("io.cost", "this kernel has no io.cost (CONFIG_BLK_CGROUP_IOCOST), or the root group could not be read")
         return
-    others = [one.device for one in draft.case.io if one is not speed]
+    others = [other.device for other in builder.inputs.io if other is not speed]
     rest = f"; {first_words(others)} was measured too and holds no model" if others else ""
     if _loses(speed):
-        draft.skip(
+        builder.skip(
             "io.cost",
             f"a load from {speed.device} without any neighbour kept {speed.kept_pct} % under it, measured {speed.made[:10]}:"
             " more than it is worth",
@@ -147,18 +147,18 @@ def _cost(draft: Draft, speed: DeviceSpeed) -> None:
     )
     for path, old, new in _cost_values(speed, model, qos):
         why = because if path == _MODEL else f"reads of {speed.device} within twice their unloaded {speed.read_p95_us} us"
-        draft.file(path, new, knob="io.cost", because=why, parse=Parse.WORDS, compare=Compare.CONTAINS, old=old)
+        builder.file(path, new, knob="io.cost", because=why, parse=Parse.WORDS, compare=Compare.CONTAINS, old=old)
 
 
-def _dirty(draft: Draft, speed: DeviceSpeed) -> None:
+def _dirty(builder: PlanBuilder, speed: DeviceSpeed) -> None:
     """Writing begins in the background after one second's worth, writers wait from four on; where that is less than
     now."""
     background = min(max(speed.write_bytes_per_s, _LEAST_BACKGROUND), _MOST_BACKGROUND) // MIB * MIB
     limit = 4 * background
-    now = int(_DEFAULT_DIRTY * draft.case.facts.memory.total_bytes)
-    set_bytes = draft.case.files.read("/proc/sys/vm/dirty_bytes").value or "0"
+    now = int(_DEFAULT_DIRTY * builder.inputs.facts.memory.total_bytes)
+    set_bytes = builder.inputs.files.read("/proc/sys/vm/dirty_bytes").value or "0"
     if set_bytes == "0" and limit >= now:
-        draft.skip(
+        builder.skip(
             "io.dirty",
             f"four seconds of writing to {speed.device} ({render_size(limit)}) are more than the {render_size(now)} that the"
             " kernel allows on this machine",
@@ -168,5 +168,5 @@ def _dirty(draft: Draft, speed: DeviceSpeed) -> None:
     because = f"{speed.device} writes {rate}/s: {render_size(limit)} are four seconds, not a fifth of RAM"
     for name, value in (("dirty_background_bytes", background), ("dirty_bytes", limit)):
         path = f"/proc/sys/vm/{name}"
-        old = draft.case.files.read(path).value or "0"
-        draft.file(path, str(value), knob="io.dirty", because=because, parse=Parse.BYTES, old=old)
+        old = builder.inputs.files.read(path).value or "0"
+        builder.file(path, str(value), knob="io.dirty", because=because, parse=Parse.BYTES, old=old)

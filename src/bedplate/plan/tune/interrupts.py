@@ -8,30 +8,31 @@ from __future__ import annotations
 
 from bedplate.model.facts.pci import NetworkDevice
 from bedplate.model.knob_value import Parse
-from bedplate.plan.knobs.terms import FORMULAS, render_cpus
+from bedplate.model.wording import render_cpus
+from bedplate.plan.knobs.terms import FORMULAS
+from bedplate.plan.tune.builder import PlanBuilder
 from bedplate.plan.tune.confine import LEAST_CORES
-from bedplate.plan.tune.draft import Draft
 
 _MOST_QUEUES = 4  # CPUs that the interrupts of a card need at least, where it has so many queues
 _MOST_IRQS = 256
 
 
-def plan_interrupts(draft: Draft) -> None:
+def plan_interrupts(builder: PlanBuilder) -> None:
     """smp_affinity_list of each queue that may fire on another node's CPUs."""
-    facts = draft.case.facts
+    facts = builder.inputs.facts
     reason = ""
     if facts.cpu.cores < LEAST_CORES:
-        reason = f"{facts.cpu.cores} cores are fewer than {LEAST_CORES}: interrupts go where there is room"
+        reason = f"{facts.cpu.cores} cores are fewer than {LEAST_CORES}: no core can be kept free of interrupts"
     elif "irqbalance" in facts.os.co_owners:
-        reason = "irqbalance runs and places them; ban CPUs there (IRQBALANCE_BANNED_CPULIST), or stop it and plan again"
+        reason = "irqbalance places interrupts; ban CPUs in it (IRQBALANCE_BANNED_CPULIST), or stop it and plan again"
     elif not facts.accelerators:
-        reason = "engines compute on all cores here: no core is quieter than another"
+        reason = "engines compute on all cores, so no core is quieter than another"
     if reason:
-        draft.skip("irq.affinity", reason)
+        builder.skip("irq.affinity", reason)
         return
     count = 0
     for device in facts.network:
-        cpus = _cpus_for(draft, device)
+        cpus = _cpus_for(builder, device)
         if cpus is None:
             continue
         for irq, allowed in device.irqs:
@@ -40,22 +41,22 @@ def plan_interrupts(draft: Draft) -> None:
                 because = f"a queue of {device.name}, on housekeeping cores of its node {device.numa_node.value}"
                 path = f"/proc/irq/{irq}/smp_affinity_list"
                 old = render_cpus(allowed)
-                draft.file(path, render_cpus(cpus), knob="irq.affinity", because=because, parse=Parse.WORDS, old=old)
-    draft.skip(
+                builder.file(path, render_cpus(cpus), knob="irq.affinity", because=because, parse=Parse.WORDS, old=old)
+    builder.skip(
         "irq.affinity", "holds already: no network interrupt fires off its node's housekeeping cores, or none is known"
     )
 
 
-def _cpus_for(draft: Draft, device: NetworkDevice) -> tuple[int, ...] | None:
+def _cpus_for(builder: PlanBuilder, device: NetworkDevice) -> tuple[int, ...] | None:
     """Housekeeping CPUs on the card's node; None and a reason where they are too few for its queues."""
-    from_list = FORMULAS["housekeeping_cpus"](draft.case.facts)
-    node = next((one for one in draft.case.facts.numa.nodes if one.node == device.numa_node.value), None)
+    from_list = FORMULAS["housekeeping_cpus"](builder.inputs.facts)
+    node = next((node for node in builder.inputs.facts.numa.nodes if node.node == device.numa_node.value), None)
     if from_list is None or node is None or not device.irqs:
         return None
     chosen = tuple(sorted(_expand(from_list) & set(node.cpus)))
     if len(chosen) < min(len(device.irqs), _MOST_QUEUES):
         reason = f"{device.name}: {len(chosen)} housekeeping CPUs on its node are too few for {len(device.irqs)} queues"
-        draft.skip("irq.affinity", reason)
+        builder.skip("irq.affinity", reason)
         return None
     return chosen
 

@@ -10,83 +10,95 @@ import re
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob_value import Parse
 from bedplate.model.units import render_size
-from bedplate.plan.knobs.terms import is_bound, render_cpus
+from bedplate.model.wording import render_cpus
+from bedplate.plan.knobs.terms import is_bound
+from bedplate.plan.tune.builder import PlanBuilder, first_words
 from bedplate.plan.tune.chain import Chain, find_chains
-from bedplate.plan.tune.draft import Draft, first_words
 
 _BALANCING = "/proc/sys/kernel/numa_balancing"
 _NVIDIA = re.compile(r"/dev/nvidia(\d{1,3})")
 _LEAST_CORES = 2  # of a node: the dispatch loop and everything else
 
 
-def plan_numa(draft: Draft) -> None:
+def plan_numa(builder: PlanBuilder) -> None:
     """Birth-time binding of each unit, and automatic balancing."""
-    facts = draft.case.facts
+    facts = builder.inputs.facts
     nodes = [node for node in facts.numa.nodes if node.cpus]
     if len(nodes) < 2:
         reason = "one NUMA node" if nodes else "NUMA nodes are not known"
-        draft.skip("cpu.numa-domain-affinity", f"{reason}: there is nothing to bind to")
-        draft.skip("numa.balancing", f"{reason}: it moves nothing")
+        builder.skip("cpu.numa-domain-affinity", f"{reason}: there is nothing to bind to")
+        builder.skip("numa.balancing", f"{reason}: it moves nothing")
         return
     for chain in find_chains(facts):
-        _bind(draft, chain)
-    bound = [is_bound(facts, one) for one in facts.engines]
-    if bound and all(one is True for one in bound):
+        _bind(builder, chain)
+    bound = [is_bound(facts, engine) for engine in facts.engines]
+    if bound and all(state is True for state in bound):
         because = (
             f"all {len(bound)} engine processes are bound to nodes: faults that look for a better node cost and find none"
         )
-        draft.file(_BALANCING, "0", knob="numa.balancing", because=because, parse=Parse.NUMBER)
+        builder.file(_BALANCING, "0", knob="numa.balancing", because=because, parse=Parse.NUMBER)
     elif not bound:
-        draft.skip("numa.balancing", "no engine runs: it is right for whatever is not bound")
+        builder.skip("numa.balancing", "no engine runs: it is right for whatever is not bound")
     else:
-        draft.skip("numa.balancing", "an engine is not bound to a node: balancing is what brings its memory near")
+        builder.skip("numa.balancing", "an engine is not bound to a node: balancing is what brings its memory near")
 
 
-def _bind(draft: Draft, chain: Chain) -> None:
-    facts = draft.case.facts
-    names = first_words(dict.fromkeys(one.engine for one in chain.engines))
+def _bind(builder: PlanBuilder, chain: Chain) -> None:
+    facts = builder.inputs.facts
+    names = first_words(dict.fromkeys(engine.engine for engine in chain.engines))
     knob = "cpu.numa-domain-affinity"
     nodes = _accelerator_nodes(facts, chain)
-    if draft.ours(chain.unit, "AllowedMemoryNodes") is None and all(is_bound(facts, one) for one in chain.engines):
-        draft.skip(knob, f"holds already: {names} is bound to a node")
+    if builder.ours(chain.unit, "AllowedMemoryNodes") is None and all(is_bound(facts, engine) for engine in chain.engines):
+        builder.skip(knob, f"holds already: {names} is bound to a node")
     elif not chain.levels or not chain.unit.endswith(".service"):
-        draft.skip(knob, f"{names} runs in {chain.unit}, which is no service that could start bound")
+        builder.skip(knob, f"{names} runs in {chain.unit}, which is not a service that could be started with a binding")
     elif not nodes:
-        draft.skip(knob, f"{names}: the node of its accelerators is not known, or it has none")
+        builder.skip(knob, f"{names}: the node of its accelerators is not known, or it has none")
     elif len(nodes) > 1:
         reason = f"{names} is one unit with accelerators on nodes {first_words(str(node) for node in sorted(nodes))}"
-        draft.skip(knob, f"{reason}: let it bind its ranks itself (vLLM: --numa-bind), or give each rank a unit")
+        builder.skip(knob, f"{reason}: let it bind its ranks itself (vLLM: --numa-bind), or give each rank a unit")
     else:
-        _bind_to(draft, chain, names, nodes.pop())
+        _bind_to(builder, chain, names, nodes.pop())
 
 
-def _bind_to(draft: Draft, chain: Chain, names: str, number: int) -> None:
-    facts = draft.case.facts
-    node = next((one for one in facts.numa.nodes if one.node == number), None)
+def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> None:
+    facts = builder.inputs.facts
+    node = next((node for node in facts.numa.nodes if node.node == number), None)
     if node is None or len(node.cpus) < _LEAST_CORES or node.free_bytes is None:
-        draft.skip("cpu.numa-domain-affinity", f"node {number} of {names}'s accelerators has too few CPUs, or is not known")
+        builder.skip(
+            "cpu.numa-domain-affinity", f"node {number} of {names}'s accelerators has too few CPUs, or is not known"
+        )
         return
-    there = sum(size for one in chain.engines for where, size in one.numa_bytes if where == number)
-    need = sum(size for one in chain.engines for _, size in one.numa_bytes) or max(one.rss_bytes for one in chain.engines)
+    there = sum(size for engine in chain.engines for where, size in engine.numa_bytes if where == number)
+    need = sum(size for engine in chain.engines for _, size in engine.numa_bytes) or max(
+        engine.rss_bytes for engine in chain.engines
+    )
     if need * 11 // 10 > node.free_bytes + there:
-        draft.skip(
+        builder.skip(
             "cpu.numa-domain-affinity",
             f"{names} holds {render_size(need)}, node {number} has {render_size(node.free_bytes + there)} for it:"
-            " bound it could not start",
+            " it could not start with the binding",
         )
         return
     far = render_size(need - there)
     because = f"all accelerators of {names} are on node {number}, its threads and {far} of its memory elsewhere too"
     for key, value in (("AllowedCPUs", render_cpus(node.cpus)), ("AllowedMemoryNodes", str(number))):
-        draft.at_restart(chain.unit, key, value, old=None, knob="cpu.numa-domain-affinity", because=because)
+        builder.at_restart(chain.unit, key, value, old=None, knob="cpu.numa-domain-affinity", because=because)
 
 
 def _accelerator_nodes(facts: HostFacts, chain: Chain) -> set[int]:
     """Nodes of the accelerators that the engines hold open; empty when one of them is not known."""
-    by_address = {one.address: one.numa_node.value for one in facts.pci}
-    held = {int(found[1]) for one in chain.engines for name in one.devices if (found := _NVIDIA.fullmatch(name)) is not None}
-    mine = [one for one in facts.accelerators if one.vendor == "nvidia" and one.index in held]
-    if not mine and any(one.devices for one in chain.engines):
+    by_address = {device.address: device.numa_node.value for device in facts.pci}
+    held = {
+        int(found[1])
+        for engine in chain.engines
+        for name in engine.devices
+        if (found := _NVIDIA.fullmatch(name)) is not None
+    }
+    mine = [
+        accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia" and accelerator.index in held
+    ]
+    if not mine and any(engine.devices for engine in chain.engines):
         mine = list(facts.accelerators)  # /dev/kfd does not say which: where all are on one node it need not
-    nodes = [by_address.get(one.address or "") for one in mine]
+    nodes = [by_address.get(accelerator.address or "") for accelerator in mine]
     return set() if any(node is None or node < 0 for node in nodes) else {node for node in nodes if node is not None}

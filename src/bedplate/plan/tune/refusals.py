@@ -28,6 +28,10 @@ CO_OWNERS = {
 }
 """Program -> (what it does, what to do about it)."""
 
+_GROUPS, _MANAGER = "control groups", "service manager"
+UNIT_NEEDS = (_GROUPS, _MANAGER)
+"""What refusals are about that speak against properties of units alone: a file of the kernel needs neither."""
+
 
 def find_refusals(facts: HostFacts, groups: Groups, changes: tuple[Change, ...]) -> tuple[Refusal, ...]:
     """All of them, those about the machine first."""
@@ -39,7 +43,7 @@ def _machine(facts: HostFacts, groups: Groups) -> Iterator[Refusal]:
     if recorded:
         yield Refusal(
             what="recording",
-            because="it holds no processes: who runs here, and whether systemd does, cannot be told",
+            because="it holds no processes, so it does not show what runs, or whether systemd does",
             hint="Plan on the machine itself, or record it with bedplate record.",
         )
     container = facts.os.container.value
@@ -52,13 +56,13 @@ def _machine(facts: HostFacts, groups: Groups) -> Iterator[Refusal]:
     if groups.version != 2:
         words = {1: "the controllers are on control groups of version 1 (or hybrid)", 0: "no control groups are mounted"}
         yield Refusal(
-            what="control groups",
+            what=_GROUPS,
             because=f"{words.get(groups.version, 'unknown')}, and the bounds of the plan exist in version 2",
             hint="Boot with systemd.unified_cgroup_hierarchy=1.",
         )
     if not recorded and not facts.os.systemd:
         yield Refusal(
-            what="service manager",
+            what=_MANAGER,
             because=f"process 1 is {facts.os.init.value or 'not known'}, not systemd, which carries out slices and drop-ins",
             hint="Read the plan and carry it out by hand, or use the bedplate image.",
         )
@@ -72,9 +76,13 @@ def _owners(facts: HostFacts, changes: tuple[Change, ...]) -> Iterator[Refusal]:
             continue
         because, what = CO_OWNERS[name]
         hint = what if what.endswith(".") else f"Stop it if bedplate is to tune this host: {what}"
-        yield Refusal(what=name, because=f"it runs, and {because}: two owners of one setting undo each other", hint=hint)
+        yield Refusal(
+            what=name,
+            because=f"it runs, and {because}: two programs that manage one setting undo each other's changes",
+            hint=hint,
+        )
     if "numad" in facts.os.co_owners and any(
-        one.setting.means is Means.UNIT and one.setting.key == "AllowedMemoryNodes" for one in changes
+        change.setting.means is Means.UNIT and change.setting.key == "AllowedMemoryNodes" for change in changes
     ):
         yield Refusal(
             what="numad",

@@ -13,12 +13,13 @@ from fnmatch import fnmatchcase
 from bedplate.errors import UsageError
 from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.knob import Grade, Knob, Need
-from bedplate.model.knob_value import Compare, Parse, parse_value
+from bedplate.model.knob import ChangeNeed, Grade, Knob
+from bedplate.model.knob_value import NUMERIC, Compare, Parse, parse_value
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Means, Plan, Policy, Setting, Skip
+from bedplate.plan.cpu_shares import MOST
 from bedplate.plan.knobs.files import SYSCTL, KnobFiles
-from bedplate.plan.tune.draft import is_held, read_property, writable
-from bedplate.plan.tune.refusals import find_refusals
+from bedplate.plan.tune.builder import is_held, read_property, writable
+from bedplate.plan.tune.refusals import UNIT_NEEDS, find_refusals
 
 _FORMS = "Name a sysctl (vm.swappiness), a file (/sys/...), a unit's property (neighbour.slice:CPUWeight) or cmdline:NAME."
 _ROOTS = ("/proc/sys/", "/sys/", "/proc/irq/")
@@ -50,7 +51,7 @@ _DANGEROUS = (
     *("/sys/*/cgroup.procs", "/sys/*/cgroup.threads", "/sys/*/authorized*", "/sys/*/driver_override", "/sys/*/sriov_numvfs"),
 )
 """Files that start programs, stop machines or take devices away: no experiment is worth one of them."""
-_SYSCTL_NAME = re.compile(r"[a-z][a-z0-9_]*(?:[./][\w.:@/-]+)+")
+_SYSCTL_NAME = re.compile(r"[a-z][a-z0-9_]*[./][\w.:@/-]+")
 _UNIT_NAME = re.compile(r"[\w.@:\\-]+\.(?:slice|service|scope)")
 _PROPERTY = re.compile(
     r"(?:Startup|Default)?(?:CPU|Memory|IO|Allowed)\w+|(?:Managed)?OOM\w+|Limit[A-Z]+|TasksMax|Nice|NUMA(?:Policy|Mask)|Slice"
@@ -72,14 +73,14 @@ def parse_setting(text: str) -> Setting:
         unit, _, key = name.rpartition(":")
         if not _PROPERTY.fullmatch(key):
             near = ", ".join(UNIT_PROPERTIES)
-            raise UsageError(f"setting {name!r}: {key!r} is no property of resource control", hint=f"Known: {near}.")
+            raise UsageError(f"setting {name!r}: {key!r} is not a resource control property", hint=f"Known: {near}.")
         return Setting(means=Means.UNIT, name=unit, key=key)
     if _SYSCTL_NAME.fullmatch(name):
         separator = re.search(r"[./]", name)
         if separator is not None and separator[0] == ".":  # sysctl.d(5): the first one says which separates
             name = name.translate(str.maketrans("./", "/."))
         return _parse_file(SYSCTL + name)
-    raise UsageError(f"setting {text!r}: is neither a sysctl, a file, a unit's property nor a parameter", hint=_FORMS)
+    raise UsageError(f"setting {text!r}: is not a sysctl, a file, a unit property or a kernel parameter", hint=_FORMS)
 
 
 def _parse_parameter(name: str) -> Setting:
@@ -97,12 +98,12 @@ def _parse_file(path: str) -> Setting:
     if not path.startswith(_ROOTS):
         raise UsageError(
             f"setting {path!r}: is not below /proc/sys, /sys or /proc/irq",
-            hint="Only files of the kernel are set; for others use the program that they belong to.",
+            hint="bedplate sets only kernel files; change other files with the program that owns them.",
         )
     if any(fnmatchcase(path, pattern) for pattern in _DANGEROUS):
         raise UsageError(
-            f"setting {path!r}: starts programs, stops the machine or takes devices away",
-            hint="It is never tried out; change it by hand if it must be.",
+            f"setting {path!r}: can start programs, stop the machine or remove devices",
+            hint="bedplate never tests it; change it by hand if you must.",
         )
     return Setting(means=Means.FILE, name=path)
 
@@ -116,6 +117,7 @@ def plan_setting(setting: Setting, value: str, facts: HostFacts, groups: Groups,
     parse = parse_of(setting, value, knob)
     _check_value(setting, value, parse)
     old = _read_old(setting, facts, groups)
+    _check_kind(setting, value, old, knob)
     if old is not None and parse is Parse.NUMBER and not _is_parsed(old, parse) and _is_parsed(old, Parse.FLAG):
         parse = Parse.FLAG  # "1" is written, "Y" is read
     compare = compare_of(value, parse) if setting.means is not Means.CMDLINE or value else Compare.ABSENT
@@ -141,7 +143,7 @@ def plan_setting(setting: Setting, value: str, facts: HostFacts, groups: Groups,
         )
     refusals = find_refusals(facts, groups, changes)
     if setting.means is not Means.UNIT:  # a file of the kernel needs neither control groups nor a service manager
-        refusals = tuple(one for one in refusals if one.what not in ("control groups", "service manager", "recording"))
+        refusals = tuple(refusal for refusal in refusals if refusal.what not in (*UNIT_NEEDS, "recording"))
     return Plan(policy=Policy.SHARED_HOST, changes=changes, skips=skips, refusals=refusals, host=describe_host(facts))
 
 
@@ -154,7 +156,7 @@ def plan_knob(knob: Knob, facts: HostFacts, groups: Groups, knobs: Iterable[Knob
     files = KnobFiles(facts)
     for check in knob.check:
         candidates = ([check.set] if check.set else []) + list(check.want)
-        for reading in (one for path in check.paths for one in files.find(path)):
+        for reading in (found for path in check.paths for found in files.find(path)):
             if (
                 reading.value is None
                 or not reading.source.startswith(_ROOTS)
@@ -166,13 +168,13 @@ def plan_knob(knob: Knob, facts: HostFacts, groups: Groups, knobs: Iterable[Knob
                 if not is_held(reading.value, value, check.parse, Compare.EQUAL):
                     return plan_setting(setting, value, facts, groups, knobs)
     raise UsageError(
-        f"knob {knob.id}: no file that could be switched is named by its row, or every value that it wants is there",
+        f"knob {knob.id}: the catalog names no file to switch for it, or every wanted value is already set",
         hint="Name the setting itself: bedplate prove --setting NAME=VALUE.",
     )
 
 
 def knob_of(setting: Setting, knobs: Iterable[Knob]) -> Knob | None:
-    """The first row of the catalog that reads this setting; for a unit's property the one that names it."""
+    """The first row of the catalog that reads this setting; for a unit's property the one that names it; None without."""
     for knob in knobs:
         for check in knob.check:
             if setting.means is Means.CMDLINE and check.parameter == setting.name:
@@ -227,8 +229,27 @@ def _check_value(setting: Setting, value: str, parse: Parse) -> None:
         return
     if not _is_parsed(value, parse):
         raise UsageError(f"{setting}: got {value!r}, expected a value such as {_example(setting)}")
-    if setting.key.endswith(("CPUWeight", "IOWeight")) and value != "idle" and not 1 <= float(value) <= 10_000:
-        raise UsageError(f"{setting}: got {value}, expected a weight from 1 to 10000, or idle")
+    if setting.key.endswith(("CPUWeight", "IOWeight")) and value != "idle" and not 1 <= float(value) <= MOST:
+        raise UsageError(f"{setting}: got {value}, expected a weight from 1 to {MOST}, or idle")
+
+
+def _check_kind(setting: Setting, value: str, old: str | None, knob: Knob | None) -> None:
+    """Refuse a word for a file of numbers: by its row of the catalog, else by what stands in it.
+
+    The kernel would refuse it too, but only when it is written, in the middle of an experiment.
+    """
+    if setting.means is not Means.FILE:
+        return
+    checks = [check for check in knob.check if any(_matches(setting.name, path) for path in check.paths)] if knob else []
+    if checks:
+        wrong = all(check.parse in NUMERIC and not _is_parsed(value, check.parse) for check in checks)
+    else:  # a list of CPUs (0-3) and several numbers stand where one stood
+        known = any(_is_parsed(value, parse) for parse in (Parse.NUMBER, Parse.BYTES, Parse.FLAG)) or value == "n/a"
+        holds_number = old is not None and _is_parsed(old, Parse.NUMBER) and any(letter.isdigit() for letter in old)
+        wrong = holds_number and not known and not any(letter.isdigit() for letter in value)
+    if wrong:
+        holds = f", which holds {old}" if old is not None else ""
+        raise UsageError(f"{setting}: got {value!r}, expected a number{holds}")
 
 
 def _example(setting: Setting) -> str:
@@ -244,13 +265,13 @@ def _read_old(setting: Setting, facts: HostFacts, groups: Groups) -> str | None:
     if setting.means is Means.CMDLINE:
         words = [word.partition("=") for word in facts.kernel.cmdline]
         return next((value for name, _, value in words if name.replace("-", "_") == setting.name.replace("-", "_")), None)
-    path = next((one.path for one in groups.groups if one.unit == setting.name), "/" + setting.name)
+    path = next((group.path for group in groups.groups if group.unit == setting.name), "/" + setting.name)
     return read_property(groups, path, setting.key)
 
 
-def _needs(setting: Setting) -> tuple[Need, ...]:
+def _needs(setting: Setting) -> tuple[ChangeNeed, ...]:
     if setting.means is Means.CMDLINE:
-        return (Need.ROOT, Need.REBOOT)
+        return (ChangeNeed.ROOT, ChangeNeed.REBOOT)
     if setting.means is Means.UNIT and setting.key not in UNIT_PROPERTIES:
-        return (Need.ROOT, Need.ENGINE_RESTART)
-    return (Need.ROOT,)
+        return (ChangeNeed.ROOT, ChangeNeed.ENGINE_RESTART)
+    return (ChangeNeed.ROOT,)

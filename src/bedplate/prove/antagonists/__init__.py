@@ -10,16 +10,25 @@ with prepared(Path("/var/tmp"), [(row, 200) for row in chosen], scale) as scratc
         work, seconds = noise.work(), noise.elapsed_s()      # ends those that count only at their end
 """
 
-from bedplate.prove.antagonists.noise import AntagonistError, Noise, missing_packages, read_scale, require, running
-from bedplate.prove.antagonists.place import PLAIN, Place
+from bedplate.prove.antagonists.noise import (
+    AntagonistError,
+    AntagonistIdle,
+    Noise,
+    missing_packages,
+    read_scale,
+    require,
+    running,
+)
+from bedplate.prove.antagonists.place import PLAIN, CgroupTarget
 from bedplate.prove.antagonists.residency import evict, resident_bytes
 from bedplate.prove.antagonists.scratch import Scratch, prepared
 
 __all__ = [
     "PLAIN",
     "AntagonistError",
+    "AntagonistIdle",
+    "CgroupTarget",
     "Noise",
-    "Place",
     "Scratch",
     "evict",
     "missing_packages",

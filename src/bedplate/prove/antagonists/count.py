@@ -12,7 +12,7 @@ from typing import Any
 
 from bedplate.errors import ReadError
 
-_BOGO = re.compile(r"^\s*bogo-ops:\s*(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
+_BOGO = re.compile(r"^[ \t]*bogo-ops:[ \t]*(\d+(?:\.\d+)?)[ \t]*$", re.MULTILINE)
 
 _METRICS = re.compile(r"^metrics:\s*$", re.MULTILINE)
 
@@ -33,18 +33,18 @@ AT_THE_END = frozenset({"stress-ng", "fio", "iperf3"})
 
 
 def parse_stress_ng(text: str) -> float:
-    """Bogo operations of all stressors of a --yaml file: 'bogo-ops: 1232' -> 1232.0.
+    """Bogo operations of all stressors of a --yaml file: 'bogo-ops: 1232' -> 1232.0. Raises ReadError without any metrics.
 
     Workers that were starved until they were ended have no line of their own: they did nothing, which is a count.
     """
     found = _BOGO.findall(text)
     if not found and not _METRICS.search(text):
         raise ReadError("stress-ng: its YAML has no bogo-ops", hint="It ended before its stressors did; see its log.")
-    return sum(float(one) for one in found)
+    return sum(float(text) for text in found)
 
 
 def parse_fio(text: str) -> float:
-    """Bytes read and written by all jobs of a JSON output; a job that says an error did not run."""
+    """Bytes read and written by all jobs of a JSON output. Raises ReadError without jobs, or where one reports an error."""
     data = _parse_json(text, "fio")
     jobs = data.get("jobs")
     if not isinstance(jobs, list) or not jobs:
@@ -58,13 +58,16 @@ def parse_fio(text: str) -> float:
 
 
 def parse_iperf3(text: str) -> float:
-    """Bytes that the client sent: of the end where it says so, of the intervals where it was interrupted before."""
+    """Bytes that the client sent: of the end where it says so, of the intervals where it was interrupted before.
+
+    Raises ReadError where it reports an error and has sent nothing.
+    """
     data = _parse_json(text, "iperf3")
     end = data.get("end", {})
     for key in ("sum_sent", "sum"):
         if isinstance(end.get(key), dict) and end[key].get("bytes"):
             return float(end[key]["bytes"])
-    total = sum(float(one.get("sum", {}).get("bytes", 0)) for one in data.get("intervals", []))
+    total = sum(float(interval.get("sum", {}).get("bytes", 0)) for interval in data.get("intervals", []))
     if not total and data.get("error"):
         raise ReadError(f"iperf3: {data['error']}")
     return total

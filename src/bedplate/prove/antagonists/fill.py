@@ -20,14 +20,14 @@ _READ_MBS, _WRITE_MBS = 8000, 2000  # memory traffic of each worker at 100 %
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """What a level is a share of."""
+    """What 100 % is on this machine: the CPUs, memory and cache that an antagonist can take."""
 
     cpus: int
     """That the antagonist may use."""
     memory_bytes: int
     """In all; a limit that is below it where one binds engine and neighbour together."""
     available_bytes: int
-    """Of it, what can be had without swapping, the page cache among it."""
+    """Of it, what is available without swapping, the page cache among it."""
     llc_bytes: int
     """Of one last-level cache; 0 when the kernel does not say."""
 
@@ -48,7 +48,7 @@ class Ground:
 
 
 def workers_of(antagonist: Antagonist, level_pct: int, scale: Scale) -> int:
-    """Whole workers at a level, at least one."""
+    """Threads or processes at a level: a part of one is rounded up, and one is the least."""
     return max(1, math.ceil(scale.cpus * antagonist.workers_per_cpu * level_pct / 100))
 
 
@@ -58,7 +58,7 @@ def busy_cpus(antagonist: Antagonist, level_pct: int, scale: Scale) -> float:
 
 
 def wanted_bytes(level_pct: int, scale: Scale) -> int:
-    """Memory that a level asks for."""
+    """Bytes of memory that a level asks for: its share of what is available, and 16 MiB at the least."""
     return max(_LEAST_BYTES, scale.available_bytes * level_pct // 100)
 
 

@@ -20,20 +20,21 @@ from typing import Protocol
 from bedplate.act.process import hold_signals
 from bedplate.act.run import find_program, last_lines, spawn
 from bedplate.errors import BedplateError, CommandError, PreflightError, ReadError, UsageError
-from bedplate.host.caches import read_caches
-from bedplate.host.memory import read_memory
-from bedplate.host.root import Root
+from bedplate.host.kernel.caches import read_caches
+from bedplate.host.kernel.memory import read_memory
+from bedplate.host.root.root import Root
 from bedplate.model.proof import Antagonist
 from bedplate.prove.antagonists.count import AT_THE_END, parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
 from bedplate.prove.antagonists.fill import Scale, busy_cpus, fill, fill_server, wanted_bytes
-from bedplate.prove.antagonists.place import PLAIN, Place, check_place, enter
+from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
 from bedplate.prove.antagonists.processes import (
-    Usage,
+    FamilyUsage,
     cgroup_of,
     end_cgroups,
     end_family,
     read_cgroup_cpu_s,
     read_family,
+    read_oom_kills,
 )
 from bedplate.prove.antagonists.residency import resident_bytes
 from bedplate.prove.antagonists.scratch import Scratch, prepared
@@ -46,7 +47,7 @@ _CPU_SHARE, _MEMORY_SHARE = 0.25, 0.5  # of what it asks for; see Antagonist.tak
 _LOOP = 'while "$@"; do :; done'
 
 
-class _Child(Protocol):
+class _LoadProcess(Protocol):
     """What act/run.spawn returns, as far as it is used here."""
 
     pid: int
@@ -58,29 +59,33 @@ class AntagonistError(BedplateError):
     """The antagonist does not run, or did not consume what it should: what was measured beside it does not count."""
 
 
+class AntagonistIdle(AntagonistError):
+    """Its processes are there and got no CPU time since the last look; for a confined one that may be the price."""
+
+
 def read_scale(root: Root | None = None, *, memory_bytes: int | None = None) -> Scale:
     """This machine as levels see it; memory_bytes is a limit that binds engine and antagonist together."""
     root = Root() if root is None else root
     memory = read_memory(root)
     cpus = sorted(os.sched_getaffinity(0))
-    caches = [one for one in read_caches(root, cpus, {cpu: (cpu,) for cpu in cpus}) if one.kind != "Instruction"]
-    last = max((one.level for one in caches), default=0)
+    caches = [cache for cache in read_caches(root, cpus, {cpu: (cpu,) for cpu in cpus}) if cache.kind != "Instruction"]
+    last = max((cache.level for cache in caches), default=0)
     total = memory.total_bytes if memory_bytes is None else min(memory.total_bytes, memory_bytes)
     return Scale(
         cpus=len(cpus),
         memory_bytes=total,
         available_bytes=min(memory.available_bytes, total),
-        llc_bytes=max((one.size_bytes for one in caches if one.level == last), default=0),
+        llc_bytes=max((cache.size_bytes for cache in caches if cache.level == last), default=0),
     )
 
 
 def missing_packages(antagonists: Sequence[Antagonist]) -> tuple[str, ...]:
     """Debian packages of the programs that are not installed, in the order of the rows."""
     missing: list[str] = []
-    for one in antagonists:
-        programs = [one.program, *one.server[:1]] if one.program else []
-        if any(find_program(program) is None for program in [*programs, *_inner_programs(one)]):
-            missing += [package for package in one.package.split() if package not in missing]
+    for antagonist in antagonists:
+        programs = [antagonist.program, *antagonist.server[:1]] if antagonist.program else []
+        if any(find_program(program) is None for program in [*programs, *_inner_programs(antagonist)]):
+            missing += [package for package in antagonist.package.split() if package not in missing]
     return tuple(missing)
 
 
@@ -89,7 +94,7 @@ def require(antagonists: Sequence[Antagonist]) -> None:
     packages = missing_packages(antagonists)
     if packages:
         raise PreflightError(
-            f"antagonists need what is not installed: {', '.join(packages)}",
+            f"antagonists need packages that are not installed: {', '.join(packages)}",
             hint=f"apt-get install -y {' '.join(packages)}",
         )
 
@@ -102,7 +107,7 @@ def _inner_programs(antagonist: Antagonist) -> tuple[str, ...]:
 class Noise:
     """One or more programs of one row. Made by `running`."""
 
-    def __init__(self, antagonist: Antagonist, *, level_pct: int, scale: Scale, place: Place) -> None:
+    def __init__(self, antagonist: Antagonist, *, level_pct: int, scale: Scale, place: CgroupTarget) -> None:
         self.antagonist = antagonist
         self.level_pct = level_pct
         self.command: tuple[str, ...] = ()
@@ -110,7 +115,7 @@ class Noise:
         self._scale = scale
         self._place = place
         self._parts: tuple[Noise, ...] = ()
-        self._sessions: list[_Child] = []
+        self._sessions: list[_LoadProcess] = []
         self._cgroup: Path | None = None
         self._cgroup_before_s = 0.0
         self._desk = Path()
@@ -118,9 +123,16 @@ class Noise:
         self._started_s = self._asked_s = self._ended_s = 0.0
         self._checked_cpu_s = 0.0
         self._peak_rss = 0
-        self._last = Usage(cpu_s=0.0, rss_bytes=0, read_bytes=0, written_bytes=0, alive=0)
+        self._last = FamilyUsage(cpu_s=0.0, rss_bytes=0, read_bytes=0, written_bytes=0, alive=0)
         self._work: float | None = None
         self._failure = ""
+        self._killed = False
+        self._oom_kills = 0
+
+    @property
+    def killed(self) -> bool:
+        """Whether the kernel ended it, or a part of it, for the lack of memory before it was asked to end."""
+        return self._killed or any(part.killed for part in self._parts)
 
     @property
     def quiet(self) -> bool:
@@ -134,7 +146,7 @@ class Noise:
     def cpu_s(self) -> float:
         """CPU seconds that its processes consumed until now, the ended ones among them."""
         if self._parts:
-            return sum(one.cpu_s() for one in self._parts)
+            return sum(part.cpu_s() for part in self._parts)
         return self._read().cpu_s
 
     def work(self) -> float:
@@ -145,7 +157,7 @@ class Noise:
         if self.quiet:
             return 0.0
         if self._parts:
-            return sum(one.cpu_s() for one in self._parts)
+            return sum(part.cpu_s() for part in self._parts)
         kind = self.antagonist.work
         if kind in AT_THE_END:
             self.end()
@@ -164,7 +176,7 @@ class Noise:
     def part_work(self) -> tuple[tuple[str, float], ...]:
         """(id, work) of each part of a combined row, each in its own unit; of itself for the others."""
         if self._parts:
-            return tuple(pair for one in self._parts for pair in one.part_work())
+            return tuple(pair for part in self._parts for pair in part.part_work())
         return ((self.antagonist.id, self.work()),)
 
     def check(self, *, confined: bool = False) -> None:
@@ -177,8 +189,8 @@ class Noise:
         if self.quiet:
             return
         if self._parts:
-            for one in self._parts:  # they share what there is
-                one._check(confined=confined, among=len(self._parts))
+            for part in self._parts:  # they share what there is
+                part._check(confined=confined, among=len(self._parts))
             return
         self._check(confined=confined, among=1)
 
@@ -186,11 +198,13 @@ class Noise:
         if self._started_s and not self._ended_s:
             self._check_alive()
         usage = self._read()
+        if self._killed:
+            return
         gained_s = usage.cpu_s - self._checked_cpu_s
         self._checked_cpu_s = usage.cpu_s
         idle = gained_s <= 0.0 and not self._ended_s and self.antagonist.takes == "cpu"
         if usage.cpu_s <= 0.0 or (idle and not confined):
-            raise AntagonistError(f"{self.antagonist.id}: its processes are there but consumed no CPU time")
+            raise AntagonistIdle(f"{self.antagonist.id}: its processes exist but consumed no CPU time")
         if not confined:
             self._check_taken(usage, among)
 
@@ -202,7 +216,7 @@ class Noise:
             self._ended_s = self._ended_s or time.monotonic()
             return
         self._read()
-        scopes = [one for one in map(self._scope, self._sessions) if one is not None]
+        scopes = [scope for scope in map(self._scope, self._sessions) if scope is not None]
         main = self._sessions[-1] if self._sessions else None
         self._asked_s = time.monotonic()
         try:
@@ -211,9 +225,9 @@ class Noise:
         finally:
             self._ended_s = time.monotonic()
             with hold_signals():
-                for one in self._sessions:
-                    end_family(one.pid, grace_s=2.0)
-                    one.wait()
+                for session in self._sessions:
+                    end_family(session.pid, grace_s=2.0)
+                    session.wait()
                 end_cgroups(scopes)
                 for file in self._desk.glob("out*"):
                     file.unlink()
@@ -230,8 +244,9 @@ class Noise:
         self.command = fill(antagonist, level, seconds, self._scale, ground)
         limit = ("timeout", "--signal=INT", "--kill-after=5", str(math.ceil(seconds) + _MARGIN_S))
         server = fill_server(antagonist, level, seconds, self._scale, ground)
-        self._cgroup = next((one for one in self._place.cgroups if read_cgroup_cpu_s(one) is not None), None)
+        self._cgroup = next((cgroup for cgroup in self._place.cgroups if read_cgroup_cpu_s(cgroup) is not None), None)
         self._cgroup_before_s = (read_cgroup_cpu_s(self._cgroup) or 0.0) if self._cgroup is not None else 0.0
+        self._oom_kills = read_oom_kills(self._place.slice)
         self._started_s = time.monotonic()
         if server:
             self._spawn((*limit, *server), "server")
@@ -263,23 +278,23 @@ class Noise:
 
     # -- reading --------------------------------------------------------------------------------------------------------
 
-    def _read(self) -> Usage:
-        """Usage until now; what it was at the end, when it has ended."""
+    def _read(self) -> FamilyUsage:
+        """What it has used until now; what it was at the end, when it has ended."""
         if self._ended_s or not self._sessions:
             return self._last
-        usages = [read_family(one.pid) for one in self._sessions]
-        cpu_s = sum(one.cpu_s for one in usages)
+        usages = [read_family(session.pid) for session in self._sessions]
+        cpu_s = sum(usage.cpu_s for usage in usages)
         if self._cgroup is not None:
             cpu_s = max(cpu_s, (read_cgroup_cpu_s(self._cgroup) or 0.0) - self._cgroup_before_s)
-        rss = sum(one.rss_bytes for one in usages)
+        rss = sum(usage.rss_bytes for usage in usages)
         self._peak_rss = max(self._peak_rss, rss)
         counted = usages[-1:]  # the server's reads are not the antagonist's work
-        self._last = Usage(
+        self._last = FamilyUsage(
             cpu_s=max(cpu_s, self._last.cpu_s),
             rss_bytes=rss,
-            read_bytes=max(self._last.read_bytes, sum(one.read_bytes for one in counted)),
-            written_bytes=max(self._last.written_bytes, sum(one.written_bytes for one in counted)),
-            alive=sum(one.alive for one in usages),
+            read_bytes=max(self._last.read_bytes, sum(usage.read_bytes for usage in counted)),
+            written_bytes=max(self._last.written_bytes, sum(usage.written_bytes for usage in counted)),
+            alive=sum(usage.alive for usage in usages),
         )
         return self._last
 
@@ -292,13 +307,20 @@ class Noise:
     def _check_alive(self) -> None:
         main = self._sessions[-1]
         if _has_ended(main):
+            if self.antagonist.may_be_killed and self._was_killed(main):
+                self._killed = True
+                return
             tail = last_lines(self._output(), 3)
             raise AntagonistError(
                 f"{self.antagonist.id}: ended after {self.elapsed_s():.1f} s, before it was asked to: {tail or 'no output'}",
                 hint=f"Run it by hand: {' '.join(self.command)}",
             )
 
-    def _check_taken(self, usage: Usage, among: int) -> None:
+    def _was_killed(self, main: _LoadProcess) -> bool:
+        """By SIGKILL, or by the service manager, which ends a scope when the kernel has killed a process of it."""
+        return _ended_by(main) == signal.SIGKILL or read_oom_kills(self._place.slice) > self._oom_kills
+
+    def _check_taken(self, usage: FamilyUsage, among: int) -> None:
         takes, who = self.antagonist.takes, self.antagonist.id
         if self._work is not None and self._work <= 0.0:
             raise AntagonistError(f"{who}: consumed {usage.cpu_s:.1f} CPU seconds and did no work")
@@ -318,11 +340,11 @@ class Noise:
         elif takes == "cache" and not self._ended_s:
             path = self._own_file
             if not path.is_file() or resident_bytes(path, enough_bytes=1) <= 0:
-                raise AntagonistError(f"{who}: nothing of {path.name} is in the page cache")
+                raise AntagonistError(f"{who}: no part of {path.name} is in the page cache")
 
     # -- end ------------------------------------------------------------------------------------------------------------
 
-    def _interrupt(self, main: _Child) -> None:
+    def _interrupt(self, main: _LoadProcess) -> None:
         """Ask the program to end as Ctrl-C does, and wait until it has written down what it did."""
         if not _has_ended(main):
             os.kill(main.pid, signal.SIGINT)  # timeout(1) hands it on; in a pid group of its own, once
@@ -332,7 +354,7 @@ class Noise:
                 time.sleep(0.02)
         self._read()  # a zombie still shows what it and its children consumed
 
-    def _scope(self, process: _Child) -> Path | None:
+    def _scope(self, process: _LoadProcess) -> Path | None:
         """The transient scope that was made for it; what fled from the session is still in there."""
         group = cgroup_of(process.pid) if self._place.slice else None
         return group if group is not None and group.name.startswith("bedplate-noise-") else None
@@ -345,7 +367,7 @@ class Noise:
             return parse(self._report.read_text(errors="replace"))
         except (OSError, ReadError) as error:
             said = last_lines(self._output(), 3)
-            self._failure = f"{error.message if isinstance(error, ReadError) else error}; it said: {said or 'nothing'}"
+            self._failure = f"{error.message if isinstance(error, ReadError) else error}; its output: {said or 'nothing'}"
             return None
 
 
@@ -356,7 +378,7 @@ _ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "", "LC_ALL": "C"}
 def running(
     antagonist: Antagonist,
     level_pct: int,
-    place: Place = PLAIN,
+    place: CgroupTarget = PLAIN,
     seconds: float = 60.0,
     *,
     scratch: Scratch | None = None,
@@ -368,7 +390,8 @@ def running(
 
     seconds bounds it from within. scratch is what `prepared` made for the whole experiment; without it a directory below
     `directory` is made for this run. rows are needed by a combined row, for its parts. Raises PreflightError when a program
-    is not installed or the place is not there, AntagonistError when it ends at once.
+    is not installed or the place is not there, UsageError for a level that is not 0 to 1000, AntagonistError when it ends at
+    once.
     """
     if not 0 <= level_pct <= 1000:
         raise UsageError(f"{antagonist.id}: level {level_pct} %, expected 0 to 1000")
@@ -382,7 +405,7 @@ def running(
     check_place(place)
     with ExitStack() as stack:
         if scratch is None:
-            wanted = [(one, level_pct) for one in (parts or [antagonist])]
+            wanted = [(part, level_pct) for part in (parts or [antagonist])]
             scratch = stack.enter_context(prepared(directory, wanted, scale))
         if parts:
             noise._parts = tuple(
@@ -410,10 +433,12 @@ def _find(id: str, rows: Sequence[Antagonist]) -> Antagonist:
     for row in rows:
         if row.id == id:
             return row
-    raise UsageError(f"antagonist {id}: is no row", hint="Give running() all rows of the catalog for a combined one.")
+    raise UsageError(
+        f"antagonist {id}: is not in the catalog", hint="Give running() all rows of the catalog for a combined one."
+    )
 
 
-def _has_ended(process: _Child) -> bool:
+def _has_ended(process: _LoadProcess) -> bool:
     """Whether it ended, without waiting for it: its zombie still shows what it consumed."""
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -421,7 +446,16 @@ def _has_ended(process: _Child) -> bool:
         return True
 
 
-def _wait_listening(port: int, server: _Child, log: Path) -> None:
+def _ended_by(process: _LoadProcess) -> int:
+    """The signal that ended it; 0 when it ended by itself or lives."""
+    try:
+        told = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return told.si_status if told is not None and told.si_code in (os.CLD_KILLED, os.CLD_DUMPED) else 0
+
+
+def _wait_listening(port: int, server: _LoadProcess, log: Path) -> None:
     """Wait until the port is listened on, without connecting: iperf3 -1 would take the connection for its test."""
     deadline = time.monotonic() + _SERVER_S
     wanted = f":{port:04X}"

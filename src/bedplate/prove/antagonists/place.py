@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act import systemd
 from bedplate.act.run import find_program
 from bedplate.errors import PreflightError, UsageError
 
@@ -18,7 +19,7 @@ _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1/cgroup.procs" || ex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class CgroupTarget:
     """At most one of slice and cgroups; neither is a session of its own in the caller's group, as a user's login has."""
 
     slice: str = ""
@@ -35,40 +36,38 @@ class Place:
         return f"{where}, {' '.join(self.prefix)}" if self.prefix else where
 
 
-PLAIN = Place()
+PLAIN = CgroupTarget()
 
 
-def enter(place: Place, unit: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+def enter(place: CgroupTarget, unit: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """The words that start argv in a place; `unit` names the scope."""
     inner = (*place.prefix, *argv)
     if place.slice:
-        properties = tuple(word for one in place.properties for word in ("-p", one))
-        scope = ("--scope", "--quiet", "--collect", f"--slice={place.slice}", f"--unit={unit}", *properties)
-        return ("systemd-run", *scope, "--", *inner)
+        return systemd.scope_argv(inner, slice_name=place.slice, unit=unit, properties=place.properties)
     if place.cgroups:
         return ("sh", "-c", _JOIN, "sh", str(len(place.cgroups)), *map(str, place.cgroups), *inner)
     return inner
 
 
-def check_place(place: Place) -> None:
+def check_place(place: CgroupTarget) -> None:
     """Refuse a place that is not there, before anything was started. Raises UsageError or PreflightError."""
     if place.slice and place.cgroups:
-        raise UsageError(f"the antagonist's place: got slice {place.slice} and control groups, expected one of both")
+        raise UsageError(f"the antagonist's place: got slice {place.slice} and control groups, expected one of the two")
     if place.properties and not place.slice:
         raise UsageError("the antagonist's place: properties are those of a slice's scope; no slice is given")
     if place.slice:
         if not place.slice.endswith(".slice"):
             raise UsageError(f"the antagonist's place: got {place.slice!r}, expected a name such as neighbour.slice")
-        if find_program("systemd-run") is None or not Path("/run/systemd/system").is_dir():
+        if not systemd.can_make_scopes():
             raise PreflightError(
                 f"{place.slice}: systemd is not running this host", hint="Leave the slice out, or name control groups."
             )
         if os.geteuid() != 0:
             raise PreflightError(f"{place.slice}: only root may start a unit in it", hint="Run the same command with sudo.")
-    for one in place.cgroups:
-        if not (one / "cgroup.procs").is_file():
-            raise UsageError(f"{one}: is no control group (it has no cgroup.procs)")
-        if not os.access(one / "cgroup.procs", os.W_OK):
-            raise PreflightError(f"{one}: cannot be written by this user", hint="Run the same command with sudo.")
+    for cgroup in place.cgroups:
+        if not (cgroup / "cgroup.procs").is_file():
+            raise UsageError(f"{cgroup}: is not a control group (it has no cgroup.procs)")
+        if not os.access(cgroup / "cgroup.procs", os.W_OK):
+            raise PreflightError(f"{cgroup}: cannot be written by this user", hint="Run the same command with sudo.")
     if place.prefix and find_program(place.prefix[0]) is None:
         raise PreflightError(f"{place.prefix[0]}: is not installed", hint="Install it, or leave the prefix out.")

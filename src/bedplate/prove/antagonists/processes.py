@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.tuning.baseline import slice_path
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Of a whole family at one moment."""
+class FamilyUsage:
+    """What the processes of an antagonist hold and have used, with the CPU time of children that ended."""
 
     cpu_s: float
     rss_bytes: int
@@ -30,16 +32,16 @@ class Usage:
     alive: int
 
 
-def read_family(session: int) -> Usage:
+def read_family(session: int) -> FamilyUsage:
     """Sum over the living and the zombie processes of a session and below it; all zero when there are none."""
     cpu_ticks = rss = read = written = alive = 0
     for pid, fields in _members({session}).items():
-        cpu_ticks += sum(int(one) for one in fields[11:15])  # utime stime cutime cstime
+        cpu_ticks += sum(int(field) for field in fields[11:15])  # utime stime cutime cstime
         rss += int(fields[21]) * _PAGE
         alive += fields[0] not in ("Z", "X")
         got, put = _read_io(pid)
         read, written = read + got, written + put
-    return Usage(cpu_s=cpu_ticks / _TICKS, rss_bytes=rss, read_bytes=read, written_bytes=written, alive=alive)
+    return FamilyUsage(cpu_s=cpu_ticks / _TICKS, rss_bytes=rss, read_bytes=read, written_bytes=written, alive=alive)
 
 
 def end_family(session: int, *, grace_s: float) -> None:
@@ -66,7 +68,7 @@ def end_cgroups(cgroups: Sequence[Path], *, grace_s: float = 5.0) -> None:
     """Kill what is left in control groups that were made for one antagonist: a scope of ours, never a shared directory."""
     deadline = time.monotonic() + grace_s
     while time.monotonic() < deadline:
-        left = [pid for one in cgroups for pid in _procs(one)]
+        left = [pid for cgroup in cgroups for pid in _procs(cgroup)]
         if not left:
             return
         for pid in left:
@@ -86,6 +88,17 @@ def read_cgroup_cpu_s(cgroup: Path) -> float | None:
         return int((cgroup / "cpuacct.usage").read_text()) / 1e9
     except (OSError, ValueError):
         return None
+
+
+def read_oom_kills(slice_name: str) -> int:
+    """Processes of a slice that the kernel killed for the lack of memory since it was made (memory.events, cgroup-v2.rst);
+    0 where nobody counts."""
+    where = Path("/sys/fs/cgroup") / slice_path(slice_name).lstrip("/") if slice_name else None
+    try:
+        lines = (where / "memory.events").read_text().splitlines() if where is not None else []
+    except OSError:
+        return 0
+    return sum(int(count) for name, count in (line.split() for line in lines) if name == "oom_kill")
 
 
 def cgroup_of(pid: int) -> Path | None:
@@ -134,7 +147,7 @@ def _read_io(pid: int) -> tuple[int, int]:
 
 def _procs(cgroup: Path) -> list[int]:
     try:
-        return [int(one) for one in (cgroup / "cgroup.procs").read_text().split()]
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
     except (OSError, ValueError):
         return []
 

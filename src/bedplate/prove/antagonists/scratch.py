@@ -38,17 +38,21 @@ class Scratch:
 
     @property
     def file(self) -> Path:
+        """Where the one large file lies; it is there after the first `grow`."""
         return self.directory / "data"
 
     def grow(self, file_bytes: int, *, talk: Talk | None = None) -> int:
-        """Make the file at least that large, or as large as the disk allows, and return its size."""
+        """Make the file at least that large, or as large as the disk allows, and return its size in bytes.
+
+        Raises PreflightError where the disk allows less than was asked for, and less than 64 MiB.
+        """
         wanted = min(file_bytes, self._most_bytes())
         if wanted <= self._file_bytes:
             return self._file_bytes
         if wanted < min(file_bytes, 64 << 20):
             raise PreflightError(
                 f"{self.directory.parent}: {wanted >> 20} MiB can be used, the antagonist needs {file_bytes >> 20} MiB",
-                hint="Name a directory with more room by --scratch.",
+                hint="Use --scratch to name a directory with more space.",
             )
         if talk is not None:
             talk(f"writing {wanted >> 20} MiB to {self.directory.parent}")
@@ -102,9 +106,9 @@ def prepared(
     place = _make_directory(directory)
     try:
         scratch = Scratch(place)
-        if any("--direct=1" in one.argv for one, _ in antagonists):
+        if any("--direct=1" in antagonist.argv for antagonist, _ in antagonists):
             _check_direct(place)
-        sizes = [file_bytes_of(one, level, scale) for one, level in antagonists if _reads_file(one)]
+        sizes = [file_bytes_of(antagonist, level, scale) for antagonist, level in antagonists if _reads_file(antagonist)]
         if sizes:
             scratch.grow(max(sizes), talk=talk)
         yield scratch
@@ -129,7 +133,8 @@ def _make_directory(directory: Path) -> Path:
             continue
         except OSError as error:
             raise PreflightError(
-                f"{directory}: no scratch directory can be made in it: {error.strerror}", hint="Name another by --scratch."
+                f"{directory}: no scratch directory can be made in it: {error.strerror}",
+                hint="Use --scratch to name another directory.",
             ) from error
         return place
     raise PreflightError(f"{directory}: is full of {_NAME}* directories", hint="Remove them.")
@@ -165,7 +170,7 @@ def _check_direct(place: Path) -> None:
     except OSError as error:
         raise PreflightError(
             f"{place.parent}: has no direct I/O ({error.strerror}), so it is not on a disk",
-            hint="Name a directory on the disk that holds the models by --scratch.",
+            hint="Use --scratch to name a directory on the disk that holds the models.",
         ) from error
     probe.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class VictimMeasurement:
     """What a victim did in one block; the victim's part of a Sample."""
 
     duration_s: float
@@ -27,7 +27,7 @@ class Victim(Protocol):
 
     @property
     def name(self) -> str:
-        """As a proof names it."""
+        """As proofs name it, with the settings that its speed depends on."""
 
     @property
     def can_restart(self) -> bool:
@@ -42,7 +42,7 @@ class Victim(Protocol):
     def pids(self) -> tuple[int, ...]:
         """Processes (with all below them) whose CPU time is the victim's."""
 
-    def measure(self, duration_s: float) -> Measured:
+    def measure(self, duration_s: float) -> VictimMeasurement:
         """Let it work for the time and return what it did; raises BedplateError when it ended by itself."""
 
     def close(self) -> None:

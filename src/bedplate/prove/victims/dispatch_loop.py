@@ -66,9 +66,11 @@ class Worker:
         threading.Thread(target=self._run, daemon=True).start()
 
     def wake(self) -> None:
+        """Hand over one piece of work (futex wake); the caller goes on at once."""
         self._go.release()
 
     def wait(self) -> None:
+        """Block until one piece of work that was handed over is done."""
         self._done.acquire()
 
     def _run(self) -> None:
@@ -89,18 +91,19 @@ def feed(ring: StepRing, *, period_s: float, work_s: float, workers: int, until_
     done_at = time.monotonic()
     while done_at < until_s and os.getppid() == parent:
         time.sleep(max(0.0, done_at - time.monotonic()))  # the accelerator computes
-        for one in others:
-            one.wake()
+        for process in others:
+            process.wake()
         hash_work(blocks)
         python_work(rounds)
-        for one in others:
-            one.wait()
+        for process in others:
+            process.wait()
         launched = time.monotonic()
         ring.add(launched)
         done_at = launched + accelerator_s
 
 
 def main(argv: list[str]) -> int:
+    """Feed steps into the ring until the time is over or the parent is gone; the exit status is 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ring", type=Path, required=True)
     parser.add_argument("--period-ms", type=float, default=10.0)

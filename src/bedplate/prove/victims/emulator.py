@@ -17,8 +17,8 @@ import bedplate
 from bedplate.act.process import hold_signals
 from bedplate.act.run import last_lines, spawn
 from bedplate.errors import BedplateError, UsageError
-from bedplate.prove.antagonists.place import PLAIN, Place, check_place, enter
-from bedplate.prove.victims import Measured
+from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
+from bedplate.prove.victims import VictimMeasurement
 from bedplate.prove.victims.ring import StepRing
 
 PERIOD_S = (0.005, 0.030)
@@ -29,7 +29,7 @@ _SHM = Path("/dev/shm")
 _NAME = "bedplate-prove-"
 
 
-class _Child(Protocol):
+class _LoopProcess(Protocol):
     """What act/run.spawn returns, as far as it is used here."""
 
     @property
@@ -41,7 +41,7 @@ class _Child(Protocol):
 
 
 class DispatchLoop:
-    """The emulator in a process of its own, in the place that it is given."""
+    """The dispatch-loop emulator as a process of its own, in a slice or control groups where they are given."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class DispatchLoop:
         period_s: float = 0.010,
         work_s: float = 0.001,
         workers: int = 1,
-        place: Place = PLAIN,
+        place: CgroupTarget = PLAIN,
         limit_s: float = 3600.0,
     ) -> None:
         _check("period", period_s, PERIOD_S)
@@ -58,19 +58,22 @@ class DispatchLoop:
             raise UsageError(f"{workers} worker threads: expected 0 to 64")
         self._period_s, self._work_s, self._workers = period_s, work_s, workers
         self._place, self._limit_s = place, limit_s
-        self._process: _Child | None = None
+        self._process: _LoopProcess | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._ring: StepRing | None = None
 
     @property
     def name(self) -> str:
+        """Work and period in milliseconds and the number of workers: proofs of other settings are another victim's."""
         return f"dispatch-loop, {self._work_s * 1000:g} ms of work in {self._period_s * 1000:g} ms, {self._workers} workers"
 
     @property
     def can_restart(self) -> bool:
+        """Always True: the process is ours."""
         return True
 
     def start(self) -> None:
+        """Spawn the loop in its place and wait until steps are fed. Raises BedplateError with its last words after 30 s."""
         _remove_left(_SHM)
         prefix = f"{_NAME}{os.getpid()}-"
         self._directory = tempfile.TemporaryDirectory(prefix=prefix, dir=_SHM if _SHM.is_dir() else None)
@@ -94,13 +97,16 @@ class DispatchLoop:
             time.sleep(0.02)
 
     def restart(self) -> None:
+        """A fresh process with a new ring; its count begins at 0 again."""
         self.close()
         self.start()
 
     def pids(self) -> tuple[int, ...]:
+        """The loop's process, whose threads do all the work; () while it does not run."""
         return (self._process.pid,) if self._process is not None else ()
 
-    def measure(self, duration_s: float) -> Measured:
+    def measure(self, duration_s: float) -> VictimMeasurement:
+        """The steps of the next seconds, which it sleeps through. Raises BedplateError when the loop does not run."""
         if self._process is None or self._ring is None:
             raise BedplateError("the dispatch loop is not running")
         first = max(0, self._ring.count - 1)
@@ -113,6 +119,7 @@ class DispatchLoop:
         return parse_steps(self._ring.since(first), begin, end)
 
     def close(self) -> None:
+        """End the loop, by force after 2 s, and remove its directory; called more than once without harm."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -129,14 +136,14 @@ class DispatchLoop:
             self._directory = None
 
 
-def parse_steps(times: Sequence[float], begin_s: float, end_s: float) -> Measured:
+def parse_steps(times: Sequence[float], begin_s: float, end_s: float) -> VictimMeasurement:
     """What was done from begin_s to end_s, of the times of steps with at least one before it.
 
     A step that is still waited for at the end counts with the time that it has waited: a loop that stands still for the
     whole block has one gap as long as the block, not none.
     """
-    inside = [one for one in times if begin_s <= one < end_s]
-    before = [one for one in times if one < begin_s][-1:]
+    inside = [at_s for at_s in times if begin_s <= at_s < end_s]
+    before = [at_s for at_s in times if at_s < begin_s][-1:]
     marks = [*before, *inside]
     gaps = [later - earlier for earlier, later in pairwise(marks)]
     waited = end_s - (marks[-1] if marks else begin_s)
@@ -145,7 +152,7 @@ def parse_steps(times: Sequence[float], begin_s: float, end_s: float) -> Measure
     whole = int(end_s - begin_s)
     edges = [bisect_left(inside, begin_s + second) for second in range(whole + 1)]
     seconds = tuple(float(later - earlier) for earlier, later in pairwise(edges))
-    return Measured(duration_s=end_s - begin_s, work=float(len(inside)), seconds=seconds, gaps_s=tuple(gaps))
+    return VictimMeasurement(duration_s=end_s - begin_s, work=float(len(inside)), seconds=seconds, gaps_s=tuple(gaps))
 
 
 def _remove_left(parent: Path) -> None:

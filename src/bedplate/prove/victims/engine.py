@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bedplate.engines.client import Endpoint
 from bedplate.errors import BedplateError, NotRunningError
-from bedplate.host.root import Root
+from bedplate.host.root.root import Root
+from bedplate.model.percentile import percentile
 from bedplate.prove.arrivals import Arrival
-from bedplate.prove.client import Endpoint, RequestLog, replay, send, stream_steadily
-from bedplate.prove.statistics import percentile
-from bedplate.prove.victims import Measured
+from bedplate.prove.client import RequestLog, replay, send, stream_steadily
+from bedplate.prove.victims import VictimMeasurement
 
 LEAST_ITL_S = 0.001  # closer tokens are one burst that was read late, or were held back: no inter-token latency
 MOST_BURSTS = 0.05
@@ -35,7 +36,7 @@ class Slo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Steady streams; or, where arrivals are given, their replay."""
+    """What the engine is asked for: steady streams of requests, or, where arrivals are given, their replay."""
 
     streams: int = 1
     input_tokens: int = 32
@@ -44,7 +45,9 @@ class Load:
     seed: int = 0
 
 
-class Engine:
+class EngineVictim:
+    """An engine of somebody else under a load of ours: streams that run on between blocks, or a trace in each block."""
+
     def __init__(
         self, endpoint: Endpoint, url: str, *, load: Load, slo: Slo | None = None, pids: Sequence[int] = ()
     ) -> None:
@@ -59,13 +62,16 @@ class Engine:
 
     @property
     def name(self) -> str:
+        """The model, or "engine" where none was named, and the URL."""
         return f"{self._endpoint.model or 'engine'} at {self._url}"
 
     @property
     def can_restart(self) -> bool:
+        """Always False: changes that need a restart cannot be proved with it."""
         return False
 
     def start(self) -> None:
+        """Send one request, then begin the steady load. Raises NotRunningError when it fails or takes more than 60 s."""
         probe = RequestLog(due_s=time.monotonic(), wanted_tokens=1)
         asyncio.run(send(self._endpoint, probe, "Hello", timeout_s=_FIRST_S))
         if probe.problem:
@@ -78,13 +84,19 @@ class Engine:
             self._thread.start()
 
     def restart(self) -> None:
-        raise BedplateError(f"{self._url}: is not ours to restart", hint="Prove it with --victim dispatch.")
+        """Always raises BedplateError: it is not ours to restart."""
+        raise BedplateError(f"{self._url}: bedplate cannot restart this engine", hint="Test it with --victim dispatch.")
 
     def pids(self) -> tuple[int, ...]:
+        """Processes that were named, and those that listen at its port now; none of the second kind for a Unix socket."""
         listening = find_listeners(Root(), self._endpoint.port) if self._endpoint.port else ()
         return (*self._given, *listening)
 
-    def measure(self, duration_s: float) -> Measured:
+    def measure(self, duration_s: float) -> VictimMeasurement:
+        """What came in the next seconds; a replay takes as long as its trace, whatever `duration_s` says.
+
+        Raises BedplateError when the load ended by itself, and whatever ended it.
+        """
         if self._load.arrivals:
             return self._measure_replay()
         begin = time.monotonic()
@@ -94,12 +106,13 @@ class Engine:
             raise self._failure
         if self._thread is None or not self._thread.is_alive():
             raise BedplateError(f"{self._url}: the load is not running")
-        logs, self._logs[:] = list(self._logs), [one for one in self._logs if not one.ended_s]
+        logs, self._logs[:] = list(self._logs), [log for log in self._logs if not log.ended_s]
         lags, self._lags[:] = list(self._lags), []
         late = [lag for at, lag in lags if begin <= at < end]
         return summarise(logs, begin, end, slo=self._slo, late_s=percentile(late, 99) if late else end - begin)
 
     def close(self) -> None:
+        """End the load and wait for it, 10 s at most; the engine goes on."""
         self._stop.set()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -122,52 +135,53 @@ class Engine:
         except BaseException as error:  # handed to the thread that measures: it must not look like an engine that stalls
             self._failure = error
 
-    def _measure_replay(self) -> Measured:
+    def _measure_replay(self) -> VictimMeasurement:
         logs: list[RequestLog] = []
         begin = time.monotonic()
         late_s = asyncio.run(replay(self._endpoint, self._load.arrivals, logs, seed=self._load.seed))
         return summarise(logs, begin, time.monotonic(), slo=self._slo, late_s=late_s)
 
 
-def summarise(logs: Sequence[RequestLog], begin_s: float, end_s: float, *, slo: Slo, late_s: float) -> Measured:
+def summarise(logs: Sequence[RequestLog], begin_s: float, end_s: float, *, slo: Slo, late_s: float) -> VictimMeasurement:
     """What came from begin_s to end_s. Work is tokens by the time they came, TTFT in it; of steady streams see _steady_rate.
 
     Gaps are left out (), and only end-to-end work is reported, where more than 5 % of them are below 1 ms: then tokens came
     in bursts, and the times between them say nothing of the engine. Requests count where they ended.
     """
-    times = sorted(at for one in logs for at in one.token_s if begin_s <= at < end_s)
+    times = sorted(at for log in logs for at in log.token_s if begin_s <= at < end_s)
     gaps = [
         later - earlier
-        for one in logs
-        for earlier, later in zip(one.token_s, one.token_s[1:], strict=False)
+        for log in logs
+        for earlier, later in zip(log.token_s, log.token_s[1:], strict=False)
         if begin_s <= later < end_s
     ]
     bursts = sum(gap < LEAST_ITL_S for gap in gaps)
-    ended = [one for one in logs if one.ended_s and begin_s <= one.ended_s < end_s]
-    done = [one for one in ended if not one.problem]
-    first = [one.ttft_s for one in logs if one.token_s and begin_s <= one.token_s[0] < end_s]
-    waiting = [end_s - one.due_s for one in logs if not one.token_s and not one.ended_s and one.due_s < end_s]
-    longest = max((one for one in first if one is not None), default=0.0)
+    ended = [log for log in logs if log.ended_s and begin_s <= log.ended_s < end_s]
+    done = [log for log in ended if not log.problem]
+    first = [log.ttft_s for log in logs if log.token_s and begin_s <= log.token_s[0] < end_s]
+    waiting = [end_s - log.due_s for log in logs if not log.token_s and not log.ended_s and log.due_s < end_s]
+    longest = max((ttft_s for ttft_s in first if ttft_s is not None), default=0.0)
     whole = int(end_s - begin_s)
     counts = [0.0] * whole
     for at in times:
         if int(at - begin_s) < whole:
             counts[int(at - begin_s)] += 1
     # An engine that says more tokens than pieces came (several a piece) is believed in proportion.
-    pieces = sum(len(one.token_s) for one in done)
-    factor = sum(one.tokens for one in done) / pieces if pieces else 1.0
-    steady = [one for one in logs if one.stream is not None]
+    pieces = sum(len(log.token_s) for log in done)
+    factor = sum(log.tokens for log in done) / pieces if pieces else 1.0
+    steady = [log for log in logs if log.stream is not None]
     pieces_came = _steady_rate(steady, begin_s, end_s) * (end_s - begin_s) if steady else len(times)
-    return Measured(
+    return VictimMeasurement(
         duration_s=end_s - begin_s,
         work=pieces_came * factor,
         seconds=tuple(count * factor for count in counts),
         gaps_s=() if not gaps or bursts > MOST_BURSTS * len(gaps) else tuple(gaps),
-        ttft_s=tuple(one for one in first if one is not None) + tuple(one for one in waiting if one > longest),
-        e2e_s=tuple(one.ended_s - one.due_s for one in done),
+        ttft_s=tuple(ttft_s for ttft_s in first if ttft_s is not None)
+        + tuple(wait_s for wait_s in waiting if wait_s > longest),
+        e2e_s=tuple(log.ended_s - log.due_s for log in done),
         requests=len(ended),
         failed=len(ended) - len(done),
-        good=sum((one.ttft_s or 0.0) <= slo.ttft_s and (one.tpot_s is None or one.tpot_s <= slo.tpot_s) for one in done),
+        good=sum((log.ttft_s or 0.0) <= slo.ttft_s and (log.tpot_s is None or log.tpot_s <= slo.tpot_s) for log in done),
         late_s=late_s,
     )
 
@@ -181,15 +195,15 @@ def _steady_rate(logs: Sequence[RequestLog], begin_s: float, end_s: float) -> fl
     stall is never left out.
     """
     rate = 0.0
-    for stream in {one.stream for one in logs}:
-        own = [one for one in logs if one.stream == stream]
+    for stream in {log.stream for log in logs}:
+        own = [log for log in logs if log.stream == stream]
         first_s, last_s = begin_s, end_s
-        ends = sorted(one.ended_s for one in own if one.ended_s and begin_s <= one.ended_s < end_s)
+        ends = sorted(log.ended_s for log in own if log.ended_s and begin_s <= log.ended_s < end_s)
         if len(ends) > 1:
             longest_s = max(later - earlier for earlier, later in pairwise(ends))
             first_s = ends[0] if ends[0] - begin_s <= longest_s else begin_s
             last_s = ends[-1] if end_s - ends[-1] <= longest_s else end_s
-        rate += sum(first_s < at <= last_s for one in own for at in one.token_s) / (last_s - first_s)
+        rate += sum(first_s < at <= last_s for log in own for at in log.token_s) / (last_s - first_s)
     return rate
 
 

@@ -60,4 +60,5 @@ class StepRing:
         )
 
     def close(self) -> None:
+        """Unmap the memory; the file stays, and its directory's owner removes it."""
         self._memory.close()

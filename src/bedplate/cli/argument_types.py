@@ -1,0 +1,34 @@
+"""Types of the values on a command line: what argparse calls with the word, and what it says when the word is none.
+
+The message has the option in front of it (argparse adds that), what was given and what was expected; the status is 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def directory(text: str) -> Path:
+    """The path of a directory that is there, as it was given; raises ArgumentTypeError, which argparse ends with 2."""
+    path = Path(text)
+    if path.is_dir():
+        return path
+    raise argparse.ArgumentTypeError(f"{text}: {'not a directory' if path.exists() else 'no such directory'}")
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number from `least` to `most`, both included; None: without an upper bound."""
+    expected = f"expected a whole number {f'of at least {least}' if most is None else f'from {least} to {most}'}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: {expected}") from None
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{number}: {expected}")
+        return number
+
+    return parse

@@ -1,0 +1,111 @@
+"""The models of this host: those of the store, and models that are made for tests and benches."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedplate.act.files import write_report
+from bedplate.act.paths import check_paths, find_paths
+from bedplate.act.store import IntegrityResult, Store, check_name, check_space
+from bedplate.catalog.shapes import find_shape
+from bedplate.errors import UsageError
+from bedplate.model.launch import ModelRef
+from bedplate.model.modelfile import Header
+from bedplate.model.progress import Progress
+
+if TYPE_CHECKING:
+    from bedplate.prove.known_answer import Made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownModel:
+    """A model of the store beside all that the header of its file says, its tensors too."""
+
+    model: ModelRef
+    header: Header
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAnswerOutcome:
+    """A known-answer model that was just trained, and the record by which others can make it again."""
+
+    made: Made
+    record: str
+    """JSON text; known-answer.json beside the model has it too."""
+
+
+def open_store() -> Store:
+    """The store of this host, or of this user. Raises PreflightError where its directory cannot be used."""
+    paths = find_paths()
+    check_paths(paths)
+    return Store(paths.models)
+
+
+def add(path: Path, progress: Progress, *, name: str | None = None, overwrite: bool = False) -> ModelRef:
+    """Check a model and copy it into the store. Raises ReadError for a file that is none, UsageError for a name in use."""
+    return open_store().add(path, progress=progress, name=name, overwrite=overwrite)
+
+
+def show(name: str) -> ShownModel:
+    """A model by its name or the beginning of its digest, and what its header says. Raises UsageError without such one."""
+    store = open_store()
+    model = store.find(name)
+    return ShownModel(model=model, header=store.read_header(model))
+
+
+def verify(names: Sequence[str], progress: Progress) -> tuple[IntegrityResult, ...]:
+    """Read models again and compare their digests; () names all."""
+    store = open_store()
+    models = [store.find(name) for name in names] or list(store.models())
+    return tuple(store.verify(model, progress=progress) for model in models)
+
+
+def make_random(
+    shape_id: str, quantisation: str, progress: Progress, *, name: str | None = None, seed: int = 1, overwrite: bool = False
+) -> ModelRef:
+    """Random weights in the shape of a real model, for speed tests; same seed, same file. Raises UsageError for a shape or
+    quantisation that is not known."""
+    from bedplate.prove.random_model import Quant, random_model_bytes, write_random_model
+
+    shape = find_shape(shape_id)
+    if quantisation not in list(Quant):
+        raise UsageError(f"--quant: got {quantisation!r}, expected one of {', '.join(Quant)}")
+    quant = Quant(quantisation)
+    store = open_store()
+    called = check_name(name or f"random-{shape.id}-{quant}")
+    check_space(store.root, random_model_bytes(shape, quant))
+    with store.incoming() as part:
+        write_random_model(part.path, shape, quant, seed=seed, progress=progress)
+        with progress.phase("read it back and name it"):
+            return store.commit(part, called, overwrite=overwrite)
+
+
+def make_known_answer(
+    output: Path,
+    progress: Progress,
+    *,
+    seed: int | None = None,
+    steps: int | None = None,
+    threads: int | None = None,
+) -> KnownAnswerOutcome:
+    """Train the model of the self-test into a directory; None: as the model that ships was made."""
+    from bedplate.prove import known_answer
+
+    seed = known_answer.SEED if seed is None else seed
+    steps = known_answer.STEPS if steps is None else steps
+    threads = known_answer.THREADS if threads is None else threads
+    made = known_answer.make_known_answer(output, progress=progress, seed=seed, steps=steps, threads=threads)
+    record = known_answer.render_record(
+        made,
+        command=f"bedplate model make known-answer --seed {seed} --steps {steps} --threads {threads} --output DIRECTORY",
+        seed=seed,
+        steps=steps,
+        threads=threads,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )
+    write_report(output / "known-answer.json", record)
+    return KnownAnswerOutcome(made=made, record=record)

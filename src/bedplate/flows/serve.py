@@ -1,0 +1,235 @@
+"""Serve the models of this host: which, by which engine, with which limits, behind the front door.
+
+`show` reads and decides; `prepare` also writes it to /run/bedplate and starts the units. A model that cannot be served is
+reported and left out; the others are served all the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from bedplate.act.serving import (
+    Served,
+    hold_serving,
+    is_any_layer_mounted,
+    is_mounted_layer,
+    is_signed_layer,
+    offer_huge_pages,
+    start_serving,
+    write_serving,
+)
+from bedplate.engines import Engine, engine_for
+from bedplate.errors import BedplateError, ModelRefused, ModelTooLarge, ReadError
+from bedplate.front.haproxy import PORT, STATS_SOCKET, Route, make_route, plan_front, render_haproxy
+from bedplate.host.kernel.cpus import read_cpus
+from bedplate.host.kernel.memory import read_memory
+from bedplate.host.root.root import Root
+from bedplate.model.launch import Limits, ModelRef, Placement
+from bedplate.model.progress import Progress
+from bedplate.model.units import render_size
+from bedplate.plan.limits import memory_ceiling_bytes, plan_limits
+from bedplate.plan.place import plan_placement, sort_layers
+
+DEFAULT_PORT = PORT
+"""Where the front listens."""
+# In this order: a disk that was attached, then what was added to this host. The first of two models of one name is served.
+MODEL_DIRECTORIES = ("/run/bedplate/models", "/var/lib/bedplate/models")
+LAYER_DIRECTORY = "/var/lib/bedplate/engines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One model that will be served: what its engine may take, how it is started, and how the front reaches it."""
+
+    model: ModelRef
+    engine: str
+    limits: Limits
+    served: Served
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """All that this host serves, and why it does not serve the rest."""
+
+    placement: Placement
+    services: tuple[Service, ...]
+    problems: tuple[BedplateError, ...]
+    front: str
+
+
+def show(root_dir: Path, *, port: int = DEFAULT_PORT) -> Serving:
+    """What is served below a directory, "/" for this host; changes nothing."""
+    return _find(root_dir, port, is_signed=_is_mounted if root_dir == Path("/") else None)
+
+
+def _is_mounted(path: str) -> bool:
+    """Of several layers the one that is in use; the first while none is, since to look changes nothing."""
+    return is_mounted_layer(path) or not is_any_layer_mounted()
+
+
+def prepare(root_dir: Path, progress: Progress, *, port: int = DEFAULT_PORT) -> Serving:
+    """Write what is served below a directory; on this host ("/") take memory back where a model lacks it, and start the
+    units. Raises CommandError when the service manager refuses."""
+    root = Root(root_dir)
+    live = root_dir == Path("/")
+    is_signed = _is_signed(root_dir)
+    with hold_serving(root):
+        serving = _find(root_dir, port, is_signed=is_signed)
+        if live and make_room(root, serving, progress):
+            serving = _find(root_dir, port, is_signed=is_signed)
+        written = write_serving(root, [service.served for service in serving.services], serving.front)
+        if live:
+            try:
+                offer_huge_pages(root)
+            except (BedplateError, OSError) as error:  # slower, not broken: the engines start all the same
+                progress.note(f"huge pages: {error}")
+            start_serving(written, front_runs=root.exists(STATS_SOCKET))
+    return serving
+
+
+def _find(root_dir: Path, port: int, *, is_signed: Callable[[str], bool] | None) -> Serving:
+    return find_serving(Root(root_dir), port=port, affinity=_affinity(root_dir), is_signed=is_signed)
+
+
+def _is_signed(root_dir: Path) -> Callable[[str], bool] | None:
+    """Asks of each layer once; None where nobody can be asked: of another directory, and without root."""
+    return cache(is_signed_layer) if root_dir == Path("/") and os.geteuid() == 0 else None
+
+
+def _affinity(root_dir: Path) -> set[int] | None:
+    return os.sched_getaffinity(0) if root_dir == Path("/") else None
+
+
+def find_serving(
+    root: Root, *, port: int, affinity: set[int] | None, is_signed: Callable[[str], bool] | None = None
+) -> Serving:
+    """Read the host and decide what is served; changes nothing. is_signed: as for `find_layer`."""
+    problems: list[BedplateError] = []
+    models = read_models(root, problems)
+    placement = plan_placement(read_cpus(root, affinity=affinity, cgroup="inference.slice"))
+    memory = read_memory(root)
+    services: list[Service] = []
+    promised_bytes = 0
+    for model in models:
+        try:
+            engine = engine_for(model)
+            layer = find_layer(root, engine, is_signed=is_signed)
+            limits = plan_limits(model, placement, memory, promised_bytes=promised_bytes)
+            launch = engine.make_launch(model, placement, limits)
+        except ModelRefused as error:
+            problems.append(error)
+            continue
+        promised_bytes += limits.memory_bytes
+        served = Served(
+            model=model.name,
+            launch=launch,
+            layer=layer,
+            model_file=model.path,
+            memory_ceiling_bytes=memory_ceiling_bytes(limits, memory),
+        )
+        route = make_route(model, launch, limits)
+        services.append(Service(model=model, engine=engine.name, limits=limits, served=served, route=route))
+    bind = [f"*:{port}"]
+    if root.exists("/proc/net/if_inet6"):
+        bind.append(f"[::]:{port} v6only")
+    front = render_haproxy(
+        [service.route for service in services],
+        limits=plan_front([service.limits.context for service in services], memory_bytes=memory.total_bytes),
+        bind=bind,
+    )
+    return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=front)
+
+
+def make_room(root: Root, serving: Serving, progress: Progress) -> bool:
+    """Take memory back from background work and neighbours where a model would be refused for the lack of it; whether any
+    came. Before the load, so that the engine does not stall in reclaim during it."""
+    missing_bytes = max(
+        (problem.missing_bytes for problem in serving.problems if isinstance(problem, ModelTooLarge)), default=0
+    )
+    if not missing_bytes:
+        return False
+    from bedplate.act.room import reclaim  # the rare case: a boot must not pay for it
+    from bedplate.plan.room import YIELDING, plan_room
+
+    held = []
+    for group in YIELDING:
+        text = root.read_text(f"/sys/fs/cgroup/{group}/memory.current")
+        held.append((group, int(text) if text is not None and text.isdigit() else 0))
+    asked = plan_room(missing_bytes, held)
+    try:
+        freed = reclaim(root, asked)
+    except OSError as error:
+        progress.note(f"reclaim: {error}")
+        return False
+    if asked:
+        groups = " and ".join(request.group for request in asked)
+        progress.note(f"reclaimed {render_size(freed)} of {groups}: {render_size(missing_bytes)} were missing")
+    return freed > 0
+
+
+def read_models(root: Root, problems: list[BedplateError]) -> list[ModelRef]:
+    """Models of all indexes that are there; what is wrong with one goes to problems and leaves the others."""
+    models: dict[str, ModelRef] = {}
+    for directory in MODEL_DIRECTORIES:
+        where = f"{directory}/index.json"
+        try:
+            rows = _read_rows(root, directory, where, problems)
+        except ReadError as error:
+            error.hint = error.hint or "Make the models disk again."
+            problems.append(error)
+            continue
+        for model in rows:
+            path = f"{directory}/{model.path}"
+            if not root.exists(path):
+                problems.append(
+                    ReadError(f"{where}: {model.name}: {model.path} does not exist", hint="Add the model again.")
+                )
+            elif model.name not in models:
+                models[model.name] = replace(model, path=path)
+    return list(models.values())
+
+
+def _read_rows(root: Root, directory: str, where: str, problems: list[BedplateError]) -> tuple[ModelRef, ...]:
+    """The models of a disk by its index, those of a store by its records: there, the index may be damaged or missing."""
+    from bedplate.act.model_index import parse_index
+
+    if root.exists(f"{directory}/names"):
+        from bedplate.act.store import Store
+
+        store = Store(root.at(directory))
+        return tuple(replace(model, path=str(Path(model.path).relative_to(store.root))) for model in store.models())
+    text = root.read_text(where)
+    return parse_index(text, where, problems) if text is not None else ()
+
+
+def find_layer(root: Root, engine: Engine, *, is_signed: Callable[[str], bool] | None = None) -> str:
+    """A disk with the serial bp-ENGINE, else the newest file. Raises ModelRefused when there is neither.
+
+    A serial is anybody's. Of several the first is taken that is_signed says the owner signed; a single one is taken unasked,
+    since its unit mounts nothing that is not signed. None: nobody can say, and the first is taken. The serial is read from
+    /sys and not from /dev/disk/by-id, which udev fills in later.
+    """
+    serial = f"bp-{engine.name}"
+    disks = [disk for disk in root.listdir("/sys/block") if root.read_text(f"/sys/block/{disk}/serial") == serial]
+    files = sort_layers(engine.name, root.listdir(LAYER_DIRECTORY))
+    found = [*(f"/dev/{disk}" for disk in disks), *(f"{LAYER_DIRECTORY}/{file}" for file in files)]
+    if not found:
+        raise ModelRefused(
+            f"{engine.name}: found no layer: no disk has the serial {serial},"
+            f" and no {engine.name}_VERSION.raw is in {LAYER_DIRECTORY}",
+            hint="Attach the layer as a disk, or copy it there.",
+        )
+    if len(found) == 1 or is_signed is None:
+        return found[0]
+    for path in found:
+        if is_signed(path):
+            return path
+    raise ModelRefused(
+        f"{engine.name}: none of its layers is complete and signed by the owner: {', '.join(found)}",
+        hint="Attach the layer that was built with this image's keys.",
+    )

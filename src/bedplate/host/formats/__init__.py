@@ -1,0 +1,1 @@
+"""What other programs wrote of a machine, and people paste: one parser a format, and `foreign`, which tells them apart."""

@@ -1,0 +1,355 @@
+"""NVIDIA accelerators from what `nvidia-smi` prints: `-q` as text, `-q -x` as XML, `nvlink -s`, or a file with several of
+them.
+
+Both forms have one tree of titles and values; the table FIELDS names a value's place in each. "N/A" is a value that this
+device does not have. Titles changed over the years ("Clocks Throttle Reasons" became "Clocks Event Reasons" with driver
+535).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from bedplate.errors import ReadError
+from bedplate.host.accel.blank import make_accelerator
+from bedplate.host.accel.nvidia import REASONS, VENDOR
+from bedplate.host.kernel.attributes import parse_int
+from bedplate.host.kernel.pcitree import finish_tree, make_device, parse_address
+from bedplate.host.root.xmlfile import Element, parse_xml
+from bedplate.model.facts.pci import Accelerator, PciDevice
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
+
+T = TypeVar("T")
+Values = Mapping[str, str]
+"""Path of titles -> value: "ECC Mode/Current" -> "Enabled"."""
+
+LOG = "NVSMI LOG"
+_DEVICES_MOST = 256
+_NUMBER = re.compile(r"-?\d{1,12}(?:\.\d{1,3})?", re.ASCII)
+_PLAIN = ("N/A", "[N/A]", "", "Requested functionality has been deprecated", "Unknown Error", "Insufficient Permissions")
+_GPU = re.compile(r"GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", re.ASCII)
+_NVLINK_GPU = re.compile(r"GPU (\d{1,3}): (.{1,80}?) \(UUID: (\S{1,60})\)", re.ASCII)
+_NVLINK = re.compile(r"\s+Link \d{1,2}: (\S.{0,60})")
+# The tool and the library come in one package; of the library only the first two numbers are printed ("NVML version :
+# 590.48").
+_VERSION = re.compile(r"NVIDIA-SMI version {0,10}: (\S{1,20})", re.ASCII)
+_MIB = 1 << 20
+
+
+def parse_nvidia_smi(text: str) -> tuple[Accelerator, ...]:
+    """Accelerators in the order of the listing. A capture that holds several logs gives the state of the last one.
+
+    Raises ReadError when no device is described: "no devices were found" is an error too, and says so.
+    """
+    links = _parse_nvlinks(text)
+    if links and LOG not in text:
+        return tuple(_only_links(index, links[index]) for index in sorted(links))
+    version = _VERSION.search(text)
+    devices, common = _load(text)
+    found = [_accelerator(values, common, index) for index, values in enumerate(devices)]
+    if version is not None:
+        found = [replace(accelerator, library_version=known(version[1], "nvidia-smi --version")) for accelerator in found]
+    return tuple(_with_links(accelerator, links.get(accelerator.index)) for accelerator in found)
+
+
+def parse_nvidia_smi_pci(text: str) -> tuple[PciDevice, ...]:
+    """The devices of the listing as PCI devices with their links, without a tree. Raises ReadError as above."""
+    if LOG not in text and _parse_nvlinks(text):
+        return ()
+    found: list[PciDevice] = []
+    for values in _load(text)[0]:
+        address = parse_address(_first(values, "PCI/Bus Id", "pci/pci_bus_id", "Bus") or "")
+        if address is not None:
+            number = (_first(values, "PCI/Device Id", "pci/pci_device_id") or "").removeprefix("0x")
+            device = make_device(address, class_code=0x030200, source="nvidia-smi -q")
+            found.append(
+                replace(
+                    device,
+                    vendor=VENDOR,
+                    device=parse_int(f"0x{number[:4]}") or 0,
+                    name=_first(values, "Product Name", "product_name") or "",
+                    link=replace(
+                        device.link,
+                        speed_gts=_generation(values, "Current", "current_link_gen"),
+                        width=_width(values, "Current", "current_link_width"),
+                        max_speed_gts=_generation(values, "Device Max", "max_device_link_gen"),
+                        max_width=_width(values, "Max", "max_link_width"),
+                    ),
+                )
+            )
+    return finish_tree(found)
+
+
+def _generation(values: Values, title: str, tag: str) -> float | None:
+    link = "pci/pci_gpu_link_info/pcie_gen"
+    text = _first(values, f"PCI/GPU Link Info/PCIe Generation/{title}", f"{link}/{tag}") or ""
+    return {"1": 2.5, "2": 5.0, "3": 8.0, "4": 16.0, "5": 32.0, "6": 64.0}.get(text)
+
+
+def _width(values: Values, title: str, tag: str) -> int | None:
+    text = _first(values, f"PCI/GPU Link Info/Link Width/{title}", f"pci/pci_gpu_link_info/link_widths/{tag}") or ""
+    return parse_int(text.removesuffix("x")) or None
+
+
+def _load(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """(values of each device, values of all)."""
+    if text.lstrip("\ufeff \t\r\n").startswith("<"):
+        return _parse_xml(text)
+    log = text.rpartition(LOG)
+    devices, common = _parse_log(log[2]) if log[1] else ([], {})
+    if not devices:
+        raise ReadError("the text has no device as `nvidia-smi -q` prints it")
+    return devices, common
+
+
+def _parse_log(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """(values of each GPU, values before the first): titles nest by their indentation."""
+    devices: list[dict[str, str]] = []
+    common: dict[str, str] = {}
+    titles: list[tuple[int, str]] = []
+    processes = 0
+    for line in text.splitlines():
+        if line.startswith("#"):  # the next section of a capture
+            break
+        if _GPU.fullmatch(line.strip()) is not None and not line.startswith(" "):
+            if len(devices) >= _DEVICES_MOST:
+                raise ReadError(f"the text has more than {_DEVICES_MOST} devices")
+            devices.append({"Bus": line.strip()[4:]})
+            titles, processes = [], 0
+            continue
+        indent = len(line) - len(line.lstrip(" "))
+        title, colon, value = line.strip().partition(" : ")
+        title = title.strip().removesuffix(" :").rstrip()
+        if not title:
+            continue
+        while titles and titles[-1][0] >= indent:
+            titles.pop()
+        if title == "Process ID":  # the keys of a process repeat: number them
+            processes += 1
+            title = f"Process {processes}"
+        titles.append((indent, title))
+        if colon:
+            (devices[-1] if devices else common).setdefault("/".join(title for _, title in titles[-8:]), value.strip())
+    return devices, common
+
+
+def _parse_xml(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    log = parse_xml(text)
+    if log.tag != "nvidia_smi_log":
+        raise ReadError(f"the XML is a {log.tag[:40]}, not a nvidia_smi_log")
+    common = {child.tag: (child.text or "").strip() for child in log if len(child) == 0}
+    devices: list[dict[str, str]] = []
+    for gpu in log.findall("gpu")[:_DEVICES_MOST]:
+        values: dict[str, str] = {"Bus": gpu.get("id", "")}
+        _flatten(gpu, "", values)
+        devices.append(values)
+    if not devices:
+        raise ReadError("the nvidia_smi_log has no gpu")
+    return devices, common
+
+
+def _flatten(element: Element, prefix: str, values: dict[str, str]) -> None:
+    """Depth is bounded by the reader of XML."""
+    processes = 0
+    for child in element:
+        if child.tag == "supported_clocks":
+            continue
+        path = f"{prefix}{child.tag}"
+        if child.tag == "process_info":
+            processes += 1
+            path = f"Processes/Process {processes}"
+            values[path] = (child.findtext("pid") or "").strip()
+        elif len(child) == 0:
+            values.setdefault(path, (child.text or "").strip())
+        _flatten(child, f"{path}/", values)
+
+
+def _accelerator(values: Values, common: Values, index: int) -> Accelerator:
+    source = "nvidia-smi -q"
+    blank = make_accelerator(
+        vendor="nvidia",
+        index=index,
+        name=_first(values, "Product Name", "product_name") or "",
+        address=parse_address(_first(values, "PCI/Bus Id", "pci/pci_bus_id", "Bus") or ""),
+        why=Unknown.NOT_RECORDED,
+        source=source,
+    )
+
+    def text(*paths: str) -> Reading[str]:
+        return _reading(values, source, str, *paths)
+
+    def number(*paths: str) -> Reading[float]:
+        return _reading(values, source, _number, *paths)
+
+    def whole(*paths: str) -> Reading[int]:
+        return _reading(values, source, lambda value: round(_number(value)), *paths)
+
+    def enabled(*paths: str) -> Reading[bool]:
+        return _reading(values, source, _enabled, *paths)
+
+    driver = _first(common, "Driver Version", "driver_version")
+    protected = _reading(
+        values,
+        source,
+        lambda value: _number(value) > 0,
+        "Conf Compute Protected Memory Usage/Total",
+        "cc_protected_memory_usage/total",
+    )
+    return replace(
+        blank,
+        uuid=_first(values, "GPU UUID", "uuid") or "",
+        memory_bytes=_reading(
+            values, source, lambda value: round(_number(value)) * _MIB, "FB Memory Usage/Total", "fb_memory_usage/total"
+        ),
+        driver_version=known(driver, source) if driver else missing(Unknown.NOT_RECORDED, source),
+        persistence=enabled("Persistence Mode", "persistence_mode"),
+        compute_mode=text("Compute Mode", "compute_mode"),
+        ecc=enabled("ECC Mode/Current", "ecc_mode/current_ecc", "Ecc Mode/Current"),
+        ecc_uncorrected=_uncorrected(values, source),
+        mig=enabled("MIG Mode/Current", "mig_mode/current_mig"),
+        power_limit_w=number(
+            "GPU Power Readings/Current Power Limit",
+            "gpu_power_readings/current_power_limit",
+            "Power Readings/Enforced Power Limit",
+            "power_readings/enforced_power_limit",
+        ),
+        power_default_w=number(
+            "GPU Power Readings/Default Power Limit",
+            "gpu_power_readings/default_power_limit",
+            "Power Readings/Default Power Limit",
+            "power_readings/default_power_limit",
+        ),
+        power_draw_w=number(
+            "GPU Power Readings/Average Power Draw",
+            "GPU Power Readings/Power Draw",
+            "gpu_power_readings/average_power_draw",
+            "gpu_power_readings/power_draw",
+            "Power Readings/Power Draw",
+            "power_readings/power_draw",
+        ),
+        sm_clock_mhz=whole("Clocks/SM", "clocks/sm_clock"),
+        max_sm_clock_mhz=whole("Max Clocks/SM", "max_clocks/sm_clock"),
+        throttle_reasons=_reasons(values),
+        utilization_pct=number("Utilization/GPU", "Utilization/Gpu", "utilization/gpu_util"),
+        temperature_c=number("Temperature/GPU Current Temp", "temperature/gpu_temp"),
+        fabric_state=_fabric(values, source),
+        confidential=protected,
+        processes=_processes(values),
+    )
+
+
+def _first(values: Values, *paths: str) -> str | None:
+    return next((values[path] for path in paths if path in values), None)
+
+
+def _reading(values: Values, source: str, convert: Callable[[str], T], *paths: str) -> Reading[T]:
+    """The first path that is there. What the device does not have is ABSENT; what needs root is DENIED."""
+    for path in paths:
+        value = values.get(path)
+        if value is None:
+            continue
+        where = f"{source}: {path}"
+        if value in _PLAIN:
+            return missing(Unknown.DENIED if value == "Insufficient Permissions" else Unknown.ABSENT, where, value)
+        try:
+            return known(convert(value), where, value[:80])
+        except ValueError:
+            return missing(Unknown.MALFORMED, where, value[:80])
+    return missing(Unknown.NOT_RECORDED, f"{source}: {paths[0]}")
+
+
+def _number(value: str) -> float:
+    """The number before a unit: "700.00 W" -> 700.0."""
+    match = _NUMBER.match(value)
+    if match is None:
+        raise ValueError(value)
+    return float(match[0])
+
+
+def _enabled(value: str) -> bool:
+    if value not in ("Enabled", "Disabled"):
+        raise ValueError(value)
+    return value == "Enabled"
+
+
+def _uncorrected(values: Values, source: str) -> Reading[int]:
+    """The sum of the uncorrectable counters since the driver was loaded ("Volatile")."""
+    counters = {
+        path: value
+        for path, value in values.items()
+        if path.lower().startswith(("ecc errors/volatile/", "ecc_errors/volatile/")) and "uncorrectable" in path.lower()
+    }
+    counts = [int(value) for value in counters.values() if value.isdecimal() and len(value) < 19]
+    if counts:
+        return known(sum(counts), f"{source}: ECC Errors/Volatile", f"{len(counts)} counters")
+    return missing(Unknown.ABSENT if counters else Unknown.NOT_RECORDED, f"{source}: ECC Errors/Volatile")
+
+
+def _reasons(values: Values) -> tuple[str, ...]:
+    """Active reasons by the names of the query interface: "SW Power Cap" and clocks_event_reason_sw_power_cap are one."""
+    active: set[str] = set()
+    for path, value in values.items():
+        top, _, rest = path.lower().replace(" ", "_").partition("/")
+        if value == "Active" and top in ("clocks_event_reasons", "clocks_throttle_reasons"):
+            name = rest.rpartition("/")[2].removeprefix("clocks_event_reason_").removeprefix("clocks_throttle_reason_")
+            active.add({"display_clock_setting": "display_clocks_setting"}.get(name, name))
+    return tuple(name for name in REASONS.values() if name in active)
+
+
+def _fabric(values: Values, source: str) -> Reading[str]:
+    """The state as it is printed; "N/A" is said by a device without NVSwitch fabric and is itself a state."""
+    state = _first(values, "Fabric/State", "fabric/state")
+    if state is None:
+        return missing(Unknown.NOT_RECORDED, f"{source}: Fabric/State")
+    return known(state, f"{source}: Fabric/State")
+
+
+def _processes(values: Values) -> tuple[tuple[int, str, int], ...]:
+    found: list[tuple[int, str, int]] = []
+    for path, value in values.items():
+        if re.fullmatch(r"Processes/Process \d+", path) and value.isdecimal() and len(value) < 12:
+            name = _first(values, f"{path}/Name", f"{path}/process_name") or ""
+            used = _NUMBER.match(_first(values, f"{path}/Used GPU Memory", f"{path}/used_memory") or "")
+            found.append((int(value), name, round(float(used[0])) * _MIB if used else 0))
+    return tuple(sorted(found))
+
+
+class _Links:
+    """What `nvidia-smi nvlink -s` says of one device."""
+
+    __slots__ = ("active", "name", "total", "uuid")
+
+    def __init__(self, name: str, uuid: str) -> None:
+        self.name, self.uuid, self.active, self.total = name, uuid, 0, 0
+
+
+def _parse_nvlinks(text: str) -> dict[int, _Links]:
+    links: dict[int, _Links] = {}
+    here: _Links | None = None
+    for line in text.splitlines():
+        if (match := _NVLINK_GPU.match(line)) is not None:
+            here = links.setdefault(int(match[1]), _Links(match[2], match[3]))
+        elif here is not None and (match := _NVLINK.fullmatch(line)) is not None:
+            here.total += 1
+            here.active += "inactive" not in match[1]
+        elif line.strip():
+            here = None
+    return {index: links_of_gpu for index, links_of_gpu in links.items() if links_of_gpu.total}
+
+
+def _with_links(accelerator: Accelerator, links: _Links | None) -> Accelerator:
+    if links is None:
+        return accelerator
+    source = "nvidia-smi nvlink -s"
+    return replace(accelerator, nvlinks_active=known(links.active, source), nvlinks_total=known(links.total, source))
+
+
+def _only_links(index: int, links: _Links) -> Accelerator:
+    source = "nvidia-smi nvlink -s"
+    blank = make_accelerator(
+        vendor="nvidia", index=index, name=links.name, address=None, why=Unknown.NOT_RECORDED, source=source
+    )
+    return _with_links(replace(blank, uuid=links.uuid), links)

@@ -1,0 +1,1 @@
+"""What the kernel says in /proc and /sys: CPUs, memory, NUMA, buses, block and network devices, cgroups, processes."""

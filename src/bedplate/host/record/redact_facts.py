@@ -1,0 +1,133 @@
+"""Facts and findings to show and to give away, by the rules by which recordings are made: one place before any rendering.
+
+A secret is hidden in all of them. Names of hosts and people are replaced where a recording replaces them too: in command
+lines, mounts and files of settings; what says where a device is stays, since a report is there to be acted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
+from bedplate.host.record.redact import Redactor
+from bedplate.host.record.trim import redact_argv, redact_mount, redact_parameters, trim
+from bedplate.host.secrets.secret_names import HIDDEN
+from bedplate.host.secrets.secrets import hide_secrets_in
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Reading
+
+T = TypeVar("T")
+_NUMBERS = {int, float, bool, type(None)}
+
+
+def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
+    """The facts as they would be read in a recording of the machine, but for numbers of devices and names of places."""
+    engines = tuple(
+        replace(
+            engine,
+            argv=redact_argv(engine.argv, redactor),
+            model_paths=tuple(redactor.path(path) for path in engine.model_paths),
+        )
+        for engine in facts.engines
+    )
+    accelerators = tuple(
+        replace(accelerator, processes=tuple((pid, redactor.path(name), size) for pid, name, size in accelerator.processes))
+        for accelerator in facts.accelerators
+    )
+    return hide_in_facts(
+        replace(
+            facts,
+            engines=engines,
+            accelerators=accelerators,
+            kernel=replace(facts.kernel, cmdline=redact_parameters(facts.kernel.cmdline, redactor)),
+            mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
+            knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
+        )
+    )
+
+
+def hide_in_facts(facts: HostFacts) -> HostFacts:
+    """The facts without what looks like a secret by itself, in whatever field; identifiers stay.
+
+    Files of settings stay as they are: a secret of theirs is known by the rule of the file only, over several lines.
+    """
+    return replace(hide_everywhere(replace(facts, knobs=()), _Hider({})), knobs=facts.knobs)
+
+
+def hide_in_conclusions(conclusions: T, facts: HostFacts) -> T:
+    """What was concluded of these facts, as they were read, without the secrets that it quotes of them."""
+    return hide_everywhere(conclusions, _Hider(_find_quotes(facts)))
+
+
+class _Hider:
+    """Hides in texts: what is known to hold a secret, wherever it is quoted, and what looks like one."""
+
+    def __init__(self, quotes: dict[str, str]) -> None:
+        self._quotes = sorted(quotes.items(), key=lambda quote: -len(quote[0]))
+        self._seen: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        clean = self._seen.get(text)
+        if clean is None:
+            clean = text
+            for raw, hidden in self._quotes:
+                clean = clean.replace(raw, hidden)
+            clean = "\n".join(hide_secrets_in(line) for line in clean.split("\n"))
+            self._seen[text] = clean
+        return text if clean == text else clean
+
+
+def hide_everywhere(value: T, hide: Callable[[str], str]) -> T:
+    """The same value, of dataclasses and tuples, with each text in it hidden; parts without a change stay as they are."""
+    return cast(T, _hide(value, hide))
+
+
+def _hide(value: Any, hide: Callable[[str], str]) -> Any:
+    if type(value) is str:
+        return hide(value)
+    if type(value) is tuple:
+        if not set(map(type, value)) - _NUMBERS:  # CPUs by the thousand
+            return value
+        parts = tuple([_hide(part, hide) for part in value])
+        return parts if any(part is not old for part, old in zip(parts, value, strict=True)) else value
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    changed = {}
+    for field in fields(value):
+        old = getattr(value, field.name)
+        if (new := _hide(old, hide)) is not old:
+            changed[field.name] = new
+    return replace(value, **changed) if changed else value
+
+
+def _redact_setting(reading: Reading[str], redactor: Redactor) -> Reading[str]:
+    """A file that a knob is read in, by the rule of its path; its text is its beginning, which may be cut anywhere."""
+    value = reading.value if reading.value is None else _trim_text(reading.source, reading.value, redactor)
+    text = (
+        value if reading.text == reading.value and value is not None else _trim_text(reading.source, reading.text, redactor)
+    )
+    return replace(reading, source=redactor.path(reading.source), value=value, text=text)
+
+
+def _trim_text(path: str, text: str, redactor: Redactor) -> str:
+    if not text:
+        return text
+    data = text.encode("utf-8", errors="surrogateescape")
+    return trim(path, data, redactor).decode("utf-8", errors="surrogateescape").rstrip("\n")
+
+
+def _find_quotes(facts: HostFacts) -> dict[str, str]:
+    """What a recording hides a secret in, and what it has in its place: parameters, lines of settings, sources of mounts."""
+    redactor = Redactor()
+    quotes = {word: " ".join(redact_parameters((word,), redactor)) for word in facts.kernel.cmdline}
+    for mount in facts.mounts:
+        clean = redact_mount(mount, redactor)
+        quotes[mount.source] = clean.source
+        quotes[mount.point] = clean.point
+    files = (reading for reading in facts.knobs if reading.value and not reading.source.startswith(("/proc/", "/sys/")))
+    for reading in files:
+        if reading.value and HIDDEN in (clean_text := _trim_text(reading.source, reading.value, redactor)):
+            quotes[reading.value] = clean_text
+            quotes |= {line: _trim_text(reading.source, line, redactor) for line in reading.value.splitlines()}
+    return {raw: clean for raw, clean in quotes.items() if HIDDEN in clean and raw != clean and len(raw) > 3}

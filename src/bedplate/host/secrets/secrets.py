@@ -1,0 +1,246 @@
+"""Secrets in command lines: what must not stand in a fact, a report or a recording. Pure.
+
+A secret is known by the name that stands before it (secret_names.py: an option, a variable, a key of JSON, a header, a part
+of a URL's query), by its own shape (secret_shapes.py), or by the program whose option it is (secret_programs.py). Where it
+ends is as much a guess as where it begins: it goes on to the end of its argument or line, or to what looks like the next
+name or option. In doubt it is hidden: a report without an argument says less, a secret in it cannot be recalled.
+
+Every expression here is linear: a process of any user may put 120,000 letters into its command line. The marks of names are
+found once, left to right, and what is hidden is stepped over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from bedplate.host.secrets.secret_names import (
+    HIDDEN,
+    hide_value,
+    is_header,
+    is_key_name,
+    is_place,
+    is_plain,
+    is_secret_name,
+    is_switch,
+    may_be_secret,
+)
+from bedplate.host.secrets.secret_programs import hide_own_options, hide_own_options_in
+from bedplate.host.secrets.secret_shapes import hide_account_word, hide_forms, hide_random
+
+WORD_MOST = 8192  # characters of one argument that are shown; a JSON configuration of vLLM has some 2000
+
+_MARK = re.compile(r"(?<![\w.-])(?P<dashes>-{0,2})(?P<name>[A-Za-z_][\w.-]*+)(?:[ \t]{0,8}=[ \t]{0,8}|:[ \t]{0,8})")
+_QUOTED_MARK = re.compile(r"(?P<quote>\\{0,8}[\"'])(?P<name>[\w.-]{1,120})(?P=quote)\s{0,40}[:=]\s{0,40}")
+_SPACED_MARK = re.compile(r"(?<!\S)(?P<name>--?[A-Za-z][\w.-]*+)[ \t]{1,8}(?=[^\s-])")
+# Names without dashes that a value follows: redis.conf, netrc(5), SQL.
+_BARE_MARK = re.compile(
+    r"(?<![\w.-])(?P<name>requirepass|masterauth|primaryauth|identified[ \t]by|login[ \t]{1,8}\S{1,128}[ \t]{1,8}password)"
+    r"[ \t]{1,8}(?=\S)",
+    re.IGNORECASE,
+)
+_BARE_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+|requirepass|masterauth|primaryauth", re.IGNORECASE)  # of an argument
+_SEPARATOR = re.compile(r"[\s\0]++|[,;&]\s*+")
+# What the next part looks like, behind a separator: NAME=, NAME:, but no "aGVsbG8=" at the end of a line, and no "http://".
+_NEXT_NAME = re.compile(r"-{0,2}[A-Za-z_][\w.-]*+(?:=(?![=\s])(?!$)|:(?!//))")
+_NEXT_WORDS = re.compile(r"(?:[A-Za-z]++ ){1,3}[A-Za-z]++=")  # of ADO: "Password=a;User Id=b"
+_NEXT_OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]{1,3}(?:[\s=]|$)")
+_NEXT_QUOTE = re.compile(r"[\\\"'{}\[\])]")
+_QUOTE_TAIL = re.compile(r"[^\s,;&)}\]]*+")  # of "a"b, in which b belongs to the value
+_ACCOUNT_STOPS = re.compile(r"[\s\"'&\0,;]")
+_WORD_STOPS = re.compile(r"[\s\0\"']")
+_BRACKETS = re.compile(r"[\[\]{}]")
+_LINE_STOPS = re.compile(r"[\n\0]")
+_HEAD = re.compile(r"[ \t]*+(?:-{0,2}[A-Za-z_][\w.-]*+=)?")
+_HEAD_MOST = 128  # characters before a name that are looked at
+_PEEK = 160  # characters of an account's name and password
+
+
+def hide_secrets(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The arguments with each secret replaced by ***: ("--api-key", "abc") -> ("--api-key", "***"). As many as before."""
+    shown: list[str] = []
+    option = ""  # whose values come now
+    for word in hide_own_options(argv):
+        if option and is_secret_name(option) and not word.startswith("--"):
+            hidden = hide_value(option, word)
+            shown.append(hidden or word)
+            if hidden is None and word.lower().rstrip().endswith(
+                ("bearer", "basic", "token", "digest", "apikey", "negotiate")
+            ):
+                option = "--bearer"  # "Authorization: Bearer" that was split by a shell
+            else:
+                option = option if is_key_name(option) else ""  # vllm takes several keys behind one --api-key
+            continue
+        hidden = hide_value(option, word) if option and not word.startswith("-") else None
+        if hidden is not None:
+            shown.append(hidden)
+        else:
+            shown.append(_cut(hide_random(hide_secrets_in(hide_account_word(word)), option)))
+        option = _next_option(word, option)
+    return tuple(shown)
+
+
+def _next_option(word: str, before: str) -> str:
+    """The name whose value the next argument is; "" when that stands for itself. before: the option before this word."""
+    if len(word) >= 200:
+        return ""
+    if word.startswith("-") and "=" not in word.rstrip("="):
+        return "" if is_switch(word) else word
+    if word.lower().endswith(("bearer", "basic")):
+        return "--bearer"
+    is_name = word.endswith((":", "=")) or (not before and _BARE_NAME.fullmatch(word) is not None)
+    return word if is_name and is_secret_name(word) else ""
+
+
+def hide_secrets_in(text: str) -> str:
+    """A single argument, or any text: named values, known forms of tokens, user:password@, private keys."""
+    text = hide_own_options_in(hide_forms(text))
+    if '"' in text or "'" in text:
+        text = _hide_marked(_QUOTED_MARK, text, _quoted_end)
+    if "=" in text or ":" in text:
+        text = _hide_marked(_MARK, text, _value_end)
+    if " -" in text or text.startswith("-"):
+        text = _hide_marked(_SPACED_MARK, text, _words_end)
+    return _hide_marked(_BARE_MARK, text, _words_end)
+
+
+def _hide_marked(mark: re.Pattern[str], text: str, end_of: Callable[[str, re.Match[str], int], int]) -> str:
+    """The text with the value behind each mark of a secret name hidden.
+
+    What is hidden is stepped over, and of what may stay only its beginning is looked at: so the work is linear.
+    """
+    parts: list[str] = []
+    place = 0
+    for found in mark.finditer(text):
+        name = "password" if mark is _BARE_MARK else found["name"]
+        if found.start() < place or not may_be_secret(name):
+            continue
+        peek = text[found.end() : found.end() + 16].lstrip("\"'\\ ")
+        if is_place(name, peek):
+            continue
+        limit = len(text) if is_secret_name(name) else min(len(text), found.end() + _PEEK)
+        end = end_of(text, found, limit)
+        hidden = hide_value(name, text[found.end() : end])
+        if hidden is not None and end == limit < len(text):  # an account, which goes on
+            end = end_of(text, found, len(text))
+        value = text[found.end() : end]
+        if hidden is not None and hidden != value:
+            parts += [text[place : found.end()], hidden]
+            place = end
+    return "".join([*parts, text[place:]]) if parts else text
+
+
+def _value_end(text: str, found: re.Match[str], limit: int) -> int:
+    """Of a value behind NAME= or NAME:, which may have any character in it."""
+    start, name = found.end(), found["name"]
+    is_quoted = text[start : start + 1] in ('"', "'")
+    if not is_secret_name(name) and not is_quoted and not _is_first(text, found.start()):  # an account's name and password
+        stop = _ACCOUNT_STOPS.search(text, start, limit)
+        return stop.start() if stop is not None else limit
+    before = text[found.start() - 1 : found.start()]
+    if before and before in "\"'":  # all of a quoted text: "X-Api-Key: a b"
+        end = _find_quote(text, before, start, limit)
+        if end == start:  # the name alone is quoted: "X-Api-Key: "a
+            return _part_end(text, start + 1, limit)
+        return end if end >= 0 else limit
+    if _is_first(text, found.start()):
+        return _line_end(text, start, limit)
+    if is_header(name):
+        stop = _LINE_STOPS.search(text, start, limit)
+        return stop.start() if stop is not None else limit
+    return _part_end(text, start, limit)
+
+
+def _is_first(text: str, start: int) -> bool:
+    """Whether a name begins a line, or an argument of the form NAME=NAME=VALUE: then the rest of it is the value."""
+    head = text[max(0, start - _HEAD_MOST) : start]
+    if "\n" not in head and start > _HEAD_MOST:
+        return False
+    return _HEAD.fullmatch(head.rpartition("\n")[2]) is not None
+
+
+def _line_end(text: str, start: int, limit: int) -> int:
+    """The end of the line, or of a later one: a key and the text of a block scalar of YAML have lines."""
+    for stop in _LINE_STOPS.finditer(text, start, limit):
+        if stop[0] == "\0" or _NEXT_NAME.match(text, stop.end(), limit) is not None:
+            return stop.start()
+    return limit
+
+
+def _part_end(text: str, start: int, limit: int, *, in_line: bool = False) -> int:
+    """Where the next part begins behind a blank, a comma, a semicolon or an ampersand; these alone may be of the value.
+
+    in_line: the end of the line ends it too.
+    """
+    if text[start : start + 1] in ('"', "'"):
+        end = _find_quote(text, text[start], start + 1, limit)
+        tail = _QUOTE_TAIL.match(text, end + 1, limit) if end >= 0 else None
+        return tail.end() if tail is not None else limit
+    if text[start : start + 1] in ("{", "["):
+        start = _bracket_end(text, start, limit)
+    for stop in _SEPARATOR.finditer(text, start, limit):
+        end = stop.end()
+        is_next = (
+            end == limit
+            or "\0" in stop[0]
+            or (in_line and "\n" in stop[0])
+            or _NEXT_NAME.match(text, end, limit) is not None
+        )
+        if stop[0][0] in ",;&":
+            is_next = is_next or _NEXT_QUOTE.match(text, end, limit) is not None
+            is_next = is_next or (stop[0][0] == ";" and _NEXT_WORDS.match(text, end, limit) is not None)
+        else:
+            is_next = is_next or _NEXT_OPTION.match(text, end, limit) is not None
+        if is_next:
+            return stop.start()
+    return limit
+
+
+def _words_end(text: str, found: re.Match[str], limit: int) -> int:
+    """Of a value behind a blank: a word that is no secret, else all words up to the next option or name."""
+    start = found.end()
+    if text[start : start + 1] not in ('"', "'"):
+        stop = _WORD_STOPS.search(text, start, limit)
+        end = stop.start() if stop is not None else limit
+        if is_plain(found["name"], text[start:end]) or not is_secret_name(found["name"]):
+            return end
+    return _part_end(text, start, limit, in_line=True)
+
+
+def _quoted_end(text: str, found: re.Match[str], limit: int) -> int:
+    """Of a value of JSON or of Python's repr: to the quote or bracket that closes it."""
+    start = found.end()
+    quote = found["quote"]
+    if text.startswith(quote, start):
+        end = _find_quote(text, quote, start + len(quote), limit)
+        return end + len(quote) if end >= 0 else limit
+    if text[start : start + 1] in ("{", "["):
+        return _bracket_end(text, start, limit)
+    if text.startswith(HIDDEN, start) and text[start + len(HIDDEN) : start + len(HIDDEN) + 1] in ("", ",", "}", "]"):
+        return start + len(HIDDEN)
+    if not is_secret_name(found["name"]):
+        stop = _ACCOUNT_STOPS.search(text, start, limit)
+        return stop.start() if stop is not None else limit
+    return _part_end(text, start, limit)
+
+
+def _find_quote(text: str, quote: str, start: int, limit: int) -> int:
+    """The next quote that is not escaped; -1 when there is none."""
+    while (end := text.find(quote, start, limit)) >= 0:
+        if text[end - 1 : end] != "\\":
+            return end
+        start = end + len(quote)
+    return -1
+
+
+def _bracket_end(text: str, start: int, limit: int) -> int:
+    depth = 0
+    for found in _BRACKETS.finditer(text, start, limit):
+        depth += 1 if found[0] in "[{" else -1
+        if depth == 0:
+            return found.end()
+    return limit
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= WORD_MOST else f"{word[:WORD_MOST]}…"

@@ -1,0 +1,98 @@
+"""What a check returns: an observation, or what it could not judge. The catalog's row adds what the observation costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bedplate.model.audit import FindingRow, NotJudged
+from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.reading import Reading, Unknown
+
+NOTHING_TO_UNDO = ("# Nothing is changed.",)
+
+# Expected percent of an observation without a published number, and the most that a severity may count: one scale with the
+# findings of plan/knobs, where a percent of serving speed counts one and 400 (five times slower) is the most published.
+_PERCENT = {Severity.HIGH: 50.0, Severity.MEDIUM: 10.0, Severity.LOW: 1.0, Severity.INFO: 0.0}
+_MOST = {Severity.HIGH: 400.0, Severity.MEDIUM: 50.0, Severity.LOW: 5.0, Severity.INFO: 0.0}
+# Accelerators that are not used lose everything: above any percentage.
+_CRITICAL = 1000.0
+_WEIGHT = {Confidence.CERTAIN: 1.0, Confidence.LIKELY: 0.6, Confidence.POSSIBLE: 0.3}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A finding without what the catalog knows of it."""
+
+    id: str
+    severity: Severity
+    title: str
+    where: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    fix: tuple[str, ...]
+    undo: tuple[str, ...] = NOTHING_TO_UNDO
+    confidence: Confidence = Confidence.CERTAIN
+    effect_percent: float | None = None
+    """Here, where the row's number is of another kind of machine; None: the row's."""
+    effect: str | None = None
+    """Here, where the row's text is of another kind of observation; None: the row's."""
+
+
+CheckResult = Observation | NotJudged
+Check = Callable[[HostFacts], Iterable[CheckResult]]
+
+
+def make_finding(observation: Observation, row: FindingRow) -> Finding:
+    """The finding of an observation, ranked by expected effect times confidence."""
+    percent = row.effect_percent if observation.effect_percent is None else observation.effect_percent
+    published = row.effect if row.effect == "no evidence" else f"{row.effect} ({'; '.join(row.sources)})"
+    return Finding(
+        id=observation.id,
+        severity=observation.severity,
+        title=observation.title,
+        where=observation.where,
+        evidence=observation.evidence,
+        effect=published if observation.effect is None else observation.effect,
+        fix=observation.fix,
+        undo=observation.undo,
+        confidence=observation.confidence,
+        rank=rank_of(observation.severity, observation.confidence, percent),
+    )
+
+
+def rank_of(severity: Severity, confidence: Confidence, percent: float | None) -> float:
+    """Expected percent of serving speed times how sure it is; what a critical finding costs is counted on top of 1000."""
+    if severity is Severity.CRITICAL:
+        return round(_CRITICAL * _WEIGHT[confidence] + (percent or 0.0), 3)
+    expected = _PERCENT[severity] if percent is None else percent
+    return round(min(expected, _MOST[severity]) * _WEIGHT[confidence], 3)
+
+
+def seen(label: str, reading: Reading[T]) -> Evidence:
+    """A reading as evidence: seen("persistence mode", known(False, "nvml:..."))."""
+    value = reading.value if reading.value is not None else f"not known ({reading.unknown})"
+    return Evidence(fact=f"{label}: {value}", source=reading.source)
+
+
+def unknown(id: str, what: str, reading: Reading[T]) -> NotJudged:
+    """What could not be judged because a reading has no value."""
+    words = {
+        Unknown.ABSENT: "is not there",
+        Unknown.DENIED: "may not be read by this user",
+        Unknown.HIDDEN: "is not reported by the platform",
+        Unknown.MALFORMED: "is not in its format",
+        Unknown.NOT_RECORDED: "is not in the recording",
+    }
+    return NotJudged(id=id, why=f"{what} {words[reading.unknown or Unknown.ABSENT]} ({reading.source})")
+
+
+def some(names: Iterable[str], most: int = 6) -> str:
+    """Names in a sentence, the first few: "a, b and c", "a, b and 9 more"."""
+    listed = list(names)
+    if len(listed) > most:
+        listed = [*listed[: most - 1], f"{len(listed) - most + 1} more"]
+    return " and ".join(filter(None, (", ".join(listed[:-1]), listed[-1]))) if listed else ""

@@ -1,0 +1,107 @@
+"""The report as one JSON object, schema "bedplate.audit/1", and that schema made from the same dataclasses.
+
+A field of a fact keeps its name. A reading is {value, source, unknown, text}: value is null exactly when unknown says why.
+The version goes up when a field is removed or changes its meaning; new fields come without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from enum import StrEnum
+from typing import Any
+
+from bedplate.model.audit import NotJudged, SuppressedFinding
+from bedplate.model.audit_report import AuditReport
+from bedplate.model.facts.finding import Finding
+from bedplate.model.facts.host import HostFacts
+from bedplate.report.json_schema import schema_of
+
+SCHEMA = "bedplate.audit/1"
+SCHEMA_PAGE = "docs/reference/audit.schema.json"
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def render_document(report: AuditReport) -> str:
+    """One JSON object with a line end; the same bytes for the same report."""
+    return json.dumps(make_document(report), ensure_ascii=False, indent=1).encode(errors="backslashreplace").decode() + "\n"
+
+
+def make_document(report: AuditReport) -> dict[str, Any]:
+    """The report as json.dumps takes it, by the schema bedplate.audit/1 (docs/reference/audit.schema.json)."""
+    return {
+        "schema": SCHEMA,
+        "bedplate": report.version,
+        "origin": report.facts.origin,
+        "summary": {severity.value: count for severity, count in report.counts.items()},
+        "findings": [_plain(finding) for finding in report.findings],
+        "suppressed": [_plain(suppressed) for suppressed in report.audit.suppressed],
+        "not_judged": [_plain(not_judged) for not_judged in report.audit.not_judged],
+        "notes": list(report.audit.notes),
+        "facts": _plain(report.facts),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: dataclasses as objects, tuples as arrays."""
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool or kind is float:
+        return value if value == value and value not in (float("inf"), float("-inf")) else None
+    if kind is tuple:
+        return [_plain(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    names = _FIELDS.get(kind)
+    if names is None:
+        names = _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(value))
+    return {name: _plain(getattr(value, name)) for name in names}
+
+
+def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None) -> dict[str, Any]:
+    """JSON Schema 2020-12 of what make_document returns; describe(class) gives the words for each of its fields."""
+    definitions: dict[str, Any] = {}
+    count = {"type": "integer", "minimum": 0}
+    properties = {
+        "schema": {"const": SCHEMA},
+        "bedplate": {"type": "string", "description": "Version of bedplate that made it."},
+        "origin": {"type": "string", "description": '"live", or the name of the recording.'},
+        "summary": {
+            "type": "object",
+            "description": "Findings of each severity.",
+            "properties": dict.fromkeys(("critical", "high", "medium", "low", "info"), count),
+            "required": ["critical", "high", "medium", "low", "info"],
+            "additionalProperties": False,
+        },
+        "findings": {
+            "type": "array",
+            "description": "Ranked, most first.",
+            "items": schema_of(Finding, definitions, describe),
+        },
+        "suppressed": {
+            "type": "array",
+            "description": "Findings that a person has set aside, in the same order.",
+            "items": schema_of(SuppressedFinding, definitions, describe),
+        },
+        "not_judged": {
+            "type": "array",
+            "description": "Checks that could not be evaluated.",
+            "items": schema_of(NotJudged, definitions, describe),
+        },
+        "notes": {
+            "type": "array",
+            "description": "What a person should know of the suppressions.",
+            "items": {"type": "string"},
+        },
+        "facts": schema_of(HostFacts, definitions, describe),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{SCHEMA}: what bedplate inspect --json and bedplate doctor --json print",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+        "$defs": dict(sorted(definitions.items())),
+    }
