@@ -17,14 +17,16 @@ _END_S = (
     10.0  # seconds; for a command that is told to end: 2 s in the guest until it is killed, and an emulated guest is slow
 )
 _PIECE = 512  # characters of one typed line
-# The command has a process group of its own and no terminal to read from; the shell waits in `read`, so that anything typed
-# ends the command: by a client that has waited long enough, or by the next one when the last was killed. Ctrl-C would not
-# do: a command can ignore it, and then it would keep the only console.
+# The command has a process group of its own and no terminal to read from. A second process reads the terminal, so that
+# anything typed ends the command: by a client that has waited long enough, or by the next one when the last was killed.
+# Ctrl-C would not do: a command can ignore it, and then it would keep the only console. Nor would a loop of `read -t` beside
+# `kill -0`: bash drops a line that comes in the instant in which the time is over.
 _RUN = (
-    '(set -m; { echo @MARK@-begin; eval "$(echo $bedplate_typed | base64 -d)"; } </dev/null & bedplate_job=$!; '
-    "while kill -0 $bedplate_job; do if read -rt 0.1; then kill -- -$bedplate_job; "
-    "for bedplate_try in {1..20}; do kill -0 -- -$bedplate_job || break; read -rt 0.1; done; "
-    "kill -9 -- -$bedplate_job; fi; done 2>/dev/null; wait $bedplate_job; echo @MARK@:$?:)"
+    '(set -m; { echo @MARK@-begin; eval "$(echo $bedplate_typed | base64 -d)"; } </dev/null & bedplate_job=$!; set +m; '
+    "{ (read -r; trap '' TERM; kill -- -$bedplate_job; "
+    "for bedplate_try in {1..20}; do kill -0 -- -$bedplate_job || break; sleep 0.1; done; "
+    "kill -9 -- -$bedplate_job) <&0 & bedplate_reader=$!; wait $bedplate_job; bedplate_status=$?; "
+    "kill $bedplate_reader; wait $bedplate_reader; } 2>/dev/null; echo @MARK@:$bedplate_status:)"
 )
 
 
