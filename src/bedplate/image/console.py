@@ -17,6 +17,7 @@ _END_S = (
     10.0  # seconds; for a command that is told to end: 2 s in the guest until it is killed, and an emulated guest is slow
 )
 _PIECE = 512  # characters of one typed line
+_SHOWN = 2000  # characters of what a command had printed, in an error
 # The command has a process group of its own and no terminal to read from. A second process reads the terminal, so that
 # anything typed ends the command: by a client that has waited long enough, or by the next one when the last was killed.
 # Ctrl-C would not do: a command can ignore it, and then it would keep the only console. Nor would a loop of `read -t` beside
@@ -67,12 +68,20 @@ def ask_console(console: socket.socket, command: str, *, silence_s: float, timeo
             said += _receive_within(console, left_s, silence_s)
     except NotRunningError:
         raise
+    except BootError as error:
+        outcome = "it was ended" if _end_command(console, end) else "the console did not say that it has ended"
+        printed = f"; it had printed:\n{_body(said)[-_SHOWN:]}" if _body(said) else "; it had printed nothing"
+        raise BootError(f"{error.message}, {outcome}{printed}", hint=error.hint) from error
     except BaseException:  # Ctrl-C of this host too
         _end_command(console, end)
         raise
-    text = said.decode(errors="replace").replace("\r\n", "\n")
-    body, _, rest = text.partition(f"{_END}-begin\n")[2].rpartition(f"{_END}:")
+    body, _, rest = _body(said).rpartition(f"{_END}:")
     return ConsoleResult(status=int(rest.split(":", 1)[0]), output=body)
+
+
+def _body(said: bytes) -> str:
+    """What the console has said since the command began."""
+    return said.decode(errors="replace").replace("\r\n", "\n").partition(f"{_END}-begin\n")[2]
 
 
 def _greet(console: socket.socket, line: str, acknowledged: str, silence_s: float) -> None:
@@ -89,13 +98,14 @@ def _greet(console: socket.socket, line: str, acknowledged: str, silence_s: floa
                 raise BootError(f"the console did not answer for {silence_s:.0f} s", hint=error.hint) from error
 
 
-def _end_command(console: socket.socket, end: bytes) -> None:
-    """Have the command ended that runs, and wait until the shell says so."""
+def _end_command(console: socket.socket, end: bytes) -> bool:
+    """Have the command ended that runs, and wait until the shell says so: whether it did."""
     deadline, said = time.monotonic() + _END_S, b""
     with contextlib.suppress(OSError, BootError, NotRunningError):
         console.sendall(b"\x15\n")
         while end not in said and (left_s := deadline - time.monotonic()) > 0:
             said += _receive(console, left_s)
+    return end in said
 
 
 def _type(console: socket.socket, line: str, acknowledged: str) -> None:
