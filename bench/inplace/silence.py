@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from bedplate.errors import BedplateError
@@ -12,10 +13,15 @@ from bedplate.image.qmp import send_qmp
 SYSRQ = "sysrq_always_enabled"
 """For the kernel's command line: without it Debian's kernel refuses the keys of `describe_silence`."""
 # Messages of all levels on the serial port; memory; where each CPU is; what runs; which tasks are blocked. An emulated guest
-# prints for some seconds.
+# prints for some seconds. Then every task with its state and every queue of the scheduler: only what would run is kept.
 _KEYS = ("9", "m", "l", "p", "w")
+_TASKS_KEY = "t"
 _PRINTING_S = 20.0
-_SAID = 12_000  # characters of the serial port
+_SAID = 8_000  # characters of the serial port
+_OF_INTEREST = re.compile(
+    r"state:R|task:(bash|python3|agetty|systemd) |cfs_rq\[|nr_running +: [1-9]|h_nr_\w+ +: [1-9]|throttled +: [1-9]"
+)
+_LINES = 120
 
 
 def describe_silence(machine: Machine) -> str:
@@ -27,9 +33,20 @@ def describe_silence(machine: Machine) -> str:
             wanted = (line for line in said.splitlines() if line.startswith(("VM status", "CPU#", "RIP=", "EIP=")))
             lines += [line.strip() for line in wanted]
         for key in _KEYS:
-            send_qmp(machine.directory, QMP_SOCKET, "human-monitor-command", {"command-line": f"sendkey alt-sysrq-{key}"})
+            _press(machine, key)
             time.sleep(1.0)
         time.sleep(_PRINTING_S)
+        printed = (machine.directory / SERIAL_LOG).stat().st_size
+        said = read_tail(machine.directory / SERIAL_LOG)[-_SAID:]
+        _press(machine, _TASKS_KEY)
+        time.sleep(2 * _PRINTING_S)
     except BedplateError as error:
-        lines.append(error.message)
-    return "\n".join([*lines, "its serial port:", read_tail(machine.directory / SERIAL_LOG)[-_SAID:]])
+        return "\n".join([*lines, error.message])
+    with (machine.directory / SERIAL_LOG).open(errors="replace") as log:
+        log.seek(printed)
+        tasks = [line.rstrip() for line in log if _OF_INTEREST.search(line)]
+    return "\n".join([*lines, "its serial port:", said, "tasks and queues:", *tasks[:_LINES]])
+
+
+def _press(machine: Machine, key: str) -> None:
+    send_qmp(machine.directory, QMP_SOCKET, "human-monitor-command", {"command-line": f"sendkey alt-sysrq-{key}"})
