@@ -23,6 +23,13 @@ def test_what_pulls_a_unit_in_is_a_link_to_it(link: Path) -> None:
     assert link.resolve().is_file()
 
 
+@pytest.mark.parametrize(
+    "settings", sorted(IMAGE.glob("os/*/usr/lib/systemd/**/*.d/*.conf")), ids=lambda file: file.parent.name
+)
+def test_a_drop_in_has_settings(settings: Path) -> None:
+    assert "\n[" in f"\n{settings.read_text()}"
+
+
 @pytest.mark.parametrize("engine", sorted(IMAGE.glob("engines/*")), ids=lambda engine: engine.name)
 def test_each_layer_names_its_engine_by_a_link(engine: Path) -> None:
     assert (engine / "tree/usr/lib/bedplate/engine").is_symlink()
