@@ -67,6 +67,12 @@ class Bedplate:
     paths: Paths
     port: int
 
+    def engine_layer(self) -> Path:
+        """The layer that a build of this state directory has made. Asked by its record: another run in the same cache may
+        have unpacked its own tree there meanwhile; for `find_engine` a layer whose tree is of other inputs is absent."""
+        record = json.loads((self.paths.engines / "llamacpp.json").read_text())
+        return self.paths.engines / str(record["file"])
+
     def __call__(self, *arguments: str, timeout_s: float = 120, ok: bool = True) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
             "BEDPLATE_STATE_DIR": str(self.paths.state),

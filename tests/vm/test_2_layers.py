@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -32,10 +31,7 @@ try_layer() {
 
 @pytest.fixture(scope="module")
 def engine(bedplate: Bedplate, image: Image) -> Path:
-    """The layer that the build of the image has built. Asked by its record: another run in the same cache may have unpacked
-    its own tree there meanwhile, and `find_engine` takes a layer whose tree is of other inputs for absent."""
-    record = json.loads((bedplate.paths.engines / "llamacpp.json").read_text())
-    return bedplate.paths.engines / str(record["file"])
+    return bedplate.engine_layer()
 
 
 def make_model(directory: Path, says: str) -> Path:

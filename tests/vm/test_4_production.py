@@ -25,7 +25,6 @@ from bedplate.act.process import wait_end
 from bedplate.cli.terminal import terminal_progress
 from bedplate.engines.client import find_model
 from bedplate.flows.preflight import Ready, ensure_ready
-from bedplate.image.engine import find_engine
 from bedplate.image.keys import ensure_keys
 from bedplate.image.kvm import AccelChoice
 from bedplate.image.machine import QEMU_LOG, Machine, kill_machine, start_machine, wait_ready
@@ -116,8 +115,6 @@ def booted(
 ) -> Iterator[Machine]:
     """The machine in `state`, started and not waited for; its disk, TPM and firmware go on from boot to boot."""
     paths = Paths(cache=bedplate.paths.cache, state=state)
-    engine = find_engine(bedplate.paths)
-    assert engine is not None
     port = free_port()
     secure = mode is BootMode.SECURE
     with terminal_progress() as progress:
@@ -128,7 +125,7 @@ def booted(
             accel=ready.accel,
             port=port,
             cpus=1,
-            engine=str(engine.path),
+            engine=str(bedplate.engine_layer()),
             models=None,
             firmware=ready.host.secure_firmware if secure else ready.host.firmware,
             credentials=credentials,
