@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 
 from bedplate.errors import BedplateError
 from bedplate.image.machine import Machine, read_health, read_tail
@@ -18,10 +19,10 @@ _KEYS = ("9", "m", "l", "p", "w")
 _TASKS_KEY = "t"
 _PRINTING_S = 20.0
 _SAID = 8_000  # characters of the serial port
-_OF_INTEREST = re.compile(
-    r"state:R|task:(bash|python3|agetty|systemd) |cfs_rq\[|nr_running +: [1-9]|h_nr_\w+ +: [1-9]|throttled +: [1-9]"
-)
-_LINES = 120
+_TASK = re.compile(r"task:(\S+)")
+_TRACED = {"systemd", "systemctl", "bash", "python3", "agetty"}  # with what they wait in
+_RUNS = re.compile(r"state:R|cfs_rq\[|nr_running +: [1-9]|h_nr_\w+ +: [1-9]|throttled +: [1-9]")
+_LINES = 160
 
 
 def describe_silence(machine: Machine) -> str:
@@ -44,8 +45,19 @@ def describe_silence(machine: Machine) -> str:
         return "\n".join([*lines, error.message])
     with (machine.directory / SERIAL_LOG).open(errors="replace") as log:
         log.seek(printed)
-        tasks = [line.rstrip() for line in log if _OF_INTEREST.search(line)]
+        tasks = _pick(log)
     return "\n".join([*lines, "its serial port:", said, "tasks and queues:", *tasks[:_LINES]])
+
+
+def _pick(log: Iterable[str]) -> list[str]:
+    """Of the kernel's list: what would run, the queues that are not empty, and where some programs wait."""
+    picked, traced = [], False
+    for line in log:
+        if task := _TASK.search(line):
+            traced = task[1] in _TRACED
+        if traced or _RUNS.search(line):
+            picked.append(line.rstrip())
+    return picked
 
 
 def _press(machine: Machine, key: str) -> None:
