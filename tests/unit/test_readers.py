@@ -187,6 +187,12 @@ INPUTS: dict[str, list[Make]] = {
         *(run(unit) for unit in ("://u:a/", "://u:1/@", "a://u:a@", "u:@", ",u:a/", "-ua:", " -ua:b", "login a ", "requirepass ", "redis-cli -a ")),
         *(run(unit) for unit in ("mysql -p'", "curl \"", "--token a ", "--token \"a ", "'token': a ", "'token': ***", "token={", "cookie: \"")),
         *(run(unit, "password=") for unit in (" ", "a ", ", ", "a&", "a_", "\n", "a: ", "A ", "\0", "'", "]", "-a ")),
+        *(run(unit) for unit in ("%3D", "%25", "\\x20", "\\", "%20a: ", "echo ", "echo |", "echo > token", "|", "<<<\"a ", "<<<'", "//a:", "//a:@")),
+        *(run(unit) for unit in ("<token>", "<token>a</", "name: token ", "name: token, value: a ", '"token","a",', '"token" ', "['token',", "a]=")),
+        *(run(unit) for unit in ("set token ", "set -x token a ", "header ", "--token\n", "--token,", "--token\\\n- ", "a -> ", "token -> a ")),
+        *(run(unit) for unit in ("token=\"a\"'b'", "token=\"\"''", "token=$'", "token=\\\"", 'token=["', "token=(", 'token=["]', "-api-k ")),
+        *(run(unit) for unit in ("Private-Lines: ", "---- END ", "---- BEGIN ", "\u2014a", "\uff1d", "user a password ", "?code=a&", "/bot1234:a")),
+        *(run(unit, "token") for unit in (" ", "\t", "]", "\\", "\\\n")),
     ],
     "redact": [
         *(run(unit) for unit in ("a", "a.", "a-", "-a", "ab:", "0:", "1.1.", "a@a.", "http://a/", "(a@b", "bob ", "serial ", "/home/a")),

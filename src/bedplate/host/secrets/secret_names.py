@@ -27,13 +27,17 @@ _WORDS = {
         "auth",
         "mnemonic",
         "totp",
+        "authentication",
     ),
+    *("passwort", "kennwort", "contraseña", "contrasena", "senha", "wachtwoord", "passe"),  # German, Spanish, Dutch, French
+    *("fernet", "csrf", "xsrf", "chap", "dhchap"),
     *("hft",),  # llama.cpp: -hft is --hf-token
 }
 # Ends of words that are written as one: --ngrok-authtoken, --p2ptoken, --adminpassword, --requirepass, --masterauth, APIKEY.
 _ENDS = (
     *("token", "password", "passwd", "passphrase", "secret", "apikeys", "pass", "pw", "auth", "authorization", "cookie"),
     "key",
+    "secrets",
 )
 # ... which are other words: a bypass is no password, and a monkey no key.
 _OTHER_WORDS = re.compile(
@@ -42,8 +46,16 @@ _OTHER_WORDS = re.compile(
 )
 _INSIDE = ("password", "passwd", "passphrase", "apikey", "authtoken")  # --passwordhash
 # Words that do so at the end of a name only: module.sig_enforce is a setting, ?sig= signs a request.
-_LAST = {"sig", "signature", "hmac", "psk", "otp", "sas", "dsn", "userpass", "webhook"}
-_LAST_PAIRS = {("webhook", "url"), ("seed", "phrase"), ("so", "pin"), ("user", "pin"), ("pin", "value")}
+_LAST = {
+    *("sig", "signature", "hmac", "psk", "otp", "sas", "dsn", "userpass", "webhook", "pat", "assertion", "phrase", "ticket"),
+    *("session", "sessionid", "jsessionid", "phpsessid"),
+}
+_LAST_PAIRS = {
+    *(("webhook", "url"), ("session", "id"), ("restricted", "api"), ("restricted", "protocol")),
+    *((word, "pin") for word in ("so", "user", "luks", "tpm", "tpm2", "card")),
+    *((word, "code") for word in ("mfa", "unlock", "activation", "recovery", "verification")),
+    ("pin", "value"),
+}
 _KEY_ID = {("access", "key"), ("api", "key"), ("secret", "key")}  # AWSAccessKeyId
 _PLAIN_KEYS = {"public", "pub", "sort", "primary", "partition", "routing", "cache", "foreign"}
 # A name that ends so tells where a secret lies, or how it is sent.
@@ -51,12 +63,47 @@ _WHERE = {"file", "keyfile", "certfile", "path", "dir", "directory"}
 _HOW = {"mode", "type", "backend", "method", "enabled", "url", "port", "host", "endpoint", "timeout"}
 # A token of the vocabulary: --stop-token-ids, --return-tokens-as-token-ids, --speculative-token-map.
 _VOCABULARY = {"id", "ids", "map", "count", "limit", "budget", "threshold", "length", "len", "size", "level"}
+# "tokens" are a limit, but not those of who may come in: --api-tokens, {"tokens": ["a"]}.
+_TOKENS_OF = {
+    *("api", "auth", "access", "bearer", "hf", "user", "users", "secret", "valid", "allowed", "accepted", "client"),
+    "",
+}
+# Any header may be one: {"headers": {"x-team": "a"}}, OTEL_EXPORTER_OTLP_HEADERS; these are lists of names.
+_HEADER_LISTS = {"allowed", "allow", "expose", "exposed", "no"}
+# Beginnings of a name's last word, which argparse takes for the whole: --api-k, --hf-tok, --ssl-keyfile-passw.
+# No other word begins with so many letters; with fewer, the word before it tells.
+_ABBREVIATED = (
+    *(("token", 3), ("password", 3), ("passphrase", 5), ("passcode", 5), ("secret", 4), ("credentials", 4)),
+    *(
+        ("authorization", 5),
+        ("bearer", 4),
+        ("cookies", 4),
+        ("apikeys", 4),
+        ("authtoken", 5),
+        ("authkey", 5),
+        ("p2ptoken", 4),
+    ),
+    *(("hftoken", 4), ("adminpassword", 6), ("accesskey", 7), ("secretkey", 7), ("requirepass", 8), ("masterauth", 7)),
+    ("mnemonic", 4),
+)
+_ABBREVIATED_SHORT = (
+    (("k", "ke"), ("api", "access", "secret", "admin", "hf", "openai", "auth", "private", "signing", "license")),
+    (("t", "to"), ("hf", "auth", "access", "api", "bearer", "ngrok", "github", "session", "refresh")),
+    (("p", "pa"), ("keyfile", "user", "proxy", "keystore")),
+    (("s", "se", "sec"), ("client", "app", "jwt", "webhook", "shared")),
+)
+_OTHER_BEGINNINGS = {"author", "cooking"}
+# ... of which the rest is left out: SGLang has no other options that begin so.
+_ABBREVIATED_WHOLE = (["api"], ["ap"], ["admin"], ["adm"], ["admin", "api"], ["admin", "ap"], ["admin", "a"])
 _SWITCHES = {"allow", "disable", "no", "skip", "return", "ignore"}  # --allow-credentials has no value
 _USERS = {"user", "username", "login", "u"}
 _NEVER = {*("", "true", "false", "none", "null", "nil", "auto", "on", "off", "yes", "no", "y", "n", "m"), HIDDEN}
 # --pad-token 0, --stop-token-ids 1,2 and --override-kv tokenizer.ggml.eos_token_id=int:2 are numbers of tokens
-_COUNT = re.compile(r"(?:(?:int|float):)?\[?-?[0-9]{1,7}(?:, ?-?[0-9]{1,7}){0,63}\]?|bool:(?:true|false)")
+_COUNT = re.compile(
+    r"(?:(?:int|float):)?\[?-?[0-9]{1,7}(?:, ?-?[0-9]{1,7}){0,63}\]?|[0-9]{1,7}(?:\.[0-9]{1,3})?[kKmM]i?|bool:(?:true|false)"
+)
 _IDS = re.compile(r"[0-9]{0,10}:[0-9]{1,10}")  # --user 1000:1000
+_NUMBERED = re.compile(r"(?<=[a-z]{3})[0-9]{1,3}$")  # password2, token1; not p2, nor v1
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|Digest|ApiKey|Negotiate)\b", re.IGNORECASE)
 _ESCAPED_QUOTE = re.compile(r"\\{1,8}[\"']")
 
@@ -88,8 +135,17 @@ def is_secret_name(name: str) -> bool:
     words = words_of(name)
     if not words:
         return False
-    if "auth" in words and words[-1] in _HOW and not (_WORDS - {"auth"}) & set(words):
+    if name.startswith("-") and _is_abbreviated(words):
+        return True
+    if (
+        {"auth", "authentication"} & set(words)
+        and words[-1] in _HOW
+        and not (_WORDS - {"auth", "authentication"}) & set(words)
+    ):
         return False
+    before = words[-2] if len(words) > 1 else ""
+    if (words[-1] == "tokens" and before in _TOKENS_OF) or (words[-1] == "headers" and before not in _HEADER_LISTS):
+        return True
     if words[-1] in _VOCABULARY and _is_token(name):
         return False
     if (
@@ -104,6 +160,16 @@ def is_secret_name(name: str) -> bool:
         (word.endswith(_ENDS) and len(word) > 3 and not _OTHER_WORDS.fullmatch(word))
         or any(part in word for part in _INSIDE)
         for word in words
+    )
+
+
+def _is_abbreviated(words: list[str]) -> bool:
+    """Whether the words of an option are the beginning of those of a secret's: ["api", "k"]; ["top", "k"] is none."""
+    last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if words in _ABBREVIATED_WHOLE or any(last in ends and before in starts for ends, starts in _ABBREVIATED_SHORT):
+        return True
+    return last not in _OTHER_BEGINNINGS and any(
+        len(last) >= letters and word.startswith(last) and last != word for word, letters in _ABBREVIATED
     )
 
 
@@ -149,7 +215,8 @@ def is_ids(value: str) -> bool:
 def _is_token(name: str) -> bool:
     """Whether the name says no more than that a number of the vocabulary may follow."""
     words = words_of(name)
-    return "token" in words and not is_key_name(name) and not (_WORDS - {"token"}) & set(words)
+    is_vocabulary = bool({"token", "tokens"} & set(words)) or (words[-1:] != [] and words[-1] in ("tok", "toke"))
+    return is_vocabulary and not is_key_name(name) and not (_WORDS - {"token"}) & set(words)
 
 
 @lru_cache(maxsize=1024)
@@ -157,5 +224,6 @@ def words_of(name: str) -> list[str]:
     """ "--hfToken" and "HF_TOKEN" -> ["hf", "token"]."""
     if len(name) > 512:
         name = name[-512:]
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", apart) if word]
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)  # "AWSAccessKeyId" too
+    words = [word.lower() for word in re.split(r"[\W_]+", apart) if word]
+    return [_NUMBERED.sub("", word) for word in words]

@@ -9,8 +9,10 @@ import re
 
 from bedplate.host.secrets.secret_names import HIDDEN, is_ids, words_of
 
-_BEARER = re.compile(r"(?P<kind>\b(?:Bearer|Basic|Token)[ \t]{1,8})(?P<value>[^\s\"']+)", re.IGNORECASE)
+# What begins with one of these is another notation: --hf-token "a", --hf-token = a.
+_BEARER = re.compile(r"(?P<kind>\b(?:Bearer|Basic|Token)[ \t]{1,8})(?P<value>[^\s\"'$\\=:][^\s\"']*)", re.IGNORECASE)
 _ACCOUNT = re.compile(r"(?<![^\s\"'=,;(\[{<>|])[\w.%+-]{1,128}:[^\s/\"']{1,256}@(?=[\w\[])")
+_NO_SCHEME = re.compile(r"(?<![:/])//[^\s/\"'@:]{1,128}:[^\s/\"'@]{1,256}@")  # //NAME:PASSWORD@filer/share
 # The same in an argument of its own: a slash may stand in the password; "hf:Qwen/Qwen3@main", "registry:5000/x@1" have none.
 _ACCOUNT_WORD = re.compile(
     r"(?P<option>(?:-{0,2}[\w.-]{1,80}=)?)(?!(?:hf|huggingface|modelscope|ms|github|git|docker|oci|ollama):)"
@@ -37,11 +39,15 @@ _VALUES = re.compile(
     r"|[0-9]{8,10}:[\w-]{35}|[0-9A-Za-z]{26,30}_[0-9A-Za-z]{20,24}(?![0-9A-Za-z_])"
     r")"
 )
-_WEBHOOK = re.compile(r"(?P<where>/(?:services|webhooks)/)[\w/-]{16,}")
+_WEBHOOK = re.compile(r"(?P<where>/(?:services|webhooks?|webhookb2|hooks|tokens?)/|/bot[0-9]{4,12}:)[\w/@-]{8,}")
+_QUERY = re.compile(r"(?P<name>[?&;](?:code|sid)=)[^\s\"'&;#]+")
 _TOKEN = re.compile(r"[A-Za-z0-9_+~=-]{20,}")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
-_PEM = re.compile(r"-----BEGIN [A-Za-z0-9 ]{0,40}(?:PRIVATE KEY|SECRET|Static key)[A-Za-z0-9 ]{0,20}-----")
-_PEM_BEGIN, _PEM_END = "-----BEGIN ", "-----END "
+_PEM = re.compile(
+    r"----[- ]BEGIN [A-Za-z0-9 ]{0,40}(?:PRIVATE KEY|SECRET|Static key)[A-Za-z0-9 ]{0,20}[- ]----|Private-Lines: ",
+    re.IGNORECASE,
+)
+_PEM_END = re.compile(r"----[- ]END [^-]{0,80}-{0,5}|Private-MAC: ", re.IGNORECASE)  # and of PuTTY's files
 # Digests and revisions are as random as secrets, and say which model runs.
 _RANDOM_NAMES = {"revision", "commit", "sha", "sha256", "digest", "hash", "checksum"}
 
@@ -52,11 +58,11 @@ def hide_forms(text: str) -> str:
     if "://" in text and "@" in text:
         text = _URL_RUN.sub(lambda found: hide_accounts(found[0]), text)
     if "@" in text:
-        text = _ACCOUNT.sub(f"{HIDDEN}@", text)
+        text = _NO_SCHEME.sub(f"//{HIDDEN}@", _ACCOUNT.sub(f"{HIDDEN}@", text))
     if "-u" in text or "-U" in text:
         text = _GLUED.sub(_hide_glued, text)
     if "://" in text:
-        text = _WEBHOOK.sub(rf"\g<where>{HIDDEN}", text)
+        text = _QUERY.sub(rf"\g<name>{HIDDEN}", _WEBHOOK.sub(rf"\g<where>{HIDDEN}", text))
     text = _BEARER.sub(lambda found: found["kind"] + (HIDDEN if found["value"] != HIDDEN else found["value"]), text)
     return _VALUES.sub(HIDDEN, text)
 
@@ -111,14 +117,13 @@ def _account_end(piece: str, scheme: str) -> int:
 
 def hide_private_keys(text: str) -> str:
     """Without private keys in PEM; one that has no end hides all that follows."""
-    if _PEM_BEGIN not in text:
+    if "----" not in text and "rivate-" not in text:
         return text
     parts: list[str] = []
     place = 0
     while (found := _PEM.search(text, place)) is not None:
-        end = text.find(_PEM_END, found.end())
-        end = len(text) if end < 0 else text.find("-----", end + len(_PEM_END)) + 5
-        end = len(text) if end < found.end() else end
+        closing = _PEM_END.search(text, found.end())
+        end = len(text) if closing is None else closing.end()
         parts += [text[place : found.start()], HIDDEN]
         place = end
     return "".join([*parts, text[place:]])

@@ -24,32 +24,75 @@ from bedplate.host.secrets.secret_names import (
     is_secret_name,
     is_switch,
     may_be_secret,
+    words_of,
 )
 from bedplate.host.secrets.secret_programs import hide_own_options, hide_own_options_in
 from bedplate.host.secrets.secret_shapes import hide_account_word, hide_forms, hide_random
 
 WORD_MOST = 8192  # characters of one argument that are shown; a JSON configuration of vLLM has some 2000
 
-_MARK = re.compile(r"(?<![\w.-])(?P<dashes>-{0,2})(?P<name>[A-Za-z_][\w.-]*+)(?:[ \t]{0,8}=[ \t]{0,8}|:[ \t]{0,8})")
-_QUOTED_MARK = re.compile(r"(?P<quote>\\{0,8}[\"'])(?P<name>[\w.-]{1,120})(?P=quote)\s{0,40}[:=]\s{0,40}")
-_SPACED_MARK = re.compile(r"(?<!\S)(?P<name>--?[A-Za-z][\w.-]*+)[ \t]{1,8}(?=[^\s-])")
-# Names without dashes that a value follows: redis.conf, netrc(5), SQL.
+# NAME=, NAME: and --NAME=; NAME+= of a shell, NAME:= of httpie, and the name in brackets: a[token]=, a['token']=.
+_MARK = re.compile(
+    r"(?<![\w.-])(?P<name>-{0,3}[A-Za-z_][\w.-]*+)(?:[\"']?\]{1,4})?"
+    r"(?:[ \t]*+(?:[+?:]?=(?!>)|->|=>)[ \t]*+|[ \t]*+:[ \t]*+)"
+)
+# "NAME": and "NAME", of a list of arguments, of headers or of tuples.
+_QUOTED_MARK = re.compile(
+    r"(?P<quote>\\{0,8}[\"'])(?P<name>[\w.-][\w. -]{0,119})(?P=quote)\s*+"
+    r"(?:(?:[:=]>?|,(?=\s*+\\{0,8}[\"']))\s*+|(?<=\s)(?=\\{0,8}[\"']))"
+)
+# --NAME VALUE of a script, which may be in the next line; in quotes; in a list of YAML; a value may begin with a dash.
+_SPACED_MARK = re.compile(
+    r"(?<![^\s\"'=\[(,;|&`])(?P<name>--?[A-Za-z][\w.-]*+)[\"']?+(?:[ \t]++|,[ \t]*+|(?=\\?\r?\n))"
+    r"(?:\\?\r?\n[ \t]*+(?:-[ \t]++)?)?(?=[^\s-]|-(?!-|[A-Za-z]{1,3}(?:[\s=]|$)))"
+)
+# The name and the value of one thing, each in a part of its own: {"name": "HF_TOKEN", "value": "a"}.
+_PAIR_MARK = re.compile(
+    r"\b(?:name|key)\\{0,8}[\"']?+\s*+[:=]\s*+\\{0,8}[\"']?+(?P<name>[\w.-]{1,120}+)\\{0,8}[\"']?+[\s,]{1,40}+\\{0,8}[\"']?+value"
+    r"\\{0,8}[\"']?+\s*+[:=]\s*+"
+)
+_TAG_MARK = re.compile(r"<(?P<name>[A-Za-z_][\w.:-]{0,119}+)>(?=[^<])")
+# Names without dashes that a value follows: redis.conf, netrc(5), SQL, HAProxy, and "wandb login KEY".
 _BARE_MARK = re.compile(
-    r"(?<![\w.-])(?P<name>requirepass|masterauth|primaryauth|identified[ \t]by|login[ \t]{1,8}\S{1,128}[ \t]{1,8}password)"
-    r"[ \t]{1,8}(?=\S)",
+    r"(?<![\w.-])(?:requirepass|masterauth|primaryauth|(?:add-)?authtoken|identified[ \t]by"
+    r"|(?:login|user|username)[ \t]{1,8}\S{1,128}[ \t]{1,8}(?:insecure-)?password"
+    r"|(?:wandb|huggingface-cli|vault)[ \t]{1,8}login)[ \t]++(?=[^\s-])",
     re.IGNORECASE,
 )
-_BARE_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+|requirepass|masterauth|primaryauth", re.IGNORECASE)  # of an argument
+# ... behind a command that gives it to the name: csh, fish, a Dockerfile, nginx, "aws configure set".
+_SET_MARK = re.compile(
+    r"(?<![A-Za-z0-9.])(?:set|setenv|env|arg|header|param)[ \t]++(?:-[A-Za-z]{1,4}[ \t]++)?"
+    r"\$?(?P<name>[A-Za-z_][\w.-]*+)[ \t]++(?=[^\s=-])",
+    re.IGNORECASE,
+)
+# Of an argument.
+_BARE_NAME = re.compile(
+    r"[a-z0-9]+(?:_[a-z0-9]+)+|(?:[a-z0-9]{1,20}-)?(?:key|token|secret|password|passphrase|authtoken)"
+    r"|requirepass|masterauth|primaryauth",
+    re.IGNORECASE,
+)
+_SLASHED = re.compile(r"[/+][A-Za-z][\w-]{0,80}")  # /password VALUE
+_LONG_OPTION = re.compile(r"--[A-Za-z]++(?:[-_.:][A-Za-z0-9]++|[0-9]{1,3}+(?![A-Za-z0-9]))*+(?:[=:].*)?", re.DOTALL)
+# What a word processor or a terminal makes of the characters of an option.
+_LOOKALIKES = str.maketrans("‐‑‒–—―−＝：\u00a0\u202f", "-------=:  ")
+# Characters that are written as numbers: %3D of a URL, \\x3d of a unit, \\u003d of JSON, \\075 of a table of mounts.
+_ESCAPED = re.compile(
+    r"%(?P<url>[0-7][0-9A-Fa-f])|\\{1,8}(?:x(?P<x>[0-7][0-9A-Fa-f])|u00(?P<u>[0-7][0-9A-Fa-f])|(?P<octal>[01][0-7]{2})|(?P<blank>[ts]))"
+)
+_ESCAPED_RUN = re.compile(r"[^\s%\\]*+[%\\]\S*+(?:(?<=[:=,])[ \t][^\n]*+)?")  # a name takes its value along
+_ESCAPES_MOST = 3  # times that a text is escaped: a URL in a query of a URL
 _SEPARATOR = re.compile(r"[\s\0]++|[,;&]\s*+")
 # What the next part looks like, behind a separator: NAME=, NAME:, but no "aGVsbG8=" at the end of a line, and no "http://".
 _NEXT_NAME = re.compile(r"-{0,2}[A-Za-z_][\w.-]*+(?:=(?![=\s])(?!$)|:(?!//))")
 _NEXT_WORDS = re.compile(r"(?:[A-Za-z]++ ){1,3}[A-Za-z]++=")  # of ADO: "Password=a;User Id=b"
 _NEXT_OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]{1,3}(?:[\s=]|$)")
 _NEXT_QUOTE = re.compile(r"[\\\"'{}\[\])]")
+_QUOTE_OPEN = re.compile(r"\$?(?P<quote>\\{0,8}[\"'])")
 _QUOTE_TAIL = re.compile(r"[^\s,;&)}\]]*+")  # of "a"b, in which b belongs to the value
+_QUOTE_NEXT = re.compile(r"[^\s,;&)}\]\"'\\]*+\$?(?P<quote>\\{0,8}[\"'])")  # ... and of "a"'b c'
 _ACCOUNT_STOPS = re.compile(r"[\s\"'&\0,;]")
 _WORD_STOPS = re.compile(r"[\s\0\"']")
-_BRACKETS = re.compile(r"[\[\]{}]")
+_BRACKETS = re.compile(r"[\[\]{}()]|\\{0,8}[\"']")
 _LINE_STOPS = re.compile(r"[\n\0]")
 _HEAD = re.compile(r"[ \t]*+(?:-{0,2}[A-Za-z_][\w.-]*+=)?")
 _HEAD_MOST = 128  # characters before a name that are looked at
@@ -58,17 +101,32 @@ _PEEK = 160  # characters of an account's name and password
 
 def hide_secrets(argv: tuple[str, ...]) -> tuple[str, ...]:
     """The arguments with each secret replaced by ***: ("--api-key", "abc") -> ("--api-key", "***"). As many as before."""
+    if not all(map(str.isascii, argv)):
+        plain = tuple(word.translate(_LOOKALIKES) for word in argv)
+        shown_plain = _hide_words(plain)
+        return tuple(
+            word if shown == as_ascii else shown for word, as_ascii, shown in zip(argv, plain, shown_plain, strict=True)
+        )
+    return _hide_words(argv)
+
+
+def _hide_words(argv: tuple[str, ...]) -> tuple[str, ...]:
     shown: list[str] = []
     option = ""  # whose values come now
     for word in hide_own_options(argv):
-        if option and is_secret_name(option) and not word.startswith("--"):
+        if option and is_secret_name(option) and not _is_other_option(option, word):
+            if word in ("=", ":", ":="):
+                shown.append(word)
+                continue
             hidden = hide_value(option, word)
             shown.append(hidden or word)
-            if hidden is None and word.lower().rstrip().endswith(
+            if word.startswith("-"):  # it may have been an option after all, whose value is a secret
+                option = _next_option(word, option)
+            elif hidden is None and word.lower().rstrip().endswith(
                 ("bearer", "basic", "token", "digest", "apikey", "negotiate")
             ):
                 option = "--bearer"  # "Authorization: Bearer" that was split by a shell
-            else:
+            elif not (option.endswith(":") and is_header(option) and "://" not in word):  # a header that was split goes on
                 option = option if is_key_name(option) else ""  # vllm takes several keys behind one --api-key
             continue
         hidden = hide_value(option, word) if option and not word.startswith("-") else None
@@ -80,28 +138,69 @@ def hide_secrets(argv: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(shown)
 
 
+def _is_other_option(option: str, word: str) -> bool:
+    """Whether a word behind a secret's name is an option, not its value, which may begin with dashes too."""
+    if not option.startswith("-") and not option.endswith((":", "=")) and word.startswith("-"):
+        return True
+    return word.startswith("--") and (word == "--" or _LONG_OPTION.fullmatch(word) is not None)
+
+
 def _next_option(word: str, before: str) -> str:
     """The name whose value the next argument is; "" when that stands for itself. before: the option before this word."""
-    if len(word) >= 200:
+    if len(word) >= 1024:
         return ""
     if word.startswith("-") and "=" not in word.rstrip("="):
         return "" if is_switch(word) else word
     if word.lower().endswith(("bearer", "basic")):
         return "--bearer"
-    is_name = word.endswith((":", "=")) or (not before and _BARE_NAME.fullmatch(word) is not None)
+    is_name = (
+        word.endswith((":", "="))
+        or (not before and _BARE_NAME.fullmatch(word) is not None)
+        or (before.startswith("-") and words_of(before)[-1:] in (["header"], ["headers"], ["h"]))
+        or _SLASHED.fullmatch(word) is not None
+    )
     return word if is_name and is_secret_name(word) else ""
 
 
 def hide_secrets_in(text: str) -> str:
     """A single argument, or any text: named values, known forms of tokens, user:password@, private keys."""
+    if not text.isascii() and (plain := text.translate(_LOOKALIKES)) != text and (hidden := hide_secrets_in(plain)) != plain:
+        return hidden
+    text = _hide_in(text)
+    return _ESCAPED_RUN.sub(_hide_escaped, text) if "%" in text or "\\" in text else text
+
+
+def _hide_escaped(found: re.Match[str]) -> str:
+    """A run without blanks, without what is a secret once its escaped characters are read; as it was when there is none."""
+    plain = found[0]
+    for _ in range(_ESCAPES_MOST):
+        before, plain = plain, _ESCAPED.sub(_unescape, plain)
+        if plain == before:
+            break
+        if (hidden := _hide_in(plain)) != plain:
+            return hidden.replace(" ", "\\040") if "\\040" in found[0] else hidden  # of a table, whose columns blanks part
+    return found[0]
+
+
+def _unescape(found: re.Match[str]) -> str:
+    if found["blank"] is not None:
+        return " "
+    digits, base = (found["octal"], 8) if found["octal"] is not None else (found["url"] or found["x"] or found["u"], 16)
+    return chr(int(digits, base))
+
+
+def _hide_in(text: str) -> str:
     text = hide_own_options_in(hide_forms(text))
+    text = _hide_marked(_PAIR_MARK, text, _item_end)
+    if "<" in text:
+        text = _hide_marked(_TAG_MARK, text, _tag_end)
     if '"' in text or "'" in text:
         text = _hide_marked(_QUOTED_MARK, text, _quoted_end)
-    if "=" in text or ":" in text:
+    if "=" in text or ":" in text or "->" in text:
         text = _hide_marked(_MARK, text, _value_end)
-    if " -" in text or text.startswith("-"):
+    if "-" in text:
         text = _hide_marked(_SPACED_MARK, text, _words_end)
-    return _hide_marked(_BARE_MARK, text, _words_end)
+    return _hide_marked(_SET_MARK, _hide_marked(_BARE_MARK, text, _words_end), _words_end)
 
 
 def _hide_marked(mark: re.Pattern[str], text: str, end_of: Callable[[str, re.Match[str], int], int]) -> str:
@@ -112,7 +211,7 @@ def _hide_marked(mark: re.Pattern[str], text: str, end_of: Callable[[str, re.Mat
     parts: list[str] = []
     place = 0
     for found in mark.finditer(text):
-        name = "password" if mark is _BARE_MARK else found["name"]
+        name = _name_of(found)
         if found.start() < place or not may_be_secret(name):
             continue
         peek = text[found.end() : found.end() + 16].lstrip("\"'\\ ")
@@ -128,6 +227,20 @@ def _hide_marked(mark: re.Pattern[str], text: str, end_of: Callable[[str, re.Mat
             parts += [text[place : found.end()], hidden]
             place = end
     return "".join([*parts, text[place:]]) if parts else text
+
+
+def _name_of(found: re.Match[str]) -> str:
+    return "password" if found.re is _BARE_MARK else found["name"]
+
+
+def _tag_end(text: str, found: re.Match[str], limit: int) -> int:
+    """Of the text of an element; where no tag closes it, <token> stands for a value."""
+    end = text.find("<", found.end(), limit)
+    return end if text.startswith("</", end) and end >= 0 else found.end()
+
+
+def _item_end(text: str, found: re.Match[str], limit: int) -> int:
+    return _part_end(text, found.end(), limit, in_line=True)
 
 
 def _value_end(text: str, found: re.Match[str], limit: int) -> int:
@@ -172,10 +285,8 @@ def _part_end(text: str, start: int, limit: int, *, in_line: bool = False) -> in
 
     in_line: the end of the line ends it too.
     """
-    if text[start : start + 1] in ('"', "'"):
-        end = _find_quote(text, text[start], start + 1, limit)
-        tail = _QUOTE_TAIL.match(text, end + 1, limit) if end >= 0 else None
-        return tail.end() if tail is not None else limit
+    if (opened := _QUOTE_OPEN.match(text, start, limit)) is not None:
+        return _quotes_end(text, opened, limit)
     if text[start : start + 1] in ("{", "["):
         start = _bracket_end(text, start, limit)
     for stop in _SEPARATOR.finditer(text, start, limit):
@@ -199,10 +310,10 @@ def _part_end(text: str, start: int, limit: int, *, in_line: bool = False) -> in
 def _words_end(text: str, found: re.Match[str], limit: int) -> int:
     """Of a value behind a blank: a word that is no secret, else all words up to the next option or name."""
     start = found.end()
-    if text[start : start + 1] not in ('"', "'"):
+    if _QUOTE_OPEN.match(text, start, limit) is None:
         stop = _WORD_STOPS.search(text, start, limit)
         end = stop.start() if stop is not None else limit
-        if is_plain(found["name"], text[start:end]) or not is_secret_name(found["name"]):
+        if is_plain(_name_of(found), text[start:end]) or not is_secret_name(_name_of(found)):
             return end
     return _part_end(text, start, limit, in_line=True)
 
@@ -214,7 +325,7 @@ def _quoted_end(text: str, found: re.Match[str], limit: int) -> int:
     if text.startswith(quote, start):
         end = _find_quote(text, quote, start + len(quote), limit)
         return end + len(quote) if end >= 0 else limit
-    if text[start : start + 1] in ("{", "["):
+    if text[start : start + 1] in ("{", "[", "("):
         return _bracket_end(text, start, limit)
     if text.startswith(HIDDEN, start) and text[start + len(HIDDEN) : start + len(HIDDEN) + 1] in ("", ",", "}", "]"):
         return start + len(HIDDEN)
@@ -233,12 +344,35 @@ def _find_quote(text: str, quote: str, start: int, limit: int) -> int:
     return -1
 
 
+def _quotes_end(text: str, opened: re.Match[str], limit: int) -> int:
+    """The end of a quoted value and of what is written on to it: "a"b'c d'."""
+    while True:
+        end = _find_quote(text, opened["quote"], opened.end(), limit)
+        if end < 0:
+            return limit
+        end += len(opened["quote"])
+        following = _QUOTE_NEXT.match(text, end, limit)
+        if following is None or _find_quote(text, following["quote"], following.end(), limit) < 0:
+            tail = _QUOTE_TAIL.match(text, end, limit)
+            return tail.end() if tail is not None else end
+        opened = following
+
+
 def _bracket_end(text: str, start: int, limit: int) -> int:
+    """Behind the bracket that closes the one at start; one that stands in quotes closes nothing."""
     depth = 0
-    for found in _BRACKETS.finditer(text, start, limit):
-        depth += 1 if found[0] in "[{" else -1
+    place = start
+    while (found := _BRACKETS.search(text, place, limit)) is not None:
+        place = found.end()
+        if found[0][-1] in "\"'":
+            end = _find_quote(text, found[0], place, limit)
+            if end < 0:
+                return limit
+            place = end + len(found[0])
+            continue
+        depth += 1 if found[0] in "[{(" else -1
         if depth == 0:
-            return found.end()
+            return place
     return limit
 
 
