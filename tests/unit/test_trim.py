@@ -35,6 +35,18 @@ CONTINUED = {
     "a password": "Password=a\\\nb canary\n",
     "a key": "PrivateKey=\\\n  canary=\n",
     "a name and its value": "Environment= \\\n  A= \\\n canary\n",
+    "an option in a variable": 'Environment="VLLM_ARGS=--api-k canary --x" OMP_X=1\n',
+    "an escaped blank in a variable": "Environment=VLLM_ARGS=--api-key\\x20canary OMP_X=1\n",
+    "JSON in a variable": 'Environment="VLLM_X={\\"api_key\\": \\"canary\\"}" OMP_X=1\n',
+    "letters and digits in a variable": "Environment=VLLM_X=canaryT0b9LrXk81JmPw4cD7s OMP_X=1\n",
+    "quotes in quotes of a command": "ExecStart=/bin/sh -c 'x --token \"a canary\" y' --port 5\n",
+    "escaped quotes of a command": 'ExecStart=/bin/sh -c "x --token \\"a canary\\" y" --port 5\n',
+    "an escaped option": "ExecStart=/bin/x --to\\x6ben canary --port 5\n",
+    "an escaped equals sign": "ExecStart=/bin/x --token\\x3dcanary --port 5\n",
+    "an escaped blank": "ExecStart=/bin/x --token\\x20canary --port 5\n",
+    "an octal equals sign": "ExecStart=/bin/x --token\\075canary --port 5\n",
+    "a command that writes it": "ExecStartPre=/bin/sh -c 'echo canary > /run/token' --port 5\n",
+    "a share of a unit": "What=//me:canary@filer/share\n",
 }
 
 
@@ -99,3 +111,71 @@ def test_a_blank_in_the_table_of_mounts_does_not_hide_a_name() -> None:
     assert (
         trim("/proc/self/mountinfo", line, redactor()) == b"60 28 0:60 / /mnt/my\\040disk rw - fuse.x a\\040token=*** rw\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("systemd.setenv=ANY=canary", "systemd.setenv=ANY=***"),
+        ("rd.systemd.setenv=ANY=canary", "rd.systemd.setenv=ANY=***"),
+        ("systemd.setenv=OMP_NUM_THREADS=4", "systemd.setenv=OMP_NUM_THREADS=4"),
+        ("ignition.config.url=http://h/?canary", "ignition.config.url=-"),
+        ("talos.config.inline=canary", "talos.config.inline=-"),
+        ("cc: password: a canary end_cc", "cc:-"),
+        ("passwd/user-password-crypted=canary", "passwd/user-password-crypted=-"),
+        ("netcfg/wireless_wpa=canary", "netcfg/wireless_wpa=-"),
+        ("root=//me:canary@filer/x", "root=//***@host-1/x"),
+        ("nvme_core.dhchap=canary", "nvme_core.dhchap=***"),
+        ("x.token='a canary'", "x.token='***'"),
+        ("x.token=a\\ canary", "x.token=***"),
+        ("--token canary", "--token ***"),
+        ("--api-k canary", "--api-k ***"),
+    ],
+)
+def test_a_parameter_of_the_kernel_that_holds_a_secret(word: str, shown: str) -> None:
+    kept = trim("/proc/cmdline", f"quiet {word} isolcpus=1 ro\n".encode(), redactor()).decode()
+    assert "canary" not in kept
+    assert kept == f"quiet {shown} isolcpus=1 ro\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/etc/default/grub", "set superusers=a; password a canary"),
+        ("/etc/default/grub", "password_pbkdf2 a grub.pbkdf2.sha512.10000.canary"),
+        ("/etc/x/y.conf", "api_key canary"),
+        ("/etc/modprobe.d/a.conf", 'options x arg="--api-key canary"'),
+        ("/etc/modprobe.d/a.conf", "options iscsi chap=canary"),
+    ],
+)
+def test_a_setting_whose_name_and_value_a_blank_parts(path: str, line: str) -> None:
+    assert "canary" not in trim(path, f"{line}\n".encode(), redactor()).decode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "60 28 0:60 / /x rw - smbfs //me:canary@h/s rw",
+        "60 28 0:60 / /x rw - 9p h uname=canary",
+        "60 28 0:60 / /x rw - overlay overlay datadir+=/canary",
+        "60 28 0:60 / /x rw - fuse.x https%3A//me%3Acanary%40h rw",
+        "60 28 0:60 / /x rw - fuse.x x rw,session=canary",
+        "60 28 0:60 / /x rw - fuse.x x rw,a\\072token\\075canary",
+    ],
+)
+def test_a_mount_that_names_a_secret(line: str) -> None:
+    assert "canary" not in trim("/proc/self/mountinfo", f"{line}\n".encode(), redactor()).decode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "options kvm_intel nested=1",
+        "softdep nvidia pre: a b",
+        "blacklist nouveau",
+        "install x /bin/true",
+        'GRUB_CMDLINE_LINUX="isolcpus=1-3 nosmt rd.luks.uuid=luks-1 it\'s"',
+    ],
+)
+def test_a_setting_without_a_secret_stays(line: str) -> None:
+    assert trim("/etc/modprobe.d/a.conf", f"{line}\n".encode(), redactor()).decode() == f"{line}\n"

@@ -37,7 +37,7 @@ _AT = re.compile(r"\((?P<who>[\w.+-]+@[\w.-]+)\)")
 _MAIL = re.compile(
     r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+(?!service|slice|scope|socket|mount|timer|target|device|swap|path)[A-Za-z]{2,}\b"
 )
-_URL_HOST = re.compile(r"(?P<mark>://(?:\*\*\*@)?)(?P<host>[A-Za-z0-9_][\w.-]*)")
+_URL_HOST = re.compile(r"(?P<mark>://(?:\*\*\*@)?|//\*\*\*@)(?P<host>[A-Za-z0-9_][\w.-]*)")
 _DOMAIN = re.compile(
     r"(?<![\w.@/-])(?:[A-Za-z0-9_](?:[\w-]{0,61}\w)?\.)+"
     r"(?:com|net|org|io|ai|dev|cloud|corp|internal|intranet|local|lan|home|edu|gov|mil|int|info|biz|co|uk|de|fr|nl|ch|at|eu|it|es|se"

@@ -16,23 +16,35 @@ from bedplate.host.kernel.kernel import GPU_MODULE_LINE, parse_cmdline
 from bedplate.host.kernel.mounts import escape_mount, parse_mountinfo, unescape_mount
 from bedplate.host.kernel.processes import parse_argv
 from bedplate.host.record.redact import Redactor
-from bedplate.host.secrets.secret_names import HIDDEN, hide_value
+from bedplate.host.secrets.secret_names import HIDDEN, hide_value, is_secret_name
 from bedplate.host.secrets.secret_shapes import hide_private_keys
-from bedplate.host.secrets.secrets import hide_secrets
+from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
 from bedplate.host.system.osinfo import CO_OWNERS, DMI_STARTS
 from bedplate.host.system.upgrades import DRIVER_ROW
 from bedplate.model.facts.system import Mount
 
 _STATUS_LINES = ("Name:", "State:", "VmRSS:", "VmSwap:", "Threads:", "Cpus_allowed_list:", "Mems_allowed_list:")
-_NETWORK_KINDS = re.compile(r"(nfs|nfs4|cifs|smb3|ceph|glusterfs|lustre|beegfs|gpfs|wekafs|9p|virtiofs|fuse\..*)")
+_NETWORK_KINDS = re.compile(
+    r"(nfs|nfs4|cifs|smb3|smbfs|davfs|afs|ceph|glusterfs|lustre|beegfs|gpfs|wekafs|9p|virtiofs|fuse\..*)"
+)
 # Options of a mount of the network that name people, hosts or secrets.
 _MOUNT_OPTIONS = re.compile(
-    r"(user|username|password|pass|domain|credentials|secret|secretfile|name|addr|clientaddr|mountaddr|ip|unc|srcaddr|fsid|mon_addr)=.*"
+    r"(user|username|uname|password|pass|domain|credentials|secret|secretfile|name|addr|clientaddr|mountaddr|ip|unc|srcaddr|fsid|mon_addr)=.*"
 )
 # What looks like a secret takes no other option and no other parameter along.
 _PARTS_OF_MOUNTS = re.compile(r"[^\s,]++")
-_PARAMETERS = re.compile(r"(?:[^\s\"]++|\"[^\"]*+\")++|\"")
-_LAYERS = re.compile(r"(lowerdir\+?|upperdir|workdir)=.*")
+# The kernel knows double quotes only; systemd and others that read its line, single quotes and backslashes too.
+_PARAMETERS = re.compile(r"(?:[^\s\"'\\]++|\\.|\"[^\"]*+\"|'[^']*+'|['\\])++|\"")
+# Parameters that set up the network, name other machines, or carry a whole configuration.
+_PLACES = re.compile(
+    r"(?P<name>ip|nfsroot|netroot|nameserver|hostname|systemd\.hostname|iscsi_\w+|rd\.iscsi\.\w+|(?:rd\.)?nvmf\.\w+|ks|inst\.\w+|BOOTIF"
+    r"|ds|cloud-init|cloud-config-url|autoinstall|(?:preseed|netcfg|passwd)/[\w-]+"
+    r"|(?:ignition|coreos\.inst|flatcar|talos|k3os|harvester)\.[\w.-]+)=.*",
+    re.DOTALL,
+)
+_SET_VARIABLE = re.compile(r"(?P<head>[\"']?(?:rd\.)?systemd\.setenv=)(?P<name>\w+)=.*", re.DOTALL)
+_CLOUD_CONFIG = re.compile(r"(?<!\S)cc:.*?(?:end_cc\S*|$)", re.DOTALL)  # of cloud-init, whose YAML has blanks
+_LAYERS = re.compile(r"(lowerdir\+?|datadir\+?|upperdir|workdir)=.*")
 # Variables of a unit that say how an engine runs; the values of all others are left out.
 _ENVIRONMENT = re.compile(
     r"(?:NCCL|RCCL|CUDA|HIP|ROCR|HSA|NVIDIA|OMP|GOMP|KMP|MKL|OPENBLAS|MALLOC|GLIBC|TCMALLOC|LD_PRELOAD|TORCH|PYTORCH|VLLM|SGLANG|SGL"
@@ -211,15 +223,22 @@ def redact_parameters(words: Sequence[str], redactor: Redactor) -> tuple[str, ..
 
     What stands behind "--" is the command line of init.
     """
-    named = re.compile(
-        r"(ip|nfsroot|netroot|nameserver|hostname|systemd\.hostname|iscsi_\w+|rd\.iscsi\.\w+|ks|inst\.\w+|BOOTIF)=.*"
-    )
     of_kernel = words[: words.index("--")] if "--" in words else words
-    text = redactor.text(" ".join(of_kernel), parts=_PARAMETERS)
-    clean = [
-        f"{word.partition('=')[0]}=-" if named.fullmatch(word) else redactor.words(word) for word in parse_cmdline(text)
-    ]
+    line = _CLOUD_CONFIG.sub("cc:-", " ".join(of_kernel))
+    clean = [_parameter(word, redactor) for word in parse_cmdline(redactor.text(line, parts=_PARAMETERS))]
+    for index, word in enumerate(clean[1:], 1):  # an option that init gets, though no "--" stands before it
+        if clean[index - 1].startswith("--"):
+            clean[index] = hide_secrets((clean[index - 1], word))[1]
     return (*clean, *redact_argv(tuple(words[len(of_kernel) :]), redactor))
+
+
+def _parameter(word: str, redactor: Redactor) -> str:
+    if (place := _PLACES.fullmatch(word)) is not None:
+        return f"{place['name']}=-"
+    variable = _SET_VARIABLE.fullmatch(word)
+    if variable is not None and _ENVIRONMENT.fullmatch(variable["name"]) is None:
+        return f"{variable['head']}{variable['name']}={HIDDEN}"
+    return redactor.words(word)
 
 
 def _conf(path: str, data: bytes, redactor: Redactor) -> bytes:
@@ -257,8 +276,13 @@ def _logical_lines(text: str) -> Iterator[list[str]]:
         yield lines
 
 
+# "password root x" of a boot loader: the first word of a command is the name.
+_NAMED_LINE = re.compile(r"(?:^|;)[ \t]*+(?P<name>[A-Za-z_][\w.-]*+)[ \t]++(?=[^\s=:])")
+
+
 def _plain_line(line: str, redactor: Redactor) -> str:
-    return redactor.words(line)
+    named = next((found for found in _NAMED_LINE.finditer(line) if is_secret_name(found["name"])), None)
+    return redactor.words(line if named is None else f"{line[: named.end()]}{HIDDEN}")
 
 
 def _limit_line(line: str, redactor: Redactor) -> str:
@@ -278,9 +302,7 @@ def _unit_line(line: str, redactor: Redactor) -> str:
         case "SetCredential" | "SetCredentialEncrypted" | "StandardInputText" | "StandardInputData":
             return f"{key}=***"
         case name if name.startswith("Exec"):
-            argv = tuple(word.replace('"', "").replace("'", "") for word in _unit_words(value))
-            shown = redact_argv(argv, redactor)
-            return f"{key}={' '.join(_quoted(word) for word in shown)}"
+            return f"{key}={' '.join(_quoted(word) for word in _command(value, redactor))}"
         case "User" | "Group":
             return f"{key}={redactor.user(value.strip())}"
         case "Description":
@@ -299,16 +321,55 @@ def _unit_words(value: str) -> list[str]:
     return _UNIT_WORD.findall(value)
 
 
+# A part of such a word: in quotes, or not.
+_UNIT_PART = re.compile(
+    r"\"(?P<double>(?:[^\"\\]|\\.)*)\"?|'(?P<single>(?:[^'\\]|\\.)*)'?|(?P<bare>[^\"'\\]+|\\.)", re.DOTALL
+)
+_UNIT_ESCAPE = re.compile(r"\\(?:x(?P<hex>[0-7][0-9A-Fa-f])|(?P<octal>[01][0-7]{2})|(?P<blank>[stn])|(?P<itself>[\\\"' ]))")
+
+
+def _unquoted(word: str) -> str:
+    """What systemd makes of a word: '"A=\\"x\\x20y\\""' -> 'A="x y"'. Quotes within quotes stay."""
+    parts = (found["double"] or found["single"] or found["bare"] or "" for found in _UNIT_PART.finditer(word))
+    return _UNIT_ESCAPE.sub(_unescape, "".join(parts))
+
+
+def _unescape(found: re.Match[str]) -> str:
+    if found["hex"] is not None or found["octal"] is not None:
+        return chr(int(found["hex"] or found["octal"], 16 if found["hex"] is not None else 8))
+    return " " if found["blank"] is not None else found["itself"]
+
+
+def _command(value: str, redactor: Redactor) -> list[str]:
+    """Words of a command to show: as they are written, and as they are read where that shows a secret."""
+    words = _unit_words(value)
+    written = tuple(word.replace('"', "").replace("'", "") for word in words)
+    read = tuple(_unquoted(word) for word in words)
+    return [
+        as_read if hidden != plain else as_written
+        for plain, hidden, as_read, as_written in zip(
+            read, hide_secrets(read), redact_argv(read, redactor), redact_argv(written, redactor), strict=True
+        )
+    ]
+
+
 def _quoted(word: str) -> str:
-    return f'"{word}"' if not word or any(character.isspace() for character in word) else word
+    if word and not any(character.isspace() for character in word):
+        return word
+    return '"' + word.replace('"', '\\"') + '"'
 
 
 def _variable(word: str, redactor: Redactor) -> str:
     name, equals, value = word.replace('"', "").replace("'", "").partition("=")
     if not equals or not _VARIABLE_NAME.fullmatch(name):  # no assignment: it may be the rest of one
         return '"***"'
-    is_kept = _ENVIRONMENT.fullmatch(name) is not None and hide_value(name, value) is None  # VLLM_PORT, not VLLM_API_KEY
-    return f'"{name}={redactor.words(value) if is_kept else HIDDEN}"'
+    if _ENVIRONMENT.fullmatch(name) is None or hide_value(name, value) is not None:  # VLLM_PORT, not VLLM_API_KEY
+        return f'"{name}={HIDDEN}"'
+    read = _unquoted(word).partition("=")[2]
+    if (hidden := hide_secrets_in(read)) != read:
+        value = hidden.replace('"', '\\"')
+    (shown,) = hide_secrets((redactor.words(value),))
+    return f'"{name}={shown}"'
 
 
 def _apt(path: str, data: bytes, redactor: Redactor) -> bytes:
