@@ -192,6 +192,7 @@ INPUTS: dict[str, list[Make]] = {
         *(run(unit) for unit in ("set token ", "set -x token a ", "header ", "--token\n", "--token,", "--token\\\n- ", "a -> ", "token -> a ")),
         *(run(unit) for unit in ("token=\"a\"'b'", "token=\"\"''", "token=$'", "token=\\\"", 'token=["', "token=(", 'token=["]', "-api-k ")),
         *(run(unit) for unit in ("Private-Lines: ", "---- END ", "---- BEGIN ", "\u2014a", "\uff1d", "user a password ", "?code=a&", "/bot1234:a")),
+        *(run("a", head) for head in ("% ", "\\ ")),
         *(run(unit, "token") for unit in (" ", "\t", "]", "\\", "\\\n")),
     ],
     "redact": [

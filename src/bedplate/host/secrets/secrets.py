@@ -79,7 +79,7 @@ _LOOKALIKES = str.maketrans("‐‑‒–—―−＝：\u00a0\u202f", "-------=
 _ESCAPED = re.compile(
     r"%(?P<url>[0-7][0-9A-Fa-f])|\\{1,8}(?:x(?P<x>[0-7][0-9A-Fa-f])|u00(?P<u>[0-7][0-9A-Fa-f])|(?P<octal>[01][0-7]{2})|(?P<blank>[ts]))"
 )
-_ESCAPED_RUN = re.compile(r"[^\s%\\]*+[%\\]\S*+(?:(?<=[:=,])[ \t][^\n]*+)?")  # a name takes its value along
+_ESCAPED_RUN = re.compile(r"(?<!\S)[^\s%\\]*+[%\\]\S*+(?:(?<=[:=,])[ \t][^\n]*+)?")  # a name takes its value along
 _ESCAPES_MOST = 3  # times that a text is escaped: a URL in a query of a URL
 _SEPARATOR = re.compile(r"[\s\0]++|[,;&]\s*+")
 # What the next part looks like, behind a separator: NAME=, NAME:, but no "aGVsbG8=" at the end of a line, and no "http://".
