@@ -215,7 +215,8 @@ def is_ids(value: str) -> bool:
 def _is_token(name: str) -> bool:
     """Whether the name says no more than that a number of the vocabulary may follow."""
     words = words_of(name)
-    is_vocabulary = bool({"token", "tokens"} & set(words)) or (words[-1:] != [] and words[-1] in ("tok", "toke"))
+    is_cut = words[-1:] != [] and len(words[-1]) > 2 and "token".startswith(words[-1])  # --max-num-batched-tok
+    is_vocabulary = is_cut or bool({"token", "tokens"} & set(words))
     return is_vocabulary and not is_key_name(name) and not (_WORDS - {"token"}) & set(words)
 
 
