@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fuzz.parsers import machine
 
 from bedplate.errors import ReadError
+from bedplate.host.accel import ACCELERATORS_LIMIT, find_accelerators, read_accelerators
 from bedplate.host.accel.nvidia import parse_nvml
 from bedplate.host.formats.foreign import read_foreign, recognise
 from bedplate.host.formats.hwlocxml import parse_hwloc
@@ -181,6 +183,78 @@ def test_a_damaged_or_hostile_file_is_refused(data: bytes, tmp_path: Path) -> No
     path.write_bytes(data)
     with pytest.raises(ReadError, match="file"):
         read_foreign(path)
+
+
+def _gpus(count: int) -> list[str]:
+    return [f"{number >> 8:04x}:{number & 255:02x}:00.0" for number in range(count)]
+
+
+MACHINES: dict[str, Callable[[int], str]] = {
+    "lspci": lambda count: "".join(f"{address} 3D controller: NVIDIA Corporation Device 2330\n" for address in _gpus(count)),
+    "nccl": lambda count: (
+        '<system version="1"><cpu numaid="0" affinity="ff">'
+        + "".join(f'<pci busid="{address}" class="0x030200"><gpu dev="1"/></pci>' for address in _gpus(count))
+        + "</cpu></system>"
+    ),
+    "hwloc": lambda count: (
+        '<topology version="2.0"><object type="Machine" cpuset="0x1" nodeset="0x1">'
+        + "".join(
+            f'<object type="PCIDev" pci_busid="{address}" pci_type="0302 [10de:2330] [0:0] 00"/>' for address in _gpus(count)
+        )
+        + "</object></topology>"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_more_accelerators_than_a_machine_has_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(MACHINES[name](ACCELERATORS_LIMIT))
+    facts = read_foreign(path)
+    assert facts is not None
+    assert len(facts.accelerators) == ACCELERATORS_LIMIT
+    path.write_text(MACHINES[name](ACCELERATORS_LIMIT + 1))
+    with pytest.raises(ReadError, match="has 1025 accelerators, at most 1024"):
+        read_foreign(path)
+
+
+def test_a_recording_of_more_accelerators_is_refused() -> None:
+    pci = parse_lspci(MACHINES["lspci"](ACCELERATORS_LIMIT + 1))
+    with pytest.raises(ReadError, match="has 1025 accelerators, at most 1024"):
+        read_accelerators(machine({}), pci)
+
+
+def test_accelerators_are_numbered_by_their_maker() -> None:
+    pci = parse_lspci(LSPCI + "1a:00.0 Display controller [0380]: AMD Device [1002:74a1]\n1b:00.0" + LSPCI[7:])
+    found = [(accelerator.vendor, accelerator.index) for accelerator in find_accelerators(pci)]
+    assert found == [("nvidia", 0), ("amd", 0), ("nvidia", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LSPCI + "\ta\n" * 400_000, "has 400001 lines, at most 400000"),
+        (LSPCI + "\n" * 4_000_000, "has 4000001 lines"),
+        (
+            LSPCI + "\tKernel driver in use: " + "x" * (4 << 20) + "\n",
+            "line 2 of the listing has 4194327 characters, at most",
+        ),
+        (LSPCI[:-1] + "x" * (4 << 20), "line 1 of the listing has 4194"),
+    ],
+)
+def test_a_listing_of_too_many_or_too_long_lines_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ReadError, match=said):
+        parse_lspci(text)
+
+
+def test_titles_and_values_of_nvidia_smi_are_cut_and_counted() -> None:
+    head = "NVSMI LOG\nGPU 00000000:19:00.0\n    Product Name : " + "x" * 100_000 + "\n"
+    accelerator = parse_nvidia_smi(head + "    PCI\n        Bus Id : 00000000:1A:00.0\n" + "    " + "T" * 100_000 + "\n")[0]
+    assert len(accelerator.name) == 4096
+    assert accelerator.address == "0000:1a:00.0"
+    values = "".join(f"    Title {number} : v\n" for number in range(5000))
+    with pytest.raises(ReadError, match=r"has \d+ values, at most 150000"):
+        parse_nvidia_smi("NVSMI LOG\n" + "".join(f"GPU 00000000:{bus:02X}:00.0\n{values}" for bus in range(40)))
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,20 @@ def pax(count: int) -> bytes:
     return block * max(1, count // 10)
 
 
+def titles(count: int) -> bytes:
+    """Titles as long as all that is below them: a reader that puts them before each value multiplies the two."""
+    above = "".join(" " * depth + "T" * (60 * count) + "\n" for depth in range(4, 11))
+    below = "".join(f"            {n} : v\n" for n in range(count))
+    return f"==NVSMI LOG==\nGPU 00000000:19:00.0\n{above}{below}".encode()
+
+
+def tags(count: int) -> bytes:
+    tags = [letter * (60 * count) for letter in "abcdefg"]
+    above, end = "".join(f"<{tag}>" for tag in tags), "".join(f"</{tag}>" for tag in reversed(tags))
+    below = "".join(f"<v{n}>v</v{n}>" for n in range(count))
+    return f"<nvidia_smi_log><gpu id='00000000:19:00.0'>{above}{below}{end}</gpu></nvidia_smi_log>".encode()
+
+
 HWLOC = '<topology version="2.0"><object type="Machine" cpuset="0x1" nodeset="0x1">'
 PCI = '<object type="PCIDev" pci_busid="0000:{h}.0" pci_type="0200 [15b3:1021] [15b3:1021] 00">'
 INPUTS: dict[str, list[Make]] = {
@@ -105,6 +119,7 @@ INPUTS: dict[str, list[Make]] = {
         run("a", "19:00.0 3D controller: "),
         lines("19:00.0 " + "[" * 50 + ": (rev (rev\n"),
         run("Region 0: Memory at ", "19:00.0 x: y\n\t"),
+        lambda count: b"19:00.0 x: y\n" + b"\ta\n" * (count * 500),
     ],
     "nvidia-smi": [
         lines("    " * 6 + "Title {n} : value\n", "==NVSMI LOG==\nGPU 00000000:19:00.0\n"),
@@ -113,6 +128,9 @@ INPUTS: dict[str, list[Make]] = {
         run(" ", "==NVSMI LOG==\nGPU 00000000:19:00.0\n"),
         run("NVIDIA-SMI version  "),
         lines("<a{n}/>", "<nvidia_smi_log><gpu id='00000000:01:00.0'>", "</gpu></nvidia_smi_log>"),
+        titles,
+        tags,
+        lambda count: b"==NVSMI LOG==\nGPU 00000000:19:00.0\n" + b"ab\n" * (count * 500),
     ],
     "nvidia-smi-pci": [lines("    T{n} : v\n", "==NVSMI LOG==\nGPU 00000000:19:00.0\n"), run("GPU 0: (")],
     "nvml": [

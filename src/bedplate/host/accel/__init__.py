@@ -24,6 +24,7 @@ from bedplate.model.facts.reading import Unknown
 
 _DISPLAY = {0x0300, 0x0302, 0x0380}
 _PROCESSING = 0x12
+ACCELERATORS_LIMIT = 1024  # of one machine; 16 GPUs of 32 virtual functions each, which count too, are half of that
 # Display adapters that compute nothing: those of management controllers and of hypervisors.
 _SCREENS = {
     *(0x1A03, 0x102B),  # ASPEED, Matrox
@@ -43,40 +44,55 @@ def read_accelerators(root: Root, pci: Sequence[PciDevice]) -> tuple[Accelerator
     """Accelerators: NVIDIA's, AMD's, Intel's, then others by PCI address; () on a machine without.
 
     NVML is asked on the running machine only, where NVIDIA's driver is there; a recording holds its answers.
-    Raises ReadError when a recorded answer is malformed.
+    Raises ReadError when a recorded answer is malformed, and for more than ACCELERATORS_LIMIT of them.
     """
     by_vendor: dict[int, list[PciDevice]] = {}
     for device in pci:
         if is_accelerator(device):
             by_vendor.setdefault(device.vendor, []).append(device)
+    check_count(sum(map(len, by_vendor.values())))
     nvidia = by_vendor.pop(NVIDIA, [])
     found = [*read_nvidia(root, nvidia, _nvml_document(root))] if nvidia or root.exists(NVML) else []
     found += read_amd(root, by_vendor.pop(AMD, []))
     found += read_intel(root, by_vendor.pop(INTEL, []))
     for vendor, devices in sorted(by_vendor.items()):
         found += (_other(device, vendor, index) for index, device in enumerate(devices))
+    check_count(len(found))  # NVML may list some that are not on the bus
     return tuple(found)
 
 
+def check_count(count: int) -> None:
+    """Raise ReadError for more than ACCELERATORS_LIMIT: checks compare accelerators in pairs, so time grows as a square."""
+    if count > ACCELERATORS_LIMIT:
+        raise ReadError(
+            f"the machine has {count} accelerators, at most {ACCELERATORS_LIMIT} are read",
+            hint="Remove the devices of other machines from the text or the recording.",
+        )
+
+
 def find_accelerators(pci: Sequence[PciDevice]) -> tuple[Accelerator, ...]:
-    """Accelerators of a listing of PCI devices alone: their places and the driver, nothing of their state."""
+    """Accelerators of a listing of PCI devices alone: their places and the driver, nothing of their state.
+
+    Raises ReadError for more than ACCELERATORS_LIMIT of them.
+    """
     found: list[Accelerator] = []
+    counts: dict[str, int] = {}
     makers = {NVIDIA: "nvidia", AMD: "amd", INTEL: "intel"}
-    for device in pci:
-        if is_accelerator(device):
-            vendor = makers.get(device.vendor, f"{device.vendor:04x}")
-            index = sum(1 for accelerator in found if accelerator.vendor == vendor)
-            source = device.driver.source
-            found.append(
-                make_accelerator(
-                    vendor=vendor,
-                    index=index,
-                    name=device.name,
-                    address=device.address,
-                    why=Unknown.NOT_RECORDED,
-                    source=source,
-                )
+    devices = [device for device in pci if is_accelerator(device)]
+    check_count(len(devices))
+    for device in devices:
+        vendor = makers.get(device.vendor, f"{device.vendor:04x}")
+        index = counts[vendor] = counts.get(vendor, -1) + 1
+        found.append(
+            make_accelerator(
+                vendor=vendor,
+                index=index,
+                name=device.name,
+                address=device.address,
+                why=Unknown.NOT_RECORDED,
+                source=device.driver.source,
             )
+        )
     return tuple(found)
 
 

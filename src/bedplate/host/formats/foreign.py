@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate.errors import ReadError
-from bedplate.host.accel import find_accelerators
+from bedplate.host.accel import check_count, find_accelerators
 from bedplate.host.formats.hwlocxml import parse_hwloc
 from bedplate.host.formats.lsblk import parse_lsblk
 from bedplate.host.formats.lspci import parse_lspci
@@ -50,7 +50,9 @@ def read_foreign(path: Path, data: bytes | None = None) -> HostFacts | None:
     if text is None or format_name is None:
         return None
     try:
-        return _READERS[format_name](text, path.name)
+        facts = _READERS[format_name](text, path.name)
+        check_count(len(facts.accelerators))
+        return facts
     except ReadError as error:
         raise ReadError(f"{path}: {error.message}", hint=error.hint) from error
 

@@ -18,6 +18,8 @@ from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.units import parse_size
 
 DEVICES_MOST = 65_536  # a domain has no more
+LINES_MOST = 400_000  # of a listing; -vvv prints some tens a device
+LINE_MOST = 16_384  # characters; only the names of kernel modules make a line longer than a terminal
 _HEADER = re.compile(
     r"(?P<address>(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
     r" (?P<class>[^\[\]:]{1,60}?)(?: \[(?P<code>[0-9a-f]{4})\])?:"
@@ -53,7 +55,7 @@ def parse_lspci(text: str) -> tuple[PciDevice, ...]:
     """Devices by address, with their tree where the listing has bus numbers. Raises ReadError when it is no listing.
 
     "17:01.0 PCI bridge: Broadcom / LSI PEX890xx PCIe Gen 5 Switch (rev b0)" with "Bus: primary=17, secondary=19, ..."
-    becomes the parent of 0000:19:00.0.
+    becomes the parent of 0000:19:00.0. More than LINES_MOST lines, or one longer than LINE_MOST, are refused too.
     """
     blocks = _blocks(text)
     if not blocks:
@@ -80,7 +82,11 @@ class _Told:
 def _blocks(text: str) -> list[_Block]:
     blocks: list[_Block] = []
     register = ""
-    for line in text.splitlines():
+    if (count := text.count("\n")) > LINES_MOST:
+        raise ReadError(f"the listing has {count} lines, at most {LINES_MOST} are read")
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would make lines of what was not counted
+        if len(line) > LINE_MOST:
+            raise ReadError(f"line {number} of the listing has {len(line)} characters, at most {LINE_MOST} are read")
         if not line or line[0] in " \t":
             if blocks and line.strip():
                 word = line.split(None, 1)[0]

@@ -8,8 +8,9 @@ device does not have. Titles changed over the years ("Clocks Throttle Reasons" b
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -28,6 +29,11 @@ Values = Mapping[str, str]
 
 LOG = "NVSMI LOG"
 _DEVICES_MOST = 256
+VALUES_MOST = 150_000  # of all devices; nvidia-smi prints some 300 a device
+_DEVICE_VALUES_MOST = 4096  # a bug report has other text behind the last device, which is not read as its values for ever
+_LEVELS_MOST = 8  # titles of a path; the deepest of nvidia-smi have six
+_TITLE_MOST = 64  # characters, which is also what a path takes eight times: the longest of nvidia-smi have some 40
+_VALUE_MOST = 4096  # characters; the command line of a process is the longest
 _NUMBER = re.compile(r"-?\d{1,12}(?:\.\d{1,3})?", re.ASCII)
 _PLAIN = ("N/A", "[N/A]", "", "Requested functionality has been deprecated", "Unknown Error", "Insufficient Permissions")
 _GPU = re.compile(r"GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", re.ASCII)
@@ -105,24 +111,31 @@ def _load(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
     return devices, common
 
 
+def _lines(text: str) -> Iterator[str]:
+    """One by one: a list of short lines takes fifty times their memory."""
+    for line in io.StringIO(text):
+        yield line.rstrip("\r\n")
+
+
 def _parse_log(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
     """(values of each GPU, values before the first): titles nest by their indentation."""
     devices: list[dict[str, str]] = []
     common: dict[str, str] = {}
     titles: list[tuple[int, str]] = []
     processes = 0
-    for line in text.splitlines():
+    for line in _lines(text):
         if line.startswith("#"):  # the next section of a capture
             break
         if _GPU.fullmatch(line.strip()) is not None and not line.startswith(" "):
             if len(devices) >= _DEVICES_MOST:
                 raise ReadError(f"the text has more than {_DEVICES_MOST} devices")
+            _check_values(devices)
             devices.append({"Bus": line.strip()[4:]})
             titles, processes = [], 0
             continue
         indent = len(line) - len(line.lstrip(" "))
         title, colon, value = line.strip().partition(" : ")
-        title = title.strip().removesuffix(" :").rstrip()
+        title = title.strip().removesuffix(" :").rstrip()[:_TITLE_MOST]
         if not title:
             continue
         while titles and titles[-1][0] >= indent:
@@ -132,7 +145,8 @@ def _parse_log(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
             title = f"Process {processes}"
         titles.append((indent, title))
         if colon:
-            (devices[-1] if devices else common).setdefault("/".join(title for _, title in titles[-8:]), value.strip())
+            _put(devices[-1] if devices else common, [title for _, title in titles[-_LEVELS_MOST:]], value)
+    _check_values(devices)
     return devices, common
 
 
@@ -140,31 +154,46 @@ def _parse_xml(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
     log = parse_xml(text)
     if log.tag != "nvidia_smi_log":
         raise ReadError(f"the XML is a {log.tag[:40]}, not a nvidia_smi_log")
-    common = {child.tag: (child.text or "").strip() for child in log if len(child) == 0}
+    common: dict[str, str] = {}
+    for child in log:
+        if len(child) == 0:
+            _put(common, [child.tag], child.text)
     devices: list[dict[str, str]] = []
     for gpu in log.findall("gpu")[:_DEVICES_MOST]:
         values: dict[str, str] = {"Bus": gpu.get("id", "")}
-        _flatten(gpu, "", values)
+        _flatten(gpu, [], values)
         devices.append(values)
+        _check_values(devices)
     if not devices:
         raise ReadError("the nvidia_smi_log has no gpu")
     return devices, common
 
 
-def _flatten(element: Element, prefix: str, values: dict[str, str]) -> None:
-    """Depth is bounded by the reader of XML."""
+def _put(values: dict[str, str], titles: list[str], value: str | None) -> None:
+    """Keep a value unless its path has one. All of them are cut: a path repeats its titles, so long ones cost a product."""
+    if len(values) < _DEVICE_VALUES_MOST:
+        values.setdefault("/".join(titles), (value or "")[:_VALUE_MOST].strip())
+
+
+def _check_values(devices: list[dict[str, str]]) -> None:
+    if (count := sum(map(len, devices))) > VALUES_MOST:
+        raise ReadError(f"the text has {count} values, at most {VALUES_MOST} are read")
+
+
+def _flatten(element: Element, above: list[str], values: dict[str, str]) -> None:
+    """Values of what is below an element, by their titles; what is deeper than any of nvidia-smi's is left out."""
     processes = 0
     for child in element:
-        if child.tag == "supported_clocks":
+        if child.tag == "supported_clocks" or len(above) >= _LEVELS_MOST:
             continue
-        path = f"{prefix}{child.tag}"
+        titles = [*above, child.tag[:_TITLE_MOST]]
         if child.tag == "process_info":
             processes += 1
-            path = f"Processes/Process {processes}"
-            values[path] = (child.findtext("pid") or "").strip()
+            titles = ["Processes", f"Process {processes}"]
+            _put(values, titles, child.findtext("pid"))
         elif len(child) == 0:
-            values.setdefault(path, (child.text or "").strip())
-        _flatten(child, f"{path}/", values)
+            _put(values, titles, child.text)
+        _flatten(child, titles, values)
 
 
 def _accelerator(values: Values, common: Values, index: int) -> Accelerator:
@@ -329,7 +358,7 @@ class _Links:
 def _parse_nvlinks(text: str) -> dict[int, _Links]:
     links: dict[int, _Links] = {}
     here: _Links | None = None
-    for line in text.splitlines():
+    for line in _lines(text):
         if (match := _NVLINK_GPU.match(line)) is not None:
             here = links.setdefault(int(match[1]), _Links(match[2], match[3]))
         elif here is not None and (match := _NVLINK.fullmatch(line)) is not None:
