@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.cli.argument_types import directory, whole_number
+from bedplate.cli.argument_types import directory, number, seconds, whole_number
 from bedplate.cli.main import main
 
 
@@ -73,3 +73,15 @@ def test_a_log_is_not_printed_as_json(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_number_without_an_upper_bound_has_a_lower_one() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="-3: expected a whole number of at least 0"):
         whole_number(0)("-3")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "-1", "0", "1e15", "x", "9" * 5000])
+def test_a_time_is_a_number_that_a_socket_takes(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number of seconds from"):
+        seconds(text)
+
+
+def test_a_number_has_two_ends() -> None:
+    assert (seconds("0.5"), number(0, 100)("0"), number(0, 100)("100")) == (0.5, 0.0, 100.0)
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 0 to 100"):
+        number(0, 100)("nan")

@@ -81,3 +81,10 @@ def test_random_models_go_into_the_store(capsys: pytest.CaptureFixture[str]) -> 
 def test_wrong_turns(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, message: str) -> None:
     out, err = run(capsys, *words, status=status)
     assert message in err and out == ""
+
+
+def test_removing_from_a_store_that_is_not_there_makes_none(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    assert not (state / "models").exists()
+    assert command.main(["model", "rm", "x"]) == 2
+    assert "no model has this name" in capsys.readouterr().err
+    assert not (state / "models").exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,18 @@ def paths(tmp_path: Path) -> Paths:
     return paths
 
 
+def _spoil(image: Path, *, path: str, value: object) -> None:
+    """Another value at the path of a key in the manifest."""
+    manifest = image / "manifest.json"
+    record = json.loads(manifest.read_text())
+    *above, key = path.split(".")
+    table = record
+    for step in above:
+        table = table[step]
+    table[key] = value
+    manifest.write_text(json.dumps(record))
+
+
 DAMAGES = [
     pytest.param(lambda image: (image / "bedplate.raw").unlink(), "bedplate.raw is missing", id="no disk"),
     pytest.param(lambda image: (image / "bedplate.qcow2").unlink(), "bedplate.qcow2 is missing", id="no qcow2"),
@@ -49,6 +63,29 @@ DAMAGES = [
     pytest.param(lambda image: (image / "manifest.json").write_text("{"), "its manifest cannot be read", id="cut manifest"),
     pytest.param(lambda image: (image / "manifest.json").write_text("[]"), "its manifest cannot be read", id="a list"),
     pytest.param(lambda image: (image / "manifest.json").write_text("{}"), "no key 'files'", id="empty"),
+    *(
+        pytest.param(partial(_spoil, path=path, value=value), said, id=f"{path} {said[:20]}")
+        for path, value, said in (
+            ("version", 3, "version: got 3, expected printable text"),
+            ("version", "a\nb", "version: got 'a"),
+            ("version", "\ud800", "version: got '"),
+            ("kernel", "x" * 5000, "expected printable text of at most 4096 characters"),
+            ("variant", "other", "not a valid Variant"),
+            ("packages", {}, "packages: expected a list of objects"),
+            ("packages", [{"name": 3}], "packages[0].name: got 3"),
+            ("inputs", [], "inputs: expected an object"),
+            ("files.raw", "x", "files.raw: expected an object"),
+            ("files.raw.name", ["x"], "files.raw.name: got ['x'], expected printable"),
+            ("files.raw.name", "x" * 300, "expected the name of a file beside it"),
+            ("files.raw.name", "../x", "files.raw.name: got '../x', expected the name of a file beside it"),
+            ("files.raw.size_bytes", 1e999, "files.raw.size_bytes: got inf, expected a number of bytes"),
+            ("files.raw.disk_bytes", True, "files.raw.disk_bytes: got True, expected a number of bytes"),
+        )
+    ),
+    pytest.param(lambda image: (image / "manifest.json").write_text("[" * 100_000), "it is not JSON", id="deep"),
+    pytest.param(lambda image: (image / "manifest.json").write_text("9" * 5000), "it is not JSON", id="digits"),
+    pytest.param(lambda image: (image / "manifest.json").write_bytes(b'"\xff"'), "it is not JSON", id="not UTF-8"),
+    pytest.param(lambda image: os.truncate(image / "manifest.json", 17 << 20), "longer than 16 MiB", id="huge"),
 ]
 
 
@@ -104,3 +141,21 @@ def test_the_commands_name_it_and_remove_it(
     assert told in capsys.readouterr().err
     assert main(["image", "rm", VERSION]) == 0
     assert not (paths.images / VERSION).exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "argv"),
+    [("pcr11", ("show",)), ("partitions", ("show",)), ("packages.*.version", ("show",)), ("kernel", ("list",))],
+)
+def test_a_manifest_without_a_key_is_told(
+    paths: Paths, key: str, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BEDPLATE_STATE_DIR", str(paths.state))
+    monkeypatch.setenv("BEDPLATE_CACHE_DIR", str(paths.cache))
+    manifest = paths.images / VERSION / "manifest.json"
+    record = json.loads(manifest.read_text()) | {"id": "x", "suite": "y", "pcr11": "z", "packages": [{"name": "a"}]}
+    record["packages"] = record["packages"] if "packages" in key else []
+    record.pop(key, None)
+    manifest.write_text(json.dumps(record))
+    assert main(["image", *argv]) == 1
+    assert f"the manifest of the image has no key {key}" in capsys.readouterr().err

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.catalog.findings import read_suppressions
-from bedplate.catalog.strict import read_data
-from bedplate.errors import ReadError
+from bedplate.catalog.findings import parse_suppressions, read_suppressions
+from bedplate.catalog.strict import parse_table, read_data
+from bedplate.errors import DataError, ReadError
 
 
 def test_a_file_without_end_is_refused_after_a_few_mebibytes() -> None:
@@ -21,7 +21,31 @@ def test_a_file_without_end_is_refused_after_a_few_mebibytes() -> None:
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ReadError, match=r"rows.toml: cannot read"):
+    with pytest.raises(ReadError, match=r"rows.toml: is not UTF-8: byte 0 is 0xff"):
         read_data(tmp_path / "rows.toml")
     with pytest.raises(ReadError, match="cannot read"):
         read_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "9" * 5000, "a number of too many digits"),
+        ("a = " + "[" * 50_000, "nested too deeply"),
+        ("a = ", "not TOML: Invalid value"),
+    ],
+)
+def test_what_toml_cannot_hold_is_a_problem_of_the_file(text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        parse_table(text, name="x.toml")
+
+
+def test_a_number_too_long_to_print_is_told_by_its_bits() -> None:
+    row = "schema = 1\n[[suppress]]\nid = 0x" + "f" * 5000 + "\nreason = 'of the house'\n"
+    with pytest.raises(DataError, match=r"got int of 20000 bits, expected str"):
+        parse_suppressions(row, name="x.toml")
+
+
+def test_the_operating_system_is_quoted_without_its_number(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"nowhere: cannot read: No such file or directory$"):
+        read_data(tmp_path / "nowhere")

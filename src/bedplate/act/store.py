@@ -156,6 +156,8 @@ class Store:
 
     def remove(self, key: str) -> ModelRef:
         """Remove a model's record, and its content from the disk when no other name stands for it."""
+        if not self.root.is_dir():  # its lock would make it
+            self.find(key)
         with self._locked():
             self._settle()
             gone = self.find(key)

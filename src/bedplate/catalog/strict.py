@@ -31,8 +31,10 @@ def read_data(path: Path) -> str:
         if len(content) > _MOST_BYTES:
             raise ReadError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB, too large for a data file")
         return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot read: {error}") from error
+    except OSError as error:
+        raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path}: is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from error
 
 
 def read_toml(path: Path, cls: type[T]) -> T:
@@ -54,8 +56,12 @@ def parse_table(text: str, *, name: str) -> dict[str, Any]:
     """The text as tomllib reads it, for loaders that build their rows one by one. Raises DataError when it is not TOML."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise DataError([f"{name}: not TOML: {error}"]) from error
+    except RecursionError as error:
+        raise DataError([f"{name}: not TOML that can be read: it is nested too deeply"]) from error
+    except ValueError as error:  # of int(), past 4300 digits
+        raise DataError([f"{name}: not TOML that can be read: it has a number of too many digits"]) from error
 
 
 def build_row(table: dict[str, Any], cls: type[T], *, where: str, problems: list[str]) -> T | None:
@@ -108,12 +114,12 @@ def _convert(value: Any, hint: Any, where: str, problems: list[str]) -> object:
         try:
             return hint(value)
         except ValueError:
-            problems.append(f"{where}: got {value!r}, expected one of {', '.join(hint)}")
+            problems.append(f"{where}: got {_shown(value)}, expected one of {', '.join(hint)}")
             return None
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        problems.append(f"{where}: got {_kind(value)} {value!r}, expected {hint.__name__}")
+        problems.append(f"{where}: got {_kind(value)} {_shown(value)}, expected {hint.__name__}")
     return value
 
 
@@ -123,6 +129,14 @@ def _without_none(hint: Any) -> tuple[Any, Any]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
     return hint, typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
+
+
+def _shown(value: object) -> str:
+    """Hexadecimal and octal numbers of TOML may be too long to print in decimal (int_max_str_digits)."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"of {value.bit_length()} bits"
+    text = repr(value) if not isinstance(value, dict | list) else "with several values"
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _kind(value: object) -> str:

@@ -6,6 +6,7 @@ The message has the option in front of it (argparse adds that), what was given a
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,3 +33,28 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def number(least: float, most: float, *, unit: str = "") -> Callable[[str], float]:
+    """A number from `least` to `most`, both included, so never nan or inf; the unit stands in the message only."""
+    expected = f"expected a number{f' of {unit}' if unit else ''} from {least:g} to {most:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: {expected}") from None
+        if not math.isfinite(value) or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text}: {expected}")
+        return value
+
+    return parse
+
+
+LONGEST_S = 86_400.0 * 365
+"""The longest time that an option takes; what socket(2) and select(2) take ends at some hundred years."""
+
+
+def seconds(text: str) -> float:
+    """A time of more than 0 seconds; a millisecond is the shortest."""
+    return number(0.001, LONGEST_S, unit="seconds")(text)

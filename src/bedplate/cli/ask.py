@@ -15,6 +15,7 @@ import os
 import sys
 import time
 
+from bedplate.cli.argument_types import number, seconds
 from bedplate.errors import UsageError
 
 HELP = "ask the model a question from the terminal"
@@ -37,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longest answer in tokens (default: %(default)s)",
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="sampling temperature; 0 is greedy (default: 0)"
+        "--temperature", type=number(0, 100), default=0.0, metavar="T", help="sampling temperature; 0 is greedy (default: 0)"
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=120.0,
         metavar="SECONDS",
         help="give up after this many seconds without a token (default: 120)",

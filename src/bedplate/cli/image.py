@@ -94,12 +94,14 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from bedplate.image.manifest import read_record, require_keys
     from bedplate.image.published import list_images
 
     rows = []
     images, broken = list_images(find_paths())
     for image in images:
-        record = json.loads(image.manifest.read_text())
+        record = read_record(image.manifest)
+        require_keys(record, "kernel", "packages", "files.*.disk_bytes")
         rows.append(
             {
                 "version": image.version,
@@ -123,14 +125,17 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from bedplate.image.manifest import read_record, require_keys
     from bedplate.image.published import find_image
 
     image = find_image(find_paths(), arguments.version)
-    text = image.manifest.read_text()
     if arguments.json:
-        print(text, end="")
+        print(image.manifest.read_text(), end="")
         return 0
-    record = json.loads(text)
+    record = read_record(image.manifest)
+    require_keys(record, "id", "suite", "kernel", "pcr11", "inputs", "files.*.disk_bytes")
+    require_keys(record, *(f"packages.*.{key}" for key in ("name", "version")))
+    require_keys(record, *(f"partitions.*.{key}" for key in ("label", "uuid", "sha256", "size_bytes")))
     print(f"{record['id']} {record['version']} ({record['variant']}), Debian {record['suite']}, kernel {record['kernel']}")
     print(f"in {image.directory}\n")
     for kind, file in record["files"].items():

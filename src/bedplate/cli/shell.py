@@ -16,6 +16,7 @@ import shutil
 import socket
 import sys
 
+from bedplate.cli.argument_types import seconds
 from bedplate.errors import NotRunningError
 
 HELP = "open a root shell in the machine (development images only)"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--command", metavar="COMMAND", help="run one command and exit with its status")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="with -c: end the command after this many seconds without output (default: 60)",

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.errors import ReadError
+from bedplate.host.root.jsontext import parse_json
 from bedplate.image.recipe import Variant
 
 SECTOR = 512  # bytes
+_MANIFEST_LIMIT = 16 << 20  # bytes
+_LONGEST = 4096  # characters of one text; the kernel's command line is the longest
+_LONGEST_NAME = 255  # bytes; NAME_MAX
 # Unified sections in the order systemd-stub 257 measures them into PCR 11; .pcrsig is not measured.
 # Source: systemd, src/fundamental/uki.h and docs "TPM2 PCR Measurements Made by systemd".
 _MEASURED = (
@@ -65,7 +69,7 @@ def read_image(directory: Path) -> Image:
     manifest = directory / "manifest.json"
     hint = f"Remove it: bedplate image rm {directory.name}. The recipe's own image is made again by: bedplate image build"
     try:
-        record = json.loads(manifest.read_text())
+        record = read_record(manifest)
         files = {kind: (directory / file["name"], file["size_bytes"]) for kind, file in record["files"].items()}
         image = Image(
             version=record["version"],
@@ -78,7 +82,7 @@ def read_image(directory: Path) -> Image:
             cmdline=record["kernel_command_line"],
             manifest=manifest,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ReadError, ValueError, KeyError) as error:
         raise ReadError(f"image {directory.name}: its manifest cannot be read: {_reason(error)}", hint=hint) from error
     for file, size_bytes in files.values():
         if not file.is_file():
@@ -86,6 +90,82 @@ def read_image(directory: Path) -> Image:
         if (got := file.stat().st_size) != size_bytes:
             raise ReadError(f"image {directory.name}: {file.name} has {got} bytes, expected {size_bytes}", hint=hint)
     return image
+
+
+def read_record(manifest: Path) -> dict[str, Any]:
+    """The whole manifest of an image, its texts, names and sizes checked where it has them; keys may be missing.
+
+    Raises ReadError for what a build does not write: too long, of another type, a name that is a path or cannot be printed.
+    """
+    with manifest.open("rb") as file:
+        text = file.read(_MANIFEST_LIMIT + 1)
+    if len(text) > _MANIFEST_LIMIT:
+        raise ReadError(f"it is longer than {_MANIFEST_LIMIT >> 20} MiB")
+    record = parse_json(text, "it")
+    if not isinstance(record, dict):
+        raise ReadError("it is not a JSON object")
+    for key in ("version", "variant", "kernel", "kernel_command_line", "id", "suite", "pcr11"):
+        _check_text(record, key, key)
+    _check_table(record, "inputs")
+    for name in record.get("inputs", {}):
+        _check_text(record["inputs"], name, f"inputs.{name[:80]}")
+    _check_table(record, "files")
+    for kind in record.get("files", {}):
+        where = f"files.{kind[:80]}"
+        _check_table(record["files"], kind, where)
+        file = record["files"][kind]
+        _check_text(file, "name", f"{where}.name")
+        name = file.get("name", "x")
+        if "/" in name or name in ("", ".", "..") or len(name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
+            raise ReadError(f"{where}.name: got {name[:80]!r}, expected the name of a file beside it")
+        _check_size(file, "size_bytes", where)
+        _check_size(file, "disk_bytes", where)
+    for key, texts in (("packages", ("name", "version")), ("partitions", ("label", "uuid", "sha256"))):
+        rows = record.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ReadError(f"{key}: expected a list of objects")
+        for number, row in enumerate(rows):
+            for text_key in texts:
+                _check_text(row, text_key, f"{key}[{number}].{text_key}")
+            _check_size(row, "size_bytes", f"{key}[{number}]")
+    return record
+
+
+def require_keys(record: dict[str, Any], *paths: str) -> None:
+    """Raise ReadError for the first of these keys that a manifest lacks; "files.*.name" means each file."""
+    for path in paths:
+        here: list[Any] = [record]
+        for key in path.split("."):
+            found = [
+                value
+                for table in here
+                for value in (
+                    (table.values() if isinstance(table, dict) else table) if key == "*" else (table.get(key, _NOTHING),)
+                )
+            ]
+            if any(value is _NOTHING for value in found):
+                raise ReadError(f"the manifest of the image has no key {path}", hint="Build the image again.")
+            here = found
+
+
+_NOTHING = object()
+
+
+def _check_table(table: dict[str, Any], key: str, where: str = "") -> None:
+    if not isinstance(table.get(key, {}), dict):
+        raise ReadError(f"{where or key}: expected an object")
+
+
+def _check_text(table: dict[str, Any], key: str, where: str) -> None:
+    value = table.get(key, "")
+    if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():
+        raise ReadError(f"{where}: got {repr(value)[:80]}, expected printable text of at most {_LONGEST} characters")
+
+
+def _check_size(table: dict[str, Any], key: str, where: str) -> None:
+    value = table.get(key, 0)
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ReadError(f"{where}.{key}: got {repr(value)[:80]}, expected a number of bytes")
 
 
 def _reason(error: Exception) -> str:

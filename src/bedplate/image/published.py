@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from bedplate.act.paths import Paths
 from bedplate.errors import ReadError, UsageError
-from bedplate.image.manifest import Image, read_image
+from bedplate.image.manifest import Image, read_image, read_record
 
 
 def list_images(paths: Paths) -> tuple[list[Image], list[ReadError]]:
@@ -40,7 +38,7 @@ def find_published(paths: Paths, version: str, digest: str) -> Image | None:
     """The whole image of exactly these inputs, or None; a version has only the first digits of their digest."""
     try:
         image = read_image(paths.images / version)
-        inputs = json.loads(image.manifest.read_text())["inputs"]["digest"]
-    except (ReadError, OSError, ValueError, KeyError, TypeError):
+        inputs = read_record(image.manifest)["inputs"]["digest"]
+    except (ReadError, OSError, KeyError):
         return None
     return image if inputs == digest else None
