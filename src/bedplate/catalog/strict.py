@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 import tomllib
 import types
 import typing
@@ -20,6 +21,8 @@ from typing import Any, TypeVar
 from bedplate.errors import DataError, ReadError
 
 T = TypeVar("T")
+# int() bounds decimal digits alone; of other bases come numbers that no message can print (int_max_str_digits).
+_LONG_NUMBER = re.compile(r"0[xob][0-9a-fA-F_]{60}")
 _MOST_BYTES = 4 << 20  # the longest of ours has 60 KB
 
 
@@ -55,13 +58,22 @@ def parse_toml(text: str, cls: type[T], *, name: str) -> T:
 def parse_table(text: str, *, name: str) -> dict[str, Any]:
     """The text as tomllib reads it, for loaders that build their rows one by one. Raises DataError when it is not TOML."""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DataError([f"{name}: not TOML: {error}"]) from error
     except RecursionError as error:
         raise DataError([f"{name}: not TOML that can be read: it is nested too deeply"]) from error
     except ValueError as error:  # of int(), past 4300 digits
         raise DataError([f"{name}: not TOML that can be read: it has a number of too many digits"]) from error
+    if _LONG_NUMBER.search(text) is not None and _has_long_number(table):
+        raise DataError([f"{name}: not TOML that can be read: it has a number of too many digits"])
+    return table
+
+
+def _has_long_number(value: object) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_long_number, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and value.bit_length() > 256
 
 
 def build_row(table: dict[str, Any], cls: type[T], *, where: str, problems: list[str]) -> T | None:
@@ -132,9 +144,7 @@ def _without_none(hint: Any) -> tuple[Any, Any]:
 
 
 def _shown(value: object) -> str:
-    """Hexadecimal and octal numbers of TOML may be too long to print in decimal (int_max_str_digits)."""
-    if isinstance(value, int) and value.bit_length() > 256:
-        return f"of {value.bit_length()} bits"
+    """What was got, as far as a message can hold it."""
     text = repr(value) if not isinstance(value, dict | list) else "with several values"
     return text if len(text) <= 200 else text[:200] + "..."
 
