@@ -144,3 +144,44 @@ def test_a_window_of_servegen() -> None:
     arrivals = read_trace(TRACES / "servegen/m-small/chunk-14-trace.csv", window_s=(0, 600), seed=1)
     assert len(arrivals) == round(19.053333333333335 * 600)
     assert all(0 <= arrival.at_s < 600 and arrival.input_tokens >= 18 for arrival in arrivals)
+
+
+_DENSITY = '{"input_tokens": "{1: 1}", "output_tokens": "{1: 1}"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"timestamp": 1e999, "input_length": 1, "output_length": 1}'),
+        ("a.jsonl", '{"timestamp": 1, "input_length": 1e999, "output_length": 1}'),
+        ("a.jsonl", '{"timestamp": NaN, "input_length": 1, "output_length": 1}'),
+        ("a.jsonl", '{"timestamp": ' + "9" * 400 + ', "input_length": 1, "output_length": 1}'),
+        ("a.jsonl", '{"timestamp": -1, "input_length": 1, "output_length": 1}'),
+        ("a.jsonl", "[" * 100_000),
+        ("a.csv", 't_s,input_tokens,output_tokens\n"' + "x" * 200_000),
+    ],
+)
+def test_a_hostile_trace_is_refused_with_its_line(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ReadError, match=rf"{name}:[12]: "):
+        read_trace(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("trace", "dataset"),
+    [
+        ("0,1,1,Gamma,1,1", "[" * 100_000),
+        ("0,1,1,Gamma,1,1", "{}"),
+        ("0,1,1,Gamma,1,1", '{"0": ' + _DENSITY.replace(": 1}", ": 0}") + "}"),
+        ("0,1,1,Gamma,1,1", '{"0": ' + _DENSITY.replace(": 1}", ": 1e999}") + "}"),
+        ("0,1,1,Gamma,1,1", '{"nan": ' + _DENSITY + "}"),
+        ("nan,1,1,Gamma,1,1", '{"0": ' + _DENSITY + "}"),
+        ("0,1,1,Gamma,1e-300,1", '{"0": ' + _DENSITY + "}"),
+        ("0,1,1,Weibull,1e-9,1", '{"0": ' + _DENSITY + "}"),
+    ],
+)
+def test_a_hostile_trace_of_servegen_is_refused(trace: str, dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "b-trace.csv").write_text(trace + "\n")
+    (tmp_path / "b-dataset.json").write_text(dataset)
+    with pytest.raises(ReadError, match=r"b-trace.csv:"):
+        read_trace(tmp_path / "b-trace.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import io
 import json
@@ -21,7 +22,7 @@ import pytest
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.cli.main import main
 from bedplate.cli.record import write_private
-from bedplate.errors import BedplateError
+from bedplate.errors import BedplateError, PreflightError, UsageError
 from bedplate.host.facts import read_host
 from bedplate.host.kernel.engines import parse_numa_maps, parse_policy, parse_status
 from bedplate.host.kernel.kernel import GPU_MODULE_LINE
@@ -484,3 +485,26 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: 
     with pytest.raises(BedplateError, match="cannot write"):
         write_private(tmp_path / "host.tar", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["host.tar"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_file_and_ends_with_3(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("bedplate.act.files.write_report", refuse)
+    with pytest.raises(PreflightError, match=r"a.tar: cannot write: ") as refused:
+        write_private(tmp_path / "a.tar", b"x", overwrite=False)
+    assert refused.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_records_of_one_name_the_second_is_refused(tmp_path: Path) -> None:
+    write_private(tmp_path / "a.tar", b"first", overwrite=False)
+    with pytest.raises(UsageError, match=r"a.tar: already exists"):
+        write_private(tmp_path / "a.tar", b"second", overwrite=False)
+    assert (tmp_path / "a.tar").read_bytes() == b"first"
+    write_private(tmp_path / "a.tar", b"third")
+    assert (tmp_path / "a.tar").read_bytes() == b"third"

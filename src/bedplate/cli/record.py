@@ -14,6 +14,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bedplate import __version__
-from bedplate.errors import BedplateError, UsageError
+from bedplate.errors import BedplateError, PreflightError, UsageError
 
 if TYPE_CHECKING:
     from bedplate.host.record.record import Recorded
@@ -69,7 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
     if suffix is None:
         raise UsageError(f"{output}: the name does not end with one of {', '.join(SUFFIXES)}", hint="Name it host.tar.zst.")
     if output.exists() and not arguments.force and not arguments.show:
-        raise UsageError(f"{output}: already exists", hint="Choose another name with -o, or overwrite it with --force.")
+        raise _exists(output)
 
     begun = time.monotonic()
     knobs = read_knobs()
@@ -85,7 +86,7 @@ def main(arguments: argparse.Namespace) -> int:
         _show(recorded, as_json=arguments.json)
         return 0
     data = render_archive(recorded, suffix)
-    write_private(output, data)
+    write_private(output, data, overwrite=arguments.force)
     took_s = round(time.monotonic() - begun, 3)
     record: dict[str, Any] = {
         "schema": 1,
@@ -105,14 +106,35 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write the whole file or nothing, with mode 0600. Raises BedplateError with the file's name."""
+def write_private(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Write the whole file or nothing, with mode 0600. Raises PreflightError for a full disk, else BedplateError.
+
+    Without `overwrite`, a file that another process made meanwhile stays: UsageError.
+    """
     from bedplate.act.files import write_report
 
+    claimed = False
     try:
+        if not overwrite:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            claimed = True
         write_report(path, data, mode=0o600)
+        claimed = False
+    except FileExistsError as error:
+        raise _exists(path) from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PreflightError(
+                f"{path}: cannot write: {error.strerror}", hint="Free some space, or choose another place with -o."
+            ) from error
         raise BedplateError(f"{path}: cannot write: {error.strerror}") from error
+    finally:
+        if claimed:
+            path.unlink(missing_ok=True)
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"{path}: already exists", hint="Choose another name with -o, or overwrite it with --force.")
 
 
 def _date() -> str:

@@ -13,7 +13,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ from bedplate.errors import ReadError, UsageError
 
 _LIMIT_BYTES = 256 << 20
 _MOST = 1_000_000  # requests of one replay
+_LEAST_SHAPE = 0.01  # of a law of gaps; with less a gap is past what a float holds
 _WINDOW_S = 600.0  # of a ServeGen row
 _WINDOW = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 
@@ -66,7 +67,7 @@ def read_trace(path: Path, *, seed: int = 0, window_s: tuple[float, float] | Non
 def parse_azure(text: str, where: str) -> tuple[Arrival, ...]:
     """Arrivals of rows "0.052,3180,8" after the header, by time. Raises ReadError naming the line, or when there is none."""
     rows: list[Arrival] = []
-    for number, row in enumerate(csv.reader(io.StringIO(text)), start=1):
+    for number, row in _csv_rows(text, where):
         if number == 1 or not row:
             continue
         try:
@@ -91,8 +92,10 @@ def parse_mooncake(text: str, where: str, *, seed: int) -> tuple[Arrival, ...]:
             continue
         try:
             record = json.loads(line)
-            rows.append((float(record["timestamp"]) / 1000, int(record["input_length"]), int(record["output_length"])))
-        except (ValueError, KeyError, TypeError) as error:
+            row = float(record["timestamp"]) / 1000, int(record["input_length"]), int(record["output_length"])
+            _arrival(*row)
+            rows.append(row)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ReadError(
                 f"{where}:{number}: expected timestamp, input_length and output_length, got {line[:60]!r}"
             ) from error
@@ -116,10 +119,12 @@ def draw_servegen(
     first, last = window_s if window_s is not None else (0.0, math.inf)
     densities = _densities(dataset, where)
     rows: list[Arrival] = []
-    for number, row in enumerate(csv.reader(io.StringIO(trace)), start=1):
+    for number, row in _csv_rows(trace, where):
         try:
             at, rate, law, shape = float(row[0]), float(row[1]), row[3], float(row[4])
-            if not 0 <= rate < 1e6 or (rate > 0 and (law not in ("Weibull", "Gamma") or not 0 < shape < 1e6)):
+            if not 0 <= at < 1e12 or not 0 <= rate < 1e6:
+                raise ValueError(at)
+            if rate > 0 and (law not in ("Weibull", "Gamma") or not _LEAST_SHAPE <= shape < 1e6):
                 raise ValueError(law)
         except (ValueError, IndexError) as error:
             raise ReadError(f"{where}:{number}: expected t,rate,cv,Weibull or Gamma,shape,scale") from error
@@ -130,7 +135,7 @@ def draw_servegen(
             raise UsageError(f"{where}: more than {_MOST} requests", hint="Give a --window.")
         chance = random.Random(f"{seed}:{at}")
         gaps = [_gap(chance, law, shape) for _ in range(count + 1)]
-        whole = math.fsum(gaps)
+        whole = math.fsum(gaps) or 1.0
         tokens_in, tokens_out = (_draw(chance, density, count) for density in _densities_at(densities, at))
         passed = 0.0
         for gap, length_in, length_out in zip(gaps, tokens_in, tokens_out, strict=False):
@@ -212,11 +217,14 @@ Density = tuple[tuple[int, ...], tuple[float, ...]]
 def _densities(text: str, where: str) -> dict[float, tuple[Density, Density]]:
     try:
         record: dict[str, dict[str, str]] = json.loads(text)
-        return {
+        found = {
             float(at): (_density(parts["input_tokens"]), _density(parts["output_tokens"])) for at, parts in record.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReadError(f"{where}: its dataset.json has no densities of input_tokens and output_tokens: {error}") from error
+        if not found or not all(map(math.isfinite, found)):
+            raise ValueError("a time")
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReadError(f"{where}: its dataset.json has no densities of input_tokens and output_tokens") from error
 
 
 def _density(text: Any) -> Density:
@@ -224,7 +232,19 @@ def _density(text: Any) -> Density:
     pairs = re.findall(r"(\d{1,9}):\s*([0-9.eE+-]{1,30})", text)
     if not pairs:
         raise ValueError("no lengths")
-    return tuple(int(length) for length, _ in pairs), tuple(float(weight) for _, weight in pairs)
+    weights = tuple(float(weight) for _, weight in pairs)
+    if min(weights) < 0 or not 0 < math.fsum(weights) < math.inf:
+        raise ValueError("no weights")
+    return tuple(int(length) for length, _ in pairs), weights
+
+
+def _csv_rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """(number, fields) of each row. Raises ReadError where csv gives up, such as in a field of more than 131,072 bytes."""
+    rows = csv.reader(io.StringIO(text))
+    try:
+        yield from enumerate(rows, start=1)
+    except csv.Error as error:
+        raise ReadError(f"{where}:{rows.line_num}: is not CSV: {error}") from error
 
 
 def _densities_at(densities: dict[float, tuple[Density, Density]], at_s: float) -> tuple[Density, Density]:
@@ -241,5 +261,7 @@ def _read(path: Path) -> str:
         if path.stat().st_size > _LIMIT_BYTES:
             raise ReadError(f"{path}: is longer than {_LIMIT_BYTES >> 20} MiB")
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{path}: is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from error
