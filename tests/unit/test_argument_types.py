@@ -85,3 +85,14 @@ def test_a_number_has_two_ends() -> None:
     assert (seconds("0.5"), number(0, 100)("0"), number(0, 100)("100")) == (0.5, 0.0, 100.0)
     with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 0 to 100"):
         number(0, 100)("nan")
+
+
+@pytest.mark.parametrize("verb", ["ask hi", "up", "down", "shell -c x"])
+@pytest.mark.parametrize("text", ["nan", "inf"])
+def test_a_timeout_is_refused_before_anything_is_done(verb: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main([*verb.split(), "--timeout", text])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 2
+    assert "--timeout" in capsys.readouterr().err

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from bedplate.cli.argument_types import LONGEST_S, number
+
 HELP = "power the machine off and leave no process behind"
 
 
@@ -17,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate down`: for how many seconds the guest is asked before it is ended by force."""
     parser.add_argument("--now", action="store_true", help="force the machine off at once, without asking the guest")
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="how long the guest may take before it is forced off (default: 60)"
+        "--timeout",
+        type=number(0, LONGEST_S, unit="seconds"),
+        metavar="SECONDS",
+        help="how long the guest may take before it is forced off (default: 60)",
     )
     parser.add_argument("--json", action="store_true", help='print one JSON object with "stopped": true or false')
 

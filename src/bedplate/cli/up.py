@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bedplate.cli.argument_types import LONGEST_S
 from bedplate.errors import BedplateError, UsageError
 from bedplate.model.launch import KNOWN_ANSWER
 from bedplate.model.units import parse_size, render_seconds
@@ -208,7 +209,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--cpus: got {arguments.cpus}, expected 1 to 255")
     if arguments.port is not None and not 1 <= arguments.port <= 65535:
         raise UsageError(f"--port: got {arguments.port}, expected 1 to 65535")
-    if arguments.timeout <= 0:
+    if not 0 < arguments.timeout <= LONGEST_S:  # nan is neither
         raise UsageError(f"--timeout: got {arguments.timeout:g}, expected more than 0 seconds")
     if arguments.engine is not None and not arguments.engine.is_file():
         raise UsageError(f"--engine: {arguments.engine}: no such file")
