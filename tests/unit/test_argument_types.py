@@ -55,6 +55,10 @@ def test_a_number_out_of_its_range_is_refused_with_the_range(text: str, says: st
         ("logs -n -3", "argument -n/--lines: -3: expected a whole number of at least 0"),
         ("serve show --port 99999", "argument --port: 99999: expected a whole number from 1 to 65535"),
         ("selftest --parallel 0", "argument --parallel: 0: expected a whole number from 1 to 64"),
+        ("guard --seconds nan", "argument --seconds: nan: expected a number of seconds from 0.001 to 31536000"),
+        ("prove --block-s inf", "argument --block-s: inf: expected a number of seconds from 0.001 to 31536000"),
+        ("prove --most-foreign nan", "argument --most-foreign: nan: expected a number of percent from 0 to 100"),
+        ("prove --scale-time 0", "argument --scale-time: 0: expected a number from 0.001 to 1000"),
     ],
 )
 def test_numbers_of_verbs_have_a_range(command: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:

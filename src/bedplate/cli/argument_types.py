@@ -37,7 +37,7 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 
 def number(least: float, most: float, *, unit: str = "") -> Callable[[str], float]:
     """A number from `least` to `most`, both included, so never nan or inf; the unit stands in the message only."""
-    expected = f"expected a number{f' of {unit}' if unit else ''} from {least:g} to {most:g}"
+    expected = f"expected a number{f' of {unit}' if unit else ''} from {least:.12g} to {most:.12g}"
 
     def parse(text: str) -> float:
         try:

@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.cli.argument_types import directory
+from bedplate.cli.argument_types import directory, seconds
 from bedplate.model.guard import GuardStep
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="unit whose limits the guard may change (default: %(default)s)",
     )
     parser.add_argument("--interval", metavar="S", type=float, default=1.0, help="seconds between two readings (default: 1)")
-    parser.add_argument("--seconds", metavar="N", type=float, help="stop after N seconds (default: run until Ctrl-C)")
+    parser.add_argument("--seconds", metavar="N", type=seconds, help="stop after N seconds (default: run until Ctrl-C)")
     parser.add_argument("--dry-run", action="store_true", help="print what the guard would change, and change nothing")
     parser.add_argument("--release", action="store_true", help="restore every limit that a guard has set, and exit")
     parser.add_argument(

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.cli.argument_types import whole_number
+from bedplate.cli.argument_types import number, seconds, whole_number
 from bedplate.cli.prove_arguments import QUIET, find_seed, parse_request, parse_subject
 from bedplate.errors import UsageError
 from bedplate.model.proof import Judgement
@@ -104,10 +104,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where `dispatch` runs: a slice or a control group directory (default: inference.slice)",
     )
     victim.add_argument(
-        "--period-ms", metavar="MS", type=float, default=10.0, help="duration of a step of `dispatch` (default: 10)"
+        "--period-ms",
+        metavar="MS",
+        type=number(0.1, 60_000),
+        default=10.0,
+        help="duration of a step of `dispatch` (default: 10)",
     )
     victim.add_argument(
-        "--work-ms", metavar="MS", type=float, default=1.0, help="host work in each step of `dispatch` (default: 1)"
+        "--work-ms",
+        metavar="MS",
+        type=number(0, 60_000),
+        default=1.0,
+        help="host work in each step of `dispatch` (default: 1)",
     )
     victim.add_argument(
         "--model",
@@ -138,12 +146,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     victim.add_argument(
         "--scale-tokens",
         metavar="X",
-        type=float,
+        type=number(0.001, 1000),
         default=1.0,
         help="multiply the token counts of the trace by X (default: 1)",
     )
     victim.add_argument(
-        "--scale-time", metavar="X", type=float, default=1.0, help="multiply the times of the trace by X (default: 1)"
+        "--scale-time",
+        metavar="X",
+        type=number(0.001, 1000),
+        default=1.0,
+        help="multiply the times of the trace by X (default: 1)",
     )
     victim.add_argument(
         "--slo", metavar="TTFT:TPOT", default="2:0.2", help="longest times in seconds that count as goodput (default: 2:0.2)"
@@ -152,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--budget", metavar="TIME", default="20m", help="time for the whole experiment (default: 20m)")
     how.add_argument("--pairs", metavar="N", type=whole_number(2), help="number of pairs of blocks (default: 10)")
     how.add_argument(
-        "--block-s", metavar="S", type=float, help="duration of a block in seconds (default: computed from --budget)"
+        "--block-s", metavar="S", type=seconds, help="duration of a block in seconds (default: computed from --budget)"
     )
     how.add_argument(
         "--primary", choices=("rate", "itl_p99"), default="rate", help="metric that must improve (default: rate)"
@@ -160,7 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--most-foreign",
         metavar="PCT",
-        type=float,
+        type=number(0, 100, unit="percent"),
         default=5.0,
         help="reject a block if other processes used more of the CPU time (default: 5)",
     )
