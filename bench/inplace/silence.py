@@ -14,14 +14,18 @@ from bedplate.image.qmp import send_qmp
 SYSRQ = "sysrq_always_enabled"
 """For the kernel's command line: without it Debian's kernel refuses the keys of `describe_silence`."""
 # Messages of all levels on the serial port; memory; where each CPU is; what runs; which tasks are blocked. An emulated guest
-# prints for some seconds. Then every task with its state and every queue of the scheduler: only what would run is kept.
+# prints for some seconds. Then the timers of each CPU, every task with its state and every queue of the scheduler: of these
+# only when the next timer is due, what would run, and where some programs wait.
 _KEYS = ("9", "m", "l", "p", "w")
-_TASKS_KEY = "t"
+_LISTS = ("q", "t")
 _PRINTING_S = 20.0
 _SAID = 8_000  # characters of the serial port
 _TASK = re.compile(r"task:(\S+)")
-_TRACED = {"systemd", "systemctl", "bash", "python3", "agetty"}  # with what they wait in
-_RUNS = re.compile(r"state:R|cfs_rq\[|nr_running +: [1-9]|h_nr_\w+ +: [1-9]|throttled +: [1-9]")
+_TRACED = {"systemd", "systemctl", "bash", "python3"}  # with what they wait in
+_KEPT = re.compile(
+    r"now at|expires_next|next_event|Tick Device|timer list|Per CPU device|state:R"
+    r"|cfs_rq\[|nr_running +: [1-9]|h_nr_\w+ +: [1-9]|throttled +: [1-9]"
+)
 _LINES = 160
 
 
@@ -39,23 +43,24 @@ def describe_silence(machine: Machine) -> str:
         time.sleep(_PRINTING_S)
         printed = (machine.directory / SERIAL_LOG).stat().st_size
         said = read_tail(machine.directory / SERIAL_LOG)[-_SAID:]
-        _press(machine, _TASKS_KEY)
-        time.sleep(2 * _PRINTING_S)
+        for key in _LISTS:
+            _press(machine, key)
+            time.sleep(2 * _PRINTING_S)
     except BedplateError as error:
         return "\n".join([*lines, error.message])
     with (machine.directory / SERIAL_LOG).open(errors="replace") as log:
         log.seek(printed)
         tasks = _pick(log)
-    return "\n".join([*lines, "its serial port:", said, "tasks and queues:", *tasks[:_LINES]])
+    return "\n".join([*lines, "its serial port:", said, "timers, tasks and queues:", *tasks[:_LINES]])
 
 
 def _pick(log: Iterable[str]) -> list[str]:
-    """Of the kernel's list: what would run, the queues that are not empty, and where some programs wait."""
+    """Of the kernel's lists: the timers, what would run, the queues that are not empty, and where some programs wait."""
     picked, traced = [], False
     for line in log:
         if task := _TASK.search(line):
             traced = task[1] in _TRACED
-        if traced or _RUNS.search(line):
+        if (traced and " ? " not in line) or _KEPT.search(line):
             picked.append(line.rstrip())
     return picked
 
