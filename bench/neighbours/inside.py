@@ -265,6 +265,7 @@ class Bench:
         problem = watch.problem
         if not problem and measured.failed > measured.requests / 2 and self._site.engine_pids() == pids:
             problem = f"requests failed: {measured.failed} of {measured.requests}"
+        problem = problem or without_requests(row, measured.requests, block_s)
         if not problem and before is not None and before < _LEAST_RESIDENT:
             problem = f"only {before * 100:.0f} % of the mapped model was in the page cache before"
         return self._figure(
@@ -385,6 +386,17 @@ class Bench:
 def _sized(antagonist: Antagonist, site: Site) -> Antagonist:
     """The same row with a file for this site's disk."""
     return replace(antagonist, file_bytes=site.io_file_bytes) if antagonist.file_bytes > site.io_file_bytes else antagonist
+
+
+def without_requests(row: Row, requests: int, block_s: float) -> str:
+    """Why a sample of a quiet engine says nothing, or "".
+
+    Beside a neighbour no answer is a result. Without one the engine is too slow for samples of this length, and all that is
+    measured would be a share of 0.
+    """
+    if row.antagonist or requests:
+        return ""
+    return f"no request ended within {block_s:g} s though there is no neighbour: the engine is too slow here, see --block-s"
 
 
 def _of_requests(measured: VictimMeasurement) -> dict[str, Any]:

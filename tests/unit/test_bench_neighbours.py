@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from bench.neighbours.figure import Figure, Run, join_runs, parse_run, render_run, replace_rows
+from bench.neighbours.inside import without_requests
 from bench.neighbours.rows import ROWS, Victim, rows_of
 from bench.neighbours.table import device_share, kept_shares, left_over_share, render_tables
 
@@ -157,6 +158,14 @@ def test_the_floor_is_the_share_of_the_cpus_that_a_build_has(cpu_s: float, verdi
     ]
     page = render_tables([Run(place="guest", alone={"compile": 1.0}, figures=figures)], {})
     assert f"{cpu_s / 12 * 100:.{1 if cpu_s < 1 else 0}f} % of the CPUs | 5 % of the CPUs: {verdict} |" in page
+
+
+def test_a_quiet_engine_that_answers_nothing_is_too_slow_for_the_sample() -> None:
+    """On a host that emulates floats slowly every row was a share of 0, and counted."""
+    rows = {row.id: row for row in ROWS}
+    assert "no request ended within 10 s" in without_requests(rows["mapped"], 0, 10.0)
+    assert without_requests(rows["mapped"], 1, 10.0) == ""
+    assert without_requests(rows["grow"], 0, 10.0) == ""
 
 
 def test_on_the_host_itself_nothing_is_measured_that_needs_the_guests_slices() -> None:
