@@ -15,7 +15,8 @@ down: setup ## power it off; leaves no process
 	@$(BEDPLATE) down
 
 # First what may run side by side, then what measures the machine, alone; then builds and boots, two at once where there is
-# memory (tests/conftest.py), in the order of their names. Each goes on though one before it failed.
+# memory (tests/conftest.py), in the order of their names: the file that takes longest comes first, or it would end alone. Each
+# goes on though one before it failed.
 MEASURING := tests/antagonists tests/prove
 BOOTS := tests/vm
 SHARED := -n auto --dist loadfile --no-loadscope-reorder
@@ -25,7 +26,7 @@ test: setup-dev ## the tests, with real builds and real boots (below 40 minutes)
 	$(PY) -m pytest -m "not long" $(MEASURING) || failed=1; \
 	$(PY) -m pytest -m "not long" $(SHARED) $(BOOTS) || failed=1; exit $$failed
 
-test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial (about 20 minutes)
+test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial, a measured disk (about 25 minutes)
 	@$(PY) -m pytest -m long $(SHARED) $(BOOTS)
 
 test-fast: setup-dev ## the tests that need no build, no boot and no quiet machine (two minutes)

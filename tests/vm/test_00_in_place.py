@@ -312,6 +312,7 @@ def wait_while(guest: Guest, condition: str) -> None:
     assert guest.run(condition, ok=False).status != 0, f"still so after ten minutes: {condition}"
 
 
+@pytest.mark.long
 def test_a_measured_disk_is_divided_by_cost_and_given_back(guest: Guest) -> None:
     """Twice: once it was switched on, the kernel keeps a line of the disk, with what it computes itself.
 
