@@ -42,6 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", choices=("list",), help="`list` prints the saved verdicts instead of running an experiment"
     )
+    _add_change(parser)
+    _add_neighbour(parser)
+    victim = parser.add_argument_group("the victim")
+    _add_victim(victim)
+    _add_load(victim)
+    _add_experiment(parser)
+    parser.add_argument("--json", action="store_true", help="print the proofs as JSON, with all samples")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained HTML page with charts")
+
+
+def _add_change(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--setting",
@@ -64,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Policy.SHARED_HOST,
         help="policy of the plan (default: shared-host)",
     )
+
+
+def _add_neighbour(parser: argparse.ArgumentParser) -> None:
     beside = parser.add_argument_group("the neighbour")
     beside.add_argument(
         "--antagonist",
@@ -90,7 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("/var/tmp"),
         help="directory for the neighbour's files (default: /var/tmp)",
     )
-    victim = parser.add_argument_group("the victim")
+
+
+def _add_victim(victim: argparse._ArgumentGroup) -> None:
     victim.add_argument(
         "--victim",
         metavar="V",
@@ -131,6 +147,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="process of the engine; repeatable (default: found by bedplate)",
     )
+
+
+def _add_load(victim: argparse._ArgumentGroup) -> None:
     victim.add_argument(
         "--streams",
         metavar="N",
@@ -160,6 +179,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     victim.add_argument(
         "--slo", metavar="TTFT:TPOT", default="2:0.2", help="longest times in seconds that count as goodput (default: 2:0.2)"
     )
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("the experiment")
     how.add_argument("--budget", metavar="TIME", default="20m", help="time for the whole experiment (default: 20m)")
     how.add_argument("--pairs", metavar="N", type=whole_number(2), help="number of pairs of blocks (default: 10)")
@@ -181,8 +203,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--keep", action="store_true", help="leave the change applied when the verdict is keep")
     how.add_argument("--dry-run", action="store_true", help="print what would be done and how long it would take")
-    parser.add_argument("--json", action="store_true", help="print the proofs as JSON, with all samples")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained HTML page with charts")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -65,34 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="goal of the plan (default: %(default)s)",
     )
     shown.add_argument("--verbose", action="store_true", help="show all sources, and every knob that is left alone")
-    plan = add_subcommand(
-        verbs,
-        "plan",
-        parents=[common, shown],
-        help="show what would change and why, and what is left alone; change nothing",
-        examples=("bedplate tune plan", "bedplate tune plan --from host.tar.zst --policy latency"),
-    )
-    plan.add_argument("--from", dest="recording", metavar="PATH", type=Path, help="plan for this recording of a machine")
-    apply = add_subcommand(
-        verbs,
-        "apply",
-        parents=[common, shown],
-        help="make all changes of the plan, or none",
-        examples=(
-            "bedplate tune apply",
-            "bedplate tune apply --persist --confirm-within 10m --probe http://127.0.0.1:8080/health",
-        ),
-    )
-    apply.add_argument(
-        "--persist", action="store_true", help="also write files below /etc, so that every boot applies the plan"
-    )
-    apply.add_argument("--boot", action="store_true", help="used by the boot unit: stop after 30 s and always exit with 0")
-    apply.add_argument(
-        "--confirm-within", metavar="TIME", help="revert the plan after TIME (such as 10m) unless you confirm it"
-    )
-    apply.add_argument(
-        "--probe", metavar="URL", help="with --confirm-within: keep the plan if this URL answers 200 when the time is over"
-    )
+    _add_plan(verbs, common, shown)
+    _add_apply(verbs, common, shown)
     add_subcommand(
         verbs,
         "verify",
@@ -100,22 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check that every applied value is in force",
         examples=("bedplate tune verify", "bedplate tune verify --json"),
     )
-    undo = add_subcommand(
-        verbs,
-        "undo",
-        parents=[common],
-        help="restore every value that still has the setting bedplate wrote",
-        examples=("bedplate tune undo", "bedplate tune undo --abandon"),
-    )
-    undo.add_argument(
-        "--abandon",
-        action="store_true",
-        help="restore what can be restored, list the rest, and give it up; the journal is moved aside, not removed",
-    )
-    undo.add_argument(
-        "--unless-confirmed", action="store_true", help="used by the timer of --confirm-within: do nothing if confirmed"
-    )
-    undo.add_argument("--probe", metavar="URL", help="with --unless-confirmed: keep the plan if this URL answers 200")
+    _add_undo(verbs, common)
     add_subcommand(
         verbs,
         "confirm",
@@ -137,6 +96,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="undo the plan, and remove the log and every generated file",
         examples=("bedplate tune uninstall",),
     )
+
+
+def _add_plan(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    shown: argparse.ArgumentParser,
+) -> None:
+    plan = add_subcommand(
+        verbs,
+        "plan",
+        parents=[common, shown],
+        help="show what would change and why, and what is left alone; change nothing",
+        examples=("bedplate tune plan", "bedplate tune plan --from host.tar.zst --policy latency"),
+    )
+    plan.add_argument("--from", dest="recording", metavar="PATH", type=Path, help="plan for this recording of a machine")
+
+
+def _add_apply(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    shown: argparse.ArgumentParser,
+) -> None:
+    apply = add_subcommand(
+        verbs,
+        "apply",
+        parents=[common, shown],
+        help="make all changes of the plan, or none",
+        examples=(
+            "bedplate tune apply",
+            "bedplate tune apply --persist --confirm-within 10m --probe http://127.0.0.1:8080/health",
+        ),
+    )
+    apply.add_argument(
+        "--persist", action="store_true", help="also write files below /etc, so that every boot applies the plan"
+    )
+    apply.add_argument("--boot", action="store_true", help="used by the boot unit: stop after 30 s and always exit with 0")
+    apply.add_argument(
+        "--confirm-within", metavar="TIME", help="revert the plan after TIME (such as 10m) unless you confirm it"
+    )
+    apply.add_argument(
+        "--probe", metavar="URL", help="with --confirm-within: keep the plan if this URL answers 200 when the time is over"
+    )
+
+
+def _add_undo(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    undo = add_subcommand(
+        verbs,
+        "undo",
+        parents=[common],
+        help="restore every value that still has the setting bedplate wrote",
+        examples=("bedplate tune undo", "bedplate tune undo --abandon"),
+    )
+    undo.add_argument(
+        "--abandon",
+        action="store_true",
+        help="restore what can be restored, list the rest, and give it up; the journal is moved aside, not removed",
+    )
+    undo.add_argument(
+        "--unless-confirmed", action="store_true", help="used by the timer of --confirm-within: do nothing if confirmed"
+    )
+    undo.add_argument("--probe", metavar="URL", help="with --unless-confirmed: keep the plan if this URL answers 200")
 
 
 def main(arguments: argparse.Namespace) -> int:
