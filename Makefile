@@ -21,12 +21,12 @@ MEASURING := tests/antagonists tests/prove
 BOOTS := tests/vm
 SHARED := -n auto --dist loadfile --no-loadscope-reorder
 
-test: setup-dev ## the tests, with real builds and real boots (below 40 minutes)
+test: setup-dev ## the tests, with real builds and real boots (40 to 50 minutes on two CPUs)
 	@failed=0; $(PY) -m pytest -m "not long" $(SHARED) $(patsubst %,--ignore=%,$(MEASURING) $(BOOTS)) || failed=1; \
 	$(PY) -m pytest -m "not long" $(MEASURING) || failed=1; \
 	$(PY) -m pytest -m "not long" $(SHARED) $(BOOTS) || failed=1; exit $$failed
 
-test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial, a measured disk (about 25 minutes)
+test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial, a measured disk
 	@$(PY) -m pytest -m long $(SHARED) $(BOOTS)
 
 test-fast: setup-dev ## the tests that need no build, no boot and no quiet machine (two minutes)
