@@ -13,10 +13,12 @@ from bedplate.image.qmp import send_qmp
 
 SYSRQ = "sysrq_always_enabled"
 """For the kernel's command line: without it Debian's kernel refuses the keys of `describe_silence`."""
-# Messages of all levels on the serial port; memory; where each CPU is; what runs; which tasks are blocked. An emulated guest
-# prints for some seconds. Then the timers of each CPU, every task with its state and every queue of the scheduler: of these
-# only when the next timer is due, what would run, and where some programs wait.
-_KEYS = ("9", "m", "l", "p", "w")
+# Messages of all levels on the serial port; memory; where each CPU is; what runs. An emulated guest prints for some seconds.
+# Then the timers of each CPU, every task with its state and every queue of the scheduler: of these only when the next timer is
+# due, what would run, and where some programs wait. Last, since the end of a message is what is always read: which tasks are
+# blocked, and where.
+_KEYS = ("9", "m", "l", "p")
+_BLOCKED = "w"
 _LISTS = ("q", "t")
 _PRINTING_S = 20.0
 _SAID = 8_000  # characters of the serial port
@@ -46,12 +48,16 @@ def describe_silence(machine: Machine) -> str:
         for key in _LISTS:
             _press(machine, key)
             time.sleep(2 * _PRINTING_S)
+        listed = (machine.directory / SERIAL_LOG).stat().st_size
+        _press(machine, _BLOCKED)
+        time.sleep(_PRINTING_S)
     except BedplateError as error:
         return "\n".join([*lines, error.message])
-    with (machine.directory / SERIAL_LOG).open(errors="replace") as log:
-        log.seek(printed)
-        tasks = _pick(log)
-    return "\n".join([*lines, "its serial port:", said, "timers, tasks and queues:", *tasks[:_LINES]])
+    log = (machine.directory / SERIAL_LOG).read_bytes()
+    tasks = _pick(log[printed:listed].decode(errors="replace").splitlines())
+    blocked = [line for line in log[listed:].decode(errors="replace").splitlines() if " ? " not in line]
+    lines += ["its serial port:", said, "timers, tasks and queues:", *tasks[:_LINES]]
+    return "\n".join([*lines, "blocked tasks:", *blocked[-_LINES:]])
 
 
 def _pick(log: Iterable[str]) -> list[str]:

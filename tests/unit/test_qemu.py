@@ -40,8 +40,11 @@ def test_a_direct_boot_takes_kernel_initrd_and_command_line_from_the_image() -> 
     assert values(argv, "-machine")[0].startswith("q35,smm=off")
     assert not any("pflash" in word for word in argv)
     assert values(argv, "-accel") == ["tcg,thread=single,tb-size=1024"]
+    assert values(argv, "-smp") == ["2"]
     one = qemu_argv("qemu", IMAGE, replace(DIRECT, cpus=1))
     assert values(one, "-accel") == ["tcg,thread=multi,tb-size=1024"]
+    assert values(one, "-smp") == ["1,maxcpus=2"]
+    assert values(qemu_argv("qemu", IMAGE, replace(DIRECT, cpus=1, accel=Accel.KVM)), "-smp") == ["1"]
     timed = qemu_argv("qemu", IMAGE, replace(DIRECT, parallel=True, extra_argv=("-device", "edu")))
     assert values(timed, "-accel") == ["tcg,thread=multi,tb-size=1024"]
     assert timed[-2:] == ("-device", "edu")

@@ -14,6 +14,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from bedplate.errors import BootError, CommandError, ReadError, UsageError
 from bedplate.host.root.root import Root
 from bedplate.host.system.port import find_free_port, is_port_free, read_port_owner
 from bedplate.image.manifest import Image
+from bedplate.image.one_cpu import on_one_cpu
 from bedplate.image.qemu import (
     CONSOLE_SOCKET,
     OVERLAY,
@@ -42,6 +44,7 @@ from bedplate.image.qemu import (
     qemu_argv,
     swtpm_argv,
     swtpm_setup_argv,
+    takes_turns,
 )
 from bedplate.image.qmp import connect_unix, send_qmp
 from bedplate.model.progress import Progress
@@ -200,7 +203,8 @@ def start_machine(
             progress.detail("the TPM")
             machine = _start_tpm(machine, programs)
         progress.detail("QEMU")
-        return _start_qemu(machine, qemu_argv(programs.qemu, image, options))
+        with on_one_cpu() if takes_turns(options) else nullcontext():
+            return _start_qemu(machine, qemu_argv(programs.qemu, image, options))
     except BaseException:
         kill_machine(paths)
         raise

@@ -88,7 +88,7 @@ def qemu_argv(qemu: str, image: Image, options: BootOptions) -> tuple[str, ...]:
     argv += ["-nodefaults", "-no-user-config", "-display", "none"]
     smm = "on" if options.mode is BootMode.SECURE else "off"
     argv += ["-machine", f"q35,smm={smm},vmport=off,hpet=off,graphics=off"]
-    argv += ["-accel", *_accel(options), "-m", f"{options.memory_bytes // MIB}M", "-smp", str(options.cpus)]
+    argv += ["-accel", *_accel(options), "-m", f"{options.memory_bytes // MIB}M", "-smp", _cpus(options)]
     argv += ["-boot", "menu=off,strict=on", "-rtc", "base=utc"]
     if options.uuid is not None:
         argv += ["-uuid", options.uuid]
@@ -133,13 +133,23 @@ def swtpm_argv(swtpm: str) -> tuple[str, ...]:
     return (swtpm, "socket", "--tpm2", "--tpmstate", f"dir={TPM_STATE}", "--ctrl", control, "--terminate")
 
 
+def takes_turns(options: BootOptions) -> bool:
+    """Whether one thread emulates several CPUs, one after the other: such a machine belongs on one CPU (one_cpu)."""
+    return options.accel is Accel.TCG and options.cpus > 1 and not options.parallel
+
+
+def _cpus(options: BootOptions) -> str:
+    """Of -smp. Where a second CPU could come, QEMU emulates barriers in full, which its devices need (one_cpu)."""
+    return "1,maxcpus=2" if options.accel is Accel.TCG and options.cpus == 1 else str(options.cpus)
+
+
 def _accel(options: BootOptions) -> list[str]:
     if options.accel is Accel.KVM:
         return ["kvm", "-cpu", "host"]
     # With a thread for each CPU a guest's kernel that patches its own code can meet a stale int3: 2 of 22 boots of 7.3.4
     # under QEMU 7.2 ended with "Oops: int3" (2026-11, docs/decisions/0030-one-machine.md); none of 21 with one thread.
     # With one thread the CPUs take turns of up to 100 ms, so that nothing finer can be timed in the guest.
-    thread = "single" if options.cpus > 1 and not options.parallel else "multi"
+    thread = "single" if takes_turns(options) else "multi"
     # la57=off: five levels of page tables make each walk longer and nothing here needs them.
     return [f"tcg,thread={thread},tb-size=1024", "-cpu", "max,la57=off,-erms"]
 
