@@ -14,9 +14,9 @@ from bedplate.image.qmp import send_qmp
 SYSRQ = "sysrq_always_enabled"
 """For the kernel's command line: without it Debian's kernel refuses the keys of `describe_silence`."""
 # Messages of all levels on the serial port; memory; where each CPU is; what runs. An emulated guest prints for some seconds.
-# Then the timers of each CPU, every task with its state and every queue of the scheduler: of these only when the next timer is
-# due, what would run, and where some programs wait. Last, since the end of a message is what is always read: which tasks are
-# blocked, and where.
+# Then the timers of each CPU, every task with its state and every queue of the scheduler: of these only when the next timer
+# is due, what would run, and where some programs wait. Last, since the end of a message is what is always read: which tasks
+# are blocked, and where.
 _KEYS = ("9", "m", "l", "p")
 _BLOCKED = "w"
 _LISTS = ("q", "t")
