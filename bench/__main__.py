@@ -26,7 +26,7 @@ from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
-from bedplate.image.qemu import BootMode
+from bedplate.model.machine import BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import render_size
 from bench.arms import Bench, Seasoned, prepare

@@ -28,15 +28,16 @@ from bedplate.host.system.buildhost import find_mirror, read_build_host
 from bedplate.host.system.port import find_free_port
 from bedplate.image.build import build_image
 from bedplate.image.engine import build_engine
-from bedplate.image.kvm import Accel, AccelChoice, choose_accel
+from bedplate.image.kvm import choose_accel
 from bedplate.image.machine import Machine, Programs, clear_stale, kill_machine, start_machine, stop_machine
 from bedplate.image.manifest import EngineLayer, Image
 from bedplate.image.models_disk import ensure_models_disk
-from bedplate.image.qemu import CONSOLE_SOCKET, BootMode, BootOptions
+from bedplate.image.qemu import CONSOLE_SOCKET, BootOptions
 from bedplate.image.qmp import connect_unix
 from bedplate.image.recipe import recipes_directory
 from bedplate.image.tools import ensure_tools
 from bedplate.model.buildhost import Firmware
+from bedplate.model.machine import Accel, AccelChoice, BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB
 from bench.stock import build_stock

@@ -20,7 +20,8 @@ from bedplate.act.process import ProcessIdentity, is_alive
 from bedplate.engines.client import Endpoint, fetch
 from bedplate.errors import BootError
 from bedplate.image.machine import Machine, read_tail
-from bedplate.image.qemu import SERIAL_LOG, BootMode
+from bedplate.image.qemu import SERIAL_LOG
+from bedplate.model.machine import BootMode
 from bedplate.model.progress import Progress
 from bench.arms import MODEL, Arm, Bench, Seasoned, cpu_seconds, powered_on, season
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bedplate.host.kernel.memory import parse_meminfo
-from bedplate.image.qemu import BootMode
+from bedplate.model.machine import BootMode
 from bedplate.model.progress import Progress
 from bench.arms import Arm, Bench, Seasoned, ask, powered_on, season
 

@@ -24,7 +24,7 @@ from bedplate.act.process import ProcessIdentity
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError, BootError, ReadError
 from bedplate.image.machine import Machine
-from bedplate.image.qemu import BootMode
+from bedplate.model.machine import BootMode
 from bedplate.model.progress import Progress
 from bench.arms import Bench, Seasoned, ask, powered_on, prepare, season
 from bench.boot import FIRST, LATER, await_token, since_start

@@ -26,7 +26,6 @@ from bedplate.catalog.antagonists import KINDS, read_antagonists
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
 from bedplate.catalog.policies import read_policies
-from bedplate.cli.explain import GRADES, render_check
 from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
@@ -35,6 +34,7 @@ from bedplate.model.knob import Knob, Recommendation
 from bedplate.model.policy import Neighbours, Part
 from bedplate.model.proof import Antagonist
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
+from bedplate.report.explain import GRADES, render_check
 from bedplate.report.proof.schema import PROOF_SCHEMA_PAGE, make_proof_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from bedplate.act.run import find_program, run
 from bedplate.errors import BedplateError, BootError, PreflightError
 from bedplate.host.system.port import find_free_port
 from bedplate.image.console import ConsoleResult, ask_console
-from bedplate.image.kvm import AccelChoice, choose_accel
+from bedplate.image.kvm import choose_accel
 from bedplate.image.machine import (
     Machine,
     Programs,
@@ -35,8 +35,9 @@ from bedplate.image.machine import (
     stop_machine,
 )
 from bedplate.image.manifest import Image
-from bedplate.image.qemu import CONSOLE_SOCKET, QMP_SOCKET, SERIAL_LOG, BootMode, BootOptions
+from bedplate.image.qemu import CONSOLE_SOCKET, QMP_SOCKET, SERIAL_LOG, BootOptions
 from bedplate.image.qmp import connect_unix, send_qmp
+from bedplate.model.machine import AccelChoice, BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB
 from bench.inplace.image import build_inplace

@@ -13,9 +13,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from bedplate.act.process import ProcessIdentity, end_process, hold_signals, read_process
+from bedplate.act.process import ProcessIdentity, end_process, read_process
 from bedplate.act.run import spawn
 from bedplate.errors import BedplateError, PreflightError
+from bedplate.interrupts import hold_signals
 from bedplate.prove.antagonists import PLAIN, CgroupTarget, evict, read_scale
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.antagonists.place import enter

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bedplate.act.run import find_program
-from bedplate.image.kvm import Accel
 from bedplate.image.manifest import Image
 from bedplate.image.one_cpu import on_one_cpu
-from bedplate.image.qemu import MAGIC_EXIT, BootMode, BootOptions, qemu_argv, takes_turns
+from bedplate.image.qemu import MAGIC_EXIT, BootOptions, qemu_argv, takes_turns
 from bedplate.image.recipe import Variant
+from bedplate.model.machine import Accel, BootMode
 from tests.effort import PATIENCE_S
 
 # 16-bit code: lock inc word [0x7d00]; mfence; out 0xf4, MAGIC_EXIT; hlt

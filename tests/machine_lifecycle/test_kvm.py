@@ -9,7 +9,8 @@ import pytest
 from bedplate.act.paths import Paths
 from bedplate.errors import UsageError
 from bedplate.image import kvm
-from bedplate.image.kvm import Accel, AccelChoice, choose_accel, try_kvm
+from bedplate.image.kvm import choose_accel, try_kvm
+from bedplate.model.machine import Accel, AccelChoice
 from tests.machine_lifecycle.conftest import FakeHost
 
 

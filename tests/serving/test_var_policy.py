@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.cli.var import say_failed, say_halted
+from bedplate.cli.talk import Talk
 from bedplate.errors import BedplateError
+from bedplate.flows.var import say_failed, say_halted
 from bedplate.host.root.root import Root
 from bedplate.model.var import OnVarFailure
 
@@ -53,10 +54,10 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_policy_is_followed_also_where_the_stop_fails(tmp_path: Path, policy: OnVarFailure, refuses: str) -> None:
     machine = Machine(tmp_path, policy, refuses=refuses)
     if refuses == "nothing":
-        assert say_failed(machine.root) == 0
+        say_failed(Talk(), root=machine.root)
     else:
         with pytest.raises(BedplateError, match=r"stop var\.mount .*Failed to connect to bus") as caught:
-            say_failed(machine.root)
+            say_failed(Talk(), root=machine.root)
         assert ("; " in caught.value.message) is (refuses == "*" and policy is not OnVarFailure.SERVE)
     assert machine.calls() == [STOP_VAR, *AFTER[policy]]
     assert machine.console().count("bedplate: /var is missing: ") == 1
@@ -75,7 +76,7 @@ def test_the_policy_is_followed_also_where_nothing_can_be_said(
     for machine, say in ((failed, say_failed), (halted, say_halted)):
         monkeypatch.setenv("BEDPLATE_PATH_PREFIX", str(machine.root.path.parent / "bin"))
         with pytest.raises(OSError, match="no console"):
-            say(machine.root)
+            say(Talk(), root=machine.root)
     assert failed.calls() == [STOP_VAR, *AFTER[policy]]
     if policy is OnVarFailure.WAIT:
         assert not (tmp_path / "halted/calls").exists() or halted.calls() == []
@@ -89,7 +90,7 @@ def test_a_halt_is_said_and_the_machine_starts_again_whatever_systemctl_prints(t
     machine = Machine(tmp_path, OnVarFailure.SERVE, refuses="nothing")
     program = tmp_path / "bin/systemctl"
     program.write_text(program.read_text().replace('echo "[]"', f"echo '{listed}'"))
-    assert say_halted(machine.root) == 0
+    say_halted(Talk(), root=machine.root)
     assert machine.calls() == [REBOOT]
     said = "x.service" if "x.service" in listed else "(not known)"
     assert f"bedplate: the machine stopped: failed: {said}" in machine.console()

@@ -8,9 +8,10 @@ import pytest
 
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import read_knobs
-from bedplate.cli.explain import Style, find_row, render_finding, render_knob
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
+from bedplate.flows.explain import find_row
+from bedplate.report.explain import Style, render_finding, render_knob
 
 KNOBS = read_knobs()
 FINDINGS = read_findings()

@@ -22,7 +22,9 @@ _FACE_ATTRIBUTES = {
 # What an image runs; it is built without bedplate.image and bedplate.prove.
 _IN_IMAGE = (
     *("flows.tune", "flows.audit", "flows.serve", "flows.guard", "flows.measure", "flows.model", "flows.endpoint"),
+    *("flows.var", "flows.status", "flows.ask", "flows.record", "flows.explain", "flows.places"),
     *("cli.tune", "cli.serve", "cli.doctor", "cli.inspect", "cli.guard", "cli.var", "cli.measure", "cli.status", "cli.ask"),
+    *("cli.record", "cli.explain", "cli.main"),
 )
 
 

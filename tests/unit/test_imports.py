@@ -15,6 +15,7 @@ SOURCE = Path(bedplate.__file__).parent
 # with a row for each of its directories is divided: what lies beside them ("host": host/facts.py) is a room of its own.
 MAY_IMPORT = {
     "errors": set(),
+    "interrupts": set(),
     "model": {"errors"},
     "catalog": {"errors", "model"},
     "host/secrets": set(),
@@ -27,19 +28,16 @@ MAY_IMPORT = {
     "host/record": {"errors", "model", "host", "host/secrets", "host/root", "host/kernel", "host/accel", "host/system"},
     "engines": {"errors", "model"},
     "plan": {"errors", "model"},
-    "act": {"errors", "model", "host", "host/root", "host/kernel", "host/system"},
-    "image": {"errors", "model", "catalog", "host/root", "host/system", "plan", "engines", "act"},
-    "prove": {"errors", "model", "catalog", "host", "host/root", "host/kernel", "plan", "engines", "act"},
+    "act": {"errors", "interrupts", "model", "host", "host/root", "host/kernel", "host/system"},
+    "image": {"errors", "interrupts", "model", "catalog", "host/root", "host/system", "plan", "engines", "act"},
+    "prove": {"errors", "interrupts", "model", "catalog", "host", "host/root", "host/kernel", "plan", "engines", "act"},
     "front": {"model"},
     "report": {"model"},
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/system", "host/formats", "host/record"),
-        *("plan", "engines", "act", "image", "prove", "front"),
+        *("interrupts", "plan", "engines", "act", "image", "prove", "front", "report"),
     },
-    "cli": {
-        *("errors", "model", "catalog", "host/root", "host/system", "host/record"),
-        *("plan", "engines", "act", "image", "report", "flows"),
-    },
+    "cli": {"errors", "interrupts", "model", "report", "flows"},
 }
 DIVIDED = {room.split("/")[0] for room in MAY_IMPORT if "/" in room}
 IMPURE = {"os", "pathlib", "subprocess", "socket", "time", "random", "io", "tempfile", "shutil", "datetime"}

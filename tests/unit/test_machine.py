@@ -11,19 +11,20 @@ from tests.unit.luks_volume import make_copy, make_volume
 
 from bedplate.act.model_index import render_index
 from bedplate.act.paths import Paths
-from bedplate.act.process import ProcessIdentity, hold_signals, is_alive, read_process
-from bedplate.cli.clean import find_doomed, size_on_disk
+from bedplate.act.process import ProcessIdentity, is_alive, read_process
 from bedplate.engines.client import parse_pieces
 from bedplate.errors import BedplateError
+from bedplate.flows.clean import find_doomed, size_on_disk
 from bedplate.host.root.root import Root
 from bedplate.host.system.system import is_bedplate_system, parse_units, read_system
-from bedplate.image.kvm import Accel
 from bedplate.image.machine import disk_origin, last_meaningful_line
 from bedplate.image.manifest import Image
-from bedplate.image.qemu import BootMode, BootOptions
+from bedplate.image.qemu import BootOptions
 from bedplate.image.recipe import Variant
+from bedplate.interrupts import hold_signals
 from bedplate.model.buildhost import Firmware
 from bedplate.model.launch import Format, ModelRef
+from bedplate.model.machine import Accel, BootMode
 
 
 @pytest.mark.parametrize(

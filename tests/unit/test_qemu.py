@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.image.kvm import Accel, boot_sector
+from bedplate.image.kvm import boot_sector
 from bedplate.image.manifest import Image
-from bedplate.image.qemu import BootMode, BootOptions, overlay_argv, qemu_argv, swtpm_argv
+from bedplate.image.qemu import BootOptions, overlay_argv, qemu_argv, swtpm_argv
 from bedplate.image.recipe import Variant
 from bedplate.model.buildhost import Firmware
+from bedplate.model.machine import Accel, BootMode
 
 D = Path("/images/a,b")
 IMAGE = Image(

@@ -21,8 +21,8 @@ import pytest
 
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.cli.main import main
-from bedplate.cli.record import write_private
 from bedplate.errors import BedplateError, PreflightError, UsageError
+from bedplate.flows.record import write_private
 from bedplate.host.facts import read_host
 from bedplate.host.kernel.engines import parse_numa_maps, parse_policy, parse_status
 from bedplate.host.kernel.kernel import GPU_MODULE_LINE
@@ -494,7 +494,7 @@ def test_a_full_disk_is_told_with_the_file_and_ends_with_3(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("bedplate.act.files.write_report", refuse)
+    monkeypatch.setattr("bedplate.flows.record.write_report", refuse)
     with pytest.raises(PreflightError, match=r"a.tar: cannot write: ") as refused:
         write_private(tmp_path / "a.tar", b"x", overwrite=False)
     assert refused.value.exit_code == 3

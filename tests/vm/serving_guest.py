@@ -12,13 +12,13 @@ from bedplate.act.store import Store
 from bedplate.cli.terminal import terminal_progress
 from bedplate.flows.preflight import ensure_ready
 from bedplate.image.console import ask_console
-from bedplate.image.kvm import AccelChoice
 from bedplate.image.machine import kill_machine, start_machine
 from bedplate.image.manifest import Image
 from bedplate.image.models_disk import ensure_models_disk
-from bedplate.image.qemu import CONSOLE_SOCKET, BootMode, BootOptions
+from bedplate.image.qemu import CONSOLE_SOCKET, BootOptions
 from bedplate.image.qmp import connect_unix
 from bedplate.model.buildhost import Wishes
+from bedplate.model.machine import AccelChoice, BootMode
 from bedplate.model.units import GIB
 from tests.conftest import BOOT_S, Bedplate, free_port
 

@@ -15,11 +15,11 @@ import pytest
 from bedplate.act.paths import Paths
 from bedplate.cli.terminal import terminal_progress
 from bedplate.flows.preflight import Ready, ensure_ready
-from bedplate.image.kvm import AccelChoice
 from bedplate.image.machine import kill_machine, start_machine
 from bedplate.image.manifest import Image, read_partitions, read_sections
-from bedplate.image.qemu import BootMode, BootOptions
+from bedplate.image.qemu import BootOptions
 from bedplate.model.buildhost import Wishes
+from bedplate.model.machine import AccelChoice, BootMode
 from bedplate.model.units import GIB
 from tests.conftest import Bedplate, free_port
 

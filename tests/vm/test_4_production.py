@@ -26,11 +26,11 @@ from bedplate.cli.terminal import terminal_progress
 from bedplate.engines.client import find_model
 from bedplate.flows.preflight import Ready, ensure_ready
 from bedplate.image.keys import ensure_keys
-from bedplate.image.kvm import AccelChoice
 from bedplate.image.machine import QEMU_LOG, Machine, kill_machine, start_machine, wait_ready
 from bedplate.image.manifest import Image, read_image
-from bedplate.image.qemu import OVERLAY, SERIAL_LOG, BootMode, BootOptions
+from bedplate.image.qemu import OVERLAY, SERIAL_LOG, BootOptions
 from bedplate.model.buildhost import Wishes
+from bedplate.model.machine import AccelChoice, BootMode
 from bedplate.model.units import GIB
 from tests.conftest import BOOT_S, BUILD_S, Bedplate, free_port
 from tests.vm.production import CREDENTIALS, SMBIOS_LINE, Workshop

@@ -25,7 +25,7 @@ from bedplate.act.tuning.services import Services, Systemctl
 from bedplate.errors import BedplateError, BusyError, CommandError, ReadError
 from bedplate.host.kernel.guard_readings import MOUNT, slice_path
 from bedplate.host.root.root import Root
-from bedplate.model.guard import GuardBounds, NeighbourLimits
+from bedplate.model.guard import GuardBounds, NeighbourLimits, Released
 
 CONTROL = "/run/systemd/system.control"
 LEASE_S = 120
@@ -38,18 +38,6 @@ _MOVE_S = 4 * systemd.ANSWER_S
 """For how long a move is waited for: of its commands each ends in time, and where it has not ended then, its guard hangs."""
 _POLL_S = 0.2
 _HEAD = "# Made by `bedplate guard`; removed when the guard restores its limits.\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
-    """What `release_limits` came to. Files are as on the machine, below CONTROL; a text of `drifted` is a whole sentence."""
-
-    files: tuple[str, ...]
-    """What was removed, or written as it was before."""
-    drifted: tuple[str, ...]
-    """What somebody else changed since, or took away, and was left."""
-    left: tuple[str, ...] = ()
-    """Its properties: ("IOWeight",)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 _KILL_GRACE_S = 5.0
 
@@ -76,33 +72,6 @@ def wait_end(process: ProcessIdentity, *, timeout_s: float) -> bool:
         return not is_alive(process) or _wait_end(descriptor, timeout_s)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def hold_signals() -> Iterator[None]:
-    """Keep SIGINT, SIGTERM and SIGHUP back while the block runs, and deliver what came at its end.
-
-    For the moment between starting a process and writing down that it was started: Ctrl-C there would lose it. A child
-    started inside gets the default actions, since handlers do not survive exec (a blocked mask would). Does nothing in
-    a thread: Python delivers signals to the main one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def remember(signum: int, _: FrameType | None) -> None:
-        came.append(signum)
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(signum, remember) for signum in signals]
-    try:
-        yield
-    finally:
-        for signum, handler in zip(signals, before, strict=True):
-            signal.signal(signum, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 def _wait_end(descriptor: int, timeout_s: float) -> bool:

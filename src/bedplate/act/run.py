@@ -22,8 +22,8 @@ from typing import IO
 
 from bedplate.act import guardian
 from bedplate.act.files import naming, write_all
-from bedplate.act.process import hold_signals
 from bedplate.errors import CommandError, CommandTimeout
+from bedplate.interrupts import hold_signals
 
 TAIL_BYTES = 64 * 1024  # of output kept in memory when it goes to a log
 _TERM_GRACE_S = 5.0

@@ -35,7 +35,7 @@ from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadErr
 from bedplate.host.gguf import read_gguf
 from bedplate.host.root.regular import open_regular
 from bedplate.host.safetensors import read_safetensors, read_safetensors_directory
-from bedplate.model.launch import Format, ModelRef
+from bedplate.model.launch import Format, IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
@@ -48,14 +48,6 @@ _PART = ".part"
 _LINKS_SHOWN = 4
 # What an engine reads from a directory; code (.py) and pickles (.bin, .pt) can run anything and stay out.
 _WANTED = re.compile(r".+\.(safetensors|json|jinja|txt|model|md)|LICENSE.*|NOTICE.*", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntegrityResult:
-    """What `verify` found; problem is empty when the content is what it was when it was added."""
-
-    model: ModelRef
-    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 
 from bedplate.cli.argument_types import number, seconds
-from bedplate.errors import UsageError
 
 HELP = "ask the model a question from the terminal"
-DEFAULT_MAX_TOKENS = 512
+_DEFAULT_MAX_TOKENS = 512  # as flows/ask.py has it, which is not imported for --help
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-tokens",
         type=int,
-        default=DEFAULT_MAX_TOKENS,
+        default=_DEFAULT_MAX_TOKENS,
         metavar="N",
         help="longest answer in tokens (default: %(default)s)",
     )
@@ -56,20 +54,13 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for an empty question, NotRunningError where nothing answers, BedplateError when the engine refuses the
     question or breaks off; what was printed until then stays.
     """
-    from bedplate.engines.client import Chat, find_model, stream_answer
-    from bedplate.flows.endpoint import find_endpoint
+    from bedplate.flows.ask import ask
 
-    if arguments.max_tokens < 1:
-        raise UsageError(f"--max-tokens: got {arguments.max_tokens}, expected 1 or more")
     words = arguments.question
-    question = sys.stdin.read().strip() if words == ["-"] else " ".join(words)
-    if not question:
-        raise UsageError("the question is empty", hint='Give one: bedplate ask "What is TTFT?"')
-    endpoint = arguments.endpoint or os.environ.get("BEDPLATE_ENDPOINT") or find_endpoint()
-    chat = Chat(
-        endpoint=endpoint,
-        model=arguments.model or find_model(endpoint, timeout_s=arguments.timeout),
-        question=question,
+    answering = ask(
+        sys.stdin.read().strip() if words == ["-"] else " ".join(words),
+        endpoint=arguments.endpoint,
+        model=arguments.model,
         system=arguments.system,
         max_tokens=arguments.max_tokens,
         temperature=arguments.temperature,
@@ -78,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     first_s: float | None = None
     pieces: list[str] = []
-    for piece in stream_answer(chat):
+    for piece in answering.pieces:
         first_s = first_s if first_s is not None else time.monotonic() - started
         pieces.append(piece)
         if not arguments.json:
@@ -86,7 +77,7 @@ def main(arguments: argparse.Namespace) -> int:
     answer = "".join(pieces)
     if arguments.json:
         total_s = time.monotonic() - started
-        record = {"schema": 1, "model": chat.model, "answer": answer, "pieces": len(pieces)}
+        record = {"schema": 1, "model": answering.model, "answer": answer, "pieces": len(pieces)}
         print(json.dumps(record | {"first_token_s": first_s and round(first_s, 3), "total_s": round(total_s, 3)}))
     elif not answer.endswith("\n"):
         print()

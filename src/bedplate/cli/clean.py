@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bedplate.act.owned_names import CACHE_NAMES, STATE_NAMES, split_owned
-from bedplate.act.paths import Paths
-from bedplate.errors import BusyError, UsageError
+from bedplate.errors import UsageError
 from bedplate.model.units import render_size
 
 HELP = "remove what bedplate keeps in its cache and state directories"
@@ -45,77 +42,30 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises BusyError while a machine runs (without --down) or a build works, UsageError where there is nobody to ask.
     """
-    from bedplate.act.lock import hold_cache_now, hold_lock
-    from bedplate.act.paths import check_paths, find_paths
     from bedplate.cli.terminal import terminal_progress
-    from bedplate.image.machine import clear_stale, read_machine, stop_machine
+    from bedplate.flows.clean import Doomed, clean
 
-    paths = find_paths()
-    check_paths(paths)
-    if not paths.cache.is_dir() and not paths.state.is_dir():
-        return _report(arguments, [])
-    with hold_lock(paths, "clean"), hold_cache_now(paths, what="`bedplate clean`"):
-        if (machine := read_machine(paths)) is not None:
-            if not arguments.down:
-                raise BusyError(
-                    f"the running machine (process {machine.qemu.pid if machine.qemu else '?'}) uses what would be removed",
-                    hint="Run `bedplate down` first, or add --down.",
-                )
-            with terminal_progress() as progress, progress.phase("power off"):
-                stop_machine(paths, progress)
-        clear_stale(paths)
-        _say_foreign(find_foreign(paths, cache_only=arguments.cache))
-        doomed = [(path, size_on_disk(path)) for path in find_doomed(paths, cache_only=arguments.cache, keys=arguments.keys)]
-        if doomed and not arguments.yes and not _agreed(doomed, keys_stay=not arguments.keys and paths.keys.is_dir()):
-            print("Nothing was removed.", file=sys.stderr)
-            return 1
-        for path, _ in doomed:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    return _report(arguments, doomed)
+    def agreed(doomed: Doomed) -> bool:
+        progress.close()
+        _say_foreign(doomed.foreign)
+        return not doomed.entries or arguments.yes or _agreed(doomed.entries, keys_stay=doomed.keys_stay)
+
+    with terminal_progress() as progress:
+        removed = clean(progress, agreed, cache_only=arguments.cache, keys=arguments.keys, power_off=arguments.down)
+    if removed is None:
+        print("Nothing was removed.", file=sys.stderr)
+        return 1
+    return _report(arguments, removed)
 
 
-def find_doomed(paths: Paths, *, cache_only: bool, keys: bool) -> list[Path]:
-    """What would go: the entries of both directories that bedplate made, but the locks, in order."""
-    found, _ = split_owned(paths.cache, CACHE_NAMES)
-    if not cache_only:
-        # Half-published keys too (image/keys.py): the next build finishes them.
-        kept = () if keys else (paths.keys, *paths.state.glob(f"{paths.keys.name}.partial-*"))
-        found += [path for path in split_owned(paths.state, STATE_NAMES)[0] if path not in kept]
-    return found
-
-
-def find_foreign(paths: Paths, *, cache_only: bool) -> list[Path]:
-    """What stays because bedplate did not make it: entries of both directories, with cache_only of the cache alone."""
-    _, foreign = split_owned(paths.cache, CACHE_NAMES)
-    return foreign if cache_only else foreign + split_owned(paths.state, STATE_NAMES)[1]
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes that removing it gives back, sparse files and hard links within it counted once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for folder, _, files in os.walk(path):
-        for name in files:
-            total += _blocks(Path(folder) / name, seen)
-    return total if path.is_dir() else _blocks(path, seen)
-
-
-def _blocks(path: Path, seen: set[tuple[int, int]]) -> int:
-    stat = path.lstat()
-    if (stat.st_dev, stat.st_ino) in seen:
-        return 0
-    seen.add((stat.st_dev, stat.st_ino))
-    return stat.st_blocks * 512
-
-
-def _say_foreign(foreign: list[Path]) -> None:
+def _say_foreign(foreign: Sequence[Path]) -> None:
     for path in foreign[:_FOREIGN_SHOWN]:
         print(f"kept, not made by bedplate: {path}", file=sys.stderr)
     if len(foreign) > _FOREIGN_SHOWN:
         print(f"kept, not made by bedplate: {len(foreign) - _FOREIGN_SHOWN} more", file=sys.stderr)
 
 
-def _agreed(doomed: list[tuple[Path, int]], *, keys_stay: bool) -> bool:
+def _agreed(doomed: Sequence[tuple[Path, int]], *, keys_stay: bool) -> bool:
     for path, size in doomed:
         print(f"{render_size(size):>10}  {path}", file=sys.stderr)
     print(f"{render_size(sum(size for _, size in doomed)):>10}  in all", file=sys.stderr)
@@ -127,7 +77,7 @@ def _agreed(doomed: list[tuple[Path, int]], *, keys_stay: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _report(arguments: argparse.Namespace, doomed: list[tuple[Path, int]]) -> int:
+def _report(arguments: argparse.Namespace, doomed: Sequence[tuple[Path, int]]) -> int:
     if arguments.json:
         rows = [{"path": str(path), "bytes": size} for path, size in doomed]
         print(json.dumps({"schema": 1, "removed": rows}))

@@ -108,15 +108,9 @@ def _print(report: AuditReport, arguments: argparse.Namespace, threshold: Severi
 
 
 def _write_page(file: Path, report: AuditReport) -> None:
-    """The page under its name all at once, or not at all."""
-    import time
+    from bedplate.flows.audit import write_page
 
-    from bedplate.act.files import write_report
-    from bedplate.flows.audit import without_people
-    from bedplate.report.audit.page import render_page
-
-    text = render_page(without_people(report), made=time.strftime("%Y-%m-%d"))
     try:
-        write_report(file, text.encode("utf-8", "backslashreplace"))
+        write_page(file, report)
     except OSError as error:
         raise AuditError(f"--html: cannot write {file}: {error.strerror or error}") from error

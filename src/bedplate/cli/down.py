@@ -32,13 +32,12 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises BusyError while another verb changes the machine.
     """
-    from bedplate.act.paths import find_paths
     from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows.places import find_log
     from bedplate.flows.up import down
 
-    paths = find_paths()
-    with terminal_progress(paths.logs / "down.log") as progress:
-        stopped = down(progress, paths=paths, by_force=arguments.now, powerdown_s=arguments.timeout)
+    with terminal_progress(find_log("down")) as progress:
+        stopped = down(progress, by_force=arguments.now, powerdown_s=arguments.timeout)
     if arguments.json:
         print(json.dumps({"schema": 1, "stopped": stopped}))
     else:

@@ -14,32 +14,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-from bedplate.catalog.findings import read_findings
-from bedplate.catalog.knobs import read_knobs
-from bedplate.errors import UsageError
-from bedplate.model.audit import FindingRow
-from bedplate.model.knob import Check, Grade, Knob
-from bedplate.model.knob_value import Compare
+from bedplate.model.knob import Knob
 
 HELP = "explain a knob or a finding: the reason, the evidence, the fix and the undo"
-
-GRADES = {
-    Grade.A: "controlled A/B or bisect, mostly on inference",
-    Grade.B: "measured nearby, production practice, or a strong field report",
-    Grade.C: "advice of a vendor or of the documentation, without numbers",
-    Grade.N: "no evidence found",
-}
-_WIDEST = 110  # columns that are read easily
-_LABEL = 13
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,172 +40,23 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises UsageError for a name that no row has.
     """
-    knobs, findings = read_knobs(), read_findings()
+    from bedplate.flows.explain import find_row, read_rows
+    from bedplate.report.explain import WIDEST, Style, render_finding, render_knob, render_list, render_row
+
+    rows = read_rows()
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
     if arguments.name is None:
-        records = [_record(knob, knobs) for knob in knobs] + [_record(row, knobs) for row in findings]
-        print(json.dumps(records, indent=1) if arguments.json else _list(knobs, findings))
+        records = [render_row(knob, rows.knobs) for knob in rows.knobs]
+        records += [render_row(finding, rows.knobs) for finding in rows.findings]
+        print(json.dumps(records, indent=1) if arguments.json else render_list(rows.knobs, rows.findings, width=width))
         return 0
-    row = find_row(knobs, findings, arguments.name)
+    row = find_row(rows.knobs, rows.findings, arguments.name)
     if arguments.json:
-        print(json.dumps(_record(row, knobs), indent=1))
-    else:
-        style = _style()
-        print(render_knob(row, knobs, style=style) if isinstance(row, Knob) else render_finding(row, knobs, style=style))
-    return 0
-
-
-def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -> Knob | FindingRow:
-    """The row of an id, a knob's finding, or an interface; a knob itself before its wrong forms. Raises UsageError."""
-    wanted = _plain(name)
-    by_id: dict[str, Knob | FindingRow] = {knob.id: knob for knob in knobs}
-    by_id |= {row.id: row for row in findings}
-    if wanted in by_id:
-        return by_id[wanted]
-    by_name: dict[str, Knob | FindingRow] = {}
-    for knob in sorted(knobs, key=lambda knob: bool(knob.knob)):
-        for interface in (*knob.interface, *_read_by(knob)):
-            by_name.setdefault(_plain(interface), knob)
-            by_name.setdefault(_plain(interface).partition("=")[0], knob)
-    if wanted in by_name:
-        return by_name[wanted]
-    import difflib
-
-    near = difflib.get_close_matches(wanted, [*by_id, *by_name], 3, 0.6)
-    hint = (
-        f"Did you mean {' or '.join(repr(close) for close in near)}?"
-        if near
-        else "Run `bedplate explain` to list all of them."
-    )
-    raise UsageError(f"{name}: no knob or finding has this name", hint=hint)
-
-
-def _plain(name: str) -> str:
-    """A name as it is looked up: "/proc/sys/vm/swappiness" and "vm.swappiness" are one."""
-    name = name.strip()
-    if name.startswith("/proc/sys/"):
-        name = name.removeprefix("/proc/sys/").replace("/", ".")
-    return name.removeprefix("knob.").removesuffix("=")
-
-
-def _read_by(knob: Knob) -> Iterator[str]:
-    for check in knob.check:
-        yield from check.paths if not check.fact else ()
-        yield from (name for name in (check.parameter, check.config) if name)
-
-
-def render_knob(knob: Knob, knobs: Iterable[Knob], *, style: Style | None = None) -> str:
-    """The row as a page for a terminal; style None is plain text at the widest."""
-    style = style or Style(width=_WIDEST, colour=False)
-    wrong = [f"{form.id}: {form.name}" for form in knobs if form.knob == knob.id]
-    words = [f"Only where {', '.join(knob.when)}."] if knob.when else []
-    fields: list[tuple[str, Iterable[str]]] = [
-        ("interface", [f"{', '.join(knob.interface)} ({knob.kind})"]),
-        ("problem", [knob.problem]),
-        ("why", [knob.why]),
-        ("applies", [" ".join([knob.applies, *words])]),
-        ("wanted", [knob.wanted]),
-        ("instead", [knob.instead] if knob.instead else []),
-        ("verdict", [f"{knob.verdict} ({knob.verdict_note})"]),
-        ("effect", [f"{knob.effect}."] if knob.effect else []),
-        ("evidence", [f"{knob.grade}, {GRADES[knob.grade]}. {knob.evidence}"]),
-        ("sources", knob.sources),
-        ("unchecked", [knob.unchecked] if knob.unchecked else []),
-        ("risk", [knob.risk] if knob.risk else []),
-        ("needs", [", ".join(knob.needs)] if knob.needs else []),
-        ("persists", [knob.persist] if knob.persist else []),
-        ("undo", [knob.reversible, *knob.undo]),
-        ("fix", knob.fix),
-        ("read", [render_check(check) for check in knob.check] or [_unread(knob)]),
-        ("conflicts", [", ".join(knob.conflicts)] if knob.conflicts else []),
-        ("wrong form of", [knob.knob] if knob.knob else []),
-        ("wrong forms", wrong),
-        ("see also", [", ".join(_findings(knob))] if _findings(knob) else []),
-    ]
-    return "\n".join([style.bold(knob.id), *textwrap.wrap(knob.name, max(10, style.width)), "", *_fields(fields, style)])
-
-
-def render_finding(row: FindingRow, knobs: Iterable[Knob], *, style: Style | None = None) -> str:
-    """A finding of the audit as a page for a terminal; style None is plain text at the widest."""
-    style = style or Style(width=_WIDEST, colour=False)
-    about = [knob.id for knob in knobs if row.id in _findings(knob)]
-    fields: list[tuple[str, Iterable[str]]] = [
-        ("means", [row.means]),
-        ("why", [row.why]),
-        ("effect", [row.effect]),
-        ("sources", row.sources),
-        ("severity", [" or ".join(row.severities)]),
-        ("check by hand", row.check),
-        ("knobs", [", ".join(about)] if about else []),
-    ]
-    return "\n".join([style.bold(row.id), *textwrap.wrap(row.title, max(10, style.width)), "", *_fields(fields, style)])
-
-
-def _fields(fields: Iterable[tuple[str, Iterable[str]]], style: Style) -> Iterator[str]:
-    for label, texts in fields:
-        for index, text in enumerate(texts):
-            yield from style.field(label if index == 0 else "", text)
-
-
-def render_check(check: Check) -> str:
-    """One check in words: "/proc/sys/vm/swappiness: number, at-least 2"."""
-    where = check.parameter and f"{check.parameter}= on the kernel command line"
-    where = where or check.config or (check.fact and f"fact {check.fact}") or ", ".join(check.paths)
-    if check.fact and check.paths:
-        where += f" (of {', '.join(check.paths)})"
-    wanted = " or ".join(check.want) if check.compare is Compare.ONE_OF else " ".join(check.want)
-    wanted = wanted or check.formula
-    said = f"{where}: {check.parse}, {check.compare}{' ' + wanted if wanted else ''}"
-    return said + (f"; only where {', '.join(check.when)}" if check.when else "")
-
-
-def _findings(knob: Knob) -> tuple[str, ...]:
-    """Findings of the audit about the same."""
-    return tuple(dict.fromkeys(id for check in knob.check for id in check.findings))
-
-
-def _unread(knob: Knob) -> str:
-    return f"not from facts: {knob.not_evaluable}" if knob.not_evaluable else f"judged as {knob.knob}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """What the pages of rows may use of a terminal; `field` wraps to its width."""
-
-    width: int
-    colour: bool
-
-    def bold(self, text: str) -> str:
-        """The text with escapes around it (ECMA-48, SGR 1); as it is where colour is off."""
-        return f"\033[1m{text}\033[0m" if self.colour else text
-
-    def field(self, label: str, text: str) -> list[str]:
-        """A label and its text, wrapped beside it; below it where the terminal is narrow."""
-        room = self.width - _LABEL - 2
-        dim, plain = ("\033[2m", "\033[0m") if self.colour else ("", "")
-        if room < 30:
-            head = [f"{dim}{label}{plain}"] if label else []
-            return head + textwrap.wrap(text, max(10, self.width - 2), initial_indent="  ", subsequent_indent="  ")
-        wrapped = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-        first = f"{dim}{label:<{_LABEL}}{plain}  {wrapped[0]}"
-        return [first.rstrip(), *(" " * (_LABEL + 2) + line for line in wrapped[1:])]
-
-
-def _style() -> Style:
-    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
-    return Style(width=width, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
-
-
-def _list(knobs: Sequence[Knob], findings: Sequence[FindingRow]) -> str:
-    style = _style()
-    longest = max(len(id) for id in (*(knob.id for knob in knobs), *(row.id for row in findings)))
-    lines = [f"{knob.id:<{longest}}  {knob.grade}  {knob.verdict:<11}  {knob.name}" for knob in knobs]
-    lines += [f"{row.id:<{longest}}  -  {'finding':<11}  {row.title}" for row in findings]
-    return "\n".join(line if len(line) <= style.width else line[: max(20, style.width) - 3] + "..." for line in lines)
-
-
-def _record(row: Knob | FindingRow, knobs: Iterable[Knob]) -> dict[str, Any]:
-    """The row as JSON: its fields, the id of its finding, and the rows that are wrong forms of a knob."""
+        print(json.dumps(render_row(row, rows.knobs), indent=1))
+        return 0
+    style = Style(width=width, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     if isinstance(row, Knob):
-        wrong = [form.id for form in knobs if form.knob == row.id]
-        return {"finding": f"knob.{row.id}", **dataclasses.asdict(row), "wrong_forms": wrong}
-    return {"finding": row.id, **dataclasses.asdict(row)}
+        print(render_knob(row, rows.knobs, style=style))
+    else:
+        print(render_finding(row, rows.knobs, style=style))
+    return 0

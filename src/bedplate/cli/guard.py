@@ -25,13 +25,9 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import directory, seconds
-from bedplate.model.guard import GuardStep
-
-if TYPE_CHECKING:
-    from bedplate.act.guard import Released
+from bedplate.model.guard import GuardStep, Released
 
 HELP = "lower the neighbours' limits while engines wait because of them"
 
@@ -66,11 +62,9 @@ def main(arguments: argparse.Namespace) -> int:
     """
     from bedplate.cli.talk import Talk
     from bedplate.flows.guard import GuardListener, GuardRequest, guard, release
-    from bedplate.host.root.root import Root
 
-    root = Root(arguments.root)
     if arguments.release:
-        _say_released(release(root, arguments.neighbour), as_json=arguments.json)
+        _say_released(release(arguments.root, arguments.neighbour), as_json=arguments.json)
         return 0
     request = GuardRequest(
         engine=arguments.engine,
@@ -84,7 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
         on_released=lambda released: _say_released(released, as_json=arguments.json),
     )
     with contextlib.suppress(KeyboardInterrupt):  # the usual end of it, by SIGTERM too
-        guard(root, request, Talk(), heard)
+        guard(arguments.root, request, Talk(), heard)
     return 0
 
 

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
+from dataclasses import asdict
 
-from bedplate.act.paths import check_paths, find_paths
 from bedplate.cli.subcommand import add_subcommand
-from bedplate.errors import UsageError
 from bedplate.model.units import render_size
 
 HELP = "build, list, show and remove operating system images"
@@ -66,24 +64,19 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for a version that is not there, ReadError for an image that is not whole. build raises BuildError when
     a step fails and BusyError beside another build; what was published before stays.
     """
-    check_paths(find_paths())
     return {"build": _build, "list": _list, "show": _show, "rm": _remove}[arguments.verb](arguments)
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from bedplate.act.lock import hold_lock
     from bedplate.cli.terminal import terminal_progress
-    from bedplate.host.system.buildhost import find_mirror
-    from bedplate.image.build import build_image
-    from bedplate.image.engine import build_engine
-    from bedplate.image.recipe import Variant
+    from bedplate.flows.image import build
+    from bedplate.flows.places import find_log
 
-    paths = find_paths()
-    variant = Variant(arguments.variant) if arguments.variant else None
-    how = {"force": arguments.force, "update": arguments.update, "mirror": arguments.mirror or find_mirror()}
-    with hold_lock(paths, "image build"), terminal_progress(paths.logs / "image.log") as progress:
-        image = build_image(paths, progress, variant=variant, **how)
-        engine = build_engine(paths, progress, **how)
+    with terminal_progress(find_log("image")) as progress:
+        built = build(
+            progress, variant=arguments.variant, force=arguments.force, update=arguments.update, mirror=arguments.mirror
+        )
+    image, engine = built.image, built.engine
     if arguments.json:
         record = {"version": image.version, "manifest": str(image.manifest), "engine": str(engine.path)}
         print(json.dumps({"schema": 1} | record))
@@ -94,48 +87,30 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from bedplate.image.manifest import read_record, require_keys
-    from bedplate.image.published import list_images
+    from bedplate.flows.image import list_published
 
-    rows = []
-    images, broken = list_images(find_paths())
-    for image in images:
-        record = read_record(image.manifest)
-        require_keys(record, "kernel", "packages", "files.*.disk_bytes")
-        rows.append(
-            {
-                "version": image.version,
-                "variant": record["variant"],
-                "kernel": record["kernel"],
-                "packages": len(record["packages"]),
-                "disk_bytes": sum(file["disk_bytes"] for file in record["files"].values()),
-            }
-        )
+    images, broken = list_published()
     for error in broken:
         print(f"{error.message}\n{error.hint}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"schema": 1, "images": rows}))
+        print(json.dumps({"schema": 1, "images": [asdict(image) for image in images]}))
         return 0
-    for row in rows:
+    for image in images:
         print(
-            f"{row['version']:<16} {row['variant']:<12} {row['kernel']:<28} {row['packages']:>4} packages "
-            f"{render_size(row['disk_bytes']):>10}"
+            f"{image.version:<16} {image.variant:<12} {image.kernel:<28} {image.packages:>4} packages "
+            f"{render_size(image.disk_bytes):>10}"
         )
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bedplate.image.manifest import read_record, require_keys
-    from bedplate.image.published import find_image
+    from bedplate.flows.image import show
 
-    image = find_image(find_paths(), arguments.version)
+    shown = show(arguments.version, whole=not arguments.json)
+    image, record = shown.image, shown.record
     if arguments.json:
-        print(image.manifest.read_text(), end="")
+        print(shown.text, end="")
         return 0
-    record = read_record(image.manifest)
-    require_keys(record, "id", "suite", "kernel", "pcr11", "inputs", "files.*.disk_bytes")
-    require_keys(record, *(f"packages.*.{key}" for key in ("name", "version")))
-    require_keys(record, *(f"partitions.*.{key}" for key in ("label", "uuid", "sha256", "size_bytes")))
     print(f"{record['id']} {record['version']} ({record['variant']}), Debian {record['suite']}, kernel {record['kernel']}")
     print(f"in {image.directory}\n")
     for kind, file in record["files"].items():
@@ -153,14 +128,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from bedplate.act.lock import hold_lock
+    from bedplate.flows.image import remove
 
-    paths = find_paths()
-    with hold_lock(paths, "image rm"):
-        known = {directory.name: directory for directory in paths.images.glob("[!.]*")}  # also those that are not whole
-        for version in arguments.version:
-            if version not in known:
-                raise UsageError(f"{version}: no such image", hint="See bedplate image list.")
-        for version in dict.fromkeys(arguments.version):
-            shutil.rmtree(known[version])
+    remove(arguments.version)
     return 0

@@ -37,13 +37,11 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises UsageError for a name that no log has, ReadError when there are no logs at all.
     """
-    from bedplate.act.paths import check_paths, find_paths
+    from bedplate.flows.logs import find_logs
 
     if arguments.json and not arguments.list:
         raise UsageError("--json: can only be used with --list", hint="Run: bedplate logs --list --json")
-    paths = find_paths()
-    check_paths(paths)
-    logs = {file.stem: file for folder in (paths.logs, paths.machine) for file in sorted(folder.glob("*.log"))}
+    logs = find_logs()
     if arguments.list:
         if arguments.json:
             print(json.dumps({"schema": 1, "logs": {name: str(file) for name, file in logs.items()}}))

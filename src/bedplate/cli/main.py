@@ -108,20 +108,15 @@ def main(argv: Sequence[str]) -> int:
         _print_error(_left_out(verb))
         return PreflightError.exit_code
     except OSError as error:
-        explained = None if isinstance(error, BrokenPipeError) else _explain(error)
+        if isinstance(error, BrokenPipeError):
+            raise
+        from bedplate.flows.places import explain_failure
+
+        explained = explain_failure(error)
         if explained is None:
             raise
         _print_error(explained)
         return explained.exit_code
-
-
-def _explain(error: OSError) -> BedplateError | None:
-    from bedplate.act.paths import explain_os_error, find_paths
-
-    try:
-        return explain_os_error(error, find_paths())
-    except BedplateError as of_paths:
-        return of_paths
 
 
 def _left_out(verb: str) -> PreflightError:

@@ -19,8 +19,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bedplate.errors import UsageError
+
+if TYPE_CHECKING:
+    from bedplate.model.device_speed import DeviceSpeed
 
 HELP = "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"
 
@@ -42,7 +46,6 @@ def main(arguments: argparse.Namespace) -> int:
     """
     from bedplate.cli.terminal import terminal_progress
     from bedplate.flows.measure import LEAST_SCRATCH_BYTES, MOST_LOAD_S, measure
-    from bedplate.host.system.device_speeds import render_device_speed
     from bedplate.model.units import parse_size
 
     try:
@@ -59,25 +62,21 @@ def main(arguments: argparse.Namespace) -> int:
         )
     if outcome.file is not None:
         print(f"wrote {outcome.file}; bedplate tune plan uses it from now on", file=sys.stderr)
-    text = render_device_speed(outcome.speed)
-    print(text if arguments.json else _table(text), end="")
+    print(outcome.record if arguments.json else _table(outcome.speed), end="")
     return 0
 
 
-def _table(text: str) -> str:
-    import json
+def _table(speed: DeviceSpeed) -> str:
+    from bedplate.model.device_speed import LEAST_KEPT_PCT
 
-    from bedplate.plan.tune.disks import LEAST_KEPT_PCT
-
-    record = json.loads(text)
     rows = [
-        ("disk", f"{record['device']} ({record['number']}) {record['model']}".strip()),
-        ("reads", f"{record['read_bytes_per_s'] / 1e6:.0f} MB/s, {record['read_seq_iops']} sequential and"),
-        ("", f"{record['read_rand_iops']} random operations a second, p95 {record['read_p95_us']} us one at a time"),
-        ("writes", f"{record['write_bytes_per_s'] / 1e6:.0f} MB/s, {record['write_seq_iops']} sequential and"),
-        ("", f"{record['write_rand_iops']} random operations a second, p95 {record['write_p95_us']} us one at a time"),
+        ("disk", f"{speed.device} ({speed.number}) {speed.model}".strip()),
+        ("reads", f"{speed.read_bytes_per_s / 1e6:.0f} MB/s, {speed.read_seq_iops} sequential and"),
+        ("", f"{speed.read_rand_iops} random operations a second, p95 {speed.read_p95_us} us one at a time"),
+        ("writes", f"{speed.write_bytes_per_s / 1e6:.0f} MB/s, {speed.write_seq_iops} sequential and"),
+        ("", f"{speed.write_rand_iops} random operations a second, p95 {speed.write_p95_us} us one at a time"),
     ]
-    kept = record["kept_pct"]
+    kept = speed.kept_pct
     told = "not tried" if kept is None else f"leaves {kept} % of the speed of an undisturbed load"
     rows.append(("io.cost", told + (f": tune uses it from {LEAST_KEPT_PCT} % on" if kept is not None else "")))
     return "".join(f"{name:<8}{value}\n" for name, value in rows)

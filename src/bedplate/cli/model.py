@@ -22,9 +22,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bedplate.act.store import IntegrityResult
 from bedplate.cli.subcommand import add_subcommand
-from bedplate.model.launch import ModelRef
+from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.units import render_size
 
 HELP = "add, list, show, verify, remove and make models"
@@ -234,9 +233,9 @@ def _make_random(arguments: argparse.Namespace) -> int:
 
 
 def _list_shapes(arguments: argparse.Namespace) -> int:
-    from bedplate.catalog.shapes import read_shapes
+    from bedplate.flows import model as models
 
-    shapes = read_shapes()
+    shapes = models.list_shapes()
     if arguments.json:
         print(json.dumps([asdict(shape) for shape in shapes], indent=2))
         return 0

@@ -33,6 +33,7 @@ from bedplate.model.tuning import Policy
 if TYPE_CHECKING:
     from bedplate.cli.terminal import PhaseClock
     from bedplate.flows.prove import ProveOutcome
+    from bedplate.model.proof_summary import ProofSummary
 
 HELP = "measure what a change gains on this host beside a noisy neighbour"
 
@@ -248,10 +249,7 @@ def _show(outcome: ProveOutcome, arguments: argparse.Namespace, progress: PhaseC
 
     summary = outcome.summary
     if arguments.html:
-        from bedplate import __version__
-        from bedplate.report.proof.page import render_page
-
-        _write_page(arguments.html, render_page(summary, version=__version__))
+        _write_page(arguments.html, summary)
         progress.note(f"wrote {arguments.html}")
     progress.close()
     if arguments.json:
@@ -262,19 +260,19 @@ def _show(outcome: ProveOutcome, arguments: argparse.Namespace, progress: PhaseC
 
 
 def _check_page(file: Path) -> None:
-    from bedplate.act.files import check_report
+    from bedplate.flows.prove import check_page
 
     try:
-        check_report(file)
+        check_page(file)
     except OSError as error:
         raise UsageError(f"--html {file}: cannot be written: {error.strerror or error}") from error
 
 
-def _write_page(file: Path, text: str) -> None:
-    from bedplate.act.files import write_report
+def _write_page(file: Path, summary: ProofSummary) -> None:
+    from bedplate.flows.prove import write_page
 
     try:
-        write_report(file, text)
+        write_page(file, summary)
     except OSError as error:
         raise UsageError(f"--html {file}: cannot be written: {error.strerror or error}") from error
 

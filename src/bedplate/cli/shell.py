@@ -40,27 +40,13 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises NotRunningError without a machine, a debug console or a terminal; BootError when the console is silent too long.
     """
-    from bedplate.act.paths import find_paths
-    from bedplate.image.console import ask_console
-    from bedplate.image.machine import read_machine
-    from bedplate.image.qemu import CONSOLE_SOCKET
-    from bedplate.image.qmp import connect_unix
+    from bedplate.flows.console import connect_console, run_in_machine
 
-    machine = read_machine(find_paths())
-    if machine is None:
-        raise NotRunningError("no machine is running", hint="Start one: bedplate up")
-    try:
-        console = connect_unix(machine.directory, CONSOLE_SOCKET, timeout_s=5.0)
-    except OSError as error:
-        raise NotRunningError(
-            f"{machine.directory / CONSOLE_SOCKET}: {error.strerror}",
-            hint="Start the machine again: bedplate down, bedplate up",
-        ) from error
-    with console:
-        if arguments.command is not None:
-            answer = ask_console(console, arguments.command, silence_s=arguments.timeout)
-            print(answer.output, end="")
-            return answer.status
+    if arguments.command is not None:
+        answer = run_in_machine(arguments.command, silence_s=arguments.timeout)
+        print(answer.output, end="")
+        return answer.status
+    with connect_console() as console:
         if not sys.stdin.isatty():
             raise NotRunningError(
                 "standard input is not a terminal", hint='To run one command, use: bedplate shell -c "..."'

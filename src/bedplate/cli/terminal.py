@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from bedplate.act.process import hold_signals
 from bedplate.cli.escape import escape_line, escape_lines
+from bedplate.interrupts import hold_signals
 from bedplate.model.units import render_seconds
 
 if TYPE_CHECKING:

@@ -40,9 +40,8 @@ from bedplate.errors import BedplateError, UsageError
 from bedplate.model.tuning import Policy, Verified
 
 if TYPE_CHECKING:
-    from bedplate.act.tuning import Recovered
     from bedplate.flows.tune import ApplyOutcome, UndoOutcome
-    from bedplate.model.tuning import Plan
+    from bedplate.model.tuning import Plan, Recovered
 
 HELP = "plan, apply, verify and undo settings that protect the engines of this host"
 _BOOT_S = 30.0  # a boot goes on after that, with everything taken back
@@ -332,9 +331,9 @@ def _show(plan: Plan, *, verbose: bool, end: str = "\n") -> None:
 
 
 def _print_plan(plan: Plan, recovered: Sequence[Recovered]) -> None:
-    from bedplate.act.tuning.codec import render_plan
+    from bedplate.flows.tune import render_plan_record
 
-    print(json.dumps({**render_plan(plan), **_recovered_rows(recovered)}, indent=1))
+    print(json.dumps({**render_plan_record(plan), **_recovered_rows(recovered)}, indent=1))
 
 
 def _print_verified(verified: Sequence[Verified]) -> None:

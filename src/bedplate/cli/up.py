@@ -27,8 +27,7 @@ from bedplate.model.units import parse_size, render_seconds
 
 if TYPE_CHECKING:
     from bedplate.cli.terminal import PhaseClock
-    from bedplate.flows.up import UpRequest
-    from bedplate.image.machine import Machine
+    from bedplate.flows.up import UpOutcome, UpRequest
 
 HELP = "build the image if its inputs changed, boot it, and stream an answer from its model"
 QUESTION = "What is bedplate?"
@@ -94,32 +93,29 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises BedplateError with the phase that failed before its message; the machine was ended then, unless --keep.
     """
-    from bedplate.act.paths import find_paths
     from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows.places import find_log
     from bedplate.flows.up import up
 
     _check(arguments)
-    paths = find_paths()
-    with terminal_progress(paths.logs / "up.log") as progress:
+    with terminal_progress(find_log("up")) as progress:
         try:
             outcome = up(
                 _request(arguments),
                 progress,
-                paths=paths,
                 keep=arguments.keep,
-                on_ready=lambda machine: _say_up(arguments, machine, progress),
+                on_ready=lambda ready: _say_up(arguments, ready, progress),
             )
         except BedplateError as error:
             if progress.failed_phase is not None:
                 error.message = f"{progress.failed_phase}: {error.message}"
             raise
-        return _say_already(arguments, outcome.machine) if outcome.already_up else 0
+        return _say_already(arguments, outcome) if outcome.already_up else 0
 
 
 def _request(arguments: argparse.Namespace) -> UpRequest:
     from bedplate.flows.up import UpRequest
-    from bedplate.image.kvm import AccelChoice
-    from bedplate.image.qemu import BootMode
+    from bedplate.model.machine import AccelChoice, BootMode
 
     mode = BootMode.SECURE if arguments.secure_boot else BootMode.UEFI if arguments.uefi else None
     return UpRequest(
@@ -138,11 +134,12 @@ def _request(arguments: argparse.Namespace) -> UpRequest:
     )
 
 
-def _say_up(arguments: argparse.Namespace, machine: Machine, progress: PhaseClock) -> None:
+def _say_up(arguments: argparse.Namespace, ready: UpOutcome, progress: PhaseClock) -> None:
     """Print where it serves and stream the answer of the first model that was asked for and is there."""
-    from bedplate.engines.client import Chat, list_models, stream_answer
+    from bedplate.flows.ask import ask, list_served
 
-    served = list_models(machine.endpoint, timeout_s=60.0)
+    machine = ready.machine
+    served = list_served(machine.endpoint)
     missing = [model for model in machine.models if model not in served]
     if missing:
         progress.note(f"not served: {', '.join(missing)}; why: bedplate shell -c 'bedplate serve show'")
@@ -154,7 +151,7 @@ def _say_up(arguments: argparse.Namespace, machine: Machine, progress: PhaseCloc
             seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.seconds
     phases = [{"name": name, "seconds": round(spent, 2)} for name, spent in seconds.items()]
     if not arguments.json:
-        _print_endpoint(machine, model)
+        _print_endpoint(ready, model)
         for name, spent in seconds.items():
             print(f"  {name:<26} {render_seconds(spent):>12}")
         print(flush=True)
@@ -163,7 +160,7 @@ def _say_up(arguments: argparse.Namespace, machine: Machine, progress: PhaseCloc
         if not arguments.json:
             print(f"> {QUESTION}", flush=True)
         started = time.monotonic()
-        for piece in stream_answer(Chat(endpoint=machine.endpoint, model=model, question=QUESTION)):
+        for piece in ask(QUESTION, endpoint=machine.endpoint, model=model).pieces:
             answer += piece
             if not arguments.json:
                 print(piece, end="", flush=True)
@@ -172,20 +169,22 @@ def _say_up(arguments: argparse.Namespace, machine: Machine, progress: PhaseCloc
         if not answer.strip():
             raise BedplateError(f"{model}: the answer was empty", hint="See bedplate logs.")
     if arguments.json:
-        print(json.dumps(_record(machine, model) | {"already_up": False, "phases": phases, "answer": answer}))
+        print(json.dumps(_record(ready, model) | {"already_up": False, "phases": phases, "answer": answer}))
 
 
-def _say_already(arguments: argparse.Namespace, machine: Machine) -> int:
+def _say_already(arguments: argparse.Namespace, found: UpOutcome) -> int:
+    machine = found.machine
     model = (arguments.model or machine.models or [KNOWN_ANSWER])[0]
     if arguments.json:
-        print(json.dumps(_record(machine, model) | {"already_up": True, "phases": [], "answer": ""}))
+        print(json.dumps(_record(found, model) | {"already_up": True, "phases": [], "answer": ""}))
     else:
         print(f"The machine is already running, for {render_seconds(time.time() - machine.since)} (process {machine.pid}).")
-        _print_endpoint(machine, model)
+        _print_endpoint(found, model)
     return 0
 
 
-def _record(machine: Machine, model: str) -> dict[str, object]:
+def _record(outcome: UpOutcome, model: str) -> dict[str, object]:
+    machine = outcome.machine
     return {
         "schema": 1,
         "image": machine.version,
@@ -197,7 +196,8 @@ def _record(machine: Machine, model: str) -> dict[str, object]:
     }
 
 
-def _print_endpoint(machine: Machine, model: str) -> None:
+def _print_endpoint(outcome: UpOutcome, model: str) -> None:
+    machine = outcome.machine
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": QUESTION}]})
     print(f"\nbedplate {machine.version} serves {', '.join(machine.models) or model} at {machine.endpoint}\n")
     url = f"{machine.endpoint}/v1/chat/completions"

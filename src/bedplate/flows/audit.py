@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate import __version__
+from bedplate.act.files import write_report
 from bedplate.catalog.accelerators import read_accelerator_names
 from bedplate.catalog.findings import read_findings, read_suppressions
 from bedplate.catalog.knobs import read_knobs
@@ -34,6 +35,14 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     facts = name_devices(read_facts_of(recording, knobs, root=root))
     judged = audit(facts, knobs, rows, suppressions, today=time.strftime("%Y-%m-%d"))
     return AuditReport(facts=hide_in_facts(facts), audit=hide_in_conclusions(judged, facts), rows=rows, version=__version__)
+
+
+def write_page(file: Path, report: AuditReport) -> None:
+    """Write the report to give away as one self-contained HTML page, all at once or not at all. Raises OSError."""
+    from bedplate.report.audit.page import render_page  # the longest module of the report, and seldom wanted
+
+    text = render_page(without_people(report), made=time.strftime("%Y-%m-%d"))
+    write_report(file, text.encode("utf-8", "backslashreplace"))
 
 
 def without_people(report: AuditReport) -> AuditReport:

@@ -9,11 +9,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from bedplate.act import systemd
 from bedplate.act.guard import (
     RENEW_S,
-    Released,
     find_group,
     has_set_limits,
     hold_guard_lock,
@@ -22,12 +22,12 @@ from bedplate.act.guard import (
     release_limits,
     renew_lease,
 )
-from bedplate.act.process import hold_signals
 from bedplate.errors import CommandError, PreflightError, UsageError
 from bedplate.host.kernel.guard_readings import MOUNT, GuardReader, read_limits
 from bedplate.host.kernel.memory import parse_meminfo
 from bedplate.host.root.root import Root
-from bedplate.model.guard import GuardBounds, GuardStep, NeighbourLimits
+from bedplate.interrupts import hold_signals
+from bedplate.model.guard import GuardBounds, GuardStep, NeighbourLimits, Released
 from bedplate.model.progress import Progress
 from bedplate.plan.guard import start_guard, step_guard
 
@@ -62,7 +62,7 @@ class GuardListener:
     """What was given back."""
 
 
-def guard(root: Root, request: GuardRequest, progress: Progress, heard: GuardListener) -> None:
+def guard(root_dir: Path, request: GuardRequest, progress: Progress, heard: GuardListener) -> None:
     """Watch until the time is over or it is interrupted, and give back what was set.
 
     Raises UsageError for a request that cannot be, PreflightError naming all that the host lacks, BusyError beside another
@@ -71,6 +71,7 @@ def guard(root: Root, request: GuardRequest, progress: Progress, heard: GuardLis
     if not 0.1 <= request.interval_s <= 60:
         raise UsageError(f"--interval: got {request.interval_s:g}, expected 0.1 to 60 seconds")
     _check_unit(request.neighbour)
+    root = Root(root_dir)
     _check_host(root, needs_root=not request.dry_run)
     group = find_group(root, request.neighbour)
     if request.dry_run:
@@ -79,9 +80,10 @@ def guard(root: Root, request: GuardRequest, progress: Progress, heard: GuardLis
         _guard(root, request, group, progress, heard)
 
 
-def release(root: Root, unit: str) -> Released:
+def release(root_dir: Path, unit: str) -> Released:
     """Give back at once all that a guard has set of a unit. Raises UsageError, PreflightError."""
     _check_unit(unit)
+    root = Root(root_dir)
     _check_host(root, needs_root=True)
     return release_limits(root, unit)
 

@@ -24,6 +24,8 @@ class MeasureOutcome:
     speed: DeviceSpeed
     file: Path | None
     """Where the record is kept; None when it is not."""
+    record: str
+    """What the file has in it: JSON."""
 
 
 def measure(directory: Path, progress: Progress, *, scratch_bytes: int, load_s: int, keep: bool = True) -> MeasureOutcome:
@@ -41,12 +43,13 @@ def measure(directory: Path, progress: Progress, *, scratch_bytes: int, load_s: 
     from bedplate.prove.disk import measure_disk  # the image is built without it
 
     speed = measure_disk(directory, progress, scratch_bytes=scratch_bytes, load_s=load_s)
+    record = render_device_speed(speed)
     if not keep:
-        return MeasureOutcome(speed=speed, file=None)
+        return MeasureOutcome(speed=speed, file=None, record=record)
     file = Path(DIRECTORY) / f"{speed.device}.json"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, render_device_speed(speed), sync=True)
+        write_whole(file, record, sync=True)
     except OSError as error:
         raise BedplateError(f"{file}: cannot be written: {error.strerror or error}") from error
-    return MeasureOutcome(speed=speed, file=file)
+    return MeasureOutcome(speed=speed, file=file, record=record)

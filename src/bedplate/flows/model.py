@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from bedplate.act.files import write_report
 from bedplate.act.paths import check_paths, find_paths
-from bedplate.act.store import IntegrityResult, Store, check_name, check_space
-from bedplate.catalog.shapes import find_shape
+from bedplate.act.store import Store, check_name, check_space
+from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.errors import UsageError
-from bedplate.model.launch import ModelRef
+from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 
@@ -62,6 +62,11 @@ def verify(names: Sequence[str], progress: Progress) -> tuple[IntegrityResult, .
     store = open_store()
     models = [store.find(name) for name in names] or list(store.models())
     return tuple(store.verify(model, progress=progress) for model in models)
+
+
+def list_shapes() -> tuple[ModelShape, ...]:
+    """The shapes of real models that `make_random` can fill, in the catalog's order."""
+    return read_shapes()
 
 
 def make_random(

@@ -10,9 +10,10 @@ from bedplate.errors import CommandError, PreflightError
 from bedplate.host.root.root import Root
 from bedplate.host.system.buildhost import read_build_host
 from bedplate.host.system.port import find_free_port, is_port_free, read_port_owner
-from bedplate.image.kvm import Accel, AccelChoice, choose_accel
+from bedplate.image.kvm import choose_accel
 from bedplate.image.machine import Programs
 from bedplate.model.buildhost import BuildHost, Preflight, Wishes
+from bedplate.model.machine import Accel, AccelChoice
 from bedplate.model.progress import Progress
 from bedplate.plan.preflight import FILES, PROGRAMS, judge_port, plan_preflight, render_commands, render_finding
 

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate import __version__
+from bedplate.act.files import check_report, write_report
 from bedplate.act.paths import find_paths
 from bedplate.catalog.antagonists import choose_antagonists, read_antagonists
 from bedplate.errors import UsageError
@@ -36,6 +38,7 @@ from bedplate.prove.sensitivity import probe as probe_neighbours
 from bedplate.prove.summary import summarise_proofs
 from bedplate.prove.switch import PlanSwitch, check_provable, keep_applied, one_experiment
 from bedplate.prove.victims import Victim
+from bedplate.report.proof.page import render_page
 
 _KINDS = ("cpu",)
 _LEVEL_PCT, _PAIRS = 100, 10
@@ -307,3 +310,13 @@ def _outline(
         f"{subject}: {changes}, turned on and off beside {beside}{level}; victim: {victim.name}",
         f"{length}: {blocks}",
     )
+
+
+def check_page(file: Path) -> None:
+    """Raise OSError where no page can be written, before hours are spent on what it would show."""
+    check_report(file)
+
+
+def write_page(file: Path, summary: ProofSummary) -> None:
+    """Write what came out as one self-contained HTML page, all at once or not at all. Raises OSError."""
+    write_report(file, render_page(summary, version=__version__))

@@ -15,7 +15,6 @@ from typing import Any
 
 from bedplate.act.tuning import (
     Applied,
-    Recovered,
     TuningSession,
     Undone,
     find_services,
@@ -25,13 +24,14 @@ from bedplate.act.tuning import (
     read_history,
     verify_applied,
 )
+from bedplate.act.tuning.codec import render_plan
 from bedplate.catalog.policies import find_policy, read_policies
 from bedplate.errors import BedplateError, BusyError, NotAppliedError, PreflightError, UsageError
 from bedplate.flows.machine import MachineState, read_machine
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Conditions, Proof
-from bedplate.model.tuning import Held, Means, Plan, Policy, Skip, Verified
+from bedplate.model.tuning import Held, Means, Plan, Policy, Recovered, Skip, Verified
 from bedplate.plan.tune import plan_tuning
 
 _PROBE_S = 10.0
@@ -143,6 +143,11 @@ def plan_recording(recording: Path, policy: Policy) -> Plan:
     from bedplate.host.root.recording import open_recording
 
     return plan_machine(read_machine(open_recording(recording), origin=recording.name), policy)
+
+
+def render_plan_record(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON takes it, with its digest: what --json of `bedplate tune plan` prints."""
+    return render_plan(plan)
 
 
 def plan_host(root_dir: Path, policy: Policy, *, persist: bool = False) -> Plan:

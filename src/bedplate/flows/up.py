@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths, find_paths
-from bedplate.act.process import hold_signals
 from bedplate.act.store import Store
 from bedplate.errors import BusyError, ReadError
 from bedplate.flows.preflight import Ready, ensure_ready
@@ -17,7 +16,6 @@ from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.build import build_image, find_current
 from bedplate.image.engine import build_engine, find_engine
 from bedplate.image.keys import ensure_keys
-from bedplate.image.kvm import Accel, AccelChoice
 from bedplate.image.machine import (
     POWERDOWN_S,
     Machine,
@@ -30,10 +28,12 @@ from bedplate.image.machine import (
 )
 from bedplate.image.models_disk import ensure_models_disk
 from bedplate.image.published import find_image
-from bedplate.image.qemu import BootMode, BootOptions
+from bedplate.image.qemu import BootOptions
 from bedplate.image.recipe import Variant
+from bedplate.interrupts import hold_signals
 from bedplate.model.buildhost import Wishes
 from bedplate.model.launch import KNOWN_ANSWER, ModelRef
+from bedplate.model.machine import Accel, AccelChoice, BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, render_size
 from bedplate.plan.preflight import check_models_fit
@@ -83,7 +83,7 @@ def up(
     *,
     paths: Paths | None = None,
     keep: bool = False,
-    on_ready: Callable[[Machine], None] | None = None,
+    on_ready: Callable[[UpOutcome], None] | None = None,
 ) -> UpOutcome:
     """A machine that serves. After a failure nothing that was started runs, unless keep.
 
@@ -110,7 +110,7 @@ def up(
             with progress.phase("boot and load the model"):
                 machine = wait_ready(machine, progress, timeout_s=request.timeout_s)
             if on_ready is not None:
-                on_ready(machine)
+                on_ready(UpOutcome(machine=machine, already_up=False))
         except BaseException:
             if not keep:
                 with hold_signals():

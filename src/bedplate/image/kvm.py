@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
 from bedplate.errors import BedplateError, CommandTimeout, UsageError
+from bedplate.model.machine import Accel, AccelChoice
 
 _LIMIT_S = 5.0
 _MAGIC = 0x2A
@@ -51,24 +51,6 @@ _CODE = bytes.fromhex(
     "0000000000000000 00000000009a2000"  # GDT: null; 64-bit code
     "0f00 a07c0000"  # GDTR: limit 15, base 0x7ca0
 )
-
-
-class AccelChoice(StrEnum):
-    """What --accel asks for; AUTO takes KVM where a trial shows that it works."""
-
-    AUTO = "auto"
-    KVM = "kvm"
-    TCG = "tcg"
-
-
-class Accel(StrEnum):
-    """What a machine runs with: the choice, decided.
-
-    The values are QEMU's names of accelerators, and stand in machine.json.
-    """
-
-    KVM = "kvm"
-    TCG = "tcg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths
-from bedplate.act.process import ProcessIdentity, end_process, hold_signals, is_alive, read_process, wait_end
+from bedplate.act.process import ProcessIdentity, end_process, is_alive, read_process, wait_end
 from bedplate.act.run import last_lines, run, spawn
 from bedplate.engines.client import Endpoint, fetch
 from bedplate.errors import BootError, CommandError, ReadError, UsageError
@@ -38,7 +38,6 @@ from bedplate.image.qemu import (
     TPM_SOCKET,
     TPM_STATE,
     VARS,
-    BootMode,
     BootOptions,
     overlay_argv,
     qemu_argv,
@@ -47,6 +46,8 @@ from bedplate.image.qemu import (
     takes_turns,
 )
 from bedplate.image.qmp import connect_unix, send_qmp
+from bedplate.interrupts import hold_signals
+from bedplate.model.machine import BootMode
 from bedplate.model.progress import Progress
 
 STATE = "machine.json"

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from enum import StrEnum
 
-from bedplate.image.kvm import Accel
 from bedplate.image.manifest import Image
 from bedplate.model.buildhost import Firmware
+from bedplate.model.machine import Accel, BootMode
 from bedplate.model.units import GIB, MIB
 
 OVERLAY, VARS, MODELS = "overlay.qcow2", "vars.fd", "models.erofs"
@@ -31,14 +30,6 @@ MAGIC_EXIT = 0x2A
 """What a test writes to isa-debug-exit from inside to say yes; QEMU's status is then (value << 1) | 1."""
 
 _SMBIOS_LIMIT = 100 * 1024  # bytes of one credential in base64: the kernel's limit of one argument is 128 KiB
-
-
-class BootMode(StrEnum):
-    """How a machine gets its kernel: from QEMU itself, or by UEFI firmware from the disk, with Secure Boot or without."""
-
-    DIRECT = "direct"
-    UEFI = "uefi"
-    SECURE = "secure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

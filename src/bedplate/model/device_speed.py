@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LEAST_KEPT_PCT = 90
+"""Of a load without any neighbour: where io.cost leaves less it is not planned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpeed:

@@ -100,3 +100,15 @@ class GuardStep:
     move: GuardMove | None
     remark: str
     """What was seen and is not the neighbours' doing; "" mostly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What `release_limits` came to. Files are as on the machine, below CONTROL; a text of `drifted` is a whole sentence."""
+
+    files: tuple[str, ...]
+    """What was removed, or written as it was before."""
+    drifted: tuple[str, ...]
+    """What somebody else changed since, or took away, and was left."""
+    left: tuple[str, ...] = ()
+    """Its properties: ("IOWeight",)."""

@@ -81,3 +81,11 @@ class Launch:
     """What the launch is expected to use: weights, KV cache and work buffers."""
     socket: str
     """Path of the Unix socket that it will listen on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrityResult:
+    """What verifying a model of the store found; problem is empty when the content is what it was when it was added."""
+
+    model: ModelRef
+    problem: str

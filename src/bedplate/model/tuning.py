@@ -169,3 +169,16 @@ class Verified:
     effective: str | None
     """What was read; None when nothing could be."""
     because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """How a change that was interrupted, by a kill or a power cut, was brought to its end."""
+
+    kind: str
+    """What was interrupted: "apply" was rolled back, "undo" was brought to its end, "commit" had been made; "unreadable" is
+    what a journal that cannot be read would have told."""
+    drifted: tuple[str, ...]
+    abandoned: tuple[str, ...] = ()
+    journal: str = ""
+    """Where the journal of what was given up lies now; "" when nothing was."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from bedplate.act.process import hold_signals
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.host.root.root import Root
+from bedplate.interrupts import hold_signals
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Antagonist, Conditions, Judgement, Proof, Sample
 from bedplate.model.wording import plural

@@ -18,16 +18,15 @@ from bedplate.act.tuning.journal import read_in_force, read_log
 from bedplate.act.tuning.place import make_place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.session import OnRecovered, TuningSession, find_services, hold_tuning
-from bedplate.act.tuning.transaction import Applied, Recovered, Undone
+from bedplate.act.tuning.transaction import Applied, Undone
 from bedplate.host.root.root import Root
-from bedplate.model.tuning import Plan, Verified
+from bedplate.model.tuning import Plan, Recovered, Verified
 
 __all__ = [
     "Applied",
     "Baseline",
     "OnRecovered",
     "OnStep",
-    "Recovered",
     "Services",
     "TuningSession",
     "Undone",

@@ -17,9 +17,9 @@ from bedplate.act.tuning.carry import OnStep
 from bedplate.act.tuning.journal import read_in_force
 from bedplate.act.tuning.place import Place, hold_tune_lock, make_place
 from bedplate.act.tuning.services import Services
-from bedplate.act.tuning.transaction import Applied, Recovered, Undone
+from bedplate.act.tuning.transaction import Applied, Undone
 from bedplate.errors import BedplateError
-from bedplate.model.tuning import Plan
+from bedplate.model.tuning import Plan, Recovered
 
 OnRecovered = Callable[[Recovered], None]
 """Called for each interrupted change as soon as it is ended, also where another one then fails."""

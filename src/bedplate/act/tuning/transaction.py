@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bedplate.act.process import hold_signals
 from bedplate.act.tuning.carry import Carried, OnStep, finish_steps, roll_back, roll_forward, run_steps, say_error
 from bedplate.act.tuning.durable import keep_aside, remove_if_empty, remove_whole, unfinished
 from bedplate.act.tuning.effective import satisfies, verify_changes
@@ -34,7 +33,8 @@ from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.step import Act
 from bedplate.act.tuning.steps import Way, make_way
 from bedplate.errors import BedplateError, PlanRefused, ReadError
-from bedplate.model.tuning import UNIT_PROPERTIES, Held, Means, Plan, Verified
+from bedplate.interrupts import hold_signals
+from bedplate.model.tuning import UNIT_PROPERTIES, Held, Means, Plan, Recovered, Verified
 
 SETTLE_S = 60.0  # systemd writes control groups from a queue after it answered; beside a busy engine that takes its time
 _STUCK = (
@@ -66,19 +66,6 @@ class Undone:
     """What could not be taken back and was given up, as was asked."""
     journal: str = ""
     """Where the journal of that lies now; "" when nothing was given up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """How a change that was interrupted, by a kill or a power cut, was brought to its end."""
-
-    kind: str
-    """What was interrupted: "apply" was rolled back, "undo" was brought to its end, "commit" had been made; "unreadable" is
-    what a journal that cannot be read would have told."""
-    drifted: tuple[str, ...]
-    abandoned: tuple[str, ...] = ()
-    journal: str = ""
-    """As in Undone."""
 
 
 def apply(plan: Plan, place: Place, services: Services, *, on_step: OnStep | None = None, confirm: str = "") -> Applied:

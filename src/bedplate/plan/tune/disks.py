@@ -7,7 +7,7 @@ Documentation/admin-guide/cgroup-v2.rst, block/blk-iocost.c."""
 
 from __future__ import annotations
 
-from bedplate.model.device_speed import DeviceSpeed
+from bedplate.model.device_speed import LEAST_KEPT_PCT, DeviceSpeed
 from bedplate.model.knob import Grade
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.tuning import Change, Means, Plan, Policy, Setting
@@ -21,8 +21,6 @@ _LEAST_BACKGROUND, _MOST_BACKGROUND = 256 * MIB, 2 * GIB
 # the linear model takes reads of 1 MiB for a tenth dearer than they are on a disk with a limit on operations; without any
 # latency target, above 100, a neighbour's standing queue took half of the disk in one run of six. bench/README.md has both.
 _LEAST_RATE, _MOST_RATE = 90, 125
-LEAST_KEPT_PCT = 90
-"""Of a load without any neighbour: where io.cost leaves less it is not planned."""
 _DEFAULT_DIRTY = 0.20  # vm.dirty_ratio of the kernel, of the memory that is available
 
 

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from bedplate.act.process import hold_signals
 from bedplate.act.run import find_program, last_lines, spawn
 from bedplate.errors import BedplateError, CommandError, PreflightError, ReadError, UsageError
 from bedplate.host.kernel.caches import read_caches
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
+from bedplate.interrupts import hold_signals
 from bedplate.model.proof import Antagonist
 from bedplate.prove.antagonists.count import AT_THE_END, parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
 from bedplate.prove.antagonists.fill import Scale, busy_cpus, fill, fill_server, wanted_bytes

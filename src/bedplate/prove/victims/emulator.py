@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 import bedplate
-from bedplate.act.process import hold_signals
 from bedplate.act.run import last_lines, spawn
 from bedplate.errors import BedplateError, UsageError
+from bedplate.interrupts import hold_signals
 from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
 from bedplate.prove.victims import VictimMeasurement
 from bedplate.prove.victims.ring import StepRing

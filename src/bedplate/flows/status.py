@@ -1,0 +1,108 @@
+"""What runs here: on a host its virtual machine, inside the operating system image the system itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import asdict
+from typing import Any
+
+from bedplate.errors import CommandError
+from bedplate.host.root.root import Root
+from bedplate.host.system.system import is_bedplate_system, read_system
+from bedplate.model.progress import Progress
+from bedplate.model.system import Unit
+
+_INSIDE_PORT = 8080
+_PROBE_S = 5.0
+_UNITS_S = 20.0
+
+
+def read_status(progress: Progress) -> dict[str, Any]:
+    """One JSON object: "where" is "host" or "system"; "health" the HTTP status of /health, None where nothing answers.
+
+    What cannot be read is a note to progress, and missing in the object.
+    """
+    root = Root()
+    return _inside(root, progress) if is_bedplate_system(root) else _outside()
+
+
+def probe_health(port: int) -> tuple[int | None, list[str]]:
+    """(HTTP status of /health, models that are served); (None, []) when nothing answers."""
+    status, _ = _get(port, "/health")
+    if status is None:
+        return None, []
+    listed, body = _get(port, "/v1/models")
+    try:
+        return status, [str(row["id"]) for row in json.loads(body)["data"]] if listed == 200 else []
+    except (ValueError, KeyError, TypeError):
+        return status, []
+
+
+def _get(port: int, path: str) -> tuple[int | None, str]:
+    # A socket of our own: importing http.client takes longer than all else that status does.
+    request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=_PROBE_S) as client:
+            client.sendall(request.encode())
+            answer = b""
+            while chunk := client.recv(65536):
+                answer += chunk
+    except OSError:
+        return None, ""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    return (int(words[1]), body.decode(errors="replace")) if len(words) > 1 and words[1].isdigit() else (None, "")
+
+
+def _outside() -> dict[str, Any]:
+    from bedplate.act.paths import find_paths
+    from bedplate.image.machine import read_machine
+
+    machine = read_machine(find_paths())
+    if machine is None:
+        return {"schema": 1, "where": "host", "running": False}
+    health, models = probe_health(machine.port)
+    return {
+        "schema": 1,
+        "where": "host",
+        "running": True,
+        "image": machine.version,
+        "mode": machine.mode,
+        "accel": machine.accel,
+        "memory_bytes": machine.memory_bytes,
+        "cpus": machine.cpus,
+        "uptime_s": round(time.time() - machine.since, 1),
+        "pid": machine.qemu.pid if machine.qemu is not None else None,
+        "endpoint": machine.endpoint,
+        "health": health,
+        "models": models,
+        "directory": str(machine.directory),
+    }
+
+
+def _inside(root: Root, progress: Progress) -> dict[str, Any]:
+    health, models = probe_health(_INSIDE_PORT)
+    units = _read_units(progress, "bedplate-*", "--all")
+    failed = _read_units(progress, "--state=failed")
+    return {
+        "schema": 1,
+        "where": "system",
+        **asdict(read_system(root)),
+        "units": [asdict(unit) for unit in units],
+        "failed": [unit.name for unit in failed],
+        "endpoint": f"http://127.0.0.1:{_INSIDE_PORT}",
+        "health": health,
+        "models": models,
+    }
+
+
+def _read_units(progress: Progress, *words: str) -> tuple[Unit, ...]:
+    from bedplate.act import systemd
+
+    try:
+        return systemd.list_units(*words, timeout_s=_UNITS_S)
+    except CommandError as error:
+        progress.note(f"units: unknown: {error.message}")
+        return ()

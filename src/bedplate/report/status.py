@@ -1,0 +1,46 @@
+"""What runs, in a few lines: the virtual machine of a host, or the operating system itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bedplate.model.units import render_seconds, render_size
+
+
+def render_status(record: dict[str, Any]) -> str:
+    """The JSON object of `bedplate status` as lines for people."""
+    lines = _system(record) if record["where"] == "system" else _host(record)
+    return "\n".join(lines) + "\n"
+
+
+def _host(record: dict[str, Any]) -> list[str]:
+    if not record["running"]:
+        return ["No machine is running. Start one: bedplate up"]
+    memory = render_size(record["memory_bytes"])
+    return [
+        f"machine   up for {render_seconds(record['uptime_s'])}, process {record['pid']}",
+        f"image     {record['image']}, {record['mode']} boot",
+        f"hardware  {record['cpus']} CPUs, {memory}, {record['accel']}",
+        *_endpoint(record),
+    ]
+
+
+def _system(record: dict[str, Any]) -> list[str]:
+    secure = {True: "on", False: "off", None: "not available (no UEFI)"}[record["secure_boot"]]
+    used = record["memory_bytes"] - record["memory_available_bytes"]
+    return [
+        f"image     {record['version']} ({record['variant']}), kernel {record['kernel']}",
+        f"root      {record['slot'] or 'not a partition'}, verity {'on' if record['verity'] else 'OFF'}",
+        f"boot      Secure Boot {secure}, up for {render_seconds(record['uptime_s'])}",
+        f"/var      {record['var']}",
+        f"memory    {render_size(used)} of {render_size(record['memory_bytes'])} in use",
+        *(f"unit      {unit['name']}: {unit['active']} ({unit['sub']})" for unit in record["units"]),
+        *([f"FAILED    {', '.join(record['failed'])}"] if record["failed"] else []),
+        *_endpoint(record),
+    ]
+
+
+def _endpoint(record: dict[str, Any]) -> list[str]:
+    health = record["health"]
+    says = {200: "serving", None: "no answer", 503: "not ready yet"}.get(health, f"answers {health}")
+    return [f"endpoint  {record['endpoint']}: {says}", f"models    {', '.join(record['models']) or 'none'}"]
