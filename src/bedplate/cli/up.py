@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.cli.argument_types import LONGEST_S
+from bedplate.cli.argument_types import seconds, whole_number
 from bedplate.errors import BedplateError, UsageError
 from bedplate.model.launch import KNOWN_ANSWER
 from bedplate.model.units import parse_size, render_seconds
@@ -43,12 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--memory", type=_size, metavar="SIZE", help="memory of the machine, such as 4G (default: 2G)")
     machine.add_argument(
         "--cpus",
-        type=int,
+        type=whole_number(1, 255),
         metavar="N",
         help=f"number of CPUs (default: all of this host, at most {_MOST_CPUS}; 1 without KVM)",
     )
     machine.add_argument(
-        "--port", type=int, metavar="N", help=f"port on 127.0.0.1 that serves the API (default: {_DEFAULT_PORT})"
+        "--port",
+        type=whole_number(1, 65535),
+        metavar="N",
+        help=f"port on 127.0.0.1 that serves the API (default: {_DEFAULT_PORT})",
     )
     machine.add_argument(
         "--accel", choices=["auto", "kvm", "tcg"], help="how to run the CPUs: auto tries KVM first (default: auto)"
@@ -80,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="store_true", help="leave the machine running after a failure, for debugging")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=_DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="how long the boot may take (default: 900)",
@@ -145,14 +148,14 @@ def _say_up(arguments: argparse.Namespace, ready: UpOutcome, progress: PhaseCloc
         progress.note(f"not served: {', '.join(missing)}; why: bedplate shell -c 'bedplate serve show'")
     model = next((model for model in machine.models if model in served), served[0])
     progress.close()
-    seconds: dict[str, float] = {}
+    spent_s: dict[str, float] = {}
     for phase in progress.times:
         if phase.depth == 0:  # a phase may be entered twice: image and engine are built with the same tools
-            seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.seconds
-    phases = [{"name": name, "seconds": round(spent, 2)} for name, spent in seconds.items()]
+            spent_s[phase.name] = spent_s.get(phase.name, 0.0) + phase.seconds
+    phases = [{"name": name, "seconds": round(spent, 2)} for name, spent in spent_s.items()]
     if not arguments.json:
         _print_endpoint(ready, model)
-        for name, spent in seconds.items():
+        for name, spent in spent_s.items():
             print(f"  {name:<26} {render_seconds(spent):>12}")
         print(flush=True)
     answer = ""
@@ -205,12 +208,6 @@ def _print_endpoint(outcome: UpOutcome, model: str) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.cpus is not None and not 1 <= arguments.cpus <= 255:
-        raise UsageError(f"--cpus: got {arguments.cpus}, expected 1 to 255")
-    if arguments.port is not None and not 1 <= arguments.port <= 65535:
-        raise UsageError(f"--port: got {arguments.port}, expected 1 to 65535")
-    if not 0 < arguments.timeout <= LONGEST_S:  # nan is neither
-        raise UsageError(f"--timeout: got {arguments.timeout:g}, expected more than 0 seconds")
     if arguments.engine is not None and not arguments.engine.is_file():
         raise UsageError(f"--engine: {arguments.engine}: no such file")
 
