@@ -4,6 +4,7 @@ python -m bench.neighbours                                    # both places, thr
 python -m bench.neighbours --guest --rounds 1 --antagonists cpu,memory --arms bedplate
 python -m bench.neighbours --guest --add --antagonists combined   # more rounds, of these rows, to those that are kept
 python -m bench.neighbours --guest --again --antagonists load-io # these rows once more, instead of what is kept of them
+python -m bench.neighbours --check                            # four rows, one round, beside what is kept; 15 minutes
 python -m bench.neighbours --render                           # the page again from bench/results-neighbours.json
 
 Needs root and a machine that does nothing else. Figures go into bench/README.md, every sample into
@@ -29,6 +30,7 @@ from bedplate.cli.signals import signals_interrupt
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.model.progress import Progress
+from bench.neighbours.check import SHORT, render_check
 from bench.neighbours.figure import join_runs, parse_run, render_run, replace_rows
 from bench.neighbours.inside import arguments_of, measure_at
 from bench.neighbours.table import render_tables
@@ -59,12 +61,20 @@ def main() -> int:
     parser.add_argument(
         "--again", action="store_true", help="put the rows that are measured in the place of those that are kept"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help=f"a short run in the guest ({SHORT}), shown beside what is kept, which stays as it is",
+    )
     parser.add_argument("--render", action="store_true", help="measure nothing, write the page from what is kept")
     arguments_of(parser)
     arguments = parser.parse_args()
     if arguments.render:
-        _publish(_read_kept())
+        _publish(_read_kept("places"), _read_kept("checks"))
         return 0
+    if arguments.check:
+        arguments.guest, arguments.antagonists = True, arguments.antagonists or SHORT
+        arguments.arms = arguments.arms or "bedplate"
     places = tuple(place for place in PLACES if getattr(arguments, place)) or PLACES
     if not arguments.trace.is_file():
         raise PreflightError(f"{arguments.trace}: is not there", hint="Name the Azure code trace by --trace.")
@@ -100,8 +110,10 @@ def _measure(place: str, paths: Paths, arguments: argparse.Namespace, progress: 
                 record["machine"] |= _provenance()
                 if arguments.json:
                     print(json.dumps(record, indent=1))
+                elif arguments.check:
+                    _publish(_read_kept("places"), _read_kept("checks") | {place: record})
                 else:
-                    _publish(_with(_read_kept(), place, record, arguments))
+                    _publish(_with(_read_kept("places"), place, record, arguments), _read_kept("checks"))
 
 
 def _measure_host(paths: Paths, arguments: argparse.Namespace, keep: Path, progress: Progress) -> None:
@@ -141,11 +153,12 @@ def _provenance() -> dict[str, str]:
     }
 
 
-def _read_kept() -> dict[str, Any]:
+def _read_kept(what: str) -> dict[str, Any]:
+    """The runs of the table ("places") or those beside it ("checks"), by place."""
     if not KEPT.is_file():
         return {}
     record = json.loads(KEPT.read_text())
-    return record["places"] if record.get("schema") == _SCHEMA else {}
+    return record.get(what, {}) if record.get("schema") == _SCHEMA else {}
 
 
 def _with(places: dict[str, Any], place: str, record: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -155,13 +168,17 @@ def _with(places: dict[str, Any], place: str, record: dict[str, Any], arguments:
     return places | {place: record}
 
 
-def _publish(places: dict[str, Any]) -> None:
+def _publish(places: dict[str, Any], checks: dict[str, Any]) -> None:
     import tomllib
 
-    write_whole(KEPT, json.dumps({"schema": _SCHEMA, "places": places}, indent=1) + "\n", sync=True)
+    write_whole(KEPT, json.dumps({"schema": _SCHEMA, "places": places, "checks": checks}, indent=1) + "\n", sync=True)
     explained = tomllib.loads(_EXPLAINED.read_text()).get("why", {}) if _EXPLAINED.is_file() else {}
     runs = [parse_run(places[place]) for place in PLACES if place in places]
-    publish(README, render_tables(runs, explained), begin=_BEGIN, end=_END)
+    text = render_tables(runs, explained)
+    for place, check in checks.items():
+        if place in places:
+            text += "\n" + "\n".join(render_check(parse_run(places[place]), parse_run(check))) + "\n"
+    publish(README, text, begin=_BEGIN, end=_END)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,13 @@ from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.arrivals import Arrival, read_trace, scale
 from bedplate.prove.client import RequestLog, replay
 from bedplate.prove.conditions import read_conditions
+from bedplate.prove.punctual import in_memory
+from bedplate.prove.sample import Watch, foreign_problem, load_problem, take_sample, watched
 from bedplate.prove.victims import VictimMeasurement
 from bedplate.prove.victims.engine import EngineVictim, Load, Slo, summarise
 from bench.neighbours.figure import Figure, Run, render_run
+from bench.neighbours.loading import LOAD_LIMIT_S, started
 from bench.neighbours.rows import Kind, Row, Victim, rows_of
-from bench.neighbours.sampling import LOAD_LIMIT_S, Watch, loaded, started, stay_in_memory, watched
 from bench.neighbours.site import Site
 
 MOST_FOREIGN = 0.05
@@ -236,9 +238,8 @@ class Bench:
             figure = replace(figure, rejected=figure.rejected.partition("\n")[0])
             below = self._site.foreign(began, time.time())
             figure = replace(figure, began_unix_s=began, host_foreign_share=below)
-            if not figure.rejected and max(below, figure.foreign_share) > self._most_foreign:
-                share = max(below, figure.foreign_share)
-                figure = replace(figure, rejected=f"foreign load: {share * 100:.0f} % of the CPUs")
+            foreign = foreign_problem(max(below, figure.foreign_share), self._most_foreign)
+            figure = replace(figure, rejected=figure.rejected or foreign)
             self.run.figures.append(figure)
             self._talk(
                 f"  {arm}, {row.id}: {figure.rate:.4g}, neighbour {figure.neighbour_rate:.4g}"
@@ -254,17 +255,27 @@ class Bench:
         before = self._warm(mapped, engine) if mapped is not None else None
         block_s = self._block_s * row.longer
         pids = self._site.engine_pids()
-        # The load comes last: beside a protected engine that is busy a neighbour takes minutes to start, which is no sample.
+        resident_after: list[float] = []
+
+        def look() -> None:
+            if mapped is not None:
+                resident_after.append(_resident(mapped))
+
         with self._beside(arm, row, row.lead_s + row.wash_s + block_s) as noise:
             time.sleep(row.lead_s)
-            with loaded(engine), self._watched(noise, row, arm, pids) as watch:
-                measured = engine.measure(block_s)
-                after = _resident(mapped) if mapped is not None else None
-            watch.ask()
+            taken = take_sample(
+                engine,
+                noise,
+                pids,
+                wash_s=row.wash_s,
+                block_s=block_s,
+                confined=self._confines(arm),
+                at_the_end=look,
+            )
+            measured, watch = taken.measured, taken.watch
             grown = noise.work() if row.or_stock and not watch.problem else 0.0
-        problem = watch.problem
-        if not problem and measured.failed > measured.requests / 2 and self._site.engine_pids() == pids:
-            problem = f"requests failed: {measured.failed} of {measured.requests}"
+        died = self._site.engine_pids() != pids  # its failed requests are what the neighbour did to it
+        problem = watch.problem or ("" if died else load_problem(measured))
         problem = problem or without_requests(row, measured.requests, block_s)
         if not problem and before is not None and before < _LEAST_RESIDENT:
             problem = f"only {before * 100:.0f} % of the mapped model was in the page cache before"
@@ -277,7 +288,7 @@ class Bench:
             rate=measured.work / measured.duration_s,
             itl_p50_s=percentile(measured.gaps_s, 50) if measured.gaps_s else None,
             resident_before=before,
-            resident_after=after,
+            resident_after=resident_after[0] if resident_after else None,
             rejected=problem,
             victim_delay=watch.usage.victim_delay,
             neighbour_grown_bytes=grown,
@@ -365,14 +376,17 @@ class Bench:
             yield neighbour
 
     def _watched(self, noise: Noise, row: Row, arm: str, pids: Sequence[int]) -> AbstractContextManager[Watch]:
-        confined = not (arm == self._site.arms[0] or arm.startswith("tuned "))  # others may well give a neighbour less
-        return watched(noise, pids, wash_s=row.wash_s, confined=confined)
+        return watched(noise, pids, wash_s=row.wash_s, confined=self._confines(arm))
+
+    def _confines(self, arm: str) -> bool:
+        """Whether the arm may well give a neighbour less than it asks for."""
+        return not (arm == self._site.arms[0] or arm.startswith("tuned "))
 
     def _warm(self, file: Path, engine: EngineVictim) -> float:
         """Let the engine work until its mapped model is in the page cache again; the share that is."""
         deadline = time.monotonic() + 30.0
         # Not by a read of ours: pages are charged to who touches them first, and it is the engine's that are protected.
-        with loaded(engine):
+        with engine.loaded():
             while (share := _resident(file)) < _LEAST_RESIDENT and time.monotonic() < deadline:
                 engine.measure(1.0)
         return share
@@ -456,6 +470,10 @@ def measure_at(site: Site, arguments: argparse.Namespace, trace: Path, keep: Pat
         site.close()
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     arguments_of(parser)
@@ -465,8 +483,8 @@ def main() -> int:
     from bench.neighbours.guest_site import GuestSite
 
     try:
-        stay_in_memory()
-        measure_at(GuestSite(), arguments, arguments.trace, arguments.keep, lambda text: print(text, flush=True))
+        with in_memory(_say):
+            measure_at(GuestSite(), arguments, arguments.trace, arguments.keep, _say)
     except BedplateError as error:
         print(f"error: {error.message}", flush=True)
         return 1

@@ -45,8 +45,8 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
         "",
         told,
         "",
-        _line(["", *arms, f"goal of {protected}"]),
-        _line(["---"] * (len(arms) + 2)),
+        render_line(["", *arms, f"goal of {protected}"]),
+        render_line(["---"] * (len(arms) + 2)),
     ]
     misses: list[tuple[Row, str]] = []
     for row in rows:
@@ -65,7 +65,7 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
                 misses.append((row, f"{_share(median(kept))} kept, stock {_share(median(stock))}"))
         elif row.goal is not None:
             verdict = f"{_share(row.goal)}: no number"
-        lines.append(_line([row.title, *cells, verdict]))
+        lines.append(render_line([row.title, *cells, verdict]))
     lines += ["", *_itl_table(counted, rows, arms, protected, misses)]
     lines += _ttft_table(counted, rows, arms, protected, misses)
     lines += ["", *_neighbour_table(run, rows, arms, protected, misses)]
@@ -135,7 +135,7 @@ def _kept_cell(run: Run, row: Row, arm: str) -> str:
     note = f", engine died {died}x" if died else ""
     if not shares:
         return f"no number{note}"
-    text = _percent(shares)
+    text = render_shares(shares)
     if not row.quiet:
         rates = list(_rates(run, row.id, arm).values())
         text += f", {_absolute(row, median(rates))}"
@@ -155,8 +155,8 @@ def _itl_table(
     lines = [
         "ITL p99, times that of the quiet stock engine (\u2013: tokens came in bursts, no ITL):",
         "",
-        _line(["", *arms, f"goal of {protected}"]),
-        _line(["---"] * (len(arms) + 2)),
+        render_line(["", *arms, f"goal of {protected}"]),
+        render_line(["---"] * (len(arms) + 2)),
     ]
     for row in rows:
         if row.kind is not Kind.SERVE or not row.quiet:
@@ -181,7 +181,7 @@ def _itl_table(
             verdict = f"{row.itl_goal:.1f}: {'reached' if reached else '**missed**'}"
             if not reached:
                 misses.append((row, f"ITL p99 x{median(ours):.1f}, goal x{row.itl_goal:.1f}"))
-        lines.append(_line([row.title, *cells, verdict]))
+        lines.append(render_line([row.title, *cells, verdict]))
     return lines
 
 
@@ -205,8 +205,8 @@ def _ttft_table(
         "",
         "Median TTFT, times that of the quiet stock engine:",
         "",
-        _line(["", *arms, f"goal of {protected}"]),
-        _line(["---"] * (len(arms) + 2)),
+        render_line(["", *arms, f"goal of {protected}"]),
+        render_line(["---"] * (len(arms) + 2)),
     ]
     for row in with_goal:
         by_arm = {arm: _ttft_times(counted, row, arm) for arm in arms}
@@ -217,7 +217,7 @@ def _ttft_table(
             verdict = f"{goal:.2f} or stock's in every sample: {'reached' if max(ours) <= enough else '**missed**'}"
             if max(ours) > enough:
                 misses.append((row, f"TTFT x{max(ours):.2f}, goal x{enough:.2f}"))
-        lines.append(_line([row.title, *(_times(by_arm[arm], digits=2) for arm in arms), verdict]))
+        lines.append(render_line([row.title, *(_times(by_arm[arm], digits=2) for arm in arms), verdict]))
     return lines
 
 
@@ -248,8 +248,8 @@ def _neighbour_table(
     lines = [
         told,
         "",
-        _line(["", *arms, f"goal of {protected}"]),
-        _line(["---"] * (len(arms) + 2)),
+        render_line(["", *arms, f"goal of {protected}"]),
+        render_line(["---"] * (len(arms) + 2)),
     ]
     for row in rows:
         if not row.antagonist:
@@ -265,8 +265,8 @@ def _neighbour_table(
             if grown := [figure.neighbour_grown_bytes / MIB for figure in figures if figure.neighbour_grown_bytes]:
                 note += f", grew to {min(grown):.0f}\u2013{max(grown):.0f} MiB"
             if row.neighbour_cpu_goal is not None:
-                note += f", {_percent(_cpu_shares(figures))} of the CPUs"
-            cells.append(f"{_percent(work) or 'no number'} / {_percent(ours) or _NONE}{note}")
+                note += f", {render_shares(_cpu_shares(figures))} of the CPUs"
+            cells.append(f"{render_shares(work) or 'no number'} / {render_shares(ours) or _NONE}{note}")
         verdict = ""
         if row.neighbour_cpu_goal is not None and (shares := _cpu_shares(_of(run, row, protected))):
             reached = median(shares) >= row.neighbour_cpu_goal * (1 - _MARGIN)
@@ -280,7 +280,7 @@ def _neighbour_table(
                 misses.append(
                     (row, f"the neighbour took {_share(median(ours))} of what was left, goal {_share(NEIGHBOUR_GOAL)}")
                 )
-        lines.append(_line([row.title, *cells, verdict]))
+        lines.append(render_line([row.title, *cells, verdict]))
     return lines
 
 
@@ -348,7 +348,7 @@ def _share(value: float) -> str:
     return f"{value * 100:.0f} %"
 
 
-def _percent(values: Sequence[float]) -> str:
+def render_shares(values: Sequence[float]) -> str:
     """ "97 % (95-99)"; "" without values."""
     if not values:
         return ""
@@ -365,5 +365,5 @@ def _times(values: Sequence[float], *, digits: int = 1) -> str:
     return text if len(values) == 1 else f"{text} ({min(values):.{digits}f}\u2013{max(values):.{digits}f})"
 
 
-def _line(cells: Sequence[str]) -> str:
+def render_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

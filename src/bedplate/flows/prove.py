@@ -32,6 +32,7 @@ from bedplate.prove.conditions import read_conditions
 from bedplate.prove.experiment import Neighbour, overall, run_experiment
 from bedplate.prove.judge import Rules
 from bedplate.prove.ledger import Record, proofs_directory, read_proofs, write_proof
+from bedplate.prove.punctual import in_memory
 from bedplate.prove.schedule import Timing, time_blocks
 from bedplate.prove.sensitivity import Profile, busy_share
 from bedplate.prove.sensitivity import probe as probe_neighbours
@@ -158,6 +159,7 @@ def prove(
         proofs: list[Proof] = []
         rules = Rules(primary=primary, families=max(1, len(neighbours.chosen)))
         with ExitStack() as experiment:
+            experiment.enter_context(in_memory(progress.note))
             experiment.callback(switch.close)
             make_neighbour = _prepare(request, neighbours, experiment, progress)
             experiment.callback(victim.close)
@@ -204,6 +206,7 @@ def probe(request: ExperimentRequest, progress: Progress, *, dry_run: bool = Fal
         return None
     _warn_when_busy(request, progress)
     with ExitStack() as stack:
+        stack.enter_context(in_memory(progress.note))
         make_neighbour = _prepare(request, neighbours, stack, progress)
         stack.callback(victim.close)
         victim.start()

@@ -7,14 +7,12 @@ experiment ends, the change is taken back; only a caller that was asked to keep 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from bedplate.errors import BedplateError, PreflightError
-from bedplate.host.root.root import Root
+from bedplate.errors import PreflightError
 from bedplate.interrupts import hold_signals
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Antagonist, Conditions, Judgement, Proof, Sample
@@ -22,12 +20,12 @@ from bedplate.model.wording import plural
 from bedplate.prove.antagonists import PLAIN, AntagonistError, CgroupTarget, Noise, Scratch, running
 from bedplate.prove.antagonists.fill import Scale
 from bedplate.prove.judge import WITH, WITHOUT, JudgedEffects, Rules, judge, pair_up
-from bedplate.prove.sampler import MOST_FOREIGN, CpuUsage, take_snapshot, usage_between
+from bedplate.prove.sample import Watch, did_not_run, foreign_problem, load_problem, take_sample
+from bedplate.prove.sampler import MOST_FOREIGN
 from bedplate.prove.schedule import QUIET_BLOCKS, Block, Timing, order_blocks
 from bedplate.prove.switch import Switch
 from bedplate.prove.victims import Victim, VictimMeasurement
 
-MOST_LATE_S = 0.05
 _HOPELESS = 8  # blocks without one that counts: the host is not fit now, and waiting longer tells nothing new
 _SLACK_S = 10.0
 
@@ -167,65 +165,25 @@ def measure_block(
     most_foreign: float = MOST_FOREIGN,
 ) -> Sample:
     """Wash-out, then one block; arm and round are the caller's to fill in."""
-    root = Root()
-    if neighbour is None:
-        time.sleep(timing.wash_s)
-        measured, usage = _watch(root, victim, timing.block_s)
-        return _make_sample(measured, usage, None, 0.0, 0.0, "", began, most_foreign)
+    # A neighbour in a group of its own may get less than it asks for in both arms.
+    confined = confined or (neighbour is not None and neighbour.place != PLAIN)
     try:
-        with neighbour.beside(timing.wash_s + timing.block_s + _SLACK_S) as noise:
-            time.sleep(timing.wash_s)
-            _check_noise(noise, confined)  # from here on "since the last check" is the block
-            before_s = noise.cpu_s()
-            measured, usage = _watch(root, victim, timing.block_s)
-            cpu_s = noise.cpu_s() - before_s
-            problem = _check_noise(noise, confined or neighbour.place != PLAIN)
-            work = noise.work() / noise.elapsed_s() * measured.duration_s
-            return _make_sample(measured, usage, neighbour, work, cpu_s, problem, began, most_foreign)
+        with neighbour.beside(timing.wash_s + timing.block_s + _SLACK_S) if neighbour is not None else nullcontext() as noise:
+            taken = take_sample(
+                victim, noise, victim.pids(), wash_s=timing.wash_s, block_s=timing.block_s, confined=confined
+            )
     except AntagonistError as error:
         nothing = VictimMeasurement(duration_s=timing.block_s, work=0.0, seconds=(), gaps_s=())
-        return _make_sample(nothing, None, neighbour, 0.0, 0.0, _did_not_run(error), began, most_foreign)
-
-
-def _watch(root: Root, victim: Victim, block_s: float) -> tuple[VictimMeasurement, CpuUsage]:
-    pids = victim.pids()
-    before = take_snapshot(root, pids)
-    measured = victim.measure(block_s)
-    after = take_snapshot(root, pids)
-    return measured, usage_between(before, after, own=(os.getpid(), *pids))
-
-
-def _check_noise(noise: Noise, confined: bool) -> str:
-    try:
-        noise.check(confined=confined)
-    except AntagonistError as error:
-        return _did_not_run(error)
-    return ""
-
-
-def _did_not_run(error: BedplateError) -> str:
-    return f"the antagonist did not do its part: {error.message}"
+        return _make_sample(nothing, None, neighbour, did_not_run(error), began)
+    foreign = foreign_problem(taken.watch.usage.foreign_share, most_foreign)
+    problem = taken.watch.problem or foreign or load_problem(taken.measured)
+    return _make_sample(taken.measured, taken.watch, neighbour, problem, began)
 
 
 def _make_sample(
-    measured: VictimMeasurement,
-    usage: CpuUsage | None,
-    neighbour: Neighbour | None,
-    work: float,
-    cpu_s: float,
-    problem: str,
-    began: float,
-    most_foreign: float,
+    measured: VictimMeasurement, watch: Watch | None, neighbour: Neighbour | None, problem: str, began: float
 ) -> Sample:
-    foreign = usage.foreign_share if usage is not None else 0.0
-    if not problem and foreign > most_foreign:
-        problem = f"foreign load: {foreign:.0%} of the CPUs, at most {most_foreign:.0%} is allowed"
-    if not problem and measured.late_s > MOST_LATE_S:
-        problem = (
-            f"the load client was late: {measured.late_s * 1000:.0f} ms, at most {MOST_LATE_S * 1000:.0f} ms is allowed"
-        )
-    if not problem and measured.failed > measured.requests / 2:
-        problem = f"requests failed: {measured.failed} of {measured.requests}"
+    usage = watch.usage if watch is not None else None
     return Sample(
         arm="",
         antagonist=neighbour.antagonist.id if neighbour is not None else "",
@@ -241,10 +199,10 @@ def _make_sample(
         requests=measured.requests,
         failed=measured.failed,
         late_s=measured.late_s,
-        neighbour_work=work,
-        neighbour_cpu_s=cpu_s,
+        neighbour_work=watch.rate * measured.duration_s if watch is not None else 0.0,
+        neighbour_cpu_s=watch.cpu_s if watch is not None else 0.0,
         idle_cpu_s=usage.idle_s if usage is not None else 0.0,
-        foreign_share=foreign,
+        foreign_share=usage.foreign_share if usage is not None else 0.0,
         rejected=problem,
         good=measured.good,
         victim_delay=usage.victim_delay if usage is not None else 0.0,

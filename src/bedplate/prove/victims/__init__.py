@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,9 @@ class Victim(Protocol):
 
     def start(self) -> None:
         """Make it run; raises BedplateError when it does not."""
+
+    def loaded(self) -> AbstractContextManager[None]:
+        """It has work to do while the block runs; a victim that makes its own work always has."""
 
     def restart(self) -> None:
         """A fresh process. Raises BedplateError for a victim that is not ours."""

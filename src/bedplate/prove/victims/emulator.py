@@ -9,6 +9,7 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -95,6 +96,10 @@ class DispatchLoop:
                 self.close()
                 raise BedplateError(f"the dispatch loop did not start: {tail}")
             time.sleep(0.02)
+
+    def loaded(self) -> AbstractContextManager[None]:
+        """Nothing to do: the loop makes its own work, from its start to its end."""
+        return nullcontext()
 
     def restart(self) -> None:
         """A fresh process with a new ring; its count begins at 0 again."""

@@ -1,4 +1,4 @@
-"""An engine that already runs, by its URL: loaded steadily, or with a replayed trace in each block.
+"""An engine that already runs, by its URL: loaded steadily in each block, or with a replayed trace.
 
 Its processes are those that listen at the URL's port and what the caller names beside them; without them its CPU time would
 look foreign. It is never restarted: it is somebody's.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from bedplate.host.root.root import Root
 from bedplate.model.percentile import percentile
 from bedplate.prove.arrivals import Arrival
 from bedplate.prove.client import RequestLog, replay, send, stream_steadily
+from bedplate.prove.punctual import punctual
 from bedplate.prove.victims import VictimMeasurement
 
 LEAST_ITL_S = 0.001  # closer tokens are one burst that was read late, or were held back: no inter-token latency
@@ -46,7 +48,7 @@ class Load:
 
 
 class EngineVictim:
-    """An engine of somebody else under a load of ours: streams that run on between blocks, or a trace in each block."""
+    """An engine of somebody else under a load of ours, in each block: steady streams of requests, or a trace."""
 
     def __init__(
         self, endpoint: Endpoint, url: str, *, load: Load, slo: Slo | None = None, pids: Sequence[int] = ()
@@ -71,17 +73,27 @@ class EngineVictim:
         return False
 
     def start(self) -> None:
-        """Send one request, then begin the steady load. Raises NotRunningError when it fails or takes more than 60 s."""
+        """Send one request. Raises NotRunningError when it fails or takes more than 60 s."""
         probe = RequestLog(due_s=time.monotonic(), wanted_tokens=1)
         asyncio.run(send(self._endpoint, probe, "Hello", timeout_s=_FIRST_S))
         if probe.problem:
             raise NotRunningError(
                 f"{self._url}: no answer to one request: {probe.problem}", hint="Start the engine, or give its URL."
             )
+
+    @contextmanager
+    def loaded(self) -> Iterator[None]:
+        """The steady streams, from the beginning of the block to its end; a replay sends its own requests."""
+        self._logs.clear()  # a request that the end of the last block cut off would wait for ever
+        self._lags.clear()
         if not self._load.arrivals:
-            self._stop.clear()
+            self._stop, self._failure = threading.Event(), None
             self._thread = threading.Thread(target=self._run_steadily, daemon=True)
             self._thread.start()
+        try:
+            yield
+        finally:
+            self.close()
 
     def restart(self) -> None:
         """Always raises BedplateError: it is not ours to restart."""
@@ -120,18 +132,18 @@ class EngineVictim:
 
     def _run_steadily(self) -> None:
         load = self._load
+        streams = stream_steadily(
+            self._endpoint,
+            self._logs,
+            self._lags,
+            streams=load.streams,
+            input_tokens=load.input_tokens,
+            output_tokens=load.output_tokens,
+            stop=self._stop.is_set,
+        )
         try:
-            asyncio.run(
-                stream_steadily(
-                    self._endpoint,
-                    self._logs,
-                    self._lags,
-                    streams=load.streams,
-                    input_tokens=load.input_tokens,
-                    output_tokens=load.output_tokens,
-                    stop=self._stop.is_set,
-                )
-            )
+            with punctual():
+                asyncio.run(streams)
         except BaseException as error:  # handed to the thread that measures: it must not look like an engine that stalls
             self._failure = error
 
