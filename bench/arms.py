@@ -21,7 +21,7 @@ import bedplate
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import find_program, search_path
-from bedplate.act.store import Store
+from bedplate.weights.store import Store
 from bedplate.errors import PreflightError, ReadError
 from bedplate.host.root.root import Root
 from bedplate.host.system.buildhost import find_mirror, read_build_host

@@ -8,7 +8,7 @@ from pathlib import Path
 import bedplate
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
-from bedplate.act.store import Store
+from bedplate.weights.store import Store
 from bedplate.catalog.strict import read_toml
 from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.engine import build_engine

@@ -19,7 +19,7 @@ from bedplate.errors import BootError
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB
-from bedplate.prove.sampler import take_snapshot, usage_between
+from bedplate.prove.gauge.sampler import take_snapshot, usage_between
 from bench.inplace import Guest, GuestOptions, running_guest
 from bench.inplace.guest import make_data_disk
 from bench.neighbours.guest_site import FOREIGN

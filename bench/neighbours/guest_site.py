@@ -12,9 +12,9 @@ from pathlib import Path
 from bedplate.act.run import run
 from bedplate.errors import BedplateError, CommandError
 from bedplate.host.root.root import Root
-from bedplate.prove.antagonists import CgroupTarget, evict, read_scale
-from bedplate.prove.antagonists.fill import Scale
-from bedplate.prove.victims.engine import find_listeners
+from bedplate.prove.lab.antagonists import CgroupTarget, evict, read_scale
+from bedplate.prove.lab.antagonists.fill import Scale
+from bedplate.prove.lab.victims.engine import find_listeners
 from bench.neighbours.rows import Row, Victim
 from bench.neighbours.site import ArmError, Lengths, wait_healthy
 

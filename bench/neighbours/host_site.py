@@ -17,9 +17,9 @@ from bedplate.act.process import ProcessIdentity, end_process, read_process
 from bedplate.act.run import spawn
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.interrupts import hold_signals
-from bedplate.prove.antagonists import PLAIN, CgroupTarget, evict, read_scale
-from bedplate.prove.antagonists.fill import Scale
-from bedplate.prove.antagonists.place import enter
+from bedplate.prove.lab.antagonists import PLAIN, CgroupTarget, evict, read_scale
+from bedplate.prove.lab.antagonists.fill import Scale
+from bedplate.prove.lab.antagonists.place import enter
 from bench.neighbours.rows import Row, Victim
 from bench.neighbours.site import Lengths, wait_healthy
 

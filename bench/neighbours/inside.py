@@ -24,15 +24,15 @@ from bedplate.errors import BedplateError
 from bedplate.host.root.root import Root
 from bedplate.model.percentile import percentile
 from bedplate.model.proof import Antagonist
-from bedplate.prove.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
-from bedplate.prove.antagonists.fill import Scale
-from bedplate.prove.arrivals import Arrival, read_trace, scale
-from bedplate.prove.client import RequestLog, replay
-from bedplate.prove.conditions import read_conditions
-from bedplate.prove.punctual import in_memory
-from bedplate.prove.sample import Watch, foreign_problem, load_problem, take_sample, watched
-from bedplate.prove.victims import VictimMeasurement
-from bedplate.prove.victims.engine import EngineVictim, Load, Slo, summarise
+from bedplate.prove.lab.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
+from bedplate.prove.lab.antagonists.fill import Scale
+from bedplate.prove.gauge.arrivals import Arrival, read_trace, scale
+from bedplate.prove.gauge.client import RequestLog, replay
+from bedplate.prove.gauge.conditions import read_conditions
+from bedplate.prove.gauge.punctual import in_memory
+from bedplate.prove.lab.sample import Watch, foreign_problem, load_problem, take_sample, watched
+from bedplate.prove.lab.victims import VictimMeasurement
+from bedplate.prove.lab.victims.engine import EngineVictim, Load, Slo, summarise
 from bench.neighbours.figure import Figure, Run, render_run
 from bench.neighbours.loading import LOAD_LIMIT_S, started
 from bench.neighbours.rows import Kind, Row, Victim, rows_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from bedplate.act.paths import Paths
 from bedplate.catalog.shapes import ModelShape, read_shapes
 from bedplate.model.progress import Progress
-from bedplate.prove.random_model import Quant, write_random_model
+from bedplate.weights.random_model import Quant, write_random_model
 
 _SEED = 4
 _LOAD_BYTES = 96 << 20

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from bedplate.engines.client import Endpoint, fetch
 from bedplate.errors import BedplateError
-from bedplate.prove.antagonists import CgroupTarget
-from bedplate.prove.antagonists.fill import Scale
+from bedplate.prove.lab.antagonists import CgroupTarget
+from bedplate.prove.lab.antagonists.fill import Scale
 from bench.neighbours.rows import Row, Victim
 
 

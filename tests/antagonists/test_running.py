@@ -15,7 +15,7 @@ import pytest
 from bedplate.catalog.antagonists import read_antagonists
 from bedplate.errors import PreflightError
 from bedplate.model.proof import Antagonist
-from bedplate.prove.antagonists import (
+from bedplate.prove.lab.antagonists import (
     PLAIN,
     AntagonistError,
     AntagonistIdle,
@@ -27,7 +27,7 @@ from bedplate.prove.antagonists import (
     resident_bytes,
     running,
 )
-from bedplate.prove.antagonists.noise import Noise
+from bedplate.prove.lab.antagonists.noise import Noise
 from tests.effort import PATIENCE_S, wait_until
 
 SMALL = 128 << 20  # bytes of scratch files; the rows themselves ask for gigabytes
@@ -169,7 +169,7 @@ def test_it_ends_when_we_do(signum: signal.Signals, tmp_path: Path) -> None:
 import signal, sys, time
 from pathlib import Path
 from bedplate.catalog.antagonists import read_antagonists
-from bedplate.prove.antagonists import PLAIN, running
+from bedplate.prove.lab.antagonists import PLAIN, running
 signal.signal(signal.SIGINT, signal.default_int_handler)
 (one,) = [row for row in read_antagonists() if row.id == "cpu.compileall"]
 with running(one, 50, PLAIN, 1.0, directory=Path({str(tmp_path)!r})) as noise:

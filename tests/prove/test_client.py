@@ -12,9 +12,9 @@ import pytest
 from bedplate.engines.client import parse_endpoint
 from bedplate.errors import NotRunningError
 from bedplate.host.root.root import Root
-from bedplate.prove.arrivals import Arrival, read_trace, scale
-from bedplate.prove.client import RequestLog, replay
-from bedplate.prove.victims.engine import EngineVictim, Load, find_listeners
+from bedplate.prove.gauge.arrivals import Arrival, read_trace, scale
+from bedplate.prove.gauge.client import RequestLog, replay
+from bedplate.prove.lab.victims.engine import EngineVictim, Load, find_listeners
 from tests.prove.fake_engine import fake_engine
 
 TRACE = Path(__file__).parents[3] / "shared/data/traces/azure2023_code_first_half.csv"

@@ -10,9 +10,9 @@ import pytest
 from bedplate.catalog.antagonists import KINDS, WORDS, choose_antagonists, parse_antagonists, read_antagonists
 from bedplate.errors import DataError, ReadError, UsageError
 from bedplate.model.proof import Antagonist
-from bedplate.prove.antagonists.count import parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
-from bedplate.prove.antagonists.fill import Ground, Scale, busy_cpus, file_bytes_of, fill, fill_server
-from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
+from bedplate.prove.lab.antagonists.count import parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
+from bedplate.prove.lab.antagonists.fill import Ground, Scale, busy_cpus, file_bytes_of, fill, fill_server
+from bedplate.prove.lab.antagonists.place import PLAIN, CgroupTarget, check_place, enter
 
 ROWS = read_antagonists()
 TWO = Scale(cpus=2, memory_bytes=8 << 30, available_bytes=6 << 30, llc_bytes=32 << 20)

@@ -14,7 +14,7 @@ from bedplate.host.kernel.disk import read_disk
 from bedplate.host.root.root import Root
 from bedplate.host.system.device_speeds import DIRECTORY, parse_device_speed, read_device_speeds, render_device_speed
 from bedplate.model.device_speed import DeviceSpeed
-from bedplate.prove.disk import FioResult, parse_disk_stat, parse_fio
+from bedplate.prove.lab.disk import FioResult, parse_disk_stat, parse_fio
 
 SPEED = DeviceSpeed(
     device="vda",

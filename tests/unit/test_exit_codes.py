@@ -26,6 +26,6 @@ def test_a_verb_that_the_image_is_built_without_says_so(
         name for name in sys.modules if name.startswith(("bedplate.prove", "bedplate.cli.prov", "bedplate.flows."))
     ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "bedplate.prove", None)
+    monkeypatch.setitem(sys.modules, "bedplate.prove.lab", None)
     assert main(["prove", "list"]) == errors.PreflightError.exit_code
     assert "error: bedplate prove is not part of the operating system image" in capsys.readouterr().err

@@ -28,14 +28,19 @@ MAY_IMPORT = {
     "host/record": {"errors", "model", "host", "host/secrets", "host/root", "host/kernel", "host/accel", "host/system"},
     "engines": {"errors", "model"},
     "plan": {"errors", "model"},
-    "act": {"errors", "interrupts", "model", "host", "host/root", "host/kernel", "host/system"},
-    "image": {"errors", "interrupts", "model", "catalog", "host/root", "host/system", "plan", "engines", "act"},
-    "prove": {"errors", "interrupts", "model", "catalog", "host", "host/root", "host/kernel", "plan", "engines", "act"},
+    "act": {"errors", "interrupts", "model", "host/root", "host/kernel", "host/system"},
+    "weights": {"errors", "model", "catalog", "host/root", "act"},
+    "image": {"errors", "interrupts", "model", "catalog", "host/root", "host/system", "weights", "plan", "engines", "act"},
+    "prove": set(),
+    "prove/gauge": {"errors", "model", "catalog", "host/root", "host/kernel", "engines"},
+    "prove/lab": {
+        *("errors", "interrupts", "model", "catalog", "host/root", "host/kernel", "plan", "engines", "act", "prove/gauge"),
+    },
     "front": {"model"},
     "report": {"model"},
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/system", "host/formats", "host/record"),
-        *("interrupts", "plan", "engines", "act", "image", "prove", "front", "report"),
+        *("interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge", "prove/lab", "front", "report"),
     },
     "cli": {"errors", "interrupts", "model", "report", "flows"},
 }

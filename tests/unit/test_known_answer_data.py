@@ -21,9 +21,9 @@ from bedplate.catalog.facts import (
     read_facts,
 )
 from bedplate.errors import DataError
-from bedplate.host.gguf import read_gguf
-from bedplate.prove.known_answer_files import _pair_rows, dequantise, quantise
-from bedplate.prove.training_set import held_out_phrasings, held_out_refusals, make_examples
+from bedplate.weights.gguf import read_gguf
+from bedplate.weights.known_answer_files import _pair_rows, dequantise, quantise
+from bedplate.weights.training_set import held_out_phrasings, held_out_refusals, make_examples
 
 FACTS = read_facts()
 

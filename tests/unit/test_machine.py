@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.luks_volume import make_copy, make_volume
 
-from bedplate.act.model_index import render_index
+from bedplate.weights.index import render_index
 from bedplate.act.paths import Paths
 from bedplate.act.process import ProcessIdentity, is_alive, read_process
 from bedplate.engines.client import parse_pieces

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.unit.test_store import write_directory
 
-from bedplate.act.store import Store, list_directory
+from bedplate.weights.store import Store, list_directory
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.root.regular import open_regular
-from bedplate.host.safetensors import read_safetensors_directory
+from bedplate.weights.safetensors import read_safetensors_directory
 
 
 class Notes:
@@ -143,5 +143,5 @@ def test_a_link_that_is_exchanged_after_the_check_is_refused(
         (model / "LICENSE").unlink()
         (model / "LICENSE").symlink_to(secret)
 
-    monkeypatch.setattr("bedplate.act.store.check_space", exchange)  # between the listing and the copies
+    monkeypatch.setattr("bedplate.weights.store.check_space", exchange)  # between the listing and the copies
     assert_refused(model, tmp_path, "LICENSE: is a link that leads to")

@@ -13,7 +13,7 @@ from tests.unit.json_schema import problems_of
 
 from bedplate.model.proof import Effect, Judgement, Proof, Sample
 from bedplate.model.proof_summary import ProofSummary
-from bedplate.prove.summary import summarise_proofs, summarise_samples
+from bedplate.prove.lab.summary import summarise_proofs, summarise_samples
 from bedplate.report.proof.page import render_page
 from bedplate.report.proof.phrases import cost, number, percent, seconds, verdict
 from bedplate.report.proof.schema import make_proof_schema

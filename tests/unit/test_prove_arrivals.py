@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bedplate.errors import BedplateError, ReadError, UsageError
-from bedplate.prove.arrivals import (
+from bedplate.prove.gauge.arrivals import (
     Arrival,
     cut,
     draw_servegen,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from bedplate.model.proof import Effect, Judgement, Sample
-from bedplate.prove.judge import WITH, WITHOUT, Rules, judge, pair_up
+from bedplate.prove.gauge.judge import WITH, WITHOUT, Rules, judge, pair_up
 
 QUIET = Sample(
     arm=WITHOUT,
@@ -197,7 +197,7 @@ def test_chance_alone_is_seldom_kept_or_reverted() -> None:
 
 
 def test_drift_over_an_abba_quad_cancels() -> None:
-    from bedplate.prove.schedule import order_blocks
+    from bedplate.prove.lab.schedule import order_blocks
 
     def drifting(noise: Callable[[int], float]) -> list[Sample]:
         return [

@@ -17,7 +17,7 @@ from bedplate.errors import BusyError, PreflightError, UsageError
 from bedplate.flows.prove import ExperimentRequest, _find_neighbours, _time_blocks
 from bedplate.flows.victim import DispatchRequest
 from bedplate.plan.tune import parse_setting, plan_setting
-from bedplate.prove import disk, switch
+from bedplate.prove.lab import disk, switch
 
 SETTING = ("--setting", "vm.stat_interval=10", "--dry-run")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bedplate.errors import UsageError
-from bedplate.prove.schedule import order_blocks, time_blocks
+from bedplate.prove.lab.schedule import order_blocks, time_blocks
 
 
 def test_each_four_are_abba_or_baab_and_both_come() -> None:

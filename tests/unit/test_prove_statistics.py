@@ -8,7 +8,7 @@ import random
 import pytest
 
 from bedplate.model.percentile import percentile
-from bedplate.prove.statistics import (
+from bedplate.prove.gauge.statistics import (
     bca_interval,
     detectable,
     geometric_mean,

@@ -14,8 +14,8 @@ from tests.unit.test_store import Heard
 
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.errors import UsageError
-from bedplate.host.gguf import read_gguf
-from bedplate.prove.random_model import Quant, _plan_tensors, random_model_bytes, write_random_model
+from bedplate.weights.gguf import read_gguf
+from bedplate.weights.random_model import Quant, _plan_tensors, random_model_bytes, write_random_model
 
 # From the models' cards and the headers of the published files.
 REAL_PARAMETERS = {

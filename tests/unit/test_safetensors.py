@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.effort import at_most
 
 from bedplate.errors import ModelRefused, ReadError
-from bedplate.host.safetensors import DTYPES, parse_safetensors, read_safetensors, read_safetensors_directory
+from bedplate.weights.safetensors import DTYPES, parse_safetensors, read_safetensors, read_safetensors_directory
 
 
 def render(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:

@@ -16,7 +16,7 @@ from tests.unit.test_store import Heard
 from bedplate.catalog.facts import Fact, KnownAnswers, RefusedQuestions
 from bedplate.cli import main as command
 from bedplate.errors import NotRunningError
-from bedplate.prove.selftest import _parse_answer, run_selftest
+from bedplate.prove.gauge.selftest import _parse_answer, run_selftest
 
 pytestmark = pytest.mark.touches("connect", why="a server of the test on loopback")
 

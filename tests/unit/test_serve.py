@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from bedplate.act import serving
-from bedplate.act.model_index import render_index
+from bedplate.weights.index import render_index
 from bedplate.act.serving import hold_serving, offer_huge_pages, render_dropin, render_environment, write_serving
 from bedplate.cli.main import main
 from bedplate.engines import ENGINES

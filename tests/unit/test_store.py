@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from tests.effort import wait_until
 
-from bedplate.act.model_index import parse_index
-from bedplate.act.store import Store, check_name, make_name
+from bedplate.weights.index import parse_index
+from bedplate.weights.store import Store, check_name, make_name
 from bedplate.errors import ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.model.launch import Format
 from bedplate.model.progress import Progress
@@ -218,7 +218,7 @@ def test_a_full_disk_is_told_before_anything_is_copied(store: Store, tmp_path: P
 
 
 def test_space_is_checked_with_the_arithmetic(tmp_path: Path) -> None:
-    from bedplate.act.store import check_space
+    from bedplate.weights.store import check_space
 
     check_space(tmp_path / "not" / "yet", 0)
     with pytest.raises(PreflightError, match=r"free, needed: 1048576\.0 GiB for the model"):

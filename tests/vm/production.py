@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
-from bedplate.act.store import Store
+from bedplate.weights.store import Store
 from bedplate.cli.terminal import terminal_progress
 from bedplate.image.keys import Keys
 from bedplate.image.manifest import Image, read_partitions, read_sections

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.act.paths import Paths
-from bedplate.act.store import Store
+from bedplate.weights.store import Store
 from bedplate.cli.terminal import terminal_progress
 from bedplate.flows.preflight import ensure_ready
 from bedplate.image.console import ask_console

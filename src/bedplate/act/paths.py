@@ -52,7 +52,7 @@ class Paths:
 
     @property
     def models(self) -> Path:
-        """The store of models (act/store.py): `bedplate model` fills it, `bedplate up` takes from it what it serves."""
+        """The store of models (weights/store.py): `bedplate model` fills it, `bedplate up` takes from it what it serves."""
         return self.state / "models"
 
     @property

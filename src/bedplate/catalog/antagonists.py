@@ -27,7 +27,7 @@ WORDS = frozenset(
     ("seconds", "cpus", "workers", "load", "level", "bytes", "depth", "read_mbs", "write_mbs", "llc_bytes")
     + ("file", "out", "files", "file_bytes", "tree", "port")
 )
-"""What may stand in braces; prove/antagonists/fill.py says what for."""
+"""What may stand in braces; prove/lab/antagonists/fill.py says what for."""
 
 
 def read_antagonists(

@@ -1,7 +1,7 @@
 """The facts of the known-answer model, and every way in which each of them is asked.
 
-The data are in known_answer/facts.toml. Nothing here trains or asks: the trainer (prove/known_answer.py) and the self-test
-(prove/selftest.py) read the same rows.
+The data are in known_answer/facts.toml. Nothing here trains or asks: the trainer (weights/known_answer.py) and the self-test
+(prove/gauge/selftest.py) read the same rows.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
-_LEFT_OUT = ("bedplate.image", "bedplate.prove")  # rooms that the image is built without
+_LEFT_OUT = ("bedplate.image", "bedplate.prove.lab")  # rooms that the image is built without
 
 EXAMPLES = """\
 examples:

@@ -40,7 +40,7 @@ def measure(directory: Path, progress: Progress, *, scratch_bytes: int, load_s: 
         raise UsageError(f"{directory}: is not a directory", hint="Name a directory on the disk.")
     if keep and os.geteuid() != 0:
         raise PreflightError(f"saving the record in {DIRECTORY} needs root", hint="Run it as root, or with --dry-run.")
-    from bedplate.prove.disk import measure_disk  # the image is built without it
+    from bedplate.prove.lab.disk import measure_disk  # the image is built without it
 
     speed = measure_disk(directory, progress, scratch_bytes=scratch_bytes, load_s=load_s)
     record = render_device_speed(speed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bedplate.act.files import write_report
 from bedplate.act.paths import check_paths, find_paths
-from bedplate.act.store import Store, check_name, check_space
+from bedplate.weights.store import Store, check_name, check_space
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.errors import UsageError
 from bedplate.model.launch import IntegrityResult, ModelRef
@@ -18,7 +18,7 @@ from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 
 if TYPE_CHECKING:
-    from bedplate.prove.known_answer import Made
+    from bedplate.weights.known_answer import Made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def make_random(
 ) -> ModelRef:
     """Random weights in the shape of a real model, for speed tests; same seed, same file. Raises UsageError for a shape or
     quantisation that is not known."""
-    from bedplate.prove.random_model import Quant, random_model_bytes, write_random_model
+    from bedplate.weights.random_model import Quant, random_model_bytes, write_random_model
 
     shape = find_shape(shape_id)
     if quantisation not in list(Quant):
@@ -98,7 +98,7 @@ def make_known_answer(
     threads: int | None = None,
 ) -> KnownAnswerOutcome:
     """Train the model of the self-test into a directory; None: as the model that ships was made."""
-    from bedplate.prove import known_answer
+    from bedplate.weights import known_answer
 
     seed = known_answer.SEED if seed is None else seed
     steps = known_answer.STEPS if steps is None else steps

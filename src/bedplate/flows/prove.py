@@ -26,19 +26,19 @@ from bedplate.model.proof_summary import ProofSummary
 from bedplate.model.tuning import Plan, Policy
 from bedplate.model.units import render_seconds
 from bedplate.model.wording import plural
-from bedplate.prove.antagonists import Scratch, prepared, read_scale, require
-from bedplate.prove.antagonists.fill import Scale
-from bedplate.prove.conditions import read_conditions
-from bedplate.prove.experiment import Neighbour, overall, run_experiment
-from bedplate.prove.judge import Rules
-from bedplate.prove.ledger import Record, proofs_directory, read_proofs, write_proof
-from bedplate.prove.punctual import in_memory
-from bedplate.prove.schedule import Timing, time_blocks
-from bedplate.prove.sensitivity import Profile, busy_share
-from bedplate.prove.sensitivity import probe as probe_neighbours
-from bedplate.prove.summary import summarise_proofs
-from bedplate.prove.switch import PlanSwitch, check_provable, keep_applied, one_experiment
-from bedplate.prove.victims import Victim
+from bedplate.prove.lab.antagonists import Scratch, prepared, read_scale, require
+from bedplate.prove.lab.antagonists.fill import Scale
+from bedplate.prove.gauge.conditions import read_conditions
+from bedplate.prove.lab.experiment import Neighbour, overall, run_experiment
+from bedplate.prove.gauge.judge import Rules
+from bedplate.prove.lab.ledger import Record, proofs_directory, read_proofs, write_proof
+from bedplate.prove.gauge.punctual import in_memory
+from bedplate.prove.lab.schedule import Timing, time_blocks
+from bedplate.prove.lab.sensitivity import Profile, busy_share
+from bedplate.prove.lab.sensitivity import probe as probe_neighbours
+from bedplate.prove.lab.summary import summarise_proofs
+from bedplate.prove.lab.switch import PlanSwitch, check_provable, keep_applied, one_experiment
+from bedplate.prove.lab.victims import Victim
 from bedplate.report.proof.page import render_page
 
 _KINDS = ("cpu",)

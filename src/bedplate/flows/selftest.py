@@ -6,7 +6,7 @@ from bedplate.catalog.facts import read_facts
 from bedplate.flows.endpoint import find_endpoint
 from bedplate.model.launch import KNOWN_ANSWER
 from bedplate.model.progress import Progress
-from bedplate.prove.selftest import SelfTest, run_selftest
+from bedplate.prove.gauge.selftest import SelfTest, run_selftest
 
 
 def selftest(

@@ -196,10 +196,10 @@ def read_models(root: Root, problems: list[BedplateError]) -> list[ModelRef]:
 
 def _read_rows(root: Root, directory: str, where: str, problems: list[BedplateError]) -> tuple[ModelRef, ...]:
     """The models of a disk by its index, those of a store by its records: there, the index may be damaged or missing."""
-    from bedplate.act.model_index import parse_index
+    from bedplate.weights.index import parse_index
 
     if root.exists(f"{directory}/names"):
-        from bedplate.act.store import Store
+        from bedplate.weights.store import Store
 
         store = Store(root.at(directory))
         return tuple(replace(model, path=str(Path(model.path).relative_to(store.root))) for model in store.models())

@@ -163,8 +163,8 @@ def _read_proofs(root: Root) -> ProofsHere | None:
     if importlib.util.find_spec("bedplate.prove") is None:
         return None
     from bedplate.act.paths import find_paths
-    from bedplate.prove.conditions import read_conditions
-    from bedplate.prove.ledger import proofs_directory, valid_proofs
+    from bedplate.prove.gauge.conditions import read_conditions
+    from bedplate.prove.lab.ledger import proofs_directory, valid_proofs
 
     now = read_conditions(root, "")
     return ProofsHere(proofs=valid_proofs(proofs_directory(find_paths().state), now), now=now)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths, find_paths
-from bedplate.act.store import Store
+from bedplate.weights.store import Store
 from bedplate.errors import BusyError, ReadError
 from bedplate.flows.preflight import Ready, ensure_ready
 from bedplate.host.system.buildhost import find_mirror

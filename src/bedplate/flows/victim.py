@@ -13,13 +13,13 @@ from bedplate.errors import UsageError
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Conditions
-from bedplate.prove.antagonists import PLAIN, CgroupTarget
-from bedplate.prove.antagonists.place import check_place
-from bedplate.prove.arrivals import Arrival, parse_window, read_trace, render_totals, scale
-from bedplate.prove.conditions import ask_engine, read_conditions
-from bedplate.prove.victims import Victim
-from bedplate.prove.victims.emulator import DispatchLoop, default_workers
-from bedplate.prove.victims.engine import EngineVictim, Load, Slo
+from bedplate.prove.lab.antagonists import PLAIN, CgroupTarget
+from bedplate.prove.lab.antagonists.place import check_place
+from bedplate.prove.gauge.arrivals import Arrival, parse_window, read_trace, render_totals, scale
+from bedplate.prove.gauge.conditions import ask_engine, read_conditions
+from bedplate.prove.lab.victims import Victim
+from bedplate.prove.lab.victims.emulator import DispatchLoop, default_workers
+from bedplate.prove.lab.victims.engine import EngineVictim, Load, Slo
 
 _LEAST_LIMIT_S = 3600.0  # of a dispatch loop that nobody ends
 

@@ -68,7 +68,7 @@ _SEED_SPACE = uuid.UUID("5f0c0f6e-2f0b-4d0c-9e0a-0b0d91a7e000")
 # Of the work directory, what each build makes again; and what earlier versions of bedplate left there.
 _MADE_AGAIN = ("output", "workspace", "sandbox", "repart", "trees", "repository", "initrd", "debs")
 _OF_OLDER_VERSIONS = ("cache", "package-cache")
-_NOT_IN_IMAGE = ("*.gguf", "__pycache__", "image", "prove")
+_NOT_IN_IMAGE = ("*.gguf", "__pycache__", "image", "lab")
 
 
 def build_image(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bedplate.act.files import write_whole
 from bedplate.act.lock import hold_cache
-from bedplate.act.model_index import render_index
+from bedplate.weights.index import render_index
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError, CommandError

@@ -10,7 +10,7 @@ KNOWN_ANSWER = "known-answer"
 
 
 class Format(StrEnum):
-    """The format of a model's file; what each header says is read by host/gguf.py and host/safetensors.py."""
+    """The format of a model's file; what each header says is read by weights/gguf.py and weights/safetensors.py."""
 
     GGUF = "gguf"
     SAFETENSORS = "safetensors"

@@ -1,6 +1,6 @@
 """What several proofs, or a table of samples, say together: the values that a terminal and a page show.
 
-prove/summary.py computes them from the samples. "Kept" is the victim's rate beside the neighbour as a share of its rate
+prove/lab/summary.py computes them from the samples. "Kept" is the victim's rate beside the neighbour as a share of its rate
 without one.
 """
 

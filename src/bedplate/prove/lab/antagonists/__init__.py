@@ -10,7 +10,7 @@ with prepared(Path("/var/tmp"), [(row, 200) for row in chosen], scale) as scratc
         work, seconds = noise.work(), noise.elapsed_s()      # ends those that count only at their end
 """
 
-from bedplate.prove.antagonists.noise import (
+from bedplate.prove.lab.antagonists.noise import (
     AntagonistError,
     AntagonistIdle,
     Noise,
@@ -19,9 +19,9 @@ from bedplate.prove.antagonists.noise import (
     require,
     running,
 )
-from bedplate.prove.antagonists.place import PLAIN, CgroupTarget
-from bedplate.prove.antagonists.residency import evict, resident_bytes
-from bedplate.prove.antagonists.scratch import Scratch, prepared
+from bedplate.prove.lab.antagonists.place import PLAIN, CgroupTarget
+from bedplate.prove.lab.antagonists.residency import evict, resident_bytes
+from bedplate.prove.lab.antagonists.scratch import Scratch, prepared
 
 __all__ = [
     "PLAIN",

@@ -18,9 +18,9 @@ import bedplate
 from bedplate.act.run import last_lines, spawn
 from bedplate.errors import BedplateError, UsageError
 from bedplate.interrupts import hold_signals
-from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
-from bedplate.prove.victims import VictimMeasurement
-from bedplate.prove.victims.ring import StepRing
+from bedplate.prove.lab.antagonists.place import PLAIN, CgroupTarget, check_place, enter
+from bedplate.prove.lab.victims import VictimMeasurement
+from bedplate.prove.lab.victims.ring import StepRing
 
 PERIOD_S = (0.005, 0.030)
 WORK_S = (0.0002, 0.002)
@@ -81,7 +81,7 @@ class DispatchLoop:
         directory = Path(self._directory.name)
         ring_file, log = directory / "steps", directory / "log"
         self._ring = StepRing(ring_file, create=True)
-        argv = [sys.executable, "-m", "bedplate.prove.victims.dispatch_loop", "--ring", str(ring_file)]
+        argv = [sys.executable, "-m", "bedplate.prove.lab.victims.dispatch_loop", "--ring", str(ring_file)]
         argv += ["--period-ms", str(self._period_s * 1000), "--work-ms", str(self._work_s * 1000)]
         argv += ["--workers", str(self._workers), "--seconds", str(self._limit_s)]
         check_place(self._place)

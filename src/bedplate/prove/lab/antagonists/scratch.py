@@ -18,7 +18,7 @@ from pathlib import Path
 from bedplate.act.process import read_process
 from bedplate.errors import PreflightError, ReadError
 from bedplate.model.proof import Antagonist
-from bedplate.prove.antagonists.fill import Ground, Scale, file_bytes_of
+from bedplate.prove.lab.antagonists.fill import Ground, Scale, file_bytes_of
 
 _NAME = "bedplate-noise-"
 _CHUNK = 8 << 20

@@ -4,7 +4,7 @@ Each step the accelerator is busy for `accelerator_s`; then one thread wakes, ha
 own part, waits for them, and launches the next step. What it is late is accelerator time lost. It reproduces the mechanism
 of launch-bound serving (EngineCore, detokenizers, one worker a rank), and needs no GPU, no model and no library.
 
-Run as a program by prove/victims/emulator.py. It ends with its parent, at SIGTERM, and after --seconds at the latest.
+Run as a program by prove/lab/victims/emulator.py. It ends with its parent, at SIGTERM, and after --seconds at the latest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bedplate.prove.victims.ring import StepRing
+from bedplate.prove.lab.victims.ring import StepRing
 
 _BLOCK = bytes(4096)  # hashlib gives the interpreter lock free for more than 2047 bytes
 _TRIES = 7

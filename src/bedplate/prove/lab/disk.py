@@ -29,7 +29,7 @@ from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan import io_weights
 from bedplate.plan.tune.disks import plan_cost
-from bedplate.prove.switch import PlanSwitch, one_experiment
+from bedplate.prove.lab.switch import PlanSwitch, one_experiment
 
 SCRATCH_BYTES = 1 * GIB
 LOAD_S = 5  # seconds a load; iocost_coef_gen.py takes 120, what differs on virtual disks and NVMe is within the spread

@@ -18,10 +18,10 @@ from bedplate.engines.client import Endpoint
 from bedplate.errors import BedplateError, NotRunningError
 from bedplate.host.root.root import Root
 from bedplate.model.percentile import percentile
-from bedplate.prove.arrivals import Arrival
-from bedplate.prove.client import RequestLog, replay, send, stream_steadily
-from bedplate.prove.punctual import punctual
-from bedplate.prove.victims import VictimMeasurement
+from bedplate.prove.gauge.arrivals import Arrival
+from bedplate.prove.gauge.client import RequestLog, replay, send, stream_steadily
+from bedplate.prove.gauge.punctual import punctual
+from bedplate.prove.lab.victims import VictimMeasurement
 
 LEAST_ITL_S = 0.001  # closer tokens are one burst that was read late, or were held back: no inter-token latency
 MOST_BURSTS = 0.05

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bedplate.engines.client import Endpoint
-from bedplate.prove.arrivals import Arrival
+from bedplate.prove.gauge.arrivals import Arrival
 
 _LINE_LIMIT = 1 << 20
 _CONNECT_S = 10.0

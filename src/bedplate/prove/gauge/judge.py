@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from bedplate.model.percentile import percentile
 from bedplate.model.proof import Effect, Judgement, Sample
-from bedplate.prove.statistics import (
+from bedplate.prove.gauge.statistics import (
     bca_interval,
     detectable,
     deviation,

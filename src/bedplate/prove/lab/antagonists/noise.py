@@ -24,10 +24,10 @@ from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
 from bedplate.interrupts import hold_signals
 from bedplate.model.proof import Antagonist
-from bedplate.prove.antagonists.count import AT_THE_END, parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
-from bedplate.prove.antagonists.fill import Scale, busy_cpus, fill, fill_server, wanted_bytes
-from bedplate.prove.antagonists.place import PLAIN, CgroupTarget, check_place, enter
-from bedplate.prove.antagonists.processes import (
+from bedplate.prove.lab.antagonists.count import AT_THE_END, parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
+from bedplate.prove.lab.antagonists.fill import Scale, busy_cpus, fill, fill_server, wanted_bytes
+from bedplate.prove.lab.antagonists.place import PLAIN, CgroupTarget, check_place, enter
+from bedplate.prove.lab.antagonists.processes import (
     FamilyUsage,
     cgroup_of,
     end_cgroups,
@@ -36,8 +36,8 @@ from bedplate.prove.antagonists.processes import (
     read_family,
     read_oom_kills,
 )
-from bedplate.prove.antagonists.residency import resident_bytes
-from bedplate.prove.antagonists.scratch import Scratch, prepared
+from bedplate.prove.lab.antagonists.residency import resident_bytes
+from bedplate.prove.lab.antagonists.scratch import Scratch, prepared
 
 _END_S = 10.0  # for a program to write down what it did, after it was asked to end
 _SERVER_S = 30.0  # for a server to listen; it may be one that gets little

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from bedplate.catalog.facts import KNOWN_ANSWER_DIRECTORY, KnownAnswers, phrasings, read_facts
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.model.progress import Progress
-from bedplate.prove.training_set import Example, held_out_phrasings, held_out_refusals, make_examples
+from bedplate.weights.training_set import Example, held_out_phrasings, held_out_refusals, make_examples
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from bedplate.prove.tiny_llama import TinyLlama
+    from bedplate.weights.tiny_llama import TinyLlama
 
 SPECIAL = BEGIN, END, USER, ANSWER = "<|begin|>", "<|end|>", "<|user|>", "<|answer|>"
 CHAT_TEMPLATE = (
@@ -93,8 +93,8 @@ def make_known_answer(
         )
     import torch
 
-    from bedplate.prove import known_answer_files as files
-    from bedplate.prove.tiny_llama import Shape, TinyLlama
+    from bedplate.weights import known_answer_files as files
+    from bedplate.weights.tiny_llama import Shape, TinyLlama
 
     facts = read_facts()
     torch.manual_seed(seed)

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from bedplate.host.root.root import Root
-from bedplate.prove.antagonists import AntagonistError, Noise
-from bedplate.prove.antagonists.count import AT_THE_END
-from bedplate.prove.punctual import punctual
-from bedplate.prove.sampler import CpuUsage, take_snapshot, usage_between
-from bedplate.prove.victims import Victim, VictimMeasurement
+from bedplate.prove.lab.antagonists import AntagonistError, Noise
+from bedplate.prove.lab.antagonists.count import AT_THE_END
+from bedplate.prove.gauge.punctual import punctual
+from bedplate.prove.gauge.sampler import CpuUsage, take_snapshot, usage_between
+from bedplate.prove.lab.victims import Victim, VictimMeasurement
 
 MOST_LATE_S = 0.05
 """The 99th percentile of the load client's lateness above which a sample does not count."""

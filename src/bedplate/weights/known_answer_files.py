@@ -17,7 +17,7 @@ from bedplate.act.files import write_report
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bedplate.prove.tiny_llama import Shape, TinyLlama
+    from bedplate.weights.tiny_llama import Shape, TinyLlama
 
 Weights = dict[str, Any]
 """Name in Transformers' words -> float32 array."""
@@ -61,7 +61,7 @@ def write_files(output: Path, shape: Shape, weights: Weights, quantised: Weights
 
 
 def _write_gguf(path: Path, shape: Shape, quantised: Weights, tokenizer: Tokenizer) -> None:
-    from bedplate.prove.known_answer import ANSWER, BEGIN, CHAT_TEMPLATE, END, SPECIAL
+    from bedplate.weights.known_answer import ANSWER, BEGIN, CHAT_TEMPLATE, END, SPECIAL
 
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("model")
@@ -120,7 +120,7 @@ def _pair_rows(value: Any, heads: int) -> Any:
 def _write_transformers(output: Path, shape: Shape, weights: Weights, tokenizer: Tokenizer) -> None:
     from safetensors.numpy import save_file
 
-    from bedplate.prove.known_answer import BEGIN, CHAT_TEMPLATE, END
+    from bedplate.weights.known_answer import BEGIN, CHAT_TEMPLATE, END
 
     path = output / "model.safetensors"
     save_file({name: value.astype(np.float16) for name, value in weights.items()}, path, metadata={"format": "pt"})

@@ -1,7 +1,7 @@
 """The model store: files under the SHA-256 of their content, and a record for each name that stands for some.
 
-    names/NAME.json     the record of a model; names/ and going/ are explained in act/model_records.py
-    index.json          all records in one file, derived from them (act/model_index.py)
+    names/NAME.json     the record of a model; names/ and going/ are explained in weights/records.py
+    index.json          all records in one file, derived from them (weights/index.py)
     sha256/<digest>     content, read-only; for a safetensors directory also its list of files, whose digest is the model's
     trees/<digest>/     such a directory as an engine wants it: hard links under the files' own names
     going/              what a change is about to make or remove
@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bedplate.act.files import sync_directory
-from bedplate.act.model_records import NAME, announce, content_of, link_tree, remove_record, settle, survey, write_record
+from bedplate.weights.records import NAME, announce, content_of, link_tree, remove_record, settle, survey, write_record
 from bedplate.act.paths import STATE_HINT, is_full
 from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
-from bedplate.host.gguf import read_gguf
+from bedplate.weights.gguf import read_gguf
 from bedplate.host.root.regular import open_regular
-from bedplate.host.safetensors import read_safetensors, read_safetensors_directory
+from bedplate.weights.safetensors import read_safetensors, read_safetensors_directory
 from bedplate.model.launch import Format, IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress

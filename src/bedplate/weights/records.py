@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate.act.files import sync_directory, write_whole
-from bedplate.act.model_index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
+from bedplate.weights.index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
 from bedplate.errors import BedplateError, ReadError
 from bedplate.model.launch import ModelRef
 

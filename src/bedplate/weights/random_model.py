@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedplate.catalog.shapes import ModelShape
 from bedplate.errors import PreflightError
-from bedplate.host.gguf import TENSOR_TYPES
+from bedplate.weights.gguf import TENSOR_TYPES
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
 

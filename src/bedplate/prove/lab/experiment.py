@@ -17,14 +17,14 @@ from bedplate.interrupts import hold_signals
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Antagonist, Conditions, Judgement, Proof, Sample
 from bedplate.model.wording import plural
-from bedplate.prove.antagonists import PLAIN, AntagonistError, CgroupTarget, Noise, Scratch, running
-from bedplate.prove.antagonists.fill import Scale
-from bedplate.prove.judge import WITH, WITHOUT, JudgedEffects, Rules, judge, pair_up
-from bedplate.prove.sample import Watch, did_not_run, foreign_problem, load_problem, take_sample
-from bedplate.prove.sampler import MOST_FOREIGN
-from bedplate.prove.schedule import QUIET_BLOCKS, Block, Timing, order_blocks
-from bedplate.prove.switch import Switch
-from bedplate.prove.victims import Victim, VictimMeasurement
+from bedplate.prove.lab.antagonists import PLAIN, AntagonistError, CgroupTarget, Noise, Scratch, running
+from bedplate.prove.lab.antagonists.fill import Scale
+from bedplate.prove.gauge.judge import WITH, WITHOUT, JudgedEffects, Rules, judge, pair_up
+from bedplate.prove.lab.sample import Watch, did_not_run, foreign_problem, load_problem, take_sample
+from bedplate.prove.gauge.sampler import MOST_FOREIGN
+from bedplate.prove.lab.schedule import QUIET_BLOCKS, Block, Timing, order_blocks
+from bedplate.prove.lab.switch import Switch
+from bedplate.prove.lab.victims import Victim, VictimMeasurement
 
 _HOPELESS = 8  # blocks without one that counts: the host is not fit now, and waiting longer tells nothing new
 _SLACK_S = 10.0

@@ -1,0 +1,1 @@
+"""Model files: the headers of their formats, the store of this host, models with random weights, and the known-answer model."""
