@@ -21,7 +21,6 @@ import bedplate
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import find_program, search_path
-from bedplate.weights.store import Store
 from bedplate.errors import PreflightError, ReadError
 from bedplate.host.root.root import Root
 from bedplate.host.system.buildhost import find_mirror, read_build_host
@@ -40,6 +39,7 @@ from bedplate.model.buildhost import Firmware
 from bedplate.model.machine import Accel, AccelChoice, BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB
+from bedplate.weights.store import Store
 from bench.stock import build_stock
 
 MODEL = "known-answer"

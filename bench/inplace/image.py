@@ -8,7 +8,6 @@ from pathlib import Path
 import bedplate
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
-from bedplate.weights.store import Store
 from bedplate.catalog.strict import read_toml
 from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.engine import build_engine
@@ -16,6 +15,7 @@ from bedplate.image.manifest import Image
 from bedplate.image.recipe import recipes_directory
 from bedplate.image.tools import ensure_tools
 from bedplate.model.progress import Progress
+from bedplate.weights.store import Store
 from bench.debian import DebianRecipe, build_debian, digest_file, digest_files
 from bench.stock import OPT, copy_engine
 

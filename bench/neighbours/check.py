@@ -1,4 +1,4 @@
-"""A short run of some rows against the table that is kept: does the instrument of today still give what is published? Pure."""
+"""A short run of some rows beside the table that is kept: does the instrument of today give what is published? Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ SHORT = "cpu,memory,dirty,trace"
 """One row of each kind of trouble: the CPUs, memory, writes, and real arrivals beside both."""
 
 
+_TOLD = "The rows of a short run beside those of the table above, both as shares of the quiet engine of their own stock arm."
+
+
 def render_check(kept: Run, check: Run) -> list[str]:
     """A table of the rows of the check in every arm of both: what is kept, what came now, and whether that is within the
     least and the most of what is kept."""
@@ -20,8 +23,7 @@ def render_check(kept: Run, check: Run) -> list[str]:
     lines = [
         f"#### In the {check.place}, a short run of some rows",
         "",
-        "The rows of a short run beside those of the table above, both as shares of the quiet engine of their own stock arm."
-        f" `{machine.get('command', '?')}`, {machine.get('date', '?')}, {machine.get('commit', '?')}.",
+        f"{_TOLD} `{machine.get('command', '?')}`, {machine.get('date', '?')}, {machine.get('commit', '?')}.",
         "",
         render_line(["", "arm", "the table", "the short run", "beside the table's spread"]),
         render_line(["---"] * 5),

@@ -24,12 +24,12 @@ from bedplate.errors import BedplateError
 from bedplate.host.root.root import Root
 from bedplate.model.percentile import percentile
 from bedplate.model.proof import Antagonist
-from bedplate.prove.lab.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
-from bedplate.prove.lab.antagonists.fill import Scale
 from bedplate.prove.gauge.arrivals import Arrival, read_trace, scale
 from bedplate.prove.gauge.client import RequestLog, replay
 from bedplate.prove.gauge.conditions import read_conditions
 from bedplate.prove.gauge.punctual import in_memory
+from bedplate.prove.lab.antagonists import AntagonistError, Noise, Scratch, evict, prepared, resident_bytes, running
+from bedplate.prove.lab.antagonists.fill import Scale
 from bedplate.prove.lab.sample import Watch, foreign_problem, load_problem, take_sample, watched
 from bedplate.prove.lab.victims import VictimMeasurement
 from bedplate.prove.lab.victims.engine import EngineVictim, Load, Slo, summarise

@@ -59,10 +59,8 @@ def test_steady_streams_are_measured_in_blocks() -> None:
     with fake_engine(first_s=0.02, gap_s=0.01) as engine:
         victim = EngineVictim(parse_endpoint(engine.url), engine.url, load=Load(streams=2, output_tokens=10))
         victim.start()
-        try:
+        with victim.loaded():
             first, second = victim.measure(1.0), victim.measure(1.0)
-        finally:
-            victim.close()
     for measured in (first, second):
         assert measured.failed == 0 and measured.requests > 0 and len(measured.seconds) == 1
         assert measured.work == pytest.approx(sum(measured.seconds), rel=0.1)
@@ -74,10 +72,8 @@ def test_tokens_that_come_at_once_give_no_latency_but_their_number() -> None:
     with fake_engine(burst=True, first_s=0.05) as engine:
         victim = EngineVictim(parse_endpoint(engine.url), engine.url, load=Load(output_tokens=20))
         victim.start()
-        try:
+        with victim.loaded():
             measured = victim.measure(1.0)
-        finally:
-            victim.close()
     assert measured.gaps_s == () and measured.work > 20
 
 
@@ -95,11 +91,13 @@ def test_an_engine_that_dies_in_a_block_leaves_failures_not_a_hang() -> None:
     with fake_engine(gap_s=0.01) as engine:
         victim = EngineVictim(parse_endpoint(engine.url), engine.url, load=Load(output_tokens=5))
         victim.start()
+        loaded = victim.loaded()
+        loaded.__enter__()
     try:
         time.sleep(0.3)
         measured = victim.measure(0.5)
     finally:
-        victim.close()
+        loaded.__exit__(None, None, None)
     assert measured.failed == measured.requests > 0 and measured.work == 0
 
 

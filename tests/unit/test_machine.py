@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from tests.unit.luks_volume import make_copy, make_volume
 
-from bedplate.weights.index import render_index
 from bedplate.act.paths import Paths
 from bedplate.act.process import ProcessIdentity, is_alive, read_process
 from bedplate.engines.client import parse_pieces
@@ -25,6 +24,7 @@ from bedplate.interrupts import hold_signals
 from bedplate.model.buildhost import Firmware
 from bedplate.model.launch import Format, ModelRef
 from bedplate.model.machine import Accel, BootMode
+from bedplate.weights.index import render_index
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from bedplate.engines.client import parse_endpoint
 from bedplate.errors import ReadError, UsageError
 from bedplate.model.proof import Conditions, Effect, Judgement, Proof
 from bedplate.prove.gauge.client import RequestLog, _chunk, _head, _take_line, make_prompt
-from bedplate.prove.lab.ledger import parse_proof, read_proofs, render_proof, valid_proofs, write_proof
 from bedplate.prove.gauge.sampler import ProcessTimes, Snapshot, parse_cpu_line, parse_process, usage_between
+from bedplate.prove.lab.ledger import parse_proof, read_proofs, render_proof, valid_proofs, write_proof
 from bedplate.prove.lab.victims.emulator import DispatchLoop, parse_steps
 from bedplate.prove.lab.victims.engine import Slo, summarise
 from bedplate.prove.lab.victims.ring import SLOTS, StepRing

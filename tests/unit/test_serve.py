@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 
 from bedplate.act import serving
-from bedplate.weights.index import render_index
 from bedplate.act.serving import hold_serving, offer_huge_pages, render_dropin, render_environment, write_serving
 from bedplate.cli.main import main
 from bedplate.engines import ENGINES
@@ -21,6 +20,7 @@ from bedplate.flows.serve import find_layer, find_serving
 from bedplate.host.root.root import Root
 from bedplate.model.instance import layer_root_of, layer_unit_of
 from bedplate.model.launch import Format, Launch, ModelRef, Probe
+from bedplate.weights.index import render_index
 
 HOST = Path(__file__).parents[1] / "machines/serving-host"
 

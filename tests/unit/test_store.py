@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from tests.effort import wait_until
 
-from bedplate.weights.index import parse_index
-from bedplate.weights.store import Store, check_name, make_name
 from bedplate.errors import ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.model.launch import Format
 from bedplate.model.progress import Progress
+from bedplate.weights.index import parse_index
+from bedplate.weights.store import Store, check_name, make_name
 
 
 class Heard:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
-from bedplate.weights.store import Store
 from bedplate.cli.terminal import terminal_progress
 from bedplate.image.keys import Keys
 from bedplate.image.manifest import Image, read_partitions, read_sections
 from bedplate.image.models_disk import ensure_models_disk
 from bedplate.image.recipe import recipes_directory
 from bedplate.image.tools import tools_command
+from bedplate.weights.store import Store
 
 STUBS = "/usr/lib/systemd/boot/efi"
 SERVE = "systemd.unit-dropin.bedplate-serve.service"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.act.paths import Paths
-from bedplate.weights.store import Store
 from bedplate.cli.terminal import terminal_progress
 from bedplate.flows.preflight import ensure_ready
 from bedplate.image.console import ask_console
@@ -20,6 +19,7 @@ from bedplate.image.qmp import connect_unix
 from bedplate.model.buildhost import Wishes
 from bedplate.model.machine import AccelChoice, BootMode
 from bedplate.model.units import GIB
+from bedplate.weights.store import Store
 from tests.conftest import BOOT_S, Bedplate, free_port
 
 # The console of the image comes after basic.target, and with it all of the boot.

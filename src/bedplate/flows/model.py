@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from bedplate.act.files import write_report
 from bedplate.act.paths import check_paths, find_paths
-from bedplate.weights.store import Store, check_name, check_space
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.errors import UsageError
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
+from bedplate.weights.store import Store, check_name, check_space
 
 if TYPE_CHECKING:
     from bedplate.weights.known_answer import Made

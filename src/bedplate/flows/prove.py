@@ -26,13 +26,13 @@ from bedplate.model.proof_summary import ProofSummary
 from bedplate.model.tuning import Plan, Policy
 from bedplate.model.units import render_seconds
 from bedplate.model.wording import plural
+from bedplate.prove.gauge.conditions import read_conditions
+from bedplate.prove.gauge.judge import Rules
+from bedplate.prove.gauge.punctual import in_memory
 from bedplate.prove.lab.antagonists import Scratch, prepared, read_scale, require
 from bedplate.prove.lab.antagonists.fill import Scale
-from bedplate.prove.gauge.conditions import read_conditions
 from bedplate.prove.lab.experiment import Neighbour, overall, run_experiment
-from bedplate.prove.gauge.judge import Rules
 from bedplate.prove.lab.ledger import Record, proofs_directory, read_proofs, write_proof
-from bedplate.prove.gauge.punctual import in_memory
 from bedplate.prove.lab.schedule import Timing, time_blocks
 from bedplate.prove.lab.sensitivity import Profile, busy_share
 from bedplate.prove.lab.sensitivity import probe as probe_neighbours

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths, find_paths
-from bedplate.weights.store import Store
 from bedplate.errors import BusyError, ReadError
 from bedplate.flows.preflight import Ready, ensure_ready
 from bedplate.host.system.buildhost import find_mirror
@@ -37,6 +36,7 @@ from bedplate.model.machine import Accel, AccelChoice, BootMode
 from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, render_size
 from bedplate.plan.preflight import check_models_fit
+from bedplate.weights.store import Store
 
 DEFAULT_PORT = 8080
 DEFAULT_MEMORY_BYTES = 2 * GIB

@@ -13,10 +13,10 @@ from bedplate.errors import UsageError
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Conditions
-from bedplate.prove.lab.antagonists import PLAIN, CgroupTarget
-from bedplate.prove.lab.antagonists.place import check_place
 from bedplate.prove.gauge.arrivals import Arrival, parse_window, read_trace, render_totals, scale
 from bedplate.prove.gauge.conditions import ask_engine, read_conditions
+from bedplate.prove.lab.antagonists import PLAIN, CgroupTarget
+from bedplate.prove.lab.antagonists.place import check_place
 from bedplate.prove.lab.victims import Victim
 from bedplate.prove.lab.victims.emulator import DispatchLoop, default_workers
 from bedplate.prove.lab.victims.engine import EngineVictim, Load, Slo

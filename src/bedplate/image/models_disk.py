@@ -19,7 +19,6 @@ from pathlib import Path
 
 from bedplate.act.files import write_whole
 from bedplate.act.lock import hold_cache
-from bedplate.weights.index import render_index
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError, CommandError
@@ -29,6 +28,7 @@ from bedplate.image.tools import tools_command
 from bedplate.model.launch import ModelRef
 from bedplate.model.progress import Progress
 from bedplate.model.wording import plural
+from bedplate.weights.index import render_index
 
 LABEL = "bp-models"
 _OWNER = "state"  # name of the file that holds the path of the state directory

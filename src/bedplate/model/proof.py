@@ -142,7 +142,7 @@ class Antagonist:
     package: str
     """Debian packages that have all it needs, separated by spaces."""
     argv: tuple[str, ...]
-    """What follows the program; words such as {workers}, {bytes}, {seconds} are filled in (prove/lab/antagonists/fill.py)."""
+    """What follows the program; words such as {workers}, {bytes}, {seconds} are filled in (antagonists/fill.py)."""
     work: str
     """How its own work is counted: "stress-ng" (bogo operations), "fio" and "iperf3" (bytes), "stdout" (a number a line),
     "read" and "written" (bytes through the system calls of its processes), "cpu" (CPU seconds), "parts"."""

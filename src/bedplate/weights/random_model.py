@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from bedplate.catalog.shapes import ModelShape
 from bedplate.errors import PreflightError
-from bedplate.weights.gguf import TENSOR_TYPES
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
+from bedplate.weights.gguf import TENSOR_TYPES
 
 if TYPE_CHECKING:
     import numpy as np

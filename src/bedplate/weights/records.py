@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate.act.files import sync_directory, write_whole
-from bedplate.weights.index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
 from bedplate.errors import BedplateError, ReadError
 from bedplate.model.launch import ModelRef
+from bedplate.weights.index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A name that the store gives: it becomes part of units, paths and requests."""

@@ -29,16 +29,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bedplate.act.files import sync_directory
-from bedplate.weights.records import NAME, announce, content_of, link_tree, remove_record, settle, survey, write_record
 from bedplate.act.paths import STATE_HINT, is_full
 from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
-from bedplate.weights.gguf import read_gguf
 from bedplate.host.root.regular import open_regular
-from bedplate.weights.safetensors import read_safetensors, read_safetensors_directory
 from bedplate.model.launch import Format, IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
+from bedplate.weights.gguf import read_gguf
+from bedplate.weights.records import NAME, announce, content_of, link_tree, remove_record, settle, survey, write_record
+from bedplate.weights.safetensors import read_safetensors, read_safetensors_directory
 
 CHUNK_BYTES = 4 * MIB
 RESERVE_BYTES = 64 * MIB  # stays free on the disk of the store

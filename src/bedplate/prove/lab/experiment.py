@@ -17,11 +17,11 @@ from bedplate.interrupts import hold_signals
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Antagonist, Conditions, Judgement, Proof, Sample
 from bedplate.model.wording import plural
+from bedplate.prove.gauge.judge import WITH, WITHOUT, JudgedEffects, Rules, judge, pair_up
+from bedplate.prove.gauge.sampler import MOST_FOREIGN
 from bedplate.prove.lab.antagonists import PLAIN, AntagonistError, CgroupTarget, Noise, Scratch, running
 from bedplate.prove.lab.antagonists.fill import Scale
-from bedplate.prove.gauge.judge import WITH, WITHOUT, JudgedEffects, Rules, judge, pair_up
 from bedplate.prove.lab.sample import Watch, did_not_run, foreign_problem, load_problem, take_sample
-from bedplate.prove.gauge.sampler import MOST_FOREIGN
 from bedplate.prove.lab.schedule import QUIET_BLOCKS, Block, Timing, order_blocks
 from bedplate.prove.lab.switch import Switch
 from bedplate.prove.lab.victims import Victim, VictimMeasurement
@@ -168,7 +168,9 @@ def measure_block(
     # A neighbour in a group of its own may get less than it asks for in both arms.
     confined = confined or (neighbour is not None and neighbour.place != PLAIN)
     try:
-        with neighbour.beside(timing.wash_s + timing.block_s + _SLACK_S) if neighbour is not None else nullcontext() as noise:
+        with (
+            neighbour.beside(timing.wash_s + timing.block_s + _SLACK_S) if neighbour is not None else nullcontext() as noise
+        ):
             taken = take_sample(
                 victim, noise, victim.pids(), wash_s=timing.wash_s, block_s=timing.block_s, confined=confined
             )

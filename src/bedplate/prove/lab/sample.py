@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from bedplate.host.root.root import Root
-from bedplate.prove.lab.antagonists import AntagonistError, Noise
-from bedplate.prove.lab.antagonists.count import AT_THE_END
 from bedplate.prove.gauge.punctual import punctual
 from bedplate.prove.gauge.sampler import CpuUsage, take_snapshot, usage_between
+from bedplate.prove.lab.antagonists import AntagonistError, Noise
+from bedplate.prove.lab.antagonists.count import AT_THE_END
 from bedplate.prove.lab.victims import Victim, VictimMeasurement
 
 MOST_LATE_S = 0.05

@@ -15,10 +15,10 @@ from bedplate.host.root.root import Root
 from bedplate.model.percentile import percentile
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Sample
-from bedplate.prove.lab.experiment import Neighbour, measure_block
 from bedplate.prove.gauge.sampler import MOST_FOREIGN, take_snapshot, usage_between
-from bedplate.prove.lab.schedule import Timing
 from bedplate.prove.gauge.statistics import bca_interval, mean
+from bedplate.prove.lab.experiment import Neighbour, measure_block
+from bedplate.prove.lab.schedule import Timing
 from bedplate.prove.lab.victims import Victim
 
 

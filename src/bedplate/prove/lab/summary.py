@@ -11,9 +11,9 @@ from bedplate.catalog.antagonists import read_antagonists
 from bedplate.model.percentile import percentile
 from bedplate.model.proof import Proof, Sample
 from bedplate.model.proof_summary import ArmResult, ProofSummary, Scenario
-from bedplate.prove.lab.experiment import overall
 from bedplate.prove.gauge.judge import WITH, WITHOUT
 from bedplate.prove.gauge.statistics import bca_interval
+from bedplate.prove.lab.experiment import overall
 
 _SEED = 1
 
