@@ -22,7 +22,6 @@ from bedplate.host.formats.lspci import parse_lspci
 from bedplate.host.formats.nccl import parse_nccl
 from bedplate.host.formats.nvidia_smi import parse_nvidia_smi, parse_nvidia_smi_pci
 from bedplate.host.formats.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
-from bedplate.weights.gguf import parse_gguf
 from bedplate.host.kernel.cgroup import parse_cgroup, parse_counters
 from bedplate.host.kernel.cpuinfo import parse_cpuinfo
 from bedplate.host.kernel.engines import find_engine, find_models, parse_numa_maps, parse_policy, parse_status
@@ -38,13 +37,14 @@ from bedplate.host.record.trim import trim
 from bedplate.host.root.cpu_lists import parse_cpu_list, parse_cpu_mask
 from bedplate.host.root.recording import MemoryTree, decompress, parse_manifest
 from bedplate.host.root.tar import read_tar, read_ttar
-from bedplate.weights.safetensors import parse_safetensors
 from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
 from bedplate.host.system.device_speeds import parse_device_speed
 from bedplate.host.system.mirror import parse_deb822, parse_one_line
 from bedplate.host.system.osinfo import parse_os_release
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.versions import version_key
+from bedplate.weights.gguf import parse_gguf
+from bedplate.weights.safetensors import parse_safetensors
 
 Parser = Callable[[bytes], object]
 

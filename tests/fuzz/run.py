@@ -18,6 +18,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
+if {"-h", "--help"} & set(sys.argv[1:]):  # atheris takes them for options of its own, and begins
+    print(__doc__)
+    sys.exit(0)
+
 import atheris
 
 with atheris.instrument_imports(include=["bedplate"]):

@@ -1,1 +1,1 @@
-"""Model files: the headers of their formats, the store of this host, models with random weights, and the known-answer model."""
+"""Model files: headers of their formats, the store of this host, random models, and the known-answer model."""

@@ -25,6 +25,10 @@ class _Row:
     """Letters of options without a value, which may stand before one of these in the same word."""
     word: str = ""
     """A word without which they mean something else."""
+    verbs: tuple[str, ...] = ()
+    """Words whose next word is a secret unless it is an option: `wandb login KEY`."""
+    rest: str = ""
+    """Letter of an option behind which each word that is no option is hidden: `htpasswd -b FILE USER PASSWORD`."""
 
 
 _ROWS = (
@@ -98,6 +102,8 @@ _ROWS = (
         glued=("-p",),
         word="login",
     ),
+    _Row(programs=("wandb", "vault", "comet", "swanlab"), verbs=("login",)),
+    _Row(programs=("htpasswd",), rest="b"),
 )
 _BY_PROGRAM = {program: row for row in _ROWS for program in row.programs}
 _NAME = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, sorted(_BY_PROGRAM, key=len, reverse=True)))})(?![\w.-])")
@@ -117,6 +123,7 @@ def hide_own_options(words: Sequence[str]) -> tuple[str, ...]:
     there = set(words)
     row: _Row | None = None
     is_secret = False  # the next word
+    left = 0  # words that are no options and are hidden, of those that follow
     quote = ""  # that of a secret which goes on over blanks
     for word in words:
         plain = word.lstrip("\"'")
@@ -126,7 +133,12 @@ def hide_own_options(words: Sequence[str]) -> tuple[str, ...]:
             is_secret = False
             continue
         if plain.rstrip("\"'") in _ENDS:
-            row = None
+            row, left = None, 0
+        elif left and not plain.startswith("-"):
+            shown.append(HIDDEN)
+            quote = _open_quote(word, "")
+            left -= 1
+            continue
         elif not plain.startswith("-") or plain.startswith("-/"):  # an Exec line of systemd whose status does not count
             row = _BY_PROGRAM.get(plain.rpartition("/")[2], row)
         if row is None or (row.word and row.word not in there):
@@ -136,6 +148,10 @@ def hide_own_options(words: Sequence[str]) -> tuple[str, ...]:
         if row.switches and plain[:1] == "-" and plain[1:2] not in ("", "-"):  # curl -su is curl -s -u
             plain = f"-{plain[1:].lstrip(row.switches)}"
         glued = next((option for option in row.glued if plain.startswith(option) and plain != option), "")
+        if plain in row.verbs:
+            left = 1
+        elif row.rest and plain[:1] == "-" and plain[1:2] != "-" and row.rest in plain:
+            left = len(words)
         is_secret = plain in row.apart
         quote = _open_quote(plain.removeprefix(glued), "") if glued else ""
         shown.append(start + glued + HIDDEN if glued else word)

@@ -1,8 +1,8 @@
 """How one sample is taken: `bedplate prove` and the table of bench/ measure with this one instrument.
 
-The neighbour runs before the victim's load begins: beside a protected engine that is busy a neighbour takes minutes to start.
-Then a wash-out passes unmeasured, the neighbour must be seen to be there, and the block is measured and watched. A neighbour
-that is starved has done its part, one that is dead has not.
+The neighbour runs before the load begins: beside a protected engine that is busy a neighbour takes minutes to start. Then a
+wash-out passes unmeasured, the neighbour must be seen to be there, and the block is measured and watched. A neighbour that
+is starved has done its part, one that is dead has not.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TakenSample:
 def watched(noise: Noise | None, pids: Sequence[int], *, wash_s: float, confined: bool) -> Iterator[Watch]:
     """Wash out, check that the neighbour is there, and watch while the block runs. Raises AntagonistError when it is not.
 
-    confined: something may give the neighbour less than it asks for; then only one that consumed nothing at all is not there.
+    confined: something may give the neighbour less than it asks for; then only one that consumed nothing is not there.
     The thread is punctual: reading what everybody used takes CPU time, for which it would wait minutes beside a busy engine.
     """
     with punctual():
