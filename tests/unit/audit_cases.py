@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bedplate.catalog.findings import read_findings
 from bedplate.model.audit import NotJudged
 from bedplate.model.facts.host import HostFacts
-from bedplate.plan.audit.observation import Check, Observation, make_finding
+from bedplate.plan.rules.checks.observation import Check, Observation, make_finding
 
 ROWS = {row.id: row for row in read_findings()}
 

@@ -11,7 +11,7 @@ from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.knob import RowResult
-from bedplate.plan.knobs import audit_knobs, judge_knobs
+from bedplate.plan.rules.rows.knobs import audit_knobs, judge_knobs
 
 KNOBS = read_knobs()
 CPUFREQ = "/sys/devices/system/cpu/cpufreq"

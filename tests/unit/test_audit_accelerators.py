@@ -25,7 +25,7 @@ from tests.unit.facts_factory import (
 from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown, known, missing
-from bedplate.plan.audit import accelerators, driver
+from bedplate.plan.rules.checks import accelerators, driver
 
 
 def with_pci(facts: HostFacts, **changes: object) -> HostFacts:

@@ -29,7 +29,7 @@ from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown, known
 from bedplate.model.facts.system import EngineProcess, Mount
-from bedplate.plan.audit import cores, limits, placement, storage
+from bedplate.plan.rules.checks import cores, limits, placement, storage
 
 MIB = 1 << 20
 

@@ -25,7 +25,7 @@ from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Acs, PciDevice, PciKind
 from bedplate.model.facts.reading import Reading, known
-from bedplate.plan.audit import acs, links
+from bedplate.plan.rules.checks import acs, links
 
 
 def with_link(facts: HostFacts, **changes: object) -> HostFacts:

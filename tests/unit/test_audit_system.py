@@ -23,7 +23,7 @@ from bedplate.model.facts.cpu import CpuTopology
 from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.host import Problem
 from bedplate.model.facts.reading import known
-from bedplate.plan.audit import power, system
+from bedplate.plan.rules.checks import power, system
 
 # -- clocks
 

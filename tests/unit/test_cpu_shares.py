@@ -67,7 +67,7 @@ def test_the_image_has_the_weights_of_its_policy_and_no_others() -> None:
 
 def test_the_catalog_and_the_audit_name_the_same_weight() -> None:
     (knob,) = [knob for knob in read_knobs() if knob.id == "cpu.weight"]
-    audit = (SOURCE / "plan/audit/cores.py").read_text()
+    audit = (SOURCE / "plan/rules/checks/cores.py").read_text()
     text = " ".join([knob.wanted, knob.persist, *knob.fix, *re.findall(r"CPUWeight=\d+", audit)])
     assert re.findall(r"CPUWeight=(\d+)", text) == [str(ENGINE)] * 3
     assert knob.wanted.startswith(f"{ENGINE} for the engine and {OTHERS} for neighbours")

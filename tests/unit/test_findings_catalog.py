@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import bedplate.plan.audit
+import bedplate.plan.rules.checks
 from bedplate.catalog.findings import parse_findings, parse_suppressions, read_findings, read_suppressions
 from bedplate.errors import DataError, ReadError
 
-PACKAGE = Path(bedplate.plan.audit.__file__).parent
+PACKAGE = Path(bedplate.plan.rules.checks.__file__).parent
 ROW = """
 schema = 1
 [[finding]]

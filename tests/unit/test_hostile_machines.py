@@ -17,7 +17,7 @@ from bedplate.host.record.record import record_host, render_archive
 from bedplate.host.root.recording import MemoryTree, open_recording
 from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.knobs import audit_knobs
+from bedplate.plan.rules.rows.knobs import audit_knobs
 
 MACHINES = Path(__file__).parents[1] / "machines"
 KNOBS = read_knobs()

@@ -14,7 +14,7 @@ from bedplate.catalog.knobs import knob_configs, knob_paths, parse_knobs, parse_
 from bedplate.errors import DataError, ReadError
 from bedplate.model.knob import Grade, Knob, Recommendation
 from bedplate.model.knob_value import Compare
-from bedplate.plan.knobs import CONDITIONS, FACTS, FORMULAS
+from bedplate.plan.rules.rows.knobs import CONDITIONS, FACTS, FORMULAS
 
 KNOBS = read_knobs()
 

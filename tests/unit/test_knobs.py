@@ -19,8 +19,8 @@ from tests.unit.knob_cases import CPUFREQ, KNOBS, files, find, found, judge, rea
 from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.knob import Grade, Outcome
-from bedplate.plan.knobs import _effect, audit_knobs, judge_knobs
-from bedplate.plan.knobs.files import KnobFiles
+from bedplate.plan.rules.files import KnobFiles
+from bedplate.plan.rules.rows.knobs import _effect, audit_knobs, judge_knobs
 
 
 def test_every_row_is_judged_once_in_its_order() -> None:

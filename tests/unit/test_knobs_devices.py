@@ -22,7 +22,7 @@ from tests.unit.knob_cases import KNOBS, files, find, found, judge, readings
 
 from bedplate.model.facts.reading import known
 from bedplate.model.knob import Outcome
-from bedplate.plan.knobs import FORMULAS, audit_knobs
+from bedplate.plan.rules.rows.knobs import FORMULAS, audit_knobs
 
 
 def test_dirty_data_is_judged_in_bytes() -> None:

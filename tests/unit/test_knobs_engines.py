@@ -20,7 +20,7 @@ from tests.unit.knob_cases import IN_SLICE, KNOBS, files, find, found, judge, re
 
 from bedplate.model.facts.reading import known
 from bedplate.model.knob import Outcome
-from bedplate.plan.knobs import FORMULAS, audit_knobs
+from bedplate.plan.rules.rows.knobs import FORMULAS, audit_knobs
 
 
 def test_engine_rows_do_not_apply_without_an_engine() -> None:

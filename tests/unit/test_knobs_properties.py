@@ -24,8 +24,8 @@ from tests.unit.knob_cases import KNOBS
 from bedplate.catalog.knobs import knob_paths
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown, known, missing
-from bedplate.plan.knobs import CONDITIONS, FORMULAS, audit_knobs, judge_knobs
-from bedplate.plan.knobs.files import parameters
+from bedplate.plan.rules.files import parameters
+from bedplate.plan.rules.rows.knobs import CONDITIONS, FORMULAS, audit_knobs, judge_knobs
 
 TEXTS = st.sampled_from(
     ["0", "1", "2", "60", "max", "", "always [madvise] never", "none", "0-3,8", "x y", "performance", "\0"]

@@ -34,7 +34,7 @@ from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.system.upgrades import DRIVER_ROW
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
-from bedplate.plan.knobs import audit_knobs
+from bedplate.plan.rules.rows.knobs import audit_knobs
 
 MACHINES = Path(__file__).parents[1] / "machines"
 KNOBS = read_knobs()

@@ -1,7 +1,7 @@
 """A knob: one row of the catalog, what it says should hold on a machine, and what was concluded about it there.
 
 A row names where a value is read, how its text is understood and compared, when it applies, why, and what speaks for it.
-Conditions, formulas and facts are names that plan/knobs.py defines: data never imports code.
+Conditions, formulas and facts are names that plan/rules defines: data never imports code.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Absent(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One thing that is read and compared. It reads files, or a command-line parameter, or an option of the kernel's
-    configuration, or a fact that plan/knobs.py makes (of the files of `paths`, where it needs some)."""
+    configuration, or a fact that plan/rules/rows makes (of the files of `paths`, where it needs some)."""
 
     parse: Parse
     compare: Compare

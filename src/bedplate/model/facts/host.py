@@ -1,4 +1,4 @@
-"""A machine: all facts together. Made by host/facts.py, judged by plan/audit, shown by report."""
+"""A machine: all facts together. Made by host/facts.py, judged by plan/rules, shown by report."""
 
 from __future__ import annotations
 

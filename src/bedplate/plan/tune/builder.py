@@ -15,7 +15,7 @@ from bedplate.model.knob_value import Compare, Parse, holds, parse_value
 from bedplate.model.policy import PolicyRow
 from bedplate.model.proof import Conditions, Proof
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Means, Setting, Skip
-from bedplate.plan.knobs.files import KnobFiles
+from bedplate.plan.rules.files import KnobFiles
 
 _NEAR = 0.1  # of a size: what an engine holds moves by this much while it serves, and a plan must not move with it
 

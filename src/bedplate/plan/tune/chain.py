@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from bedplate.model.facts.groups import ControlGroup, Groups
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.system import EngineProcess
-from bedplate.plan.knobs.terms import OWN_SLICE
+from bedplate.plan.rules.conditions import OWN_SLICE
 
 NEIGHBOUR, BACKGROUND = "/neighbour.slice", "/background.slice"
 OWN = f"/{OWN_SLICE}"

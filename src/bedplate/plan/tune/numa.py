@@ -11,7 +11,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob_value import Parse
 from bedplate.model.units import render_size
 from bedplate.model.wording import render_cpus
-from bedplate.plan.knobs.terms import is_bound
+from bedplate.plan.rules.conditions import is_bound
 from bedplate.plan.tune.builder import PlanBuilder, first_words
 from bedplate.plan.tune.chain import Chain, find_chains
 

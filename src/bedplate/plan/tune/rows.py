@@ -10,7 +10,7 @@ from bedplate.model.knob import ChangeNeed, Grade, Knob, Outcome, Recommendation
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.policy import Part
 from bedplate.model.tuning import Means, Setting
-from bedplate.plan.knobs.judge import JudgedRow, Result, judge
+from bedplate.plan.rules.rows.judge import JudgedRow, Result, judge
 from bedplate.plan.tune.builder import PlanBuilder
 
 _TAKEN_BACK = (

@@ -17,7 +17,7 @@ from bedplate.model.knob import ChangeNeed, Grade, Knob
 from bedplate.model.knob_value import NUMERIC, Compare, Parse, parse_value
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Means, Plan, Policy, Setting, Skip
 from bedplate.plan.cpu_shares import MOST
-from bedplate.plan.knobs.files import SYSCTL, KnobFiles
+from bedplate.plan.rules.files import SYSCTL, KnobFiles
 from bedplate.plan.tune.builder import is_held, read_property, writable
 from bedplate.plan.tune.refusals import UNIT_NEEDS, find_refusals
 

@@ -10,8 +10,8 @@ import re
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.units import render_size
-from bedplate.plan.knobs.files import KnobFiles
-from bedplate.plan.knobs.samples import FactReader, ObservedValue, make_sample, pass_on
+from bedplate.plan.rules.files import KnobFiles
+from bedplate.plan.rules.rows.samples import FactReader, ObservedValue, make_sample, pass_on
 
 _DEEP_US = 20  # exit latency of C6-class idle states and deeper
 # Timers that make a burst of load when they fire; the row reads the drop-ins of these services only, since others may hold

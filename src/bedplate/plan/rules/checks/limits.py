@@ -9,9 +9,10 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.units import GIB, MIB, render_size
-from bedplate.plan.audit.fixes import drop_in, set_property, undo_drop_in
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, unknown
-from bedplate.plan.audit.terms import (
+from bedplate.plan.engine_arguments import count_argument
+from bedplate.plan.rules.checks.fixes import drop_in, set_property, undo_drop_in
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, unknown
+from bedplate.plan.rules.terms import (
     Deployment,
     accelerator_files,
     accelerators,
@@ -19,7 +20,6 @@ from bedplate.plan.audit.terms import (
     in_container,
     is_container,
 )
-from bedplate.plan.engine_arguments import count_argument
 
 _NOFILE_LEAST, _NOFILE_POOR = 65_536, 4_096
 _SHM_A_DEVICE = 2 * GIB

@@ -15,12 +15,12 @@ from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.knob import Absent, Check, Knob, Outcome, RowResult
 from bedplate.model.knob_value import Compare, Parse, holds, parse_value
 from bedplate.model.units import render_size
-from bedplate.plan.knobs.device_facts import DEVICE_FACTS
-from bedplate.plan.knobs.engine_facts import ENGINE_FACTS
-from bedplate.plan.knobs.files import SYSCTL, BootSetting, KnobFiles, parameters, sysctl_name
-from bedplate.plan.knobs.machine_facts import MACHINE_FACTS
-from bedplate.plan.knobs.samples import FactReader, ObservedValue, sorted_samples
-from bedplate.plan.knobs.terms import CONDITIONS, FORMULAS, ConditionResult
+from bedplate.plan.rules.conditions import CONDITIONS, FORMULAS, ConditionResult
+from bedplate.plan.rules.files import SYSCTL, BootSetting, KnobFiles, parameters, sysctl_name
+from bedplate.plan.rules.rows.device_facts import DEVICE_FACTS
+from bedplate.plan.rules.rows.engine_facts import ENGINE_FACTS
+from bedplate.plan.rules.rows.machine_facts import MACHINE_FACTS
+from bedplate.plan.rules.rows.samples import FactReader, ObservedValue, sorted_samples
 
 FACTS: dict[str, FactReader] = ENGINE_FACTS | MACHINE_FACTS | DEVICE_FACTS
 

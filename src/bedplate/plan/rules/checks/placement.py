@@ -13,8 +13,8 @@ from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, render_size
 from bedplate.model.wording import plural
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, some
-from bedplate.plan.audit.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some
+from bedplate.plan.rules.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
 
 _MANY_NODES = 4  # from here on wrong placement was published to cost a factor; with two nodes, percents
 _REMOTE_SHARE = 0.25  # late binding leaves 22 % of the memory remote by itself (TensorRT-LLM PR #18117)

@@ -14,11 +14,11 @@ from bedplate.model.facts.finding import Confidence, Finding, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.knob import Grade, Knob, Outcome, Recommendation, RowResult
-from bedplate.plan.knobs import judge as judging
-from bedplate.plan.knobs.files import KnobFiles, sysctl_name
-from bedplate.plan.knobs.fix import make_fix
-from bedplate.plan.knobs.judge import FACTS
-from bedplate.plan.knobs.terms import CONDITIONS, FORMULAS
+from bedplate.plan.rules.conditions import CONDITIONS, FORMULAS
+from bedplate.plan.rules.files import KnobFiles, sysctl_name
+from bedplate.plan.rules.rows import judge as judging
+from bedplate.plan.rules.rows.fix import make_fix
+from bedplate.plan.rules.rows.judge import FACTS
 
 __all__ = ["CONDITIONS", "FACTS", "FORMULAS", "audit_knobs", "judge_knobs"]
 

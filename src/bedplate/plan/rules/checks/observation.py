@@ -14,7 +14,7 @@ from bedplate.model.facts.reading import Reading, Unknown
 NOTHING_TO_UNDO = ("# Nothing is changed.",)
 
 # Expected percent of an observation without a published number, and the most that a severity may count: one scale with the
-# findings of plan/knobs, where a percent of serving speed counts one and 400 (five times slower) is the most published.
+# findings of knob rows, where a percent of serving speed counts one and 400 (five times slower) is the most published.
 _PERCENT = {Severity.HIGH: 50.0, Severity.MEDIUM: 10.0, Severity.LOW: 1.0, Severity.INFO: 0.0}
 _MOST = {Severity.HIGH: 400.0, Severity.MEDIUM: 50.0, Severity.LOW: 5.0, Severity.INFO: 0.0}
 # Accelerators that are not used lose everything: above any percentage.

@@ -9,8 +9,9 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.wording import plural
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
-from bedplate.plan.audit.terms import (
+from bedplate.plan.engine_arguments import count_argument
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.terms import (
     accelerators,
     computes,
     deployments,
@@ -20,7 +21,6 @@ from bedplate.plan.audit.terms import (
     name_of,
     wants_cpu,
 )
-from bedplate.plan.engine_arguments import count_argument
 
 _STARTING_S = 20.0  # processor time; engines import and read their options for this long before they open a device
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--tensor_parallel_size")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bedplate.model.facts.host import HostFacts
-from bedplate.plan.audit.terms import Deployment
+from bedplate.plan.rules.terms import Deployment
 
 _NOT_A_SERVICE = ("docker-", "libpod-", "crio-", "cri-containerd-", "session-", "user@", "init.scope", "run-")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
-from bedplate.plan.knobs.files import KnobFiles, natural_key
+from bedplate.plan.rules.files import KnobFiles, natural_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,10 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import CgroupFacts
 from bedplate.model.wording import plural
-from bedplate.plan.audit.fixes import confine, set_property, undo_confine
-from bedplate.plan.audit.observation import CheckResult, Observation, unknown
-from bedplate.plan.audit.terms import (
+from bedplate.plan.engine_arguments import count_argument
+from bedplate.plan.rules.checks.fixes import confine, set_property, undo_confine
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, unknown
+from bedplate.plan.rules.terms import (
     Deployment,
     accelerator_files,
     accelerators,
@@ -26,7 +27,6 @@ from bedplate.plan.audit.terms import (
     is_container,
     processes_seen,
 )
-from bedplate.plan.engine_arguments import count_argument
 
 _RANKS = ("--data-parallel-size", "-dp", "--data_parallel_size")
 _SERVERS = ("--api-server-count", "-asc", "--api_server_count")

@@ -13,11 +13,11 @@ from bedplate.model.audit import Audit, FindingRow, NotJudged, SuppressedFinding
 from bedplate.model.facts.finding import Finding, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob, Outcome
-from bedplate.plan.audit import accelerators, acs, cores, driver, limits, links, placement, power, storage, system
-from bedplate.plan.audit.observation import Check, Observation, make_finding
-from bedplate.plan.audit.order import in_order
-from bedplate.plan.audit.terms import processes_seen
-from bedplate.plan.knobs import audit_knobs, judge_knobs
+from bedplate.plan.rules.checks import accelerators, acs, cores, driver, limits, links, placement, power, storage, system
+from bedplate.plan.rules.checks.observation import Check, Observation, make_finding
+from bedplate.plan.rules.order import in_order
+from bedplate.plan.rules.rows.knobs import audit_knobs, judge_knobs
+from bedplate.plan.rules.terms import processes_seen
 
 CHECKS: tuple[Check, ...] = (
     accelerators.check_engine_on_cpu,

@@ -10,8 +10,8 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.wording import plural
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
-from bedplate.plan.audit.terms import is_virtual, name_of
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.terms import is_virtual, name_of
 
 _CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 # Drivers that pick the clock themselves; the energy preference, not the governor, says how.

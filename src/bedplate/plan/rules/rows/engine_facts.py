@@ -12,8 +12,8 @@ from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import render_size
 from bedplate.plan.engine_arguments import argument
-from bedplate.plan.knobs.files import KnobFiles
-from bedplate.plan.knobs.samples import FactReader, ObservedValue, make_sample, pass_on
+from bedplate.plan.rules.files import KnobFiles
+from bedplate.plan.rules.rows.samples import FactReader, ObservedValue, make_sample, pass_on
 
 _NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "9p", "ceph", "cifs", "smb3", "gpfs", "beegfs", "virtiofs")
 _LOADER_FLAGS = ("--safetensors-load-strategy", "--load-format", "--no-mmap", "--direct-io", "--model-loader-extra-config")

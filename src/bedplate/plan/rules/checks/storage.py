@@ -9,8 +9,8 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import BlockDevice
 from bedplate.model.facts.system import Mount
-from bedplate.plan.audit.observation import CheckResult, Observation, some
-from bedplate.plan.audit.terms import Deployment, deployments, in_container
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, some
+from bedplate.plan.rules.terms import Deployment, deployments, in_container
 
 _NETWORK = ("nfs", "nfs4", "lustre", "ceph", "cifs", "smb3", "gpfs", "beegfs", "glusterfs")
 # Ways in which a loader reads a network well, and says so on its command line.

@@ -13,8 +13,8 @@ from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
-from bedplate.plan.audit.observation import CheckResult, Observation, some
-from bedplate.plan.audit.terms import NVME, computes, is_given_away, is_virtual
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, some
+from bedplate.plan.rules.terms import NVME, computes, is_given_away, is_virtual
 
 _NETWORK = 0x02
 _WIDE_NIC = 8  # lanes; below it a card serves no accelerator

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob, Outcome
 from bedplate.model.knob_value import Compare
-from bedplate.plan.knobs.files import CMDLINE, SYSCTL, BootSetting, KnobFiles, sysctl_name
-from bedplate.plan.knobs.judge import JudgedRow, Result
-from bedplate.plan.knobs.terms import FORMULAS
+from bedplate.plan.rules.conditions import FORMULAS
+from bedplate.plan.rules.files import CMDLINE, SYSCTL, BootSetting, KnobFiles, sysctl_name
+from bedplate.plan.rules.rows.judge import JudgedRow, Result
 
 _PLACEHOLDER = re.compile(r"\{(want|target|old|path|name|text|id|old:[^{}]+)\}")
 _GRUBBY = ("fedora", "rhel", "rocky", "almalinux", "centos", "ol")

@@ -13,8 +13,8 @@ from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Reading, Unknown, missing
 from bedplate.model.units import render_size
 from bedplate.model.wording import render_cpus
-from bedplate.plan.knobs.files import KnobFiles, parameters
-from bedplate.plan.knobs.samples import FactReader, ObservedValue, make_sample, pass_on
+from bedplate.plan.rules.files import KnobFiles, parameters
+from bedplate.plan.rules.rows.samples import FactReader, ObservedValue, make_sample, pass_on
 
 
 def _irqs_off_node(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:

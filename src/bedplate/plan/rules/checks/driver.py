@@ -14,8 +14,8 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
-from bedplate.plan.audit.terms import (
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.terms import (
     CONTROLLER_3D,
     DISPLAY,
     DISPLAY_OTHER,

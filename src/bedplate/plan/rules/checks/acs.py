@@ -17,8 +17,8 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Acs, PciDevice, PciKind
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.wording import plural
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, some, unknown
-from bedplate.plan.audit.terms import (
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.terms import (
     MELLANOX,
     accelerators,
     by_address,

@@ -10,9 +10,9 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
-from bedplate.plan.audit.fixes import confine, undo_confine
-from bedplate.plan.audit.observation import CheckResult, Observation, seen, unknown
-from bedplate.plan.audit.terms import accelerators, command_line_fix, deployments, is_container
+from bedplate.plan.rules.checks.fixes import confine, undo_confine
+from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, unknown
+from bedplate.plan.rules.terms import accelerators, command_line_fix, deployments, is_container
 
 _PRESSURE = "/proc/pressure/cpu"
 _AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
