@@ -164,7 +164,7 @@ def _render_knob(knob: Knob) -> list[str]:
         ("Not judged from facts", knob.not_evaluable),
         ("Conflicts", _codes(knob.conflicts)),
         ("A wrong form of", f"[{knob.knob}](#{_anchor(knob.knob)})" if knob.knob else ""),
-        ("Findings about the same", _codes(tuple(dict.fromkeys(id for one in knob.check for id in one.findings)))),
+        ("Findings about the same", _codes(tuple(dict.fromkeys(id for one in knob.check for id in one.told_by)))),
     ]
     return [*lines, *(f"- {label}: {_cell(text)}" for label, text in rows if text), ""]
 

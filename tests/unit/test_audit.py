@@ -34,8 +34,9 @@ from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown, known
 from bedplate.model.facts.system import Mount
-from bedplate.plan.audit import CHECKS, audit
-from bedplate.plan.rules.checks.observation import Observation, rank_of
+from bedplate.plan.audit import audit
+from bedplate.plan.rules.checks import CHECKS
+from bedplate.plan.rules.observation import Observation, rank_of
 
 T = TypeVar("T")
 ROWS, KNOBS = read_findings(), read_knobs()

@@ -45,7 +45,7 @@ def test_an_engine_that_holds_no_accelerator_is_found() -> None:
     facts = with_gpus(make_facts(engines=(make_engine(devices=()),)))
     (case,) = cases(accelerators.check_engine_on_cpu, facts)
     assert (case.severity, case.confidence) == (Severity.CRITICAL, Confidence.LIKELY)
-    assert case.title == "vllm (pid 4711) holds none of 1 accelerator open: it runs on the CPU"
+    assert case.because == "vllm (pid 4711) holds none of 1 accelerator open: it runs on the CPU"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_switches_whose_fabric_nobody_tells_are_not_judged() -> None:
 def test_ecc() -> None:
     assert cases(accelerators.check_ecc, with_gpus(make_facts())) == []
     (case,) = cases(accelerators.check_ecc, with_gpus(make_facts(), ecc_uncorrected=known(3, "nvml")))
-    assert "3 uncorrected memory errors" in case.title
+    assert "3 uncorrected memory errors" in case.because
     assert len(gaps(accelerators.check_ecc, with_gpus(make_facts(), ecc_uncorrected=denied("nvml")))) == 1
     consumer = with_gpus(make_facts(), ecc=absent("nvml"), ecc_uncorrected=absent("nvml"))
     assert list(accelerators.check_ecc(consumer)) == []
@@ -233,20 +233,20 @@ def test_a_driver_that_drives_no_device_names_the_flavour() -> None:
     blackwell = with_pci(with_gpus(make_facts()), driver=absent("/sys/driver"), device=0x2901)
     proprietary = with_kernel(blackwell, nvidia_flavour=known("proprietary", "/proc/driver/nvidia/version"))
     (case,) = cases(driver.check_refused, proprietary)
-    assert case.title == (
+    assert case.because == (
         "the NVIDIA driver is loaded and does not drive 0000:10:00.0: it needs the open modules, proprietary ones are loaded"
     )
     assert cases(driver.check_flavour, proprietary) == []  # one thing is said once
     hopper = with_pci(with_gpus(make_facts()), driver=absent("/sys/driver"))
     (case,) = cases(driver.check_refused, hopper)
-    assert case.title == "the NVIDIA driver is loaded and does not drive 0000:10:00.0"
+    assert case.because == "the NVIDIA driver is loaded and does not drive 0000:10:00.0"
     assert list(driver.check_refused(with_pci(with_gpus(make_facts()), driver=not_recorded("/sys/driver")))) == []
 
 
 def test_flavours() -> None:
     volta = with_pci(with_gpus(make_facts()), device=0x1DB6)
     (case,) = cases(driver.check_flavour, volta)
-    assert case.title == "0000:10:00.0 takes only the proprietary NVIDIA modules, open ones are loaded"
+    assert case.because == "0000:10:00.0 takes only the proprietary NVIDIA modules, open ones are loaded"
     unread = with_kernel(volta, nvidia_flavour=denied("/proc/driver/nvidia/version"))
     assert cases(driver.check_flavour, unread) == []
     assert ids(gaps(driver.check_flavour, unread)) == ["driver.wrong-flavour"]
@@ -259,7 +259,7 @@ def test_flavours() -> None:
 def test_versions() -> None:
     facts = with_gpus(make_facts(), library_version=known("595.10.02", "nvml:SystemGetNVMLVersion"))
     (case,) = cases(driver.check_versions, facts)
-    assert "590.48.01" in case.title and "595.10.02" in case.title
+    assert "590.48.01" in case.because and "595.10.02" in case.because
     short = with_gpus(make_facts(), library_version=known("590.48", "nvml"))
     assert list(driver.check_versions(short)) == []
     refused = with_gpus(
@@ -289,7 +289,7 @@ def two_kernels(next_modules: tuple[str, ...] | None, **os_changes: object) -> H
 
 def test_the_next_kernel() -> None:
     (case,) = cases(driver.check_next_kernel, two_kernels(("amdgpu", "nouveau")))
-    assert case.title == f"kernel {NEWER} boots next and has no nvidia module"
+    assert case.because == f"kernel {NEWER} boots next and has no nvidia module"
     assert f"dkms autoinstall -k {NEWER}" in case.fix
     assert list(driver.check_next_kernel(two_kernels(("nvidia",)))) == []
     assert cases(driver.check_next_kernel, two_kernels(None)) == []

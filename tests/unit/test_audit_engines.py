@@ -53,7 +53,7 @@ def test_too_few_cores_by_the_documented_sum() -> None:
     )
     (case,) = cases(cores.check_cores, serving(engine, gpus=4))
     assert (case.severity, case.confidence) == (Severity.CRITICAL, Confidence.CERTAIN)
-    assert case.title == (
+    assert case.because == (
         "vllm (pid 4711) needs 7 physical cores (2 API servers + 1 engine core + 4 accelerators) and has 4"
     )
 
@@ -62,20 +62,20 @@ def test_ranks_need_a_coordinator() -> None:
     engine = make_engine(argv=("vllm", "serve", "/m", "--data-parallel-size=4"))
     facts = serving(engine, gpus=4)
     (case,) = cases(cores.check_cores, facts)
-    assert "needs 10 physical cores (1 API server + 4 engine cores + 4 accelerators + 1 coordinator)" in case.title
+    assert "needs 10 physical cores (1 API server + 4 engine cores + 4 accelerators + 1 coordinator)" in case.because
 
 
 def test_two_threads_of_a_core_are_one_core() -> None:
     cpu = make_cpu(nodes=1, cores_per_node=2, threads_per_core=2)
     engine = make_engine(cgroup=make_cgroup(cpus=known((0, 1, 2, 3), "/cpus")))
     (case,) = cases(cores.check_cores, serving(engine, cpu=cpu))
-    assert case.title.endswith("and has 2")
+    assert case.because.endswith("and has 2")
 
 
 def test_a_quota_counts() -> None:
     engine = make_engine(cgroup=make_cgroup(quota_cpus=known(2.5, "/cpu.max")))
     (case,) = cases(cores.check_cores, serving(engine))
-    assert case.title.endswith("and has 2.5")
+    assert case.because.endswith("and has 2.5")
 
 
 def test_a_cpuset_that_is_not_there_allows_all_and_one_that_is_not_read_is_not_judged() -> None:
@@ -95,7 +95,7 @@ def test_without_an_engine_the_machine_is_compared_with_one_over_all_accelerator
     facts = with_gpus(make_facts(), 8)
     (case,) = cases(cores.check_cores, facts)
     assert (case.severity, case.confidence) == (Severity.HIGH, Confidence.POSSIBLE)
-    assert "over all accelerators would need 10 physical cores" in case.title
+    assert "over all accelerators would need 10 physical cores" in case.because
     assert list(cores.check_cores(with_gpus(make_facts(), 4))) == []
     part = with_gpus(make_facts(os=make_os(init=not_recorded("/proc/1/comm"))), 8)
     assert cases(cores.check_cores, part) == []
@@ -106,7 +106,7 @@ def test_without_an_engine_the_machine_is_compared_with_one_over_all_accelerator
 def test_threads_that_llama_cpp_was_told() -> None:
     engine = make_engine(engine="llama.cpp", argv=("llama-server", "-m", "/m.gguf", "-t", "16"), devices=())
     (case,) = cases(cores.check_threads, make_facts(engines=(engine,)))
-    assert "16 threads and has 8 CPUs" in case.title
+    assert "16 threads and has 8 CPUs" in case.because
     enough = make_engine(engine="llama.cpp", argv=("llama-server", "-m", "/m.gguf", "-t", "8"), devices=())
     assert list(cores.check_threads(make_facts(engines=(enough,)))) == []
 
@@ -115,7 +115,7 @@ def test_many_threads_in_a_small_cgroup() -> None:
     threads = tuple(make_thread(number) for number in range(172))
     pod = make_engine(threads=threads, cgroup=make_cgroup(quota_cpus=known(6.0, "/cpu.max")))
     (case,) = cases(cores.check_threads, serving(pod))
-    assert "172 threads and 6 of 8 CPUs" in case.title and case.confidence is Confidence.POSSIBLE
+    assert "172 threads and 6 of 8 CPUs" in case.because and case.confidence is Confidence.POSSIBLE
     starved = tuple(make_thread(number, wait_s=20.0) for number in range(172))
     (case,) = cases(cores.check_threads, serving(dataclasses.replace(pod, threads=starved)))
     assert case.severity is Severity.HIGH and case.confidence is Confidence.LIKELY
@@ -127,7 +127,7 @@ def test_many_threads_in_a_small_cgroup() -> None:
 def test_waiting() -> None:
     assert list(cores.check_waiting(serving(make_engine()))) == []
     (case,) = cases(cores.check_waiting, serving(make_engine(threads=(make_thread(1, wait_s=50.0),))))
-    assert case.severity is Severity.HIGH and "33%" in case.title
+    assert case.severity is Severity.HIGH and "33%" in case.because
     short = serving(make_engine(threads=(make_thread(1, run_s=5.0, wait_s=50.0),)))
     assert cases(cores.check_waiting, short) == []
     assert len(gaps(cores.check_waiting, short)) == 1
@@ -195,7 +195,7 @@ def test_placement_that_cannot_be_known() -> None:
 def test_memory_on_the_wrong_node() -> None:
     assert list(placement.check_memory_remote(serving(make_engine()))) == []
     (case,) = cases(placement.check_memory_remote, serving(make_engine(numa_bytes=((0, 4 * GIB), (1, 4 * GIB)))))
-    assert "50% of its memory" in case.title
+    assert "50% of its memory" in case.because
     little = serving(make_engine(numa_bytes=((0, 8 * GIB), (1, GIB))))
     assert list(placement.check_memory_remote(little)) == []
     unread = serving(make_engine(numa_bytes=()))
@@ -221,7 +221,7 @@ def test_a_hidden_node_matters_where_there_are_two() -> None:
 def test_exact_pins() -> None:
     assert list(placement.check_exact_pins(serving(make_engine()))) == []
     (case,) = cases(placement.check_exact_pins, serving(engine_on((7,))))
-    assert case.severity is Severity.HIGH and "3 of them to CPU 7" in case.title
+    assert case.severity is Severity.HIGH and "3 of them to CPU 7" in case.because
     apart = make_engine(threads=(make_thread(1, (1,)), make_thread(2, (2,)), make_thread(3)))
     (case,) = cases(placement.check_exact_pins, serving(apart))
     assert case.severity is Severity.MEDIUM
@@ -235,9 +235,9 @@ def test_isolated_cpus() -> None:
     assert list(placement.check_isolated(make_facts())) == []
     kernel = make_kernel(cmdline=("ro", "isolcpus=2-3"))
     (case,) = cases(placement.check_isolated, make_facts(kernel=kernel, cpu=make_cpu(isolated=(2, 3))))
-    assert case.severity is Severity.HIGH and "isolcpus=2-3" in case.title
+    assert case.severity is Severity.HIGH and "isolcpus=2-3" in case.because
     (case,) = cases(placement.check_isolated, make_facts(cpu=make_cpu(isolated=(2, 3))))
-    assert case.severity is Severity.MEDIUM and "(2-3)" in case.title
+    assert case.severity is Severity.MEDIUM and "(2-3)" in case.because
 
 
 # -- limits and memory
@@ -262,9 +262,9 @@ def test_locked_memory_matters_where_it_is_locked() -> None:
     small = (("memlock", 8 * MIB),)
     assert list(limits.check_memlock(serving(make_engine(limits=small)))) == []
     asked = make_engine(limits=small, argv=("llama-server", "--mlock"))
-    assert "--mlock locks more" in cases(limits.check_memlock, serving(asked))[0].title
+    assert "--mlock locks more" in cases(limits.check_memlock, serving(asked))[0].because
     rdma = serving(make_engine(limits=small), gpus=2, network=(make_nic(rdma=("mlx5_0",)),))
-    assert "RDMA locks more" in cases(limits.check_memlock, rdma)[0].title
+    assert "RDMA locks more" in cases(limits.check_memlock, rdma)[0].because
     unlimited = serving(make_engine(argv=("llama-server", "--mlock")))
     assert list(limits.check_memlock(unlimited)) == []
 
@@ -275,7 +275,7 @@ def test_shared_memory() -> None:
     docker = make_os(container=known("docker", "/.dockerenv"))
     small = make_memory(shm_bytes=known(64 * MIB, "/dev/shm"))
     (case,) = cases(limits.check_shm, serving(ranks, gpus=4, os=docker, memory=small))
-    assert case.severity is Severity.HIGH and "64.0 MiB for the 4 ranks" in case.title
+    assert case.severity is Severity.HIGH and "64.0 MiB for the 4 ranks" in case.because
     inside = make_engine(argv=ranks.argv, cgroup=make_cgroup(path="/system.slice/docker-0a1b.scope"))
     outside = serving(inside, gpus=4, memory=small)
     assert cases(limits.check_shm, outside) == []
@@ -328,7 +328,7 @@ NFS = Mount(point="/models", source="filer:/models", kind="nfs4", options=("ro",
 def test_a_model_on_a_network() -> None:
     assert list(storage.check_store(serving(make_engine()))) == []
     (case,) = cases(storage.check_store, serving(make_engine(), mounts=(ROOT, NFS)))
-    assert case.id == "storage.model-network" and "nfs4 at /models" in case.title
+    assert case.id == "storage.model-network" and "nfs4 at /models" in case.because
     told = make_engine(argv=("vllm", "serve", "/models/x", "--load-format", "runai_streamer"))
     assert list(storage.check_store(serving(told, mounts=(ROOT, NFS)))) == []
     hub = make_engine(model_paths=())
@@ -360,7 +360,7 @@ def test_a_disk_that_turns() -> None:
 def test_unknown_is_spelled_out() -> None:
     for why in Unknown:
         facts = serving(make_engine(cgroup=make_cgroup(cpus=dataclasses.replace(absent("/cpus"), unknown=why))))
-        assert all(str(gap.why) for gap in gaps(cores.check_cores, facts))
+        assert all(str(gap.because) for gap in gaps(cores.check_cores, facts))
 
 
 # -- commands

@@ -45,7 +45,7 @@ def test_healthy_links() -> None:
 def test_a_narrow_link() -> None:
     (case,) = cases(links.check_width, with_link(with_gpus(make_facts()), width=8))
     assert (case.severity, case.confidence) == (Severity.HIGH, Confidence.CERTAIN)
-    assert "runs x8 where device and slot can x16" in case.title
+    assert "runs x8 where device and slot can x16" in case.because
 
 
 def test_a_slot_that_is_as_narrow_as_the_link_is_no_fault_of_the_link() -> None:
@@ -66,7 +66,7 @@ def test_speed_is_judged_of_a_busy_gpu_only() -> None:
         facts = with_link(with_gpus(make_facts(), utilization_pct=idle), speed_gts=2.5)
         assert cases(links.check_speed, facts) == []
         (gap,) = gaps(links.check_speed, facts)
-        assert gap.why.endswith("look at 0000:10:00.0 (2.5 of 32 GT/s) under load")
+        assert gap.because.endswith("look at 0000:10:00.0 (2.5 of 32 GT/s) under load")
 
 
 def test_a_slow_drive_and_a_slow_card() -> None:
@@ -127,7 +127,7 @@ def test_mixed_acs_names_the_ports_that_have_it_and_those_that_do_not() -> None:
     (case,) = cases(acs.check_acs, tree(on=("0000:17:01.0",)))
     assert case.id == "pci.acs-mixed" and case.severity is Severity.HIGH
     assert case.where == ("0000:17:01.0",)
-    assert "0000:17:00.0 and 0000:17:02.0" in case.title
+    assert "0000:17:00.0 and 0000:17:02.0" in case.because
     assert "setpci -s 0000:17:01.0 ECAP_ACS+6.w=0:c" in case.fix
     assert any("pci=disable_acs_redir=0000:17:01.0" in line for line in case.fix)
     assert "setpci -s 0000:17:01.0 ECAP_ACS+6.w=c:c" in case.undo
@@ -148,7 +148,7 @@ def test_redirect_where_no_path_goes_is_low_and_claims_no_effect() -> None:
     facts = tree(on=("0000:80:01.0",), nvswitch=True)
     (case,) = cases(acs.check_acs, facts)
     assert case.id == "pci.acs-mixed" and case.severity is Severity.LOW and case.where == ("0000:80:01.0",)
-    assert "no path between accelerators and network cards crosses" in case.title
+    assert "no path between accelerators and network cards crosses" in case.because
     assert case.effect is not None and case.effect.startswith("no evidence")
 
 
@@ -180,7 +180,7 @@ def test_acs_that_may_not_be_read_is_not_judged() -> None:
     facts = tree(readings=changes)
     assert cases(acs.check_acs, facts) == []
     (gap,) = gaps(acs.check_acs, facts)
-    assert "may not be read by this user" in gap.why
+    assert "may not be read by this user" in gap.because
 
 
 def test_no_accelerator_a_virtual_machine_or_a_ring_of_bridges_say_nothing() -> None:

@@ -84,7 +84,7 @@ def test_clocks_that_are_held(reasons: tuple[str, ...], severity: Severity | Non
 def test_power_limits() -> None:
     assert list(power.check_power_limit(with_gpus(make_facts(), 2))) == []
     (case,) = cases(power.check_power_limit, with_gpus(make_facts(), 2, power_limit_w=known(500.0, "nvml")))
-    assert case.severity is Severity.LOW and "500 W, their own is 700 W" in case.title
+    assert case.severity is Severity.LOW and "500 W, their own is 700 W" in case.because
     bound = with_gpus(make_facts(), power_limit_w=known(500.0, "nvml"), throttle_reasons=("sw_power_cap",))
     assert cases(power.check_power_limit, bound)[0].severity is Severity.MEDIUM
     assert list(power.check_power_limit(with_gpus(make_facts(), power_limit_w=denied("nvml")))) == []
@@ -142,7 +142,7 @@ def test_psi() -> None:
     unbuilt = make_facts(
         pressure=(), knobs=(absent("/proc/pressure/cpu"),), kernel=make_kernel(config=(("CONFIG_PSI", "n"),))
     )
-    assert "not built in" in cases(system.check_psi, unbuilt)[0].title
+    assert "not built in" in cases(system.check_psi, unbuilt)[0].because
     for knobs in ((), (not_recorded("/proc/pressure/cpu"),), (denied("/proc/pressure/cpu"),)):
         unread = make_facts(pressure=(), knobs=knobs)
         assert cases(system.check_psi, unread) == []
@@ -182,4 +182,4 @@ def test_autogroup_of_version_1() -> None:
 def test_readers_that_failed_are_told() -> None:
     facts = make_facts(problems=(Problem(source="/sys/bus/pci", message="is not a directory"),))
     (gap,) = gaps(system.check_readers, facts)
-    assert gap.why == "/sys/bus/pci: is not a directory"
+    assert gap.because == "/sys/bus/pci: is not a directory"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.effort import at_most
+from tests.unit.knob_cases import audit_knobs
 
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.host.facts import read_host
@@ -17,7 +18,6 @@ from bedplate.host.record.record import record_host, render_archive
 from bedplate.host.root.recording import MemoryTree, open_recording
 from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.rules.rows.knobs import audit_knobs
 
 MACHINES = Path(__file__).parents[1] / "machines"
 KNOBS = read_knobs()

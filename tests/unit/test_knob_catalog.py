@@ -14,7 +14,9 @@ from bedplate.catalog.knobs import knob_configs, knob_paths, parse_knobs, parse_
 from bedplate.errors import DataError, ReadError
 from bedplate.model.knob import Grade, Knob, Recommendation
 from bedplate.model.knob_value import Compare
-from bedplate.plan.rules.rows.knobs import CONDITIONS, FACTS, FORMULAS
+from bedplate.plan.rules.conditions import CONDITIONS
+from bedplate.plan.rules.formulas import FORMULAS
+from bedplate.plan.rules.rows.judge import FACTS
 
 KNOBS = read_knobs()
 
@@ -232,11 +234,11 @@ def test_every_source_is_named_by_a_row() -> None:
     assert set(sources) - named == set()
 
 
-def test_findings_that_rows_name_are_findings() -> None:
+def test_rules_that_tell_more_than_a_row_are_findings_of_checks() -> None:
     path = Path(catalog.__file__).parent / "findings.toml"
     rows = tomllib.loads(path.read_text())
     ids = {row["id"] for key, table in rows.items() if key != "schema" for row in table}
-    assert {id for knob in KNOBS for check in knob.check for id in check.findings} <= ids
+    assert {id for knob in KNOBS for check in knob.check for id in check.told_by} <= ids
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path) -> None:

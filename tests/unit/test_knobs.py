@@ -14,25 +14,26 @@ from tests.unit.facts_factory import (
     not_recorded,
     with_gpus,
 )
-from tests.unit.knob_cases import CPUFREQ, KNOBS, files, find, found, judge, readings
+from tests.unit.knob_cases import CPUFREQ, KNOBS, audit_knobs, files, find, found, judge, judge_knobs, readings
 
 from bedplate.model.facts.finding import Confidence, Severity
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
-from bedplate.model.knob import Grade, Outcome
+from bedplate.model.knob import Grade
 from bedplate.plan.rules.files import KnobFiles
-from bedplate.plan.rules.rows.knobs import _effect, audit_knobs, judge_knobs
+from bedplate.plan.rules.rows.knobs import _effect
+from bedplate.plan.rules.rule import Outcome
 
 
 def test_every_row_is_judged_once_in_its_order() -> None:
     judged = judge_knobs(make_facts(), KNOBS)
-    assert [verdict.knob for verdict in judged] == [knob.id for knob in KNOBS]
-    assert all(verdict.because for verdict in judged)
+    assert [result.id for result in judged] == [f"knob.{knob.id}" for knob in KNOBS]
+    assert all(result.because for result in judged)
 
 
 def test_a_machine_of_which_nothing_was_read_has_no_finding_about_its_files() -> None:
     facts = make_facts(kernel=make_kernel(cmdline=(), config=()), os=make_os(init=not_recorded()))
     assert [finding.id for finding in audit_knobs(facts, KNOBS)] == []
-    outcomes = {knob.knob: knob.outcome for knob in judge_knobs(facts, KNOBS)}
+    outcomes = {result.id.removeprefix("knob."): result.outcome for result in judge_knobs(facts, KNOBS)}
     assert outcomes["cpu.isolcpus"] is Outcome.UNKNOWN
     assert outcomes["mem.swappiness"] is Outcome.UNKNOWN
     assert outcomes["cpu.max"] is Outcome.UNKNOWN

@@ -18,11 +18,11 @@ from tests.unit.facts_factory import (
     make_port,
     with_gpus,
 )
-from tests.unit.knob_cases import KNOBS, files, find, found, judge, readings
+from tests.unit.knob_cases import KNOBS, audit_knobs, files, find, found, judge, readings
 
 from bedplate.model.facts.reading import known
-from bedplate.model.knob import Outcome
-from bedplate.plan.rules.rows.knobs import FORMULAS, audit_knobs
+from bedplate.plan.rules.formulas import FORMULAS
+from bedplate.plan.rules.rule import Outcome
 
 
 def test_dirty_data_is_judged_in_bytes() -> None:

@@ -16,11 +16,11 @@ from tests.unit.facts_factory import (
     make_thread,
     with_gpus,
 )
-from tests.unit.knob_cases import IN_SLICE, KNOBS, files, find, found, judge, readings
+from tests.unit.knob_cases import IN_SLICE, KNOBS, audit_knobs, files, find, found, judge, readings
 
 from bedplate.model.facts.reading import known
-from bedplate.model.knob import Outcome
-from bedplate.plan.rules.rows.knobs import FORMULAS, audit_knobs
+from bedplate.plan.rules.formulas import FORMULAS
+from bedplate.plan.rules.rule import Outcome
 
 
 def test_engine_rows_do_not_apply_without_an_engine() -> None:
@@ -137,12 +137,13 @@ def test_a_model_mapped_from_a_network_file_system_is_found() -> None:
     assert judge(dataclasses.replace(facts, engines=(told,)), "io.loader").outcome is Outcome.HOLDS
 
 
-def test_what_another_finding_tells_is_not_said_again() -> None:
+def test_what_another_rule_tells_is_not_said_again() -> None:
     engine = make_engine(limits=(("nofile", 1024), ("memlock", None)))
     facts = make_facts(engines=(engine,), kernel=make_kernel(cmdline=("isolcpus=1",)), knobs=files(kernel_pid_max="32768"))
-    ids = [finding.id for finding in audit_knobs(facts, KNOBS, told={"cores.isolated", "limit.nofile"})]
+    ids = [finding.id for finding in audit_knobs(facts, KNOBS, failed={"cores.isolated", "limit.nofile"})]
     assert "knob.cpu.isolcpus" not in ids
-    (limits,) = (finding for finding in audit_knobs(facts, KNOBS, told={"limit.nofile"}) if finding.id == "knob.net.limits")
+    findings = audit_knobs(facts, KNOBS, failed={"limit.nofile"})
+    (limits,) = (finding for finding in findings if finding.id == "knob.net.limits")
     assert limits.where == ("/proc/sys/kernel/pid_max",)
     assert not any("nofile" in line.lower() for line in (limits.title, *limits.fix))
     assert set(ids) | {"knob.cpu.isolcpus"} == {finding.id for finding in audit_knobs(facts, KNOBS)}

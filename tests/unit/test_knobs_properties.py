@@ -19,13 +19,14 @@ from tests.unit.facts_factory import (
     not_recorded,
     with_gpus,
 )
-from tests.unit.knob_cases import KNOBS
+from tests.unit.knob_cases import KNOBS, audit_knobs, judge_knobs
 
 from bedplate.catalog.knobs import knob_paths
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown, known, missing
+from bedplate.plan.rules.conditions import CONDITIONS
 from bedplate.plan.rules.files import parameters
-from bedplate.plan.rules.rows.knobs import CONDITIONS, FORMULAS, audit_knobs, judge_knobs
+from bedplate.plan.rules.formulas import FORMULAS
 
 TEXTS = st.sampled_from(
     ["0", "1", "2", "60", "max", "", "always [madvise] never", "none", "0-3,8", "x y", "performance", "\0"]
@@ -70,7 +71,7 @@ def test_order_of_facts_does_not_matter_and_twice_gives_the_same(facts: HostFact
     other = shuffled(facts, random)
     assert judge_knobs(other, KNOBS) == judged == judge_knobs(facts, KNOBS)
     assert audit_knobs(other, KNOBS) == findings == audit_knobs(facts, KNOBS)
-    assert [verdict.knob for verdict in judged] == [knob.id for knob in KNOBS]
+    assert [result.id for result in judged] == [f"knob.{knob.id}" for knob in KNOBS]
     for finding in findings:
         assert finding.fix and finding.undo and finding.where and finding.title and finding.effect
         assert not any("{" in line and "}" in line for line in (*finding.fix, *finding.undo))

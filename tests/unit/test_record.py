@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.unit.knob_cases import audit_knobs
 
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.cli.main import main
@@ -34,7 +35,6 @@ from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.system.upgrades import DRIVER_ROW
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
-from bedplate.plan.rules.rows.knobs import audit_knobs
 
 MACHINES = Path(__file__).parents[1] / "machines"
 KNOBS = read_knobs()

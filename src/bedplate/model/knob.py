@@ -1,4 +1,4 @@
-"""A knob: one row of the catalog, what it says should hold on a machine, and what was concluded about it there.
+"""A knob: one row of the catalog, and what it says should hold on a machine.
 
 A row names where a value is read, how its text is understood and compared, when it applies, why, and what speaks for it.
 Conditions, formulas and facts are names that plan/rules defines: data never imports code.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bedplate.model.facts.finding import Evidence
 from bedplate.model.knob_value import Compare, Parse
 
 
@@ -118,8 +117,8 @@ class Check:
     """Conditions of this check beside those of the row."""
     absent: Absent | None = None
     """None: a parameter that is not given holds; anything else that is absent does not apply."""
-    findings: tuple[str, ...] = ()
-    """Ids of findings of the audit that tell its failure with more detail; where one is made, the row says nothing of it."""
+    told_by: tuple[str, ...] = ()
+    """Ids of other rules that tell its failure with more detail: where one of them does not hold, this is in no finding."""
 
     @property
     def when_absent(self) -> Absent:
@@ -190,30 +189,3 @@ class Knob:
     {old:/a/path} by what another file of the row held.
     """
     undo: tuple[str, ...] = ()
-
-
-class Outcome(StrEnum):
-    """What judging a row on one machine came to.
-
-    HOLDS and DOES_NOT_HOLD need something that was read, or is known to be absent; all else is one of the others.
-    """
-
-    HOLDS = "holds"
-    DOES_NOT_HOLD = "does-not-hold"
-    REPORTED = "reported"
-    """Read, with nothing to compare it with."""
-    DOES_NOT_APPLY = "does-not-apply"
-    UNKNOWN = "unknown"
-    NOT_EVALUABLE = "not-evaluable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowResult:
-    """What was concluded about one row on one machine."""
-
-    knob: str
-    """Id of the row."""
-    outcome: Outcome
-    because: str
-    evidence: tuple[Evidence, ...]
-    """What was read; () when nothing was."""

@@ -1,8 +1,4 @@
-"""What stands between a machine and its accelerators: every check, the catalog's knobs, and what a person set aside. Pure.
-
-A check is one function from facts to observations and to what it could not judge. Unknown facts never make an observation.
-The row of catalog/findings.toml adds what an observation costs; the list is sorted by that.
-"""
+"""The audit of a machine: every rule judged, findings ranked, and what a person set aside. Pure."""
 
 from __future__ import annotations
 
@@ -12,57 +8,11 @@ from fnmatch import fnmatchcase
 from bedplate.model.audit import Audit, FindingRow, NotJudged, SuppressedFinding, Suppression
 from bedplate.model.facts.finding import Finding, Severity
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.knob import Knob, Outcome
-from bedplate.plan.rules.checks import accelerators, acs, cores, driver, limits, links, placement, power, storage, system
-from bedplate.plan.rules.checks.observation import Check, Observation, make_finding
-from bedplate.plan.rules.order import in_order
-from bedplate.plan.rules.rows.knobs import audit_knobs, judge_knobs
-from bedplate.plan.rules.terms import processes_seen
-
-CHECKS: tuple[Check, ...] = (
-    accelerators.check_engine_on_cpu,
-    accelerators.check_fabric,
-    accelerators.check_ecc,
-    accelerators.check_mig,
-    accelerators.check_persistence,
-    accelerators.check_nvlink,
-    driver.check_no_driver,
-    driver.check_refused,
-    driver.check_flavour,
-    driver.check_versions,
-    driver.check_next_kernel,
-    links.check_width,
-    links.check_speed,
-    links.check_virtual,
-    acs.check_acs,
-    acs.check_iommu,
-    cores.check_cores,
-    cores.check_threads,
-    cores.check_waiting,
-    cores.check_quota,
-    placement.check_threads_remote,
-    placement.check_memory_remote,
-    placement.check_node_hidden,
-    placement.check_nodes_known,
-    placement.check_exact_pins,
-    placement.check_isolated,
-    limits.check_nofile,
-    limits.check_memlock,
-    limits.check_shm,
-    limits.check_oom,
-    limits.check_memory_limit,
-    limits.check_swapped,
-    limits.check_swap_policy,
-    storage.check_store,
-    power.check_governor,
-    power.check_throttled,
-    power.check_power_limit,
-    system.check_upgrades,
-    system.check_clocksource,
-    system.check_psi,
-    system.check_autogroup,
-    system.check_readers,
-)
+from bedplate.model.knob import Knob
+from bedplate.plan.rules.checks import make_check_rules
+from bedplate.plan.rules.machine import JudgedMachine, make_machine
+from bedplate.plan.rules.rows.knobs import make_knob_rules
+from bedplate.plan.rules.rule import Rule, judge_rules
 
 
 def audit(
@@ -77,22 +27,13 @@ def audit(
 
     The same for the same facts in any order. Raises KeyError when a check's finding has no row: a mistake of the program.
     """
-    facts = in_order(facts)
-    row_of = {row.id: row for row in rows}
-    said = [result for check in CHECKS for result in check(facts)]
-    findings = [make_finding(result, row_of[result.id]) for result in said if isinstance(result, Observation)]
-    findings += audit_knobs(facts, knobs, told={finding.id for finding in findings})
-    not_judged = {result for result in said if isinstance(result, NotJudged)}
-    not_judged |= {
-        NotJudged(id=f"knob.{result.knob}", why=result.because)
-        for result in judge_knobs(facts, knobs)
-        if result.outcome in (Outcome.UNKNOWN, Outcome.NOT_EVALUABLE)
-    }
-    if not processes_seen(facts):
-        not_judged.add(NotJudged(id="engines", why="the recording holds no processes: engines could not be checked"))
-    ranked = sorted(set(findings), key=lambda finding: (-finding.rank, finding.id, finding.where))
+    rows = tuple(rows)
+    rules: tuple[Rule[JudgedMachine], ...] = (*make_check_rules(rows), *make_knob_rules(knobs))
+    concluded = judge_rules(rules, make_machine(facts))
+    not_judged = {NotJudged(id=result.id, why=result.because) for result in concluded.not_judged}
+    ranked = sorted(set(concluded.findings), key=lambda finding: (-finding.rank, finding.id, finding.where))
     shown, suppressed, notes = _suppress(
-        ranked, suppressions, known={*row_of, *(f"knob.{knob.id}" for knob in knobs)}, today=today
+        ranked, suppressions, known={*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs)}, today=today
     )
     return Audit(
         findings=tuple(shown),

@@ -89,7 +89,7 @@ def render_check(check: Check) -> str:
 
 def _findings(knob: Knob) -> tuple[str, ...]:
     """Findings of the audit about the same."""
-    return tuple(dict.fromkeys(id for check in knob.check for id in check.findings))
+    return tuple(dict.fromkeys(id for check in knob.check for id in check.told_by))
 
 
 def _unread(knob: Knob) -> str:

@@ -6,7 +6,7 @@ the engine needs few cores, and neighbours that were confined to others left it 
 
 from __future__ import annotations
 
-from bedplate.plan.rules.conditions import FORMULAS, housekeeping_cores
+from bedplate.plan.rules.formulas import FORMULAS, housekeeping_cores
 from bedplate.plan.tune.builder import PlanBuilder, read_property
 from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, SHARED_SLICES, engine_levels, find_chains
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bedplate.model.facts.pci import NetworkDevice
 from bedplate.model.knob_value import Parse
 from bedplate.model.wording import render_cpus
-from bedplate.plan.rules.conditions import FORMULAS
+from bedplate.plan.rules.formulas import FORMULAS
 from bedplate.plan.tune.builder import PlanBuilder
 from bedplate.plan.tune.confine import LEAST_CORES
 

@@ -6,11 +6,12 @@ Only what harms or does nothing is taken away, and only what has evidence is set
 
 from __future__ import annotations
 
-from bedplate.model.knob import ChangeNeed, Grade, Knob, Outcome, Recommendation
+from bedplate.model.knob import ChangeNeed, Grade, Knob, Recommendation
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.policy import Part
 from bedplate.model.tuning import Means, Setting
-from bedplate.plan.rules.rows.judge import JudgedRow, Result, judge
+from bedplate.plan.rules.rows.judge import Comparison, DeadSetting, judge_row, summarise
+from bedplate.plan.rules.rule import Outcome, Result
 from bedplate.plan.tune.builder import PlanBuilder
 
 _TAKEN_BACK = (
@@ -44,11 +45,15 @@ def _plan_row(builder: PlanBuilder, knob: Knob) -> None:
     if knob.id in policy.forbid:
         builder.skip(knob.id, f"policy {policy.id} forbids it: {policy.because}")
         return
-    judged = judge(knob, builder.inputs.facts, builder.inputs.files)
-    if judged.dead or judged.outcome is not Outcome.DOES_NOT_HOLD:
-        builder.skip(knob.id, _untouched(knob, judged))
+    results = judge_row(knob, builder.inputs.facts, builder.inputs.files)
+    judged = summarise(knob.id, results)
+    dead = any(isinstance(result, DeadSetting) for result in results)
+    if dead or judged.outcome is not Outcome.DOES_NOT_HOLD:
+        builder.skip(knob.id, _untouched(knob, judged, dead=dead))
         return
-    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD and result.sample is not None]
+    failed = [
+        result for result in results if isinstance(result, Comparison) and result.outcome is Outcome.DOES_NOT_HOLD
+    ]
     before = len(builder.changes)
     if knob.verdict in _TAKEN_BACK and Part.CLEANUP in policy.parts and knob.id not in _HARDENING:
         for result in failed[:_MOST_FILES]:
@@ -65,7 +70,7 @@ def _plan_row(builder: PlanBuilder, knob: Knob) -> None:
         builder.skip(knob.id, _left(knob, judged))
 
 
-def _take_back(builder: PlanBuilder, knob: Knob, result: Result) -> None:
+def _take_back(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
     if knob.id == "mem.hugetlb":
         _give_back_pages(builder, knob, result)
         return
@@ -92,7 +97,7 @@ def _take_back(builder: PlanBuilder, knob: Knob, result: Result) -> None:
     _write(builder, knob, result, f"{result.because}: {knob.why}")
 
 
-def _give_back_pages(builder: PlanBuilder, knob: Knob, result: Result) -> None:
+def _give_back_pages(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
     """A pool of which not one page is used; the sample names its directory."""
     for size, total, _ in builder.inputs.facts.memory.huge_pages:
         if _path(result).endswith(f"hugepages-{size // 1024}kB"):
@@ -100,20 +105,20 @@ def _give_back_pages(builder: PlanBuilder, knob: Knob, result: Result) -> None:
             builder.file(path, "0", knob=knob.id, because=because, parse=Parse.NUMBER, old=str(total))
 
 
-def _write(builder: PlanBuilder, knob: Knob, result: Result, because: str) -> None:
+def _write(builder: PlanBuilder, knob: Knob, result: Comparison, because: str) -> None:
     path = _path(result)
     if result.check.fact or not result.want or not path.startswith(_FILES) or path.startswith(_NOT_FILES):
         return
     builder.file(path, result.want, knob=knob.id, because=because, parse=result.check.parse)
 
 
-def _path(result: Result) -> str:
+def _path(result: Comparison) -> str:
     return result.sample.reading.source if result.sample is not None else ""
 
 
-def _untouched(knob: Knob, judged: JudgedRow) -> str:
-    """Why a row asks for nothing here."""
-    if judged.dead:
+def _untouched(knob: Knob, judged: Result, *, dead: bool) -> str:
+    """Why a row asks for nothing here; dead: it is set at boot, and this kernel does not have it."""
+    if dead:
         return f"{judged.because}: delete the line (bedplate doctor has the command)"
     if knob.verdict is Recommendation.EXPERIMENT:
         return f"no gain shown on this host: bedplate prove --knob {knob.id}"
@@ -132,7 +137,7 @@ def _untouched(knob: Knob, judged: JudgedRow) -> str:
             return judged.because or "facts cannot decide it"
 
 
-def _left(knob: Knob, judged: JudgedRow) -> str:
+def _left(knob: Knob, judged: Result) -> str:
     """Why a row that does not hold is left as it is."""
     unproven = knob.verdict in (Recommendation.EXPERIMENT, Recommendation.CONDITIONAL) or knob.grade in (Grade.C, Grade.N)
     if unproven and knob.verdict not in (*_TAKEN_BACK, Recommendation.AUDIT, Recommendation.HARMLESS):

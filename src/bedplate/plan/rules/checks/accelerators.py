@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.wording import plural
 from bedplate.plan.engine_arguments import count_argument
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     accelerators,
     computes,
@@ -26,7 +26,7 @@ _STARTING_S = 20.0  # processor time; engines import and read their options for 
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--tensor_parallel_size")
 
 
-def check_engine_on_cpu(facts: HostFacts) -> Iterator[CheckResult]:
+def check_engine_on_cpu(facts: HostFacts) -> Iterator[Result]:
     """An engine none of whose processes holds an accelerator open, on a machine that has some to give."""
     id = "accel.engine-on-cpu"
     usable = accelerators(facts)
@@ -36,7 +36,7 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[CheckResult]:
         and not usable
         and any(computes(accelerator, device_of(facts, accelerator)) is None for accelerator in facts.accelerators)
     ):
-        yield NotJudged(id=id, why="it is unknown whether the display adapters can compute: no source gives their memory")
+        yield not_judged(id=id, why="it is unknown whether the display adapters can compute: no source gives their memory")
     if not usable:
         return
     others_use = any(group.devices for group in groups)
@@ -44,14 +44,14 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[CheckResult]:
         if group.devices or wants_cpu(group):
             continue
         if not group.devices_known:
-            yield NotJudged(id=id, why=f"the open files of {group.name} may not be read by this user")
+            yield not_judged(id=id, why=f"the open files of {group.name} may not be read by this user")
         elif group.run_s < _STARTING_S:
-            yield NotJudged(id=id, why=f"{group.name} has run for {group.run_s:.0f} s only: it may yet open a device")
+            yield not_judged(id=id, why=f"{group.name} has run for {group.run_s:.0f} s only: it may yet open a device")
         else:
             yield Observation(
                 id=id,
                 severity=Severity.MEDIUM if others_use else Severity.CRITICAL,
-                title=f"{group.name} holds none of {plural(len(usable), 'accelerator')} open: it runs on the CPU",
+                because=f"{group.name} holds none of {plural(len(usable), 'accelerator')} open: it runs on the CPU",
                 where=group.where,
                 evidence=(
                     Evidence(fact="no accelerator among its open files", source=f"/proc/{group.processes[0].pid}/fd"),
@@ -68,7 +68,7 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_fabric(facts: HostFacts) -> Iterator[CheckResult]:
+def check_fabric(facts: HostFacts) -> Iterator[Result]:
     """NVSwitch fabric that the fabric manager has not set up: CUDA does not start on any GPU of it."""
     id = "fabric.not-ready"
     gpus = [accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia"]
@@ -78,7 +78,7 @@ def check_fabric(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id=id,
             severity=Severity.CRITICAL,
-            title=f"the NVSwitch fabric of {some(name_of(gpu) for gpu in waiting)} is {waiting[0].fabric_state.value}",
+            because=f"the NVSwitch fabric of {some(name_of(gpu) for gpu in waiting)} is {waiting[0].fabric_state.value}",
             where=tuple(name_of(gpu) for gpu in waiting),
             evidence=(
                 *(seen("fabric state", gpu.fabric_state) for gpu in waiting[:2]),
@@ -99,10 +99,10 @@ def check_fabric(facts: HostFacts) -> Iterator[CheckResult]:
                 id, f"{plural(len(switches), 'NVSwitch')[:-1]}es are present, but the fabric state", gpus[0].fabric_state
             )
         else:
-            yield NotJudged(id=id, why="NVSwitches are present, but no GPU that could report the state of their fabric")
+            yield not_judged(id=id, why="NVSwitches are present, but no GPU that could report the state of their fabric")
 
 
-def check_ecc(facts: HostFacts) -> Iterator[CheckResult]:
+def check_ecc(facts: HostFacts) -> Iterator[Result]:
     """Uncorrected memory errors since the driver was loaded."""
     id = "accel.ecc-uncorrected"
     for accelerator in facts.accelerators:
@@ -111,7 +111,7 @@ def check_ecc(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{name_of(accelerator)} has counted {plural(count.value, 'uncorrected memory error')}",
+                because=f"{name_of(accelerator)} has counted {plural(count.value, 'uncorrected memory error')}",
                 where=(name_of(accelerator),),
                 evidence=(seen("uncorrected ECC errors", count),),
                 fix=_ECC_FIX.get(accelerator.vendor, ("# Read the error counters with the vendor's tool.",)),
@@ -130,7 +130,7 @@ _ECC_FIX = {
 }
 
 
-def check_mig(facts: HostFacts) -> Iterator[CheckResult]:
+def check_mig(facts: HostFacts) -> Iterator[Result]:
     """Tensor parallelism over slices of GPUs: MIG instances have no peer-to-peer path between them."""
     id = "accel.mig-parallel"
     sliced = [accelerator for accelerator in accelerators(facts) if accelerator.mig.value is True]
@@ -143,7 +143,7 @@ def check_mig(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{group.name} wants {ranks} whole GPUs, and MIG divides {some(name_of(gpu) for gpu in sliced)}",
+                because=f"{group.name} wants {ranks} whole GPUs, and MIG divides {some(name_of(gpu) for gpu in sliced)}",
                 where=(*group.where, *(name_of(gpu) for gpu in sliced)),
                 evidence=(
                     seen("MIG mode", sliced[0].mig),
@@ -155,7 +155,7 @@ def check_mig(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_persistence(facts: HostFacts) -> Iterator[CheckResult]:
+def check_persistence(facts: HostFacts) -> Iterator[Result]:
     """NVIDIA's driver unloads a GPU's state with its last user unless persistence is on."""
     id = "accel.persistence-off"
     off: list[Accelerator] = []
@@ -172,7 +172,7 @@ def check_persistence(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id=id,
             severity=Severity.LOW if busy else Severity.MEDIUM,
-            title=f"persistence is off on {plural(len(off), 'GPU')}: {some(name_of(gpu) for gpu in off)}",
+            because=f"persistence is off on {plural(len(off), 'GPU')}: {some(name_of(gpu) for gpu in off)}",
             where=tuple(name_of(gpu) for gpu in off),
             evidence=tuple(seen("persistence mode", gpu.persistence) for gpu in off[:2]),
             fix=("systemctl enable --now nvidia-persistenced", "# Without systemd, until the next boot: nvidia-smi -pm 1"),
@@ -180,7 +180,7 @@ def check_persistence(facts: HostFacts) -> Iterator[CheckResult]:
         )
 
 
-def check_nvlink(facts: HostFacts) -> Iterator[CheckResult]:
+def check_nvlink(facts: HostFacts) -> Iterator[Result]:
     """A GPU with fewer NVLinks up than its twins here. All of them down at once may be a card without a bridge: not said."""
     for twins in _twins(facts.accelerators):
         up = [twin.nvlinks_active.value or 0 for twin in twins]
@@ -190,7 +190,7 @@ def check_nvlink(facts: HostFacts) -> Iterator[CheckResult]:
                 yield Observation(
                     id="accel.nvlink-missing",
                     severity=Severity.HIGH,
-                    title=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name} has {max(up)}",
+                    because=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name} has {max(up)}",
                     where=(name_of(twin),),
                     evidence=(seen("NVLinks up", twin.nvlinks_active), seen("NVLinks", twin.nvlinks_total)),
                     fix=(

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Acs, PciDevice, PciKind
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.wording import plural
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     MELLANOX,
     accelerators,
@@ -34,7 +34,7 @@ _PORTS = (PciKind.SWITCH_DOWNSTREAM, PciKind.SWITCH_UPSTREAM, PciKind.ROOT_PORT)
 _TOO_DEEP = 64  # bridges above a device; a tree made as an attack may be a ring
 
 
-def check_acs(facts: HostFacts) -> Iterator[CheckResult]:
+def check_acs(facts: HostFacts) -> Iterator[Result]:
     """Redirect that is on at some ports of accelerators and off at others, or on at all that their traffic crosses."""
     id = "pci.acs-mixed"
     devices = by_address(facts)
@@ -72,7 +72,7 @@ def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: 
     return Observation(
         id="pci.acs-mixed",
         severity=Severity.INFO if not allowed else Severity.HIGH if crossed else Severity.LOW,
-        title=title,
+        because=title,
         where=tuple(on),
         evidence=(
             *(_register(devices[address]) for address in on[:4]),
@@ -94,7 +94,7 @@ def _redirected(facts: HostFacts, devices: dict[str, PciDevice], on: list[str]) 
     return Observation(
         id="pci.acs-redirect",
         severity=Severity.MEDIUM if allowed else Severity.INFO,
-        title=f"ACS redirect is on at all {plural(len(on), 'port')} that peer-to-peer traffic crosses ({some(on)})",
+        because=f"ACS redirect is on at all {plural(len(on), 'port')} that peer-to-peer traffic crosses ({some(on)})",
         where=tuple(on),
         evidence=tuple(
             Evidence(fact=f"ACSCtl: {_words(devices[address].acs.value)}", source=devices[address].acs.source)
@@ -200,7 +200,7 @@ def _chain(devices: dict[str, PciDevice], device: PciDevice) -> list[str]:
     return chain
 
 
-def check_iommu(facts: HostFacts) -> Iterator[CheckResult]:
+def check_iommu(facts: HostFacts) -> Iterator[Result]:
     """Accelerators behind a translating IOMMU on bare metal, where they talk to others or to RDMA cards over PCI Express."""
     id = "pci.iommu-translated"
     devices = by_address(facts)
@@ -210,7 +210,7 @@ def check_iommu(facts: HostFacts) -> Iterator[CheckResult]:
     if not ends or not (rdma or (len(ends) > 1 and not linked)) or is_confidential(facts):
         return
     if is_virtual(facts):
-        yield NotJudged(id=id, why="the IOMMU that counts is the hypervisor's")
+        yield not_judged(id=id, why="the IOMMU that counts is the hypervisor's")
         return
     read = next((device.iommu_type for device in ends if device.iommu_type.unknown not in (None, Unknown.ABSENT)), None)
     if read is not None:
@@ -221,7 +221,7 @@ def check_iommu(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id=id,
             severity=Severity.LOW if _may_change(facts) else Severity.INFO,
-            title=f"the IOMMU translates what {some(names)} read and write ({translated[0].iommu_type.value})",
+            because=f"the IOMMU translates what {some(names)} read and write ({translated[0].iommu_type.value})",
             where=tuple(names),
             evidence=tuple(seen("IOMMU domain", device.iommu_type) for device in translated[:2]),
             fix=(

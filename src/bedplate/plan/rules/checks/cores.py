@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
@@ -18,7 +17,8 @@ from bedplate.model.facts.system import CgroupFacts
 from bedplate.model.wording import plural
 from bedplate.plan.engine_arguments import count_argument
 from bedplate.plan.rules.checks.fixes import confine, set_property, undo_confine
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, unknown
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     Deployment,
     accelerator_files,
@@ -75,7 +75,7 @@ def room_of(facts: HostFacts, cgroup: CgroupFacts) -> Room | None:
     return Room(cpus=cpus, cores=len(cores), quota_cpus=cgroup.quota_cpus.value, evidence=tuple(evidence))
 
 
-def check_cores(facts: HostFacts) -> Iterator[CheckResult]:
+def check_cores(facts: HostFacts) -> Iterator[Result]:
     """Fewer physical cores than vLLM documents that it needs; without an engine, than one over all accelerators would."""
     id = "cores.too-few"
     usable = accelerators(facts)
@@ -84,7 +84,7 @@ def check_cores(facts: HostFacts) -> Iterator[CheckResult]:
     groups = deployments(facts)
     for group in groups:
         if group.engine != "vllm":
-            yield NotJudged(id=id, why=f"{group.engine} does not document how many cores it needs")
+            yield not_judged(id=id, why=f"{group.engine} does not document how many cores it needs")
             continue
         servers = count_argument(group.processes, 1, *_SERVERS)
         ranks = count_argument(group.processes, 1, *_RANKS)
@@ -94,7 +94,7 @@ def check_cores(facts: HostFacts) -> Iterator[CheckResult]:
         yield from _judge(facts, group.cgroup, group.name, group.where, servers, ranks, devices, certain=True)
     if not groups and not processes_seen(facts):
         # A topology that another program exported leaves out what its own cgroup forbade.
-        yield NotJudged(id=id, why="the recording may hold only a part of the machine's cores")
+        yield not_judged(id=id, why="the recording may hold only a part of the machine's cores")
     elif not groups:
         # The cgroup of a shell on the host says nothing of a service that will be started there.
         cgroup = facts.cgroup if is_container(facts) else None
@@ -104,7 +104,7 @@ def check_cores(facts: HostFacts) -> Iterator[CheckResult]:
 def _judge(
     facts: HostFacts, cgroup: CgroupFacts | None, name: str, where: tuple[str, ...], servers: int, ranks: int, devices: int,
     *, certain: bool,
-) -> Iterator[CheckResult]:  # fmt: skip
+) -> Iterator[Result]:  # fmt: skip
     id = "cores.too-few"
     if cgroup is not None:
         room = room_of(facts, cgroup)
@@ -116,7 +116,7 @@ def _judge(
         cores = float(facts.cpu.cores)
         evidence = (Evidence(fact=plural(facts.cpu.cores, "core"), source="/sys/devices/system/cpu"),)
     if not facts.cpu.cores:
-        yield NotJudged(id=id, why="the number of cores is unknown")
+        yield not_judged(id=id, why="the number of cores is unknown")
         return
     need = servers + ranks + devices + (1 if ranks > 1 else 0)
     if cores >= need:
@@ -127,7 +127,7 @@ def _judge(
     yield Observation(
         id=id,
         severity=Severity.CRITICAL if certain else Severity.HIGH,
-        title=f"{name} {verb} {need} physical cores ({sum_of}) and has {cores:g}",
+        because=f"{name} {verb} {need} physical cores ({sum_of}) and has {cores:g}",
         where=where,
         evidence=evidence,
         fix=(
@@ -146,7 +146,7 @@ def _workers(group: Deployment, ranks: int) -> int:
     return max(told[0], 1) * max(told[1], 1) * ranks if any(told) or ranks > 1 else 0
 
 
-def check_threads(facts: HostFacts) -> Iterator[CheckResult]:
+def check_threads(facts: HostFacts) -> Iterator[Result]:
     """More threads than CPUs: those that llama.cpp was told, or pools that were sized by the machine, not the cgroup."""
     id = "cores.threads-exceed"
     for group in deployments(facts):
@@ -156,14 +156,14 @@ def check_threads(facts: HostFacts) -> Iterator[CheckResult]:
             yield unknown(id, f"the CPUs that {group.name} has", group.cgroup.cpus)
             continue
         if not threads:
-            yield NotJudged(id=id, why=f"the threads of {group.name} could not be read")
+            yield not_judged(id=id, why=f"the threads of {group.name} could not be read")
             continue
         told = count_argument(group.processes, 0, *_THREADS) if group.engine == "llama.cpp" else 0
         if told > room.capacity:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{group.name} is configured for {told} threads and has {room.capacity:g} CPUs",
+                because=f"{group.name} is configured for {told} threads and has {room.capacity:g} CPUs",
                 where=group.where,
                 evidence=(
                     *room.evidence,
@@ -181,7 +181,7 @@ def check_threads(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH if waits is not None and waits >= _WAIT_SHARE else Severity.MEDIUM,
-                title=f"{group.name} has {threads} threads and {room.capacity:g} of {len(facts.cpu.online)} CPUs",
+                because=f"{group.name} has {threads} threads and {room.capacity:g} of {len(facts.cpu.online)} CPUs",
                 where=group.where,
                 evidence=(
                     *room.evidence,
@@ -198,18 +198,20 @@ def check_threads(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_waiting(facts: HostFacts) -> Iterator[CheckResult]:
+def check_waiting(facts: HostFacts) -> Iterator[Result]:
     """Threads that were runnable and did not run: what a neighbour on the same CPUs does, and no GPU metric shows."""
     id = "cores.waiting"
     for group in deployments(facts):
         share = _wait_share(group)
         if share is None:
-            yield NotJudged(id=id, why=f"{group.name} has used less than a minute of processor time, or it was not read")
+            yield not_judged(id=id, why=f"{group.name} has used less than a minute of processor time, or it was not read")
         elif share >= _WAIT_SHARE:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH if share >= _WAIT_MUCH else Severity.MEDIUM,
-                title=f"{group.name} was runnable and did not run for {share:.0%} of its time on the CPUs since it started",
+                because=(
+                    f"{group.name} was runnable and did not run for {share:.0%} of its time on the CPUs since it started"
+                ),
                 where=group.where,
                 evidence=(_waits(group, share),),
                 fix=(
@@ -236,7 +238,7 @@ def _proc(group: Deployment, name: str) -> str:
     return f"/proc/{group.processes[0].pid}/{name}"
 
 
-def check_quota(facts: HostFacts) -> Iterator[CheckResult]:
+def check_quota(facts: HostFacts) -> Iterator[Result]:
     """A CPU quota on an engine, and whether it has stopped it."""
     for group in deployments(facts):
         quota, periods, throttled = group.cgroup.quota_cpus, group.cgroup.periods, group.cgroup.throttled_periods
@@ -262,7 +264,7 @@ def check_quota(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id="quota.throttled",
                 severity=Severity.HIGH if share >= 0.01 else Severity.MEDIUM,
-                title=f"the quota of {quota.value:g} CPUs has stopped {group.name} in {share:.1%} of the periods",
+                because=f"the quota of {quota.value:g} CPUs has stopped {group.name} in {share:.1%} of the periods",
                 where=group.where,
                 evidence=evidence,
                 fix=fix,
@@ -272,7 +274,7 @@ def check_quota(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id="quota.set",
                 severity=Severity.LOW,
-                title=f"{group.name} has a quota of {quota.value:g} CPUs, which has not stopped it yet",
+                because=f"{group.name} has a quota of {quota.value:g} CPUs, which has not stopped it yet",
                 where=group.where,
                 evidence=evidence,
                 fix=fix,

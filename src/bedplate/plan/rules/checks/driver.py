@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Unknown
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     CONTROLLER_3D,
     DISPLAY,
@@ -35,7 +35,7 @@ _MODULES = {"nvidia": ("nvidia", "nvidia-open"), "amd": ("amdgpu",), "intel": ("
 _DISPLAYS = (DISPLAY, CONTROLLER_3D, DISPLAY_OTHER)
 
 
-def check_no_driver(facts: HostFacts) -> Iterator[CheckResult]:
+def check_no_driver(facts: HostFacts) -> Iterator[Result]:
     """Accelerators that no driver drives, or one that no engine can use; what NVIDIA's refuses is the next check's."""
     unread: list[PciDevice] = []
     for accelerator in facts.accelerators:
@@ -56,7 +56,7 @@ def check_no_driver(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id="driver.not-bound",
                 severity=Severity.CRITICAL,
-                title=f"{device.address} ({name}) has {_driver(device)}: no engine can use it",
+                because=f"{device.address} ({name}) has {_driver(device)}: no engine can use it",
                 where=(device.address,),
                 evidence=(
                     seen("driver", bound),
@@ -71,14 +71,14 @@ def check_no_driver(facts: HostFacts) -> Iterator[CheckResult]:
                 confidence=Confidence.LIKELY if bound.value == "nouveau" else Confidence.CERTAIN,
             )
         elif bound.value is None and loaded is None:
-            yield NotJudged(
+            yield not_judged(
                 id="driver.not-bound", why=f"no driver drives {device.address}; the loaded modules are not known"
             )
     if unread:
         yield unknown("driver.not-bound", f"the driver of {some(device.address for device in unread)}", unread[0].driver)
 
 
-def check_refused(facts: HostFacts) -> Iterator[CheckResult]:
+def check_refused(facts: HostFacts) -> Iterator[Result]:
     """The driver is loaded and drives none of a device: the wrong flavour, or one that is too old for it."""
     if not has_module(facts, "nvidia"):
         return
@@ -93,7 +93,7 @@ def check_refused(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="driver.lists-no-device",
             severity=Severity.CRITICAL,
-            title=f"the NVIDIA driver is loaded and does not drive {device.address}{reason}",
+            because=f"the NVIDIA driver is loaded and does not drive {device.address}{reason}",
             where=(device.address,),
             evidence=(
                 seen("driver of the device", device.driver),
@@ -109,7 +109,7 @@ def check_refused(facts: HostFacts) -> Iterator[CheckResult]:
         )
 
 
-def check_flavour(facts: HostFacts) -> Iterator[CheckResult]:
+def check_flavour(facts: HostFacts) -> Iterator[Result]:
     """A flavour of NVIDIA's modules that the GPU does not take, where the device is driven all the same, or not read."""
     flavour = facts.kernel.nvidia_flavour
     devices = [device for device in facts.pci if device.vendor == NVIDIA and device.class_code >> 8 in _DISPLAYS]
@@ -123,7 +123,7 @@ def check_flavour(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id="driver.wrong-flavour",
                 severity=Severity.CRITICAL,
-                title=f"{device.address} takes only the {needs} NVIDIA modules, {flavour.value} ones are loaded",
+                because=f"{device.address} takes only the {needs} NVIDIA modules, {flavour.value} ones are loaded",
                 where=(device.address,),
                 evidence=(
                     seen("flavour of the loaded module", flavour),
@@ -135,7 +135,7 @@ def check_flavour(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_versions(facts: HostFacts) -> Iterator[CheckResult]:
+def check_versions(facts: HostFacts) -> Iterator[Result]:
     """Kernel module and user-space library of different versions: what runs goes on, what starts fails."""
     id = "driver.version-mismatch"
     loaded = next((version for name, version in facts.kernel.modules if name == "nvidia"), "")
@@ -158,7 +158,7 @@ def check_versions(facts: HostFacts) -> Iterator[CheckResult]:
             yield _mismatch(accelerator, seen("user-space library", library), module)
             break
     if loaded and not told:
-        yield NotJudged(id=id, why=f"module {loaded} is loaded; the version of the user-space library was not read")
+        yield not_judged(id=id, why=f"module {loaded} is loaded; the version of the user-space library was not read")
 
 
 def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
@@ -167,7 +167,7 @@ def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
     return Observation(
         id="driver.version-mismatch",
         severity=Severity.CRITICAL,
-        title=f"{what}: the next start of an engine fails",
+        because=f"{what}: the next start of an engine fails",
         where=("machine",),
         evidence=(evidence, Evidence(fact=f"module {module}", source="/sys/module/nvidia/version")),
         fix=(
@@ -179,7 +179,7 @@ def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
     )
 
 
-def check_next_kernel(facts: HostFacts) -> Iterator[CheckResult]:
+def check_next_kernel(facts: HostFacts) -> Iterator[Result]:
     """The next boot starts a kernel for which no module of the accelerators was built."""
     id = "driver.next-kernel"
     vendors = sorted({accelerator.vendor for accelerator in accelerators(facts)} & set(_MODULES))
@@ -187,14 +187,14 @@ def check_next_kernel(facts: HostFacts) -> Iterator[CheckResult]:
         return
     running, following = facts.kernel.release, facts.kernel.next_release
     if is_container(facts):
-        yield NotJudged(id=id, why="the kernel that boots next is the host's, not this container's")
+        yield not_judged(id=id, why="the kernel that boots next is the host's, not this container's")
         return
     if following.value is None or running.value is None:
         yield unknown(id, "which kernel boots next", running if running.value is None else following)
         return
     built = dict(facts.kernel.gpu_modules).get(following.value)
     if built is None:
-        yield NotJudged(id=id, why=f"the modules of {following.value}, which boots next, were not found")
+        yield not_judged(id=id, why=f"the modules of {following.value}, which boots next, were not found")
         return
     for vendor in vendors:
         wanted = _MODULES[vendor]
@@ -202,14 +202,14 @@ def check_next_kernel(facts: HostFacts) -> Iterator[CheckResult]:
             continue
         now = dict(facts.kernel.gpu_modules).get(running.value, ())
         if following.value == running.value and has_module(facts, wanted[0]):
-            yield NotJudged(
+            yield not_judged(
                 id=id, why=f"{wanted[0]} is loaded and not in /lib/modules of this kernel: it comes from elsewhere"
             )
             continue
         yield Observation(
             id=id,
             severity=Severity.CRITICAL,
-            title=f"kernel {following.value} boots next and has no {wanted[0]} module",
+            because=f"kernel {following.value} boots next and has no {wanted[0]} module",
             where=("machine",),
             evidence=(
                 seen("boots next", following),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan.engine_arguments import count_argument
 from bedplate.plan.rules.checks.fixes import drop_in, set_property, undo_drop_in
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, unknown
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     Deployment,
     accelerator_files,
@@ -31,13 +31,13 @@ _LARGE_SHARE = 0.25
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--pipeline-parallel-size", "-pp")
 
 
-def check_nofile(facts: HostFacts) -> Iterator[CheckResult]:
+def check_nofile(facts: HostFacts) -> Iterator[Result]:
     """Fewer open files than a server with thousands of streams needs: each stream is one."""
     id = "limit.nofile"
     for group in deployments(facts):
         told = [dict(process.limits)["nofile"] for process in group.processes if "nofile" in dict(process.limits)]
         if not told:
-            yield NotJudged(id=id, why=f"the limits of {group.name} may not be read by this user")
+            yield not_judged(id=id, why=f"the limits of {group.name} may not be read by this user")
             continue
         # The process with the most is the one that was raised to serve; workers need few.
         if None in told:
@@ -47,7 +47,7 @@ def check_nofile(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.MEDIUM if most <= _NOFILE_POOR else Severity.LOW,
-                title=f"{group.name} may open {most} files",
+                because=f"{group.name} may open {most} files",
                 where=group.where,
                 evidence=(Evidence(fact=f"Max open files {most}", source=f"/proc/{group.processes[0].pid}/limits"),),
                 fix=drop_in(facts, group, "LimitNOFILE=1048576", "docker: --ulimit nofile=1048576"),
@@ -56,7 +56,7 @@ def check_nofile(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_memlock(facts: HostFacts) -> Iterator[CheckResult]:
+def check_memlock(facts: HostFacts) -> Iterator[Result]:
     """Less lockable memory than RDMA registration or --mlock takes; a process with CAP_IPC_LOCK is not bound by it."""
     id = "limit.memlock"
     has_rdma = any(interface.rdma for interface in facts.network)
@@ -66,7 +66,7 @@ def check_memlock(facts: HostFacts) -> Iterator[CheckResult]:
             continue
         told = [dict(process.limits)["memlock"] for process in group.processes if "memlock" in dict(process.limits)]
         if not told:
-            yield NotJudged(id=id, why=f"the limits of {group.name} may not be read by this user")
+            yield not_judged(id=id, why=f"the limits of {group.name} may not be read by this user")
             continue
         bounds = [bound for bound in told if bound is not None]
         if bounds and min(bounds) < _MEMLOCK_LEAST:
@@ -74,7 +74,7 @@ def check_memlock(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
-                title=f"{group.name} may lock {render_size(min(bounds))} of memory, and {what} locks more",
+                because=f"{group.name} may lock {render_size(min(bounds))} of memory, and {what} locks more",
                 where=group.where,
                 evidence=(
                     Evidence(fact=f"Max locked memory {min(bounds)}", source=f"/proc/{group.processes[0].pid}/limits"),
@@ -88,7 +88,7 @@ def check_memlock(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_shm(facts: HostFacts) -> Iterator[CheckResult]:
+def check_shm(facts: HostFacts) -> Iterator[Result]:
     """Too small a /dev/shm for the processes of an engine over several accelerators; that of the reader's mounts only."""
     id = "limit.shm"
     size = facts.memory.shm_bytes
@@ -98,7 +98,7 @@ def check_shm(facts: HostFacts) -> Iterator[CheckResult]:
             continue  # one process has nobody to share memory with
         elsewhere = in_container(facts, group)
         if elsewhere is not False:
-            yield NotJudged(id=id, why=f"{group.name} is in a container: its /dev/shm is not the host's, which was read")
+            yield not_judged(id=id, why=f"{group.name} is in a container: its /dev/shm is not the host's, which was read")
         elif size.value is None:
             if size.unknown is not Unknown.HIDDEN:
                 yield unknown(id, "the size of /dev/shm", size)
@@ -106,7 +106,7 @@ def check_shm(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH if size.value <= _SHM_DOCKER else Severity.LOW,
-                title=f"/dev/shm has {render_size(size.value)} for the {ranks} ranks of {group.name}",
+                because=f"/dev/shm has {render_size(size.value)} for the {ranks} ranks of {group.name}",
                 where=group.where,
                 evidence=(seen("size of /dev/shm", size),),
                 fix=(
@@ -120,7 +120,7 @@ def check_shm(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_oom(facts: HostFacts) -> Iterator[CheckResult]:
+def check_oom(facts: HostFacts) -> Iterator[Result]:
     """What makes the engine the first to be killed when memory runs out."""
     for group in deployments(facts):
         worst = max(group.processes, key=lambda process: (process.oom_score_adj, -process.pid))
@@ -135,7 +135,7 @@ def check_oom(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="limit.oom-score",
             severity=Severity.MEDIUM if worst.oom_score_adj > 0 else Severity.LOW,
-            title=f"when memory runs out the kernel kills {group.name} first: oom_score_adj {worst.oom_score_adj}{large}",
+            because=f"when memory runs out the kernel kills {group.name} first: oom_score_adj {worst.oom_score_adj}{large}",
             where=group.where,
             evidence=(
                 Evidence(fact=f"oom_score_adj {worst.oom_score_adj}", source=f"/proc/{worst.pid}/oom_score_adj"),
@@ -150,7 +150,7 @@ def check_oom(facts: HostFacts) -> Iterator[CheckResult]:
         )
 
 
-def check_memory_limit(facts: HostFacts) -> Iterator[CheckResult]:
+def check_memory_limit(facts: HostFacts) -> Iterator[Result]:
     """A memory limit that leaves no room beside what the engine holds: mapped weights are dropped and read again."""
     id = "memory.limit-near"
     for group in deployments(facts):
@@ -164,7 +164,7 @@ def check_memory_limit(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
-                title=f"{group.name} holds {render_size(held)} and may have {render_size(limit.value)}",
+                because=f"{group.name} holds {render_size(held)} and may have {render_size(limit.value)}",
                 where=group.where,
                 evidence=(
                     seen("memory limit in bytes", limit),
@@ -181,7 +181,7 @@ def check_memory_limit(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_swapped(facts: HostFacts) -> Iterator[CheckResult]:
+def check_swapped(facts: HostFacts) -> Iterator[Result]:
     """Memory of an engine that is in swap now: the next token that needs it waits for a disk."""
     for group in deployments(facts):
         swapped = sum(process.swap_bytes for process in group.processes)
@@ -191,7 +191,7 @@ def check_swapped(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="memory.engine-swapped",
             severity=Severity.HIGH if swapped >= held // 10 else Severity.MEDIUM,
-            title=f"{render_size(swapped)} of {group.name} are in swap, {render_size(held)} in memory",
+            because=f"{render_size(swapped)} of {group.name} are in swap, {render_size(held)} in memory",
             where=group.where,
             evidence=(Evidence(fact=f"VmSwap {render_size(swapped)}", source=f"/proc/{group.processes[0].pid}/status"),),
             fix=(
@@ -203,7 +203,7 @@ def check_swapped(facts: HostFacts) -> Iterator[CheckResult]:
         )
 
 
-def check_swap_policy(facts: HostFacts) -> Iterator[CheckResult]:
+def check_swap_policy(facts: HostFacts) -> Iterator[Result]:
     """Swap that is in use, and an engine on the CPU whose weights may go there: its cgroup does not forbid it."""
     id = "memory.may-swap"
     used = facts.memory.swap_total_bytes - facts.memory.swap_free_bytes
@@ -219,7 +219,9 @@ def check_swap_policy(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id=id,
             severity=Severity.LOW,
-            title=f"{group.name} keeps its model in memory that may be swapped, and {render_size(used)} of swap are in use",
+            because=(
+                f"{group.name} keeps its model in memory that may be swapped, and {render_size(used)} of swap are in use"
+            ),
             where=group.where,
             evidence=(
                 Evidence(fact=f"swap in use {render_size(used)}", source="/proc/meminfo"),

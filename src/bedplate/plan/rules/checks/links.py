@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, some
+from bedplate.plan.rules.observation import Observation, not_judged, some
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import NVME, computes, is_given_away, is_virtual
 
 _NETWORK = 0x02
@@ -21,7 +21,7 @@ _WIDE_NIC = 8  # lanes; below it a card serves no accelerator
 _BUSY_PCT = 5.0
 
 
-def check_width(facts: HostFacts) -> Iterator[CheckResult]:
+def check_width(facts: HostFacts) -> Iterator[Result]:
     """Links that were trained with fewer lanes than device and slot have."""
     untold: list[str] = []
     for device, kind in _devices(facts):
@@ -36,7 +36,7 @@ def check_width(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="link.narrow",
             severity=Severity.HIGH if kind == "accelerator" and half else Severity.MEDIUM,
-            title=f"{device.address} ({device.name or kind}) runs x{link.width} where device and slot can x{least}",
+            because=f"{device.address} ({device.name or kind}) runs x{link.width} where device and slot can x{least}",
             where=(device.address,),
             evidence=_evidence(device),
             fix=(
@@ -46,10 +46,10 @@ def check_width(facts: HostFacts) -> Iterator[CheckResult]:
             confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
         )
     if untold:
-        yield NotJudged(id="link.narrow", why=f"the link of {some(untold)} is unknown")
+        yield not_judged(id="link.narrow", why=f"the link of {some(untold)} is unknown")
 
 
-def check_speed(facts: HostFacts) -> Iterator[CheckResult]:
+def check_speed(facts: HostFacts) -> Iterator[Result]:
     """Links that run at a lower speed than both ends can, of devices that do not lower it by themselves."""
     load = {accelerator.address: accelerator.utilization_pct.value for accelerator in facts.accelerators}
     idle: list[str] = []
@@ -67,7 +67,9 @@ def check_speed(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="link.slow",
             severity=Severity.HIGH if kind == "accelerator" and link.speed_gts * 2 <= least else Severity.MEDIUM,
-            title=f"{device.address} ({device.name or kind}) runs at {link.speed_gts:g} GT/s where both ends can {least:g}",
+            because=(
+                f"{device.address} ({device.name or kind}) runs at {link.speed_gts:g} GT/s where both ends can {least:g}"
+            ),
             where=(device.address,),
             evidence=_evidence(device),
             fix=(
@@ -77,7 +79,7 @@ def check_speed(facts: HostFacts) -> Iterator[CheckResult]:
             confidence=Confidence.LIKELY,
         )
     if idle:
-        yield NotJudged(id="link.slow", why=f"GPUs lower the speed at rest; look at {some(idle, 4)} under load")
+        yield not_judged(id="link.slow", why=f"GPUs lower the speed at rest; look at {some(idle, 4)} under load")
 
 
 def _devices(facts: HostFacts) -> Iterator[tuple[PciDevice, str]]:
@@ -122,8 +124,8 @@ def _evidence(device: PciDevice) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def check_virtual(facts: HostFacts) -> Iterator[CheckResult]:
+def check_virtual(facts: HostFacts) -> Iterator[Result]:
     """Says once that links are not judged in a virtual machine that has accelerators."""
     if is_virtual(facts) and any(accelerator.address for accelerator in facts.accelerators):
         for id in ("link.narrow", "link.slow"):
-            yield NotJudged(id=id, why="in a virtual machine the port above a device is not the slot that it is in")
+            yield not_judged(id=id, why="in a virtual machine the port above a device is not the slot that it is in")

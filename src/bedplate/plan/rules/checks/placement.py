@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, render_size
 from bedplate.model.wording import plural
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some
+from bedplate.plan.rules.observation import Observation, not_judged, seen, some
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
 
 _MANY_NODES = 4  # from here on wrong placement was published to cost a factor; with two nodes, percents
 _REMOTE_SHARE = 0.25  # late binding leaves 22 % of the memory remote by itself (TensorRT-LLM PR #18117)
 
 
-def check_threads_remote(facts: HostFacts) -> Iterator[CheckResult]:
+def check_threads_remote(facts: HostFacts) -> Iterator[Result]:
     """Threads of an engine that may not run on the node of its accelerator, or that may run on every node."""
     id = "numa.threads-remote"
     nodes = {node.node: node.cpus for node in facts.numa.nodes if node.cpus}
@@ -28,8 +29,8 @@ def check_threads_remote(facts: HostFacts) -> Iterator[CheckResult]:
         return
     for engine in sorted(facts.engines, key=lambda process: process.pid):
         node = _node_of(facts, engine)
-        if isinstance(node, NotJudged):
-            yield NotJudged(id=id, why=node.why)
+        if isinstance(node, Result):
+            yield replace(node, id=id)
         if not isinstance(node, int) or node not in nodes or not engine.threads:
             continue
         near = set(nodes[node])
@@ -40,7 +41,7 @@ def check_threads_remote(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                title=f"{who}: {len(away)} of {len(engine.threads)} threads may not run on node {node} of its accelerator",
+                because=f"{who}: {len(away)} of {len(engine.threads)} threads may not run on node {node} of its accelerator",
                 where=(where, f"node {node}"),
                 evidence=(
                     Evidence(fact=f"CPUs {_cpus(away[0].allowed)}", source=f"/proc/{engine.pid}/task/{away[0].tid}/status"),
@@ -54,7 +55,7 @@ def check_threads_remote(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH if len(nodes) >= _MANY_NODES else Severity.LOW,
-                title=f"{who}: {len(roaming)} of {len(engine.threads)} threads may leave node {node} of its accelerator",
+                because=f"{who}: {len(roaming)} of {len(engine.threads)} threads may leave node {node} of its accelerator",
                 where=(where, f"node {node}"),
                 evidence=(
                     Evidence(
@@ -69,7 +70,7 @@ def check_threads_remote(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_memory_remote(facts: HostFacts) -> Iterator[CheckResult]:
+def check_memory_remote(facts: HostFacts) -> Iterator[Result]:
     """Memory of an engine on other nodes than its accelerator's."""
     id = "numa.memory-remote"
     if len(facts.numa.nodes) < 2:
@@ -80,7 +81,7 @@ def check_memory_remote(facts: HostFacts) -> Iterator[CheckResult]:
             continue  # said by the check of the threads
         where, who = f"pid {engine.pid}", f"{engine.engine} (pid {engine.pid})"
         if not engine.numa_bytes:
-            yield NotJudged(id=id, why=f"this user may not read on which nodes the memory of {who} is")
+            yield not_judged(id=id, why=f"this user may not read on which nodes the memory of {who} is")
             continue
         total = sum(size for _, size in engine.numa_bytes)
         remote = sum(size for number, size in engine.numa_bytes if number != node)
@@ -89,7 +90,7 @@ def check_memory_remote(facts: HostFacts) -> Iterator[CheckResult]:
             yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
-                title=f"{who}: {remote / total:.0%} of its memory is not on node {node}, where its accelerator is",
+                because=f"{who}: {remote / total:.0%} of its memory is not on node {node}, where its accelerator is",
                 where=(where, f"node {node}"),
                 evidence=(Evidence(fact=placed, source=f"/proc/{engine.pid}/numa_maps"),),
                 fix=_bind(node),
@@ -98,7 +99,7 @@ def check_memory_remote(facts: HostFacts) -> Iterator[CheckResult]:
             )
 
 
-def check_node_hidden(facts: HostFacts) -> Iterator[CheckResult]:
+def check_node_hidden(facts: HostFacts) -> Iterator[Result]:
     """Accelerators of which the firmware or hypervisor does not say where they are, on a machine where that matters."""
     if len([node for node in facts.numa.nodes if node.cpus]) < 2:
         return
@@ -109,7 +110,9 @@ def check_node_hidden(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="numa.node-hidden",
             severity=Severity.LOW,
-            title=f"the NUMA node of {some(device.address for device in hidden)} is unknown: engines cannot be placed by it",
+            because=(
+                f"the NUMA node of {some(device.address for device in hidden)} is unknown: engines cannot be placed by it"
+            ),
             where=tuple(device.address for device in hidden),
             evidence=tuple(Evidence(fact="numa_node: -1", source=device.numa_node.source) for device in hidden[:2]),
             fix=(
@@ -120,7 +123,7 @@ def check_node_hidden(facts: HostFacts) -> Iterator[CheckResult]:
         )
 
 
-def check_exact_pins(facts: HostFacts) -> Iterator[CheckResult]:
+def check_exact_pins(facts: HostFacts) -> Iterator[Result]:
     """Threads of a GPU engine that may run on only one CPU. Engines on the CPU pin their computing threads by design."""
     for group in deployments(facts):
         if not group.devices:
@@ -136,7 +139,7 @@ def check_exact_pins(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id="cores.exact-pins",
             severity=Severity.HIGH if most > 1 else Severity.MEDIUM,
-            title=f"{group.name}: {plural(len(pinned), 'thread')} pinned to single CPUs{shared}",
+            because=f"{group.name}: {plural(len(pinned), 'thread')} pinned to single CPUs{shared}",
             where=group.where,
             evidence=tuple(
                 Evidence(
@@ -152,7 +155,7 @@ def check_exact_pins(facts: HostFacts) -> Iterator[CheckResult]:
         )
 
 
-def check_isolated(facts: HostFacts) -> Iterator[CheckResult]:
+def check_isolated(facts: HostFacts) -> Iterator[Result]:
     """CPUs that isolcpus= takes from the scheduler: what runs there is never balanced, and nothing else gets them."""
     word = has_parameter(facts, "isolcpus")
     if word is None and not facts.cpu.isolated:
@@ -168,7 +171,7 @@ def check_isolated(facts: HostFacts) -> Iterator[CheckResult]:
     yield Observation(
         id="cores.isolated",
         severity=Severity.HIGH if word is not None else Severity.MEDIUM,
-        title=f"CPUs are isolated from the scheduler ({word or _cpus(facts.cpu.isolated)})",
+        because=f"CPUs are isolated from the scheduler ({word or _cpus(facts.cpu.isolated)})",
         where=("machine",),
         evidence=tuple(evidence),
         fix=(*fix, "# To keep others off the engine's CPUs, confine them: AllowedCPUs= of system.slice and user.slice."),
@@ -177,7 +180,7 @@ def check_isolated(facts: HostFacts) -> Iterator[CheckResult]:
     )
 
 
-def check_nodes_known(facts: HostFacts) -> Iterator[CheckResult]:
+def check_nodes_known(facts: HostFacts) -> Iterator[Result]:
     """Says that placement cannot be judged where the node of an accelerator was not read."""
     if len(facts.numa.nodes) < 2:
         return
@@ -185,18 +188,18 @@ def check_nodes_known(facts: HostFacts) -> Iterator[CheckResult]:
     for accelerator in accelerators(facts):
         device = devices.get(accelerator.address or "")
         if device is not None and device.numa_node.value is None and device.numa_node.unknown is not Unknown.HIDDEN:
-            yield NotJudged(id="numa.node-hidden", why=seen(f"the node of {device.address}", device.numa_node).fact)
+            yield not_judged(id="numa.node-hidden", why=seen(f"the node of {device.address}", device.numa_node).fact)
 
 
-def _node_of(facts: HostFacts, engine: EngineProcess) -> int | NotJudged | None:
+def _node_of(facts: HostFacts, engine: EngineProcess) -> int | Result | None:
     """The one node of the accelerators that a process holds; None where it holds none, or those of several nodes."""
     who = f"{engine.engine} (pid {engine.pid})"
     if not engine.devices_known:
-        return NotJudged(id="", why=f"this user may not read which accelerators {who} uses")
+        return not_judged(id="", why=f"this user may not read which accelerators {who} uses")
     numbers = [int(found[1]) for device in engine.devices if (found := re.fullmatch(r"/dev/nvidia(\d{1,4})", device))]
     if not numbers:
         return (
-            NotJudged(id="", why=f"it is unknown which accelerators the device files of {who} belong to")
+            not_judged(id="", why=f"it is unknown which accelerators the device files of {who} belong to")
             if engine.devices
             else None
         )
@@ -208,7 +211,7 @@ def _node_of(facts: HostFacts, engine: EngineProcess) -> int | NotJudged | None:
     for accelerator in held:
         device = devices.get(accelerator.address or "")
         if device is None or device.numa_node.value is None:
-            return NotJudged(id="", why=f"the node of the accelerators of {who} is unknown")
+            return not_judged(id="", why=f"the node of the accelerators of {who} is unknown")
         nodes.add(device.numa_node.value)
     return nodes.pop() if len(nodes) == 1 else None
 

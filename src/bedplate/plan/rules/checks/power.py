@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.wording import plural
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import is_virtual, name_of
 
 _CPUFREQ = "/sys/devices/system/cpu/cpufreq"
@@ -21,12 +21,12 @@ _HARD = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_th
 _SET = ("applications_clocks_setting",)
 
 
-def check_governor(facts: HostFacts) -> Iterator[CheckResult]:
+def check_governor(facts: HostFacts) -> Iterator[Result]:
     """A governor or an energy preference that keeps the dispatch loop at a low clock; bare metal only."""
     id = "power.governor"
     if is_virtual(facts) is not False or not facts.cpu.governors:
         if facts.cpu.governors and is_virtual(facts) is None:
-            yield NotJudged(id=id, why="whether a hypervisor sets the clocks is not known")
+            yield not_judged(id=id, why="whether a hypervisor sets the clocks is not known")
         return
     driver, preference = facts.cpu.driver.value or "", facts.cpu.energy_preference
     governors = ", ".join(f"{name} on {plural(count, 'CPU')}" for name, count in sorted(facts.cpu.governors))
@@ -53,7 +53,7 @@ def check_governor(facts: HostFacts) -> Iterator[CheckResult]:
     yield Observation(
         id=id,
         severity=severity,
-        title=f"the clocks of the CPUs {'are' if severity is Severity.MEDIUM else 'may be'} held low: {what}",
+        because=f"the clocks of the CPUs {'are' if severity is Severity.MEDIUM else 'may be'} held low: {what}",
         where=("machine",),
         evidence=(evidence, seen("driver", facts.cpu.driver)),
         fix=(
@@ -74,7 +74,7 @@ def _owner(facts: HostFacts) -> bool:
     return bool({"tuned", "power-profiles-daemon"} & set(facts.os.co_owners))
 
 
-def check_throttled(facts: HostFacts) -> Iterator[CheckResult]:
+def check_throttled(facts: HostFacts) -> Iterator[Result]:
     """Accelerators whose clock is held down by heat or a power brake now, or by clocks that somebody set."""
     for accelerator in facts.accelerators:
         hard = [reason for reason in accelerator.throttle_reasons if reason in _HARD]
@@ -91,7 +91,7 @@ def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: 
     return Observation(
         id="power.clocks-held",
         severity=severity,
-        title=f"{name_of(one)} is being throttled: {', '.join(reasons)}{now}",
+        because=f"{name_of(one)} is being throttled: {', '.join(reasons)}{now}",
         where=(name_of(one),),
         evidence=(
             Evidence(fact=f"active: {', '.join(one.throttle_reasons)}", source=one.sm_clock_mhz.source),
@@ -111,7 +111,7 @@ def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: 
     )
 
 
-def check_power_limit(facts: HostFacts) -> Iterator[CheckResult]:
+def check_power_limit(facts: HostFacts) -> Iterator[Result]:
     """A power limit below the card's own: often meant, and cheap where the host is the bottleneck."""
     low = [
         accelerator
@@ -128,7 +128,7 @@ def check_power_limit(facts: HostFacts) -> Iterator[CheckResult]:
     yield Observation(
         id="power.limit-lowered",
         severity=Severity.MEDIUM if bound else Severity.LOW,
-        title=f"the power limit of {some(name_of(gpu) for gpu in low)} is {now:g} W, their own is {default:g} W",
+        because=f"the power limit of {some(name_of(gpu) for gpu in low)} is {now:g} W, their own is {default:g} W",
         where=tuple(name_of(gpu) for gpu in low),
         evidence=(seen("power limit in W", first.power_limit_w), seen("default limit in W", first.power_default_w)),
         fix=("# Where it is not meant, for each GPU N:", f"nvidia-smi -i N --power-limit={default:.0f}")

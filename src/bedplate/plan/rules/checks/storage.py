@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import BlockDevice
 from bedplate.model.facts.system import Mount
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, some
+from bedplate.plan.rules.observation import Observation, not_judged, some
+from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import Deployment, deployments, in_container
 
 _NETWORK = ("nfs", "nfs4", "lustre", "ceph", "cifs", "smb3", "gpfs", "beegfs", "glusterfs")
@@ -19,7 +19,7 @@ _DEEP = 16  # devices below devices; a table of them made as an attack may be a 
 _LOCAL_TRANSPORTS = ("nvme", "scsi")
 
 
-def check_store(facts: HostFacts) -> Iterator[CheckResult]:
+def check_store(facts: HostFacts) -> Iterator[Result]:
     """The file system and the device of each model that an engine's command line names."""
     for group in deployments(facts):
         paths = sorted({path for process in group.processes for path in process.model_paths if path.startswith("/")})
@@ -27,7 +27,7 @@ def check_store(facts: HostFacts) -> Iterator[CheckResult]:
             continue
         if in_container(facts, group) is not False:
             for id in ("storage.model-network", "storage.model-rotational"):
-                yield NotJudged(
+                yield not_judged(
                     id=id, why=f"{group.name} is in a container: its paths are not those of the mounts that were read"
                 )
             continue
@@ -35,10 +35,10 @@ def check_store(facts: HostFacts) -> Iterator[CheckResult]:
             yield from _judge(facts, group, path)
 
 
-def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[CheckResult]:
+def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Result]:
     mount = _mount_of(facts, path)
     if mount is None:
-        yield NotJudged(id="storage.model-network", why=f"no mount that was read holds {path}")
+        yield not_judged(id="storage.model-network", why=f"no mount that was read holds {path}")
         return
     source = Evidence(fact=f"{path} is on {mount.kind} at {mount.point}", source="/proc/self/mountinfo")
     if mount.kind in _NETWORK or mount.kind.startswith("fuse."):
@@ -46,7 +46,7 @@ def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[CheckResu
             yield Observation(
                 id="storage.model-network",
                 severity=Severity.MEDIUM,
-                title=f"{group.name} maps its model from a network file system ({mount.kind} at {mount.point})",
+                because=f"{group.name} maps its model from a network file system ({mount.kind} at {mount.point})",
                 where=(*group.where, mount.point),
                 evidence=(source,),
                 fix=(
@@ -66,7 +66,7 @@ def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[CheckResu
         yield Observation(
             id="storage.model-rotational",
             severity=Severity.MEDIUM,
-            title=f"{group.name} reads its model from a disk that turns ({some(disk.name for disk in slow)})",
+            because=f"{group.name} reads its model from a disk that turns ({some(disk.name for disk in slow)})",
             where=(*group.where, *(disk.name for disk in slow)),
             evidence=(
                 source,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bedplate.model.audit import NotJudged
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
 from bedplate.plan.rules.checks.fixes import confine, undo_confine
-from bedplate.plan.rules.checks.observation import CheckResult, Observation, seen, unknown
-from bedplate.plan.rules.terms import accelerators, command_line_fix, deployments, is_container
+from bedplate.plan.rules.observation import Observation, not_judged, seen, unknown
+from bedplate.plan.rules.rule import Result
+from bedplate.plan.rules.terms import accelerators, command_line_fix, deployments, is_container, processes_seen
 
 _PRESSURE = "/proc/pressure/cpu"
 _AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
@@ -20,7 +20,7 @@ _AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
 _SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit")
 
 
-def check_upgrades(facts: HostFacts) -> Iterator[CheckResult]:
+def check_upgrades(facts: HostFacts) -> Iterator[Result]:
     """Unattended upgrades that may replace the driver under a running engine."""
     id = "system.unattended-driver"
     vendors = {accelerator.vendor for accelerator in accelerators(facts)}
@@ -41,7 +41,7 @@ def check_upgrades(facts: HostFacts) -> Iterator[CheckResult]:
     yield Observation(
         id=id,
         severity=Severity.MEDIUM,
-        title="unattended upgrades are on and may replace the GPU driver's packages while engines run",
+        because="unattended upgrades are on and may replace the GPU driver's packages while engines run",
         where=("machine",),
         evidence=(seen("unattended upgrades", unattended), seen("driver packages held", held)),
         fix=(
@@ -57,7 +57,7 @@ def check_upgrades(facts: HostFacts) -> Iterator[CheckResult]:
     )
 
 
-def check_clocksource(facts: HostFacts) -> Iterator[CheckResult]:
+def check_clocksource(facts: HostFacts) -> Iterator[Result]:
     """A clock that costs a system call at each reading."""
     clock = facts.kernel.clocksource
     if clock.value is None or clock.value not in _SLOW_CLOCKS:
@@ -68,7 +68,7 @@ def check_clocksource(facts: HostFacts) -> Iterator[CheckResult]:
     yield Observation(
         id="system.clocksource",
         severity=Severity.LOW,
-        title=f"the kernel reads the time from {clock.value}",
+        because=f"the kernel reads the time from {clock.value}",
         where=("machine",),
         evidence=(
             seen("clock source", clock),
@@ -86,7 +86,7 @@ def check_clocksource(facts: HostFacts) -> Iterator[CheckResult]:
     )
 
 
-def check_psi(facts: HostFacts) -> Iterator[CheckResult]:
+def check_psi(facts: HostFacts) -> Iterator[Result]:
     """No pressure stall information: starvation of the engine can then not be told from load."""
     id = "system.no-psi"
     if facts.pressure:
@@ -94,7 +94,7 @@ def check_psi(facts: HostFacts) -> Iterator[CheckResult]:
     reading = _knob(facts, _PRESSURE)
     if reading is None or reading.unknown is not Unknown.ABSENT:
         yield (
-            NotJudged(id=id, why=f"{_PRESSURE} was not read")
+            not_judged(id=id, why=f"{_PRESSURE} was not read")
             if reading is None or reading.value is not None
             else unknown(id, "pressure stall information", reading)
         )
@@ -106,7 +106,7 @@ def check_psi(facts: HostFacts) -> Iterator[CheckResult]:
     yield Observation(
         id=id,
         severity=Severity.LOW,
-        title="the kernel tells no pressure (PSI is " + ("not built in)" if built == "n" else "off)"),
+        because="the kernel tells no pressure (PSI is " + ("not built in)" if built == "n" else "off)"),
         where=("machine",),
         evidence=tuple(evidence),
         fix=("# Boot a kernel that was built with CONFIG_PSI=y.",) if built == "n" else command_line_fix(facts, "psi=1"),
@@ -115,7 +115,7 @@ def check_psi(facts: HostFacts) -> Iterator[CheckResult]:
     )
 
 
-def check_autogroup(facts: HostFacts) -> Iterator[CheckResult]:
+def check_autogroup(facts: HostFacts) -> Iterator[Result]:
     """Autogroup on, and no cpu controller that would stand above it: nice values do nothing between sessions."""
     id = "system.autogroup"
     reading = _knob(facts, _AUTOGROUP)
@@ -131,7 +131,7 @@ def check_autogroup(facts: HostFacts) -> Iterator[CheckResult]:
             if cgroup.version == 2 or not _is_root_group(cgroup):
                 continue
             if is_container(facts) is not False:
-                yield NotJudged(
+                yield not_judged(
                     id=id, why=f"inside a container, it is unknown whether {name} is in the root group of the scheduler"
                 )
                 continue
@@ -141,7 +141,7 @@ def check_autogroup(facts: HostFacts) -> Iterator[CheckResult]:
         yield Observation(
             id=id,
             severity=Severity.LOW if groups else Severity.INFO,
-            title=f"{name} is in the root group of the scheduler with autogroup on: nice does nothing between sessions",
+            because=f"{name} is in the root group of the scheduler with autogroup on: nice does nothing between sessions",
             where=where,
             evidence=(Evidence(fact="sched_autogroup_enabled: 1", source=_AUTOGROUP), seen("cpu weight", cgroup.cpu_weight)),
             fix=(
@@ -159,10 +159,16 @@ def _is_root_group(cgroup: CgroupFacts) -> bool:
     return re.fullmatch(r"/sys/fs/cgroup/[^/]+/cpu\.shares", cgroup.cpu_weight.source) is not None
 
 
-def check_readers(facts: HostFacts) -> Iterator[CheckResult]:
+def check_readers(facts: HostFacts) -> Iterator[Result]:
     """What the readers themselves could not do."""
     for problem in facts.problems:
-        yield NotJudged(id="reader", why=f"{problem.source}: {problem.message}")
+        yield not_judged(id="reader", why=f"{problem.source}: {problem.message}")
+
+
+def check_engines_seen(facts: HostFacts) -> Iterator[Result]:
+    """Says that no engine could be checked where a recording holds no processes."""
+    if not processes_seen(facts):
+        yield not_judged(id="engines", why="the recording holds no processes: engines could not be checked")
 
 
 def _knob(facts: HostFacts, path: str) -> Reading[str] | None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.knob import Knob, Outcome
+from bedplate.model.knob import Knob
 from bedplate.model.knob_value import Compare
-from bedplate.plan.rules.conditions import FORMULAS
 from bedplate.plan.rules.files import CMDLINE, SYSCTL, BootSetting, KnobFiles, sysctl_name
-from bedplate.plan.rules.rows.judge import JudgedRow, Result
+from bedplate.plan.rules.formulas import FORMULAS
+from bedplate.plan.rules.rows.judge import Comparison, DeadSetting
+from bedplate.plan.rules.rule import Result
 
 _PLACEHOLDER = re.compile(r"\{(want|target|old|path|name|text|id|old:[^{}]+)\}")
 _GRUBBY = ("fedora", "rhel", "rocky", "almalinux", "centos", "ol")
@@ -23,30 +24,33 @@ _SHOWN_PATHS = 16  # files that are named one by one in a command
 _MOST = 8  # places that commands are written for; the finding names all of them
 
 
-def make_fix(judged: JudgedRow, facts: HostFacts, files: KnobFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(fix, undo) of a row that does not hold; undo has the values that were read."""
-    if judged.dead:
-        return _dead(judged.dead)
-    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD and result.sample is not None]
+def make_fix(
+    knob: Knob, results: Sequence[Result], facts: HostFacts, files: KnobFiles
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(fix, undo) of what failed of a row; undo has the values that were read."""
+    dead = tuple(result.setting for result in results if isinstance(result, DeadSetting))
+    if dead:
+        return _dead(dead)
+    failed = [result for result in results if isinstance(result, Comparison) and result.sample is not None]
     own = [result for result in failed if not _writes_itself(result)]
     fix: list[str] = []
     undo: list[str] = []
-    target = (FORMULAS[judged.knob.target](facts) if judged.knob.target else None) or "?"
-    if judged.knob.fix:
+    target = (FORMULAS[knob.target](facts) if knob.target else None) or "?"
+    if knob.fix:
         for result in own or failed:
-            fix += [_fill(line, result, judged.knob, target, files) for line in judged.knob.fix]
-            undo += [_fill(line, result, judged.knob, target, files) for line in judged.knob.undo]
-            if len(fix) >= _MOST * len(judged.knob.fix) and len(own or failed) > _MOST:
+            fix += [_fill(line, result, knob, target, files) for line in knob.fix]
+            undo += [_fill(line, result, knob, target, files) for line in knob.undo]
+            if len(fix) >= _MOST * len(knob.fix) and len(own or failed) > _MOST:
                 fix.append(f"# The same for the others of {len(own or failed)}.")
                 break
         failed = [result for result in failed if result not in own] if own else []
-    for part in (_sysctls(judged.knob, failed, files), _sysfs(judged.knob, failed, files), _parameters(failed, facts)):
+    for part in (_sysctls(knob, failed, files), _sysfs(knob, failed, files), _parameters(failed, facts)):
         fix += part[0]
         undo += part[1]
     if not fix:
-        fix = [f"# {judged.knob.wanted}"]
+        fix = [f"# {knob.wanted}"]
     if not undo:
-        undo = [f"# {judged.knob.reversible}"]
+        undo = [f"# {knob.reversible}"]
     return _once(fix), _once(undo)
 
 
@@ -55,21 +59,21 @@ def _once(lines: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reversed(lines)))[::-1]
 
 
-def _writes_itself(result: Result) -> bool:
+def _writes_itself(result: Comparison) -> bool:
     """Whether commands follow from what was read: a sysctl, or a parameter of the kernel."""
     return bool(result.check.parameter) or (not result.check.fact and _path(result).startswith(SYSCTL))
 
 
-def _path(result: Result) -> str:
+def _path(result: Comparison) -> str:
     return result.sample.reading.source if result.sample is not None else ""
 
 
-def _old(result: Result) -> str:
+def _old(result: Comparison) -> str:
     value = result.sample.reading.value if result.sample is not None else None
     return " ".join(value.split()) if value is not None else ""
 
 
-def _fill(line: str, result: Result, knob: Knob, target: str, files: KnobFiles) -> str:
+def _fill(line: str, result: Comparison, knob: Knob, target: str, files: KnobFiles) -> str:
     comment = line.startswith("#")
 
     def value(found: re.Match[str]) -> str:
@@ -97,7 +101,7 @@ def _file_name(knob: Knob) -> str:
     return "bedplate-" + knob.id.replace(".", "-").replace("_", "-")
 
 
-def _sysctls(knob: Knob, failed: Iterable[Result], files: KnobFiles) -> tuple[list[str], list[str]]:
+def _sysctls(knob: Knob, failed: Iterable[Comparison], files: KnobFiles) -> tuple[list[str], list[str]]:
     fix, undo, lines = [], [], []
     for result in failed:
         if result.check.fact or not _path(result).startswith(SYSCTL) or not result.want:
@@ -117,13 +121,13 @@ def _sysctls(knob: Knob, failed: Iterable[Result], files: KnobFiles) -> tuple[li
     return fix, undo
 
 
-def _sysfs(knob: Knob, failed: Iterable[Result], files: KnobFiles) -> tuple[list[str], list[str]]:
+def _sysfs(knob: Knob, failed: Iterable[Comparison], files: KnobFiles) -> tuple[list[str], list[str]]:
     """echo into files of /sys, and a tmpfiles.d line that does it again at boot; files of one value together."""
     fix: list[str] = []
     undo: list[str] = []
     lines: list[str] = []
     writable = [result for result in failed if result.want and _path(result).startswith("/sys/")]
-    by_want: dict[tuple[str, tuple[str, ...]], list[Result]] = {}
+    by_want: dict[tuple[str, tuple[str, ...]], list[Comparison]] = {}
     for result in writable:
         by_want.setdefault((result.want, result.check.paths), []).append(result)
     for (want, globs), results in by_want.items():
@@ -165,7 +169,7 @@ def _echo(value: str, paths: list[str]) -> str:
     return f'for f in {names}; do echo {quoted} > "$f"; done'
 
 
-def _parameters(failed: Iterable[Result], facts: HostFacts) -> tuple[list[str], list[str]]:
+def _parameters(failed: Iterable[Comparison], facts: HostFacts) -> tuple[list[str], list[str]]:
     """A change of the kernel command line, in the way of the distribution."""
     remove, add = [], []
     for result in failed:

@@ -1,4 +1,4 @@
-"""Judging rows on a machine: what each check found, and what follows for the row.
+"""Judging rows on a machine: what each of their checks found, and what follows for the row.
 
 Unknown stays unknown: a row holds only when something was read and compares well, and fails only when something was read, or
 is known to be absent, and does not.
@@ -7,20 +7,23 @@ is known to be absent, and does not.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bedplate.model.facts.finding import Evidence
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
-from bedplate.model.knob import Absent, Check, Knob, Outcome, RowResult
+from bedplate.model.knob import Absent, Check, Knob
 from bedplate.model.knob_value import Compare, Parse, holds, parse_value
 from bedplate.model.units import render_size
-from bedplate.plan.rules.conditions import CONDITIONS, FORMULAS, ConditionResult
+from bedplate.plan.rules.conditions import CONDITIONS
 from bedplate.plan.rules.files import SYSCTL, BootSetting, KnobFiles, parameters, sysctl_name
+from bedplate.plan.rules.formulas import FORMULAS
 from bedplate.plan.rules.rows.device_facts import DEVICE_FACTS
 from bedplate.plan.rules.rows.engine_facts import ENGINE_FACTS
 from bedplate.plan.rules.rows.machine_facts import MACHINE_FACTS
 from bedplate.plan.rules.rows.samples import FactReader, ObservedValue, sorted_samples
+from bedplate.plan.rules.rule import Outcome, Result, find_unmet
 
 FACTS: dict[str, FactReader] = ENGINE_FACTS | MACHINE_FACTS | DEVICE_FACTS
 
@@ -35,85 +38,96 @@ _WHY = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One sample judged by one check; sample is None where the check as a whole could not be made."""
+class Comparison(Result):
+    """One observed value compared by one check of a row; without a sample the check as a whole could not be made."""
 
     check: Check
-    outcome: Outcome
-    because: str
     sample: ObservedValue | None = None
     want: str = ""
     """The value that should be there, as it would be written; "" when it is only that one should not be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedRow:
-    """A row judged: what the judgement and the finding are both made of."""
+class DeadSetting(Result):
+    """A line that sets a sysctl of the row at boot which this kernel does not have."""
 
-    knob: Knob
-    outcome: Outcome
-    because: str
-    results: tuple[Result, ...]
-    dead: tuple[BootSetting, ...]
-    """Lines that set a sysctl of the row at boot which this kernel does not have."""
+    outcome: Outcome = Outcome.DOES_NOT_HOLD
+    setting: BootSetting
 
 
-def judge(knob: Knob, facts: HostFacts, files: KnobFiles) -> JudgedRow:
-    """One row on its own; links to other rows are not followed."""
+def judge_row(knob: Knob, facts: HostFacts, files: KnobFiles) -> tuple[Result, ...]:
+    """What judge_checks says of a knob; instead of it, lines that set a sysctl of the knob which this kernel does not have.
+
+    () for a row without checks, which is a form of another row. Links to other rows are not followed.
+    """
+    id = f"knob.{knob.id}"
     dead = _dead_settings(knob, facts, files)
     if dead:
-        names = ", ".join(f"{sysctl_name(setting.path)} in {setting.source}" for setting in dead)
-        because = f"set at boot and not in this kernel: {names}"
-        return JudgedRow(knob=knob, outcome=Outcome.DOES_NOT_HOLD, because=because, results=(), dead=dead)
+        return tuple(_dead_result(id, setting) for setting in dead)
     if knob.not_evaluable:
-        return JudgedRow(knob=knob, outcome=Outcome.NOT_EVALUABLE, because=knob.not_evaluable, results=(), dead=())
-    stopped = _stopped(knob.when, facts)
-    if stopped is not None:
-        return JudgedRow(knob=knob, outcome=stopped[0], because=stopped[1], results=(), dead=())
-    results = tuple(result for check in knob.check for result in judge_check(check, facts, files))
-    outcome = _together(results)
-    because = next((result.because for result in results if result.outcome is outcome), "")
-    return JudgedRow(knob=knob, outcome=outcome, because=because, results=results, dead=())
+        return (Result(id=id, outcome=Outcome.NOT_EVALUABLE, because=knob.not_evaluable),)
+    return judge_checks(id, knob.check, facts, files, when=knob.when)
 
 
-def judge_check(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Result, ...]:
+def judge_checks(
+    id: str, checks: Iterable[Check], facts: HostFacts, files: KnobFiles, *, when: Iterable[str] = ()
+) -> tuple[Result, ...]:
+    """A result of the rule `id` for each thing that each check is about; one where the conditions `when` are not met.
+
+    For rows of any family: a row has an id, checks and conditions.
+    """
+    unmet = find_unmet(CONDITIONS[name](facts) for name in when)
+    if unmet is not None:
+        return (Result(id=id, outcome=unmet[0], because=unmet[1]),)
+    return tuple(result for check in checks for result in judge_check(id, check, facts, files))
+
+
+def judge_check(id: str, check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Comparison, ...]:
     """A result for each thing that the check is about; one that says why there is none otherwise."""
-    stopped = _stopped(check.when, facts)
-    if stopped is not None:
-        return (Result(check=check, outcome=stopped[0], because=stopped[1]),)
+    unmet = find_unmet(CONDITIONS[name](facts) for name in check.when)
+    if unmet is not None:
+        return (Comparison(id=id, check=check, outcome=unmet[0], because=unmet[1]),)
     wanted = check.want
     if check.formula:
         value = FORMULAS[check.formula](facts)
         if value is None:
             because = f"{check.formula} needs facts that are not known"
-            return (Result(check=check, outcome=Outcome.UNKNOWN, because=because),)
+            return (Comparison(id=id, check=check, outcome=Outcome.UNKNOWN, because=because),)
         wanted = (value,)
     samples = _samples(check, facts, files)
     if not samples:
         because = "this machine has nothing that the knob applies to"
-        return (Result(check=check, outcome=Outcome.DOES_NOT_APPLY, because=because),)
-    return tuple(_compare(check, sample, wanted) for sample in samples)
+        return (Comparison(id=id, check=check, outcome=Outcome.DOES_NOT_APPLY, because=because),)
+    return tuple(_compare(id, check, sample, wanted) for sample in samples)
 
 
-def judgement(judged: JudgedRow) -> RowResult:
-    """The result for others: the outcome, and as evidence only what led to it, each once."""
-    evidence = [
-        _evidence(result) for result in judged.results if result.sample is not None and result.outcome is judged.outcome
-    ]
-    evidence += [
-        Evidence(fact=f"{sysctl_name(setting.path)} = {setting.value}", source=setting.source) for setting in judged.dead
-    ]
-    return RowResult(
-        knob=judged.knob.id,
-        outcome=judged.outcome,
-        because=judged.because,
-        evidence=tuple(dict.fromkeys(entry for entry in evidence if entry is not None)),
+def summarise(id: str, results: Sequence[Result]) -> Result:
+    """The row as a whole: the outcome that its results come to together, and as evidence only what led to it, each once."""
+    outcome = _together(results)
+    deciding = [result for result in results if result.outcome is outcome]
+    because = deciding[0].because if deciding else ""
+    dead = [result.setting for result in results if isinstance(result, DeadSetting)]
+    if dead:
+        names = ", ".join(f"{sysctl_name(setting.path)} in {setting.source}" for setting in dead)
+        because = f"set at boot and not in this kernel: {names}"
+    return Result(
+        id=id,
+        outcome=outcome,
+        because=because,
+        evidence=tuple(dict.fromkeys(evidence for result in deciding for evidence in result.evidence)),
+        denied=any(result.denied for result in results),
     )
 
 
-def _evidence(result: Result) -> Evidence | None:
-    assert result.sample is not None
-    return Evidence(fact=describe(result.check, result.sample), source=result.sample.reading.source)
+def _dead_result(id: str, setting: BootSetting) -> DeadSetting:
+    name = sysctl_name(setting.path)
+    return DeadSetting(
+        id=id,
+        because=f"{name} is set at boot and not in this kernel",
+        where=(setting.source,),
+        evidence=(Evidence(fact=f"{name} = {setting.value}", source=setting.source),),
+        setting=setting,
+    )
 
 
 def describe(check: Check, sample: ObservedValue) -> str:
@@ -165,12 +179,23 @@ def wanted_words(check: Check, wanted: tuple[str, ...]) -> str:
             return "there"
 
 
-def _compare(check: Check, sample: ObservedValue, wanted: tuple[str, ...]) -> Result:
+def _compare(id: str, check: Check, sample: ObservedValue, wanted: tuple[str, ...]) -> Comparison:
     want = check.set or ("" if check.compare in (Compare.ABSENT, Compare.NOT_CONTAINS, Compare.REPORT) else wanted[0])
     said = describe(check, sample)
 
-    def result(outcome: Outcome, because: str) -> Result:
-        return Result(check=check, outcome=outcome, because=because, sample=sample, want=want)
+    def result(outcome: Outcome, because: str) -> Comparison:
+        return Comparison(
+            id=id,
+            outcome=outcome,
+            because=because,
+            where=(sample.where,),
+            evidence=(Evidence(fact=said, source=sample.reading.source),),
+            told_by=check.told_by,
+            denied=sample.reading.unknown is Unknown.DENIED,
+            check=check,
+            sample=sample,
+            want=want,
+        )
 
     reading = sample.reading
     if reading.value is None:
@@ -207,8 +232,8 @@ def _samples(check: Check, facts: HostFacts, files: KnobFiles) -> tuple[Observed
             ObservedValue(reading=reading, where=reading.text or check.parameter, name=reading.text) for reading in readings
         )
     if check.config:
-        one = _config(facts, check.config)
-        return (ObservedValue(reading=one, where=check.config, name=check.config),)
+        reading = _config(facts, check.config)
+        return (ObservedValue(reading=reading, where=check.config, name=check.config),)
     readings = tuple(reading for path in check.paths for reading in files.find(path))
     return tuple(ObservedValue(reading=reading, where=reading.source, name=_unit_of(reading.source)) for reading in readings)
 
@@ -227,28 +252,22 @@ def _unit_of(path: str) -> str:
     return units[-1] if units and path.startswith("/sys/fs/cgroup/") else path
 
 
-def _stopped(names: tuple[str, ...], facts: HostFacts) -> tuple[Outcome, str] | None:
-    """Why conditions keep from judging; None when all of them are true. One "no" decides, whatever else is not known."""
-    answers: list[ConditionResult] = [CONDITIONS[name](facts) for name in names]
-    for holds_not, outcome in ((False, Outcome.DOES_NOT_APPLY), (None, Outcome.UNKNOWN)):
-        for answer in answers:
-            if answer.holds is holds_not:
-                return outcome, answer.because
-    return None
-
-
-def _together(results: tuple[Result, ...]) -> Outcome:
+def _together(results: Sequence[Result]) -> Outcome:
     """Of a row: a failed check decides, then an unknown one; what is only reported counts where nothing was compared."""
-    compared = {result.outcome for result in results if result.check.compare is not Compare.REPORT}
-    reported = {result.outcome for result in results if result.check.compare is Compare.REPORT}
+    reported = {result.outcome for result in results if _only_reports(result)}
+    compared = {result.outcome for result in results if not _only_reports(result)}
     if Outcome.DOES_NOT_HOLD in compared | reported:
         return Outcome.DOES_NOT_HOLD
-    for outcome in (Outcome.UNKNOWN, Outcome.HOLDS):
+    for outcome in (Outcome.NOT_EVALUABLE, Outcome.UNKNOWN, Outcome.HOLDS):
         if outcome in compared:
             return outcome
     if Outcome.REPORTED in reported:
         return Outcome.REPORTED
     return Outcome.UNKNOWN if Outcome.UNKNOWN in reported and not compared else Outcome.DOES_NOT_APPLY
+
+
+def _only_reports(result: Result) -> bool:
+    return isinstance(result, Comparison) and result.check.compare is Compare.REPORT
 
 
 def _dead_settings(knob: Knob, facts: HostFacts, files: KnobFiles) -> tuple[BootSetting, ...]:

@@ -1,26 +1,22 @@
-"""What the catalog's rows say about a machine: a judgement of every row, and a finding for each that does not hold. Pure.
+"""Knob rows as rules: each is judged on a machine, and makes one finding, "knob.ID", where it does not hold.
 
-Rows name conditions (`CONDITIONS`), formulas (`FORMULAS`) and facts (`FACTS`) of this package; a test holds the names
-together.
+Rows name conditions, formulas and facts of this package; a test holds the names together. A row may be a wrong form of
+another one: it is then told by that one, and judged with it where it has no checks of its own.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from bedplate.model.facts.finding import Confidence, Finding, Severity
-from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.reading import Unknown
-from bedplate.model.knob import Grade, Knob, Outcome, Recommendation, RowResult
-from bedplate.plan.rules.conditions import CONDITIONS, FORMULAS
-from bedplate.plan.rules.files import KnobFiles, sysctl_name
-from bedplate.plan.rules.rows import judge as judging
+from bedplate.model.knob import Grade, Knob, Recommendation
+from bedplate.plan.rules.files import sysctl_name
+from bedplate.plan.rules.machine import JudgedMachine
 from bedplate.plan.rules.rows.fix import make_fix
-from bedplate.plan.rules.rows.judge import FACTS
-
-__all__ = ["CONDITIONS", "FACTS", "FORMULAS", "audit_knobs", "judge_knobs"]
+from bedplate.plan.rules.rows.judge import DeadSetting, judge_row, summarise
+from bedplate.plan.rules.rule import Outcome, Result
 
 _WEIGHT = {Grade.A: 1.0, Grade.B: 0.6, Grade.C: 0.3, Grade.N: 0.1}
 _CONFIDENCE = {
@@ -34,93 +30,92 @@ _MOST_PERCENT = 400.0  # the largest published effect on serving, five times; lo
 _PLACES = 4  # places that a title names
 
 
-def judge_knobs(facts: HostFacts, knobs: Iterable[Knob]) -> tuple[RowResult, ...]:
-    """What was concluded about every row, in the order of the rows. Does not depend on the order of the facts."""
-    all_judged = _judge_all(facts, knobs, KnobFiles(facts))
-    return tuple(_follow(judged, all_judged) for judged in all_judged.values())
+def make_knob_rules(knobs: Iterable[Knob]) -> tuple[KnobRule, ...]:
+    """A rule for each row, in the order of the rows, with the row that it is a wrong form of."""
+    rows = {knob.id: knob for knob in knobs}
+    return tuple(KnobRule(knob=knob, right_form=rows.get(knob.knob)) for knob in rows.values())
 
 
-def audit_knobs(facts: HostFacts, knobs: Iterable[Knob], *, told: Collection[str] = ()) -> tuple[Finding, ...]:
-    """A finding, "knob.<id>", for each row that does not hold, most expected effect first; ties by id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnobRule:
+    """One row of the catalog. Experiments make no finding; a row that cannot be judged makes an INFO finding only where it
+    says so, and where more rights would help."""
 
-    `told` are ids of findings that were made elsewhere: what one of them tells with more detail is not said again.
-    Experiments make no finding; a wrong form of a knob makes none where the knob itself does not hold. A row that cannot be
-    judged makes an INFO finding only where it says so.
-    """
-    files = KnobFiles(facts)
-    all_judged = _judge_all(facts, knobs, files)
-    findings = []
-    for judged in all_judged.values():
-        knob = judged.knob
-        judged = _untold(judged, told)
-        if judged.outcome is Outcome.UNKNOWN and knob.say_unknown and _is_denied(judged):
-            findings.append(_unknown(judged))
-        elif judged.outcome is Outcome.DOES_NOT_HOLD and (knob.verdict is not Recommendation.EXPERIMENT or judged.dead):
-            linked = all_judged.get(knob.knob)
-            if linked is not None and linked.outcome is Outcome.DOES_NOT_HOLD:
-                continue
-            findings.append(_finding(judged, facts, files))
-    return tuple(sorted(findings, key=lambda finding: (-finding.rank, finding.id)))
+    knob: Knob
+    right_form: Knob | None
+    """The row that this one is a wrong form of; None for a knob of its own."""
+
+    @property
+    def id(self) -> str:
+        """Id of its results and of its finding: "knob.cpu.smt"."""
+        return f"knob.{self.knob.id}"
+
+    def judge(self, subject: JudgedMachine) -> tuple[Result, ...]:
+        """What failed, each by itself, so that other rules can tell a part of it; otherwise the row as a whole."""
+        results = self._judge_all(subject)
+        failed = tuple(result for result in results if result.outcome is Outcome.DOES_NOT_HOLD)
+        return failed or (self._summary(results),)
+
+    def judge_whole(self, subject: JudgedMachine) -> Result:
+        """What was concluded about the row as a whole; does not depend on the order of the facts."""
+        return self._summary(self._judge_all(subject))
+
+    def report(self, subject: JudgedMachine, results: Sequence[Result]) -> tuple[Finding, ...]:
+        """One finding of all that failed, or none."""
+        failed = [result for result in results if result.outcome is Outcome.DOES_NOT_HOLD]
+        if failed:
+            dead = any(isinstance(result, DeadSetting) for result in failed)
+            experiment = self.knob.verdict is Recommendation.EXPERIMENT and not dead
+            return () if experiment else (_make_finding(self.knob, failed, subject, dead=dead),)
+        if not self.knob.say_unknown:
+            return ()
+        return tuple(
+            _make_unknown(self.knob, result) for result in results if result.outcome is Outcome.UNKNOWN and result.denied
+        )
+
+    def _judge_all(self, subject: JudgedMachine) -> tuple[Result, ...]:
+        told_by = (f"knob.{self.right_form.id}",) if self.right_form is not None else ()
+        judged = self.right_form if self._follows() and self.right_form is not None else self.knob
+        return tuple(
+            replace(result, id=self.id, told_by=result.told_by + told_by)
+            for result in judge_row(judged, subject.facts, subject.files)
+        )
+
+    def _summary(self, results: Sequence[Result]) -> Result:
+        whole = summarise(self.id, results)
+        if self._follows() and self.right_form is not None:
+            return replace(whole, because=f"judged as {self.right_form.id}: {whole.because}")
+        return whole
+
+    def _follows(self) -> bool:
+        return self.right_form is not None and not self.knob.check and not self.knob.not_evaluable
 
 
-def _judge_all(facts: HostFacts, knobs: Iterable[Knob], files: KnobFiles) -> dict[str, judging.JudgedRow]:
-    return {knob.id: judging.judge(knob, facts, files) for knob in knobs}
-
-
-def _follow(judged: judging.JudgedRow, all_judged: dict[str, judging.JudgedRow]) -> RowResult:
-    """A row without checks of its own is judged with the one that it is a wrong form of."""
-    own = judging.judgement(judged)
-    linked = all_judged.get(judged.knob.knob)
-    if judged.knob.check or judged.knob.not_evaluable or linked is None:
-        return own
-    of = judging.judgement(linked)
-    return dataclasses.replace(of, knob=own.knob, because=f"judged as {linked.knob.id}: {of.because}")
-
-
-def _finding(judged: judging.JudgedRow, facts: HostFacts, files: KnobFiles) -> Finding:
-    knob = judged.knob
-    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD]
-    where = [result.sample.where for result in failed if result.sample is not None]
-    where += [setting.source for setting in judged.dead]
-    fix, undo = make_fix(judged, facts, files)
+def _make_finding(knob: Knob, failed: Sequence[Result], machine: JudgedMachine, *, dead: bool) -> Finding:
+    """dead: what failed are lines that set at boot what this kernel does not have."""
+    fix, undo = make_fix(knob, failed, machine.facts, machine.files)
+    where = dict.fromkeys(place for result in failed for place in result.where)
     return Finding(
         id=f"knob.{knob.id}",
-        severity=Severity.LOW if judged.dead else _severity(knob),
-        title=_title(judged),
-        where=tuple(dict.fromkeys(where)) or ("machine",),
-        evidence=judging.judgement(judged).evidence,
+        severity=Severity.LOW if dead else _severity(knob),
+        title=_title(failed),
+        where=tuple(where) or ("machine",),
+        evidence=summarise(f"knob.{knob.id}", failed).evidence,
         effect=_effect(knob),
         fix=fix,
         undo=undo,
-        confidence=Confidence.CERTAIN if judged.dead else _CONFIDENCE[knob.grade],
-        rank=_WEIGHT[Grade.N] if judged.dead else _rank(knob),
+        confidence=Confidence.CERTAIN if dead else _CONFIDENCE[knob.grade],
+        rank=_WEIGHT[Grade.N] if dead else _rank(knob),
     )
 
 
-def _untold(judged: judging.JudgedRow, told: Collection[str]) -> judging.JudgedRow:
-    """Without the results that other findings tell; what nothing is left of holds."""
-    results = tuple(result for result in judged.results if not any(id in told for id in result.check.findings))
-    if judged.outcome is not Outcome.DOES_NOT_HOLD or judged.dead or results == judged.results:
-        return judged
-    failed = any(result.outcome is Outcome.DOES_NOT_HOLD for result in results)
-    outcome = Outcome.DOES_NOT_HOLD if failed else Outcome.HOLDS
-    return dataclasses.replace(judged, outcome=outcome, results=results)
-
-
-def _is_denied(judged: judging.JudgedRow) -> bool:
-    """Whether a user with more rights would know."""
-    readings = [result.sample.reading for result in judged.results if result.sample is not None]
-    return any(reading.unknown is Unknown.DENIED for reading in readings)
-
-
-def _unknown(judged: judging.JudgedRow) -> Finding:
-    knob = judged.knob
+def _make_unknown(knob: Knob, whole: Result) -> Finding:
     return Finding(
         id=f"knob.{knob.id}",
         severity=Severity.INFO,
-        title=f"{knob.name}: could not be judged: {judged.because}",
+        title=f"{knob.name}: could not be judged: {whole.because}",
         where=("machine",),
-        evidence=judging.judgement(judged).evidence,
+        evidence=whole.evidence,
         effect=_effect(knob),
         fix=("# Run bedplate as root to know.",),
         undo=("# Nothing was changed.",),
@@ -129,12 +124,11 @@ def _unknown(judged: judging.JudgedRow) -> Finding:
     )
 
 
-def _title(judged: judging.JudgedRow) -> str:
-    if judged.dead:
-        names = list(dict.fromkeys(sysctl_name(setting.path) for setting in judged.dead))
+def _title(failed: Sequence[Result]) -> str:
+    names = list(dict.fromkeys(sysctl_name(result.setting.path) for result in failed if isinstance(result, DeadSetting)))
+    if names:
         shown = ", ".join(names[:_PLACES]) + (f" and {len(names) - _PLACES} more" if len(names) > _PLACES else "")
         return f"{shown}: set at boot, and this kernel does not have {'it' if len(names) == 1 else 'them'}"
-    failed = [result for result in judged.results if result.outcome is Outcome.DOES_NOT_HOLD]
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     return f"{failed[0].because}{more}"
 

@@ -1,15 +1,18 @@
-"""What a check returns: an observation, or what it could not judge. The catalog's row adds what the observation costs."""
+"""An observation: a result of a rule that is written as a function, with all that a report needs of this machine.
+
+The catalog's row adds what the observation costs on any machine. Unknown facts never make an observation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bedplate.model.audit import FindingRow, NotJudged
+from bedplate.model.audit import FindingRow
 from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
-from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
+from bedplate.plan.rules.rule import Outcome, Result
 
 NOTHING_TO_UNDO = ("# Nothing is changed.",)
 
@@ -25,15 +28,13 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """A finding without what the catalog knows of it."""
+class Observation(Result):
+    """Something that does not hold; `because` is the title of its finding."""
 
-    id: str
+    outcome: Outcome = Outcome.DOES_NOT_HOLD
     severity: Severity
-    title: str
-    where: tuple[str, ...]
-    evidence: tuple[Evidence, ...]
     fix: tuple[str, ...]
+    """Commands to copy, or sentences that begin with "#" where no command does it."""
     undo: tuple[str, ...] = NOTHING_TO_UNDO
     confidence: Confidence = Confidence.CERTAIN
     effect_percent: float | None = None
@@ -42,18 +43,22 @@ class Observation:
     """Here, where the row's text is of another kind of observation; None: the row's."""
 
 
-CheckResult = Observation | NotJudged
-Check = Callable[[HostFacts], Iterable[CheckResult]]
+def make_findings(results: Iterable[Result], rows: Mapping[str, FindingRow]) -> Iterator[Finding]:
+    """A finding for each observation among the results. Raises KeyError for an id without a row: a mistake of the
+    program."""
+    return (make_finding(result, rows[result.id]) for result in results if isinstance(result, Observation))
 
 
-def make_finding(observation: Observation, row: FindingRow) -> Finding:
-    """The finding of an observation, ranked by expected effect times confidence."""
-    percent = row.effect_percent if observation.effect_percent is None else observation.effect_percent
-    published = row.effect if row.effect == "no evidence" else f"{row.effect} ({'; '.join(row.sources)})"
+def make_finding(observation: Observation, row: FindingRow | None = None) -> Finding:
+    """The finding of an observation, ranked by expected effect times confidence; without a row its own effect stands."""
+    percent, published = observation.effect_percent, "no evidence"
+    if row is not None:
+        percent = row.effect_percent if percent is None else percent
+        published = row.effect if row.effect == "no evidence" else f"{row.effect} ({'; '.join(row.sources)})"
     return Finding(
         id=observation.id,
         severity=observation.severity,
-        title=observation.title,
+        title=observation.because,
         where=observation.where,
         evidence=observation.evidence,
         effect=published if observation.effect is None else observation.effect,
@@ -78,7 +83,12 @@ def seen(label: str, reading: Reading[T]) -> Evidence:
     return Evidence(fact=f"{label}: {value}", source=reading.source)
 
 
-def unknown(id: str, what: str, reading: Reading[T]) -> NotJudged:
+def not_judged(*, id: str, why: str) -> Result:
+    """A result that says only why the rule could not be judged, in a sentence."""
+    return Result(id=id, outcome=Outcome.UNKNOWN, because=why)
+
+
+def unknown(id: str, what: str, reading: Reading[T]) -> Result:
     """What could not be judged because a reading has no value."""
     words = {
         Unknown.ABSENT: "is not there",
@@ -87,7 +97,12 @@ def unknown(id: str, what: str, reading: Reading[T]) -> NotJudged:
         Unknown.MALFORMED: "is not in its format",
         Unknown.NOT_RECORDED: "is not in the recording",
     }
-    return NotJudged(id=id, why=f"{what} {words[reading.unknown or Unknown.ABSENT]} ({reading.source})")
+    return Result(
+        id=id,
+        outcome=Outcome.UNKNOWN,
+        because=f"{what} {words[reading.unknown or Unknown.ABSENT]} ({reading.source})",
+        denied=reading.unknown is Unknown.DENIED,
+    )
 
 
 def some(names: Iterable[str], most: int = 6) -> str:
