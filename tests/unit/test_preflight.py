@@ -9,10 +9,12 @@ import pytest
 from bedplate.errors import ModelRefused
 from bedplate.host.root.root import Root
 from bedplate.host.system.buildhost import read_build_host
-from bedplate.model.buildhost import BuildHost, Firmware, KvmDevice, Mirror, Space, Wishes
+from bedplate.model.buildhost import BuildHost, Firmware, KvmDevice, Mirror, Space, TakenPort, Wishes
+from bedplate.model.facts.finding import Severity
 from bedplate.model.launch import Format, ModelRef
 from bedplate.model.units import GIB, MIB
-from bedplate.plan.preflight import KEYRING, PROGRAMS, check_models_fit, plan_preflight, render_commands, render_finding
+from bedplate.plan.preflight import check_models_fit, plan_preflight, render_finding
+from bedplate.plan.rules.needs import KEYRING, PROGRAMS, render_commands
 
 OVMF = Firmware(code="/code", vars="/vars")
 HOST = BuildHost(
@@ -62,8 +64,9 @@ def test_a_host_that_has_everything_has_no_findings() -> None:
 )
 def test_one_thing_wrong_is_one_finding(host: BuildHost, wishes: Wishes, what: str, fatal: bool) -> None:
     findings = plan_preflight(host, wishes).findings
-    assert [(finding.what, finding.fatal) for finding in findings] == [(what, fatal)]
-    assert all((finding.got, finding.needed, finding.fix) for finding in findings)
+    severity = Severity.CRITICAL if fatal else Severity.INFO
+    assert [(finding.where, finding.severity) for finding in findings] == [((what,), severity)]
+    assert all(finding.evidence and finding.effect and len(finding.fix) == 1 for finding in findings)
     assert render_finding(findings[0]).startswith(what)
 
 
@@ -76,6 +79,14 @@ def test_one_thing_wrong_is_one_finding(host: BuildHost, wishes: Wishes, what: s
 )
 def test_what_only_a_build_needs_is_not_asked_of_a_boot(host: BuildHost) -> None:
     assert plan_preflight(host, replace(WISHES, build=False)).fatal == ()
+
+
+def test_a_port_that_is_taken_stops_the_work_and_a_free_one_is_offered() -> None:
+    (finding,) = plan_preflight(HOST, WISHES, taken_port=TakenPort(port=8080, owner="nginx (pid 12)", free_port=8081)).fatal
+    assert render_finding(finding) == (
+        "port 8080 of 127.0.0.1: in use by nginx (pid 12); expected a free port for the endpoint."
+        " Stop that process, or use another port: bedplate up --port 8081"
+    )
 
 
 def test_everything_missing_is_one_command() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bedplate.act.paths import Paths
 from bedplate.act.run import find_program, run, search_path
@@ -12,10 +12,12 @@ from bedplate.host.system.buildhost import read_build_host
 from bedplate.host.system.port import find_free_port, is_port_free, read_port_owner
 from bedplate.image.kvm import choose_accel
 from bedplate.image.machine import Programs
-from bedplate.model.buildhost import BuildHost, Preflight, Wishes
+from bedplate.model.buildhost import BuildHost, Preflight, TakenPort, Wishes
+from bedplate.model.facts.finding import Severity
 from bedplate.model.machine import Accel, AccelChoice
 from bedplate.model.progress import Progress
-from bedplate.plan.preflight import FILES, PROGRAMS, judge_port, plan_preflight, render_commands, render_finding
+from bedplate.plan.preflight import plan_preflight, render_finding
+from bedplate.plan.rules.needs import FILES, MISSING, PROGRAMS, render_commands
 
 _INSTALL_S = 1800.0
 
@@ -39,7 +41,7 @@ def ensure_ready(
         _install(paths, host, plan, progress)
         host, plan = _judge(paths, wishes, port)
     for finding in plan.findings:
-        if not finding.fatal:
+        if finding.severity is not Severity.CRITICAL:
             progress.note(render_finding(finding))
     if plan.fatal:
         hint = f"Run: {render_commands(host, plan.install)}" if plan.install else "Mend this, then run it again."
@@ -61,12 +63,11 @@ def _judge(paths: Paths, wishes: Wishes, port: int) -> tuple[BuildHost, Prefligh
     host = read_build_host(
         root=Root(), directories=(paths.cache, paths.state), programs=PROGRAMS, files=FILES, search_path=search_path()
     )
-    plan = plan_preflight(host, wishes)
+    taken = None
     if not is_port_free(port):
         owner = read_port_owner(Root(), port) or "another process"
-        finding = judge_port(port, owner=owner, free_port=find_free_port())
-        plan = replace(plan, findings=(*plan.findings, finding))
-    return host, plan
+        taken = TakenPort(port=port, owner=owner, free_port=find_free_port())
+    return host, plan_preflight(host, wishes, taken_port=taken)
 
 
 def _install(paths: Paths, host: BuildHost, plan: Preflight, progress: Progress) -> None:
@@ -86,12 +87,7 @@ def _install(paths: Paths, host: BuildHost, plan: Preflight, progress: Progress)
 
 def _lines(plan: Preflight) -> list[str]:
     """Each fatal finding; the commands that install packages stand once, in the hint."""
-    install = plan.install
-    return [
-        f"{finding.what}: {finding.got}; expected {finding.needed}"
-        + ("" if install and finding.fix.startswith("Run: ") and finding.got == "not found" else f". {finding.fix}")
-        for finding in plan.fatal
-    ]
+    return [finding.title if plan.install and finding.id == MISSING else render_finding(finding) for finding in plan.fatal]
 
 
 def _path(name: str) -> str:

@@ -27,7 +27,7 @@ from bedplate.errors import BuildError, CommandError, ReadError
 from bedplate.host.system.buildhost import find_mirror_timeout
 from bedplate.image.mirror import check_mirror, find_reason
 from bedplate.model.progress import Progress
-from bedplate.plan.preflight import FEDORA_KEYRING, KEYRING
+from bedplate.plan.rules.needs import FEDORA_KEYRING, KEYRING
 
 # apt.conf(5): a mirror that falls silent ends a build in minutes. It is written into the tree too, so it must not vary.
 ACQUIRE = {"Acquire::Retries": "2", "Acquire::http::Timeout": "30", "Acquire::https::Timeout": "30"}

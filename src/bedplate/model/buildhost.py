@@ -1,9 +1,11 @@
-"""The host that builds and boots images, as `up` must judge it before it starts: facts, wishes and findings."""
+"""The host that builds and boots images, as `up` must judge it before it starts: facts, wishes, and what it lacks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from bedplate.model.facts.finding import Finding, Severity
 
 
 class KvmDevice(StrEnum):
@@ -97,22 +99,21 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreflightFinding:
-    """One thing that the host lacks for building or booting: what it has, what it needs, and what to do about it."""
+class TakenPort:
+    """A TCP port of 127.0.0.1 that another process listens on, and one that nobody does."""
 
-    what: str
-    got: str
-    needed: str
-    fix: str
-    fatal: bool
-    """Without it the work cannot be done; otherwise it is only worth knowing."""
+    port: int
+    owner: str
+    """The process in words: "nginx (pid 12)"."""
+    free_port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
     """Everything that a build host lacks, and the packages that bring it; the work can start when `fatal` is empty."""
 
-    findings: tuple[PreflightFinding, ...]
+    findings: tuple[Finding, ...]
+    """CRITICAL where the work cannot be done without it, INFO where it is only worth knowing."""
     packages: tuple[str, ...]
     """Packages of this distribution that are missing."""
     install: tuple[tuple[str, ...], ...]
@@ -121,6 +122,6 @@ class Preflight:
     """bedplate may run them itself: root on Debian or Ubuntu."""
 
     @property
-    def fatal(self) -> tuple[PreflightFinding, ...]:
+    def fatal(self) -> tuple[Finding, ...]:
         """The findings that stop the work."""
-        return tuple(finding for finding in self.findings if finding.fatal)
+        return tuple(finding for finding in self.findings if finding.severity is Severity.CRITICAL)
