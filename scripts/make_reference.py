@@ -31,7 +31,8 @@ from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.facts.finding import Severity
 from bedplate.model.knob import Knob, Recommendation
-from bedplate.model.policy import Neighbours, Part
+from bedplate.model.plan_part import Part
+from bedplate.model.policy import Neighbours
 from bedplate.model.proof import Antagonist
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
 from bedplate.report.explain import GRADES, render_check

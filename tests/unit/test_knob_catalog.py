@@ -14,6 +14,7 @@ from bedplate.catalog.knobs import knob_configs, knob_paths, parse_knobs, parse_
 from bedplate.errors import DataError, ReadError
 from bedplate.model.knob import Grade, Knob, Recommendation
 from bedplate.model.knob_value import Compare
+from bedplate.model.plan_part import Part
 from bedplate.plan.rules.conditions import CONDITIONS
 from bedplate.plan.rules.formulas import FORMULAS
 from bedplate.plan.rules.rows.judge import FACTS
@@ -166,6 +167,9 @@ def test_a_right_row_loads_and_names_its_source_in_full() -> None:
             {},
             "0.toml:vm.test.fix: {what} is not one of want, target, old, path, name, text, id, old:/path",
         ),
+        ({"not_planned": "no gain"}, {}, "0.toml:vm.test.part: missing; not_planned says why the part leaves the row alone"),
+        ({"boot_flag": "psi"}, {}, "0.toml:vm.test.boot_flag: got 'psi', expected a flag such as psi=1"),
+        ({"part": "clocks"}, {}, "0.toml:vm.test.part: got 'clocks', expected one of " + ", ".join(Part)),
         ({"not_evaluable": "Because."}, {}, "0.toml:vm.test.not_evaluable: the row has checks too"),
         ({"id": "Test"}, {}, "0.toml:Test.id: got 'Test', expected group.name in lower case"),
         ({}, {"want": ["one"]}, "0.toml:vm.test.check[0].want: 'one' is not a number"),

@@ -43,9 +43,10 @@ from tests.unit.tune_machines import (
 from bedplate.catalog.policies import find_policy
 from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.reading import known
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.knob import ChangeNeed
 from bedplate.model.knob_value import Compare, parse_value
+from bedplate.model.plan_part import Part
 from bedplate.model.proof import Conditions, Judgement, Proof
 from bedplate.model.tuning import UNIT_PROPERTIES, Means, Plan, Policy
 from bedplate.plan.tune.builder import read_property
@@ -124,6 +125,24 @@ def test_a_policy_with_a_floor_leaves_it_to_whatever_nobody_weighed(policy: Poli
         engine = int(wanted(made)[f"{level}:CPUWeight"])
         assert 100 / (100 + engine) >= row.floor_pct / 100
         assert row.floor_pct or engine == 10000
+
+
+def test_a_policy_that_leaves_a_part_out_says_so_of_every_row_of_the_part() -> None:
+    row = find_policy(Policy.EDGE, ROWS)
+    made = plan(serving(), make_groups(), Policy.EDGE)
+    left_out = [knob for knob in KNOBS if knob.part in (Part.CONFINEMENT, Part.NUMA, Part.INTERRUPTS)]
+    assert len(left_out) == 5
+    for knob in left_out:
+        assert reason(made, knob.id) == f"policy edge leaves {knob.part} out: {row.aim}"
+
+
+def test_pressure_that_is_off_is_turned_on_at_the_next_boot_by_the_flag_of_its_row() -> None:
+    gone: tuple[Reading[str], ...] = tuple(
+        missing(Unknown.ABSENT, f"/proc/pressure/{name}") for name in ("cpu", "memory", "io")
+    )
+    (change,) = [change for change in plan(serving(knobs=gone), make_groups()).changes if change.knob == "hk.psi"]
+    assert (str(change.setting), change.new, change.needs) == ("cmdline:psi", "1", (ChangeNeed.ROOT, ChangeNeed.REBOOT))
+    assert change.because.startswith("/proc/pressure/cpu is not there: ")
 
 
 def test_the_plan_says_what_the_floor_is_on_this_host_and_what_it_costs() -> None:

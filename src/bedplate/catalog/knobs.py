@@ -142,6 +142,10 @@ def _problems(knob: Knob, ids: set[str]) -> Iterator[str]:
         and not knob.instead
     ):
         yield f"instead: missing; {knob.verdict} needs it"
+    if knob.not_planned and knob.part is None:
+        yield "part: missing; not_planned says why the part leaves the row alone"
+    if knob.boot_flag and not re.fullmatch(r"[A-Za-z][\w.-]*=[01]", knob.boot_flag):
+        yield f"boot_flag: got {knob.boot_flag!r}, expected a flag such as psi=1"
     if bool(knob.fix) != bool(knob.undo):
         yield "undo: fix and undo come together"
     for key, lines in (("fix", knob.fix), ("undo", knob.undo)):

@@ -8,7 +8,8 @@ from typing import Any
 
 from bedplate.catalog.strict import build_row, parse_table, read_data
 from bedplate.errors import DataError
-from bedplate.model.policy import Neighbours, Part, PolicyRow
+from bedplate.model.plan_part import Part
+from bedplate.model.policy import Neighbours, PolicyRow
 from bedplate.model.tuning import Policy
 
 _HERE = Path(__file__).parent

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bedplate.model.knob_value import Compare, Parse
+from bedplate.model.plan_part import Part
 
 
 class KnobKind(StrEnum):
@@ -170,6 +171,17 @@ class Knob:
     """Names of conditions; all must be true."""
     target: str = ""
     """Name of a formula that says what would be right here, where it is not what a check compares with."""
+    part: Part | None = None
+    """The part of a plan that sets it: a policy that leaves the part out leaves the row alone. None: it has no part of its
+    own, and is at most taken back."""
+    not_planned: str = ""
+    """Why no plan sets it, in a phrase, though its part is planned."""
+    boot_flag: str = ""
+    """The flag of the kernel command line that gives what is wanted after a reboot, "psi=1"."""
+    kernel_computes: bool = False
+    """Whether the kernel computes the value: only what a file sets at boot was somebody's choice, and is taken back."""
+    for_safety: bool = False
+    """Whether somebody who sets it pays speed for safety: it is reported, and no plan takes it back."""
     conflicts: tuple[str, ...] = ()
     """Ids of rows that must not be adopted together with it, or that it makes pointless."""
     knob: str = ""

@@ -14,7 +14,8 @@ from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.knob import Knob
-from bedplate.model.policy import Part, PolicyRow
+from bedplate.model.plan_part import Part
+from bedplate.model.policy import PolicyRow
 from bedplate.model.proof import Conditions, Proof
 from bedplate.model.tuning import Plan
 from bedplate.model.units import render_size
@@ -33,16 +34,16 @@ from bedplate.plan.tune.weights import plan_weights
 
 __all__ = ["describe_host", "parse_setting", "plan_knob", "plan_setting", "plan_tuning"]
 
-_STEPS: tuple[tuple[Part, Step, tuple[str, ...]], ...] = (
-    (Part.WEIGHTS, plan_weights, ("cpu.weight", "cpu.idle")),
-    (Part.CONFINEMENT, plan_confinement, ("cpu.confine-neighbours", "cpu.partition")),
-    (Part.MEMORY, plan_memory, ("mem.low", "mem.high", "mem.swap", "mem.oomscore")),
-    (Part.IO, plan_disks, ("io.cost", "io.dirty", "io.readahead", "io.scheduler", "io.max")),
-    (Part.NUMA, plan_numa, ("cpu.numa-domain-affinity", "numa.balancing")),
-    (Part.INTERRUPTS, plan_interrupts, ("irq.affinity",)),
-    (Part.PROVEN, plan_proven, ()),
+_STEPS: tuple[tuple[Part, Step], ...] = (
+    (Part.WEIGHTS, plan_weights),
+    (Part.CONFINEMENT, plan_confinement),
+    (Part.MEMORY, plan_memory),
+    (Part.IO, plan_disks),
+    (Part.NUMA, plan_numa),
+    (Part.INTERRUPTS, plan_interrupts),
+    (Part.PROVEN, plan_proven),
 )
-"""In the order in which changes are made: what has most evidence first. The knobs are told as left out with the part."""
+"""In the order in which changes are made: what has most evidence first. Which rows a part sets, the rows say."""
 
 
 def plan_tuning(
@@ -75,12 +76,16 @@ def plan_tuning(
         applied={change.setting: change for change in applied.changes} if applied is not None else {},
     )
     builder = PlanBuilder(inputs=inputs)
-    for part, step, told in _STEPS:
+    for part, step in _STEPS:
+        rows = [knob for knob in inputs.knobs.values() if knob.part is part]
         if part in policy_row.parts:
             step(builder)
+            for knob in rows:
+                if knob.not_planned:
+                    builder.skip(knob.id, knob.not_planned)
         else:
-            for knob in told:
-                builder.skip(knob, f"policy {policy_row.id} leaves {part} out: {policy_row.aim}")
+            for knob in rows:
+                builder.skip(knob.id, f"policy {policy_row.id} leaves {part} out: {policy_row.aim}")
     plan_rows(builder)
     changes, skips = builder.finish()
     return Plan(

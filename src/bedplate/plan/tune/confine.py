@@ -6,10 +6,12 @@ the engine needs few cores, and neighbours that were confined to others left it 
 
 from __future__ import annotations
 
-from bedplate.plan.rules.formulas import FORMULAS, housekeeping_cores
+from bedplate.plan.rules.formulas import housekeeping_cores
 from bedplate.plan.tune.builder import PlanBuilder, read_property
 from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, SHARED_SLICES, engine_levels, find_chains
+from bedplate.plan.tune.row_values import row_target
 
+_CONFINE = "cpu.confine-neighbours"
 LEAST_CORES = 16  # H is at least two cores: from 16 on neighbours keep to an eighth of the cores or less
 
 
@@ -17,7 +19,7 @@ def plan_confinement(builder: PlanBuilder) -> None:
     """AllowedCPUs of neighbours, or why not; threads of the engines follow the CPUs that their group really has."""
     facts = builder.inputs.facts
     chains = find_chains(facts)
-    cpus = FORMULAS["housekeeping_cpus"](facts)
+    cpus = row_target(builder, _CONFINE)
     cores = facts.cpu.cores
     reason = ""
     if not cores or cpus is None:
@@ -33,7 +35,7 @@ def plan_confinement(builder: PlanBuilder) -> None:
             " all threads; weights protect them instead"
         )
     if reason:
-        builder.skip("cpu.confine-neighbours", reason)
+        builder.skip(_CONFINE, reason)
         if cores and cores < LEAST_CORES:
             _unpin(builder)
     else:
@@ -45,8 +47,7 @@ def plan_confinement(builder: PlanBuilder) -> None:
         )
         for path in (NEIGHBOUR, BACKGROUND, *here):
             if path not in held:
-                builder.unit(path, "AllowedCPUs", cpus or "", knob="cpu.confine-neighbours", because=because)
-    builder.skip("cpu.partition", "exclusive CPUs gained 0.92 to 1.02 times over confined neighbours (S12): nothing")
+                builder.unit(path, "AllowedCPUs", cpus or "", knob=_CONFINE, because=because)
 
 
 def _unpin(builder: PlanBuilder) -> None:
@@ -56,4 +57,4 @@ def _unpin(builder: PlanBuilder) -> None:
         if pinned:
             count = len(builder.inputs.facts.cpu.online)
             because = f"it is pinned to {pinned} of {count} CPUs, onto which the engine's threads come too"
-            builder.unit(path, "AllowedCPUs", "", knob="cpu.confine-neighbours", because=because)
+            builder.unit(path, "AllowedCPUs", "", knob=_CONFINE, because=because)

@@ -45,7 +45,6 @@ def plan_disks(builder: PlanBuilder) -> None:
         "the kernel's choice stands; beside deep random reads `none` left a direct load 15 %, mq-deadline 40 %:"
         f" bedplate prove --setting {disk}/scheduler=mq-deadline",
     )
-    builder.skip("io.max", "a cap wastes bandwidth that no other group needs; io.cost does not")
 
 
 def divided_disk(builder: PlanBuilder) -> DeviceSpeed | None:

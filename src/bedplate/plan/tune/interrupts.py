@@ -9,10 +9,11 @@ from __future__ import annotations
 from bedplate.model.facts.pci import NetworkDevice
 from bedplate.model.knob_value import Parse
 from bedplate.model.wording import render_cpus
-from bedplate.plan.rules.formulas import FORMULAS
 from bedplate.plan.tune.builder import PlanBuilder
 from bedplate.plan.tune.confine import LEAST_CORES
+from bedplate.plan.tune.row_values import row_target
 
+_AFFINITY = "irq.affinity"
 _MOST_QUEUES = 4  # CPUs that the interrupts of a card need at least, where it has so many queues
 _MOST_IRQS = 256
 
@@ -28,7 +29,7 @@ def plan_interrupts(builder: PlanBuilder) -> None:
     elif not facts.accelerators:
         reason = "engines compute on all cores, so no core is quieter than another"
     if reason:
-        builder.skip("irq.affinity", reason)
+        builder.skip(_AFFINITY, reason)
         return
     count = 0
     for device in facts.network:
@@ -41,22 +42,20 @@ def plan_interrupts(builder: PlanBuilder) -> None:
                 because = f"a queue of {device.name}, on housekeeping cores of its node {device.numa_node.value}"
                 path = f"/proc/irq/{irq}/smp_affinity_list"
                 old = render_cpus(allowed)
-                builder.file(path, render_cpus(cpus), knob="irq.affinity", because=because, parse=Parse.WORDS, old=old)
-    builder.skip(
-        "irq.affinity", "holds already: no network interrupt fires off its node's housekeeping cores, or none is known"
-    )
+                builder.file(path, render_cpus(cpus), knob=_AFFINITY, because=because, parse=Parse.WORDS, old=old)
+    builder.skip(_AFFINITY, "holds already: no network interrupt fires off its node's housekeeping cores, or none is known")
 
 
 def _cpus_for(builder: PlanBuilder, device: NetworkDevice) -> tuple[int, ...] | None:
     """Housekeeping CPUs on the card's node; None and a reason where they are too few for its queues."""
-    from_list = FORMULAS["housekeeping_cpus"](builder.inputs.facts)
+    housekeeping = row_target(builder, _AFFINITY)
     node = next((node for node in builder.inputs.facts.numa.nodes if node.node == device.numa_node.value), None)
-    if from_list is None or node is None or not device.irqs:
+    if housekeeping is None or node is None or not device.irqs:
         return None
-    chosen = tuple(sorted(_expand(from_list) & set(node.cpus)))
+    chosen = tuple(sorted(_expand(housekeeping) & set(node.cpus)))
     if len(chosen) < min(len(device.irqs), _MOST_QUEUES):
         reason = f"{device.name}: {len(chosen)} housekeeping CPUs on its node are too few for {len(device.irqs)} queues"
-        builder.skip("irq.affinity", reason)
+        builder.skip(_AFFINITY, reason)
         return None
     return chosen
 

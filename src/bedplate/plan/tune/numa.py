@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.knob_value import Parse
 from bedplate.model.units import render_size
 from bedplate.model.wording import render_cpus
 from bedplate.plan.rules.conditions import is_bound
 from bedplate.plan.tune.builder import PlanBuilder, first_words
 from bedplate.plan.tune.chain import Chain, find_chains
+from bedplate.plan.tune.row_values import meets_conditions, want_row
 
-_BALANCING = "/proc/sys/kernel/numa_balancing"
+_AFFINITY, _BALANCING = "cpu.numa-domain-affinity", "numa.balancing"
 _NVIDIA = re.compile(r"/dev/nvidia(\d{1,3})")
 _LEAST_CORES = 2  # of a node: the dispatch loop and everything else
 
@@ -26,27 +26,25 @@ def plan_numa(builder: PlanBuilder) -> None:
     nodes = [node for node in facts.numa.nodes if node.cpus]
     if len(nodes) < 2:
         reason = "one NUMA node" if nodes else "NUMA nodes are not known"
-        builder.skip("cpu.numa-domain-affinity", f"{reason}: there is nothing to bind to")
-        builder.skip("numa.balancing", f"{reason}: it moves nothing")
+        builder.skip(_AFFINITY, f"{reason}: there is nothing to bind to")
+        builder.skip(_BALANCING, f"{reason}: it moves nothing")
         return
     for chain in find_chains(facts):
         _bind(builder, chain)
-    bound = [is_bound(facts, engine) for engine in facts.engines]
-    if bound and all(state is True for state in bound):
-        because = (
-            f"all {len(bound)} engine processes are bound to nodes: faults that look for a better node cost and find none"
-        )
-        builder.file(_BALANCING, "0", knob="numa.balancing", because=because, parse=Parse.NUMBER)
-    elif not bound:
-        builder.skip("numa.balancing", "no engine runs: it is right for whatever is not bound")
+    if meets_conditions(builder, _BALANCING):
+        count = len(facts.engines)
+        because = f"all {count} engine processes are bound to nodes: faults that look for a better node cost and find none"
+        want_row(builder, _BALANCING, because=because)
+    elif not facts.engines:
+        builder.skip(_BALANCING, "no engine runs: it is right for whatever is not bound")
     else:
-        builder.skip("numa.balancing", "an engine is not bound to a node: balancing is what brings its memory near")
+        builder.skip(_BALANCING, "an engine is not bound to a node: balancing is what brings its memory near")
 
 
 def _bind(builder: PlanBuilder, chain: Chain) -> None:
     facts = builder.inputs.facts
     names = first_words(dict.fromkeys(engine.engine for engine in chain.engines))
-    knob = "cpu.numa-domain-affinity"
+    knob = _AFFINITY
     nodes = _accelerator_nodes(facts, chain)
     if builder.ours(chain.unit, "AllowedMemoryNodes") is None and all(is_bound(facts, engine) for engine in chain.engines):
         builder.skip(knob, f"holds already: {names} is bound to a node")
@@ -65,9 +63,7 @@ def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> Non
     facts = builder.inputs.facts
     node = next((node for node in facts.numa.nodes if node.node == number), None)
     if node is None or len(node.cpus) < _LEAST_CORES or node.free_bytes is None:
-        builder.skip(
-            "cpu.numa-domain-affinity", f"node {number} of {names}'s accelerators has too few CPUs, or is not known"
-        )
+        builder.skip(_AFFINITY, f"node {number} of {names}'s accelerators has too few CPUs, or is not known")
         return
     there = sum(size for engine in chain.engines for where, size in engine.numa_bytes if where == number)
     need = sum(size for engine in chain.engines for _, size in engine.numa_bytes) or max(
@@ -75,7 +71,7 @@ def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> Non
     )
     if need * 11 // 10 > node.free_bytes + there:
         builder.skip(
-            "cpu.numa-domain-affinity",
+            _AFFINITY,
             f"{names} holds {render_size(need)}, node {number} has {render_size(node.free_bytes + there)} for it:"
             " it could not start with the binding",
         )
@@ -83,7 +79,7 @@ def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> Non
     far = render_size(need - there)
     because = f"all accelerators of {names} are on node {number}, its threads and {far} of its memory elsewhere too"
     for key, value in (("AllowedCPUs", render_cpus(node.cpus)), ("AllowedMemoryNodes", str(number))):
-        builder.at_restart(chain.unit, key, value, old=None, knob="cpu.numa-domain-affinity", because=because)
+        builder.at_restart(chain.unit, key, value, old=None, knob=_AFFINITY, because=because)
 
 
 def _accelerator_nodes(facts: HostFacts, chain: Chain) -> set[int]:

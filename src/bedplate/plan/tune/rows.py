@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bedplate.model.knob import ChangeNeed, Grade, Knob, Recommendation
 from bedplate.model.knob_value import Compare, Parse
-from bedplate.model.policy import Part
+from bedplate.model.plan_part import Part
 from bedplate.model.tuning import Means, Setting
 from bedplate.plan.rules.rows.judge import Comparison, DeadSetting, judge_row, summarise
 from bedplate.plan.rules.rule import Outcome, Result
@@ -21,15 +21,10 @@ _TAKEN_BACK = (
     Recommendation.LEAVE,
     Recommendation.DEAD,
 )
-_HARDENING = ("pci.iommu-strict",)  # whoever gave a parameter that costs speed for safety meant it
-_WANTS_SETTING = (
-    "mem.minfree",
-    "cargo.min-free",
-)  # the kernel computes it: only what a file sets at boot is somebody's choice
 _MOST_FILES = 64
 _FILES = ("/proc/sys/", "/sys/")
 _NOT_FILES = ("/sys/fs/cgroup/", "/sys/kernel/debug/", "/sys/fs/resctrl/")
-_PSI = "hk.psi"
+_POOLS = "unused_huge_pages"  # the fact that names the directory of a pool, not the file to write
 
 
 def plan_rows(builder: PlanBuilder) -> None:
@@ -51,27 +46,25 @@ def _plan_row(builder: PlanBuilder, knob: Knob) -> None:
     if dead or judged.outcome is not Outcome.DOES_NOT_HOLD:
         builder.skip(knob.id, _untouched(knob, judged, dead=dead))
         return
-    failed = [
-        result for result in results if isinstance(result, Comparison) and result.outcome is Outcome.DOES_NOT_HOLD
-    ]
+    failed = [result for result in results if isinstance(result, Comparison) and result.outcome is Outcome.DOES_NOT_HOLD]
     before = len(builder.changes)
-    if knob.verdict in _TAKEN_BACK and Part.CLEANUP in policy.parts and knob.id not in _HARDENING:
+    if knob.verdict in _TAKEN_BACK and Part.CLEANUP in policy.parts and not knob.for_safety:
         for result in failed[:_MOST_FILES]:
             _take_back(builder, knob, result)
-    elif knob.verdict is Recommendation.ADOPT and knob.id == "pwr.governor" and Part.POWER in policy.parts:
+    elif knob.verdict is Recommendation.ADOPT and knob.part is Part.POWER and Part.POWER in policy.parts:
         for result in failed[:_MOST_FILES]:
             _write(builder, knob, result, f"{result.because}: {knob.why}")
-    elif knob.id == _PSI:
-        setting = Setting(means=Means.CMDLINE, name="psi")
-        why = "without pressure figures it is invisible what an engine waits for"
-        needs = (ChangeNeed.ROOT, ChangeNeed.REBOOT)
-        builder.want(setting, "1", old=None, knob=knob.id, because=why, parse=Parse.FLAG, needs=needs)
+    elif knob.verdict is Recommendation.ADOPT and knob.boot_flag:
+        name, _, value = knob.boot_flag.partition("=")
+        setting = Setting(means=Means.CMDLINE, name=name)
+        because = f"{judged.because}: {knob.why}"
+        builder.want(setting, value, old=None, knob=knob.id, because=because, parse=Parse.FLAG, needs=knob.needs)
     if len(builder.changes) == before:
         builder.skip(knob.id, _left(knob, judged))
 
 
 def _take_back(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
-    if knob.id == "mem.hugetlb":
+    if result.check.fact == _POOLS:
         _give_back_pages(builder, knob, result)
         return
     if result.check.parameter:
@@ -92,7 +85,7 @@ def _take_back(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
             needs=needs,
         )
         return
-    if knob.id in _WANTS_SETTING and not builder.inputs.files.set_at_boot(_path(result)):
+    if knob.kernel_computes and not builder.inputs.files.set_at_boot(_path(result)):
         return
     _write(builder, knob, result, f"{result.because}: {knob.why}")
 
