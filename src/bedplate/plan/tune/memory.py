@@ -26,8 +26,8 @@ from bedplate.plan.shares import (
 )
 from bedplate.plan.tune.builder import PlanBuilder, parse_count
 from bedplate.plan.tune.chain import BACKGROUND, NEIGHBOUR, OWN, Chain, engine_levels, find_chains, neighbour_groups
+from bedplate.plan.tune.row_values import row_value
 
-_OOM_SCORE = "-900"
 _BACKGROUND_PART = 2  # background work gets half of what is spare: updates and scans need little, and lose only time
 _TO_DISK = "mem.zswap-writeback"
 _ZSWAP = "/sys/module/zswap/parameters/enabled"
@@ -245,15 +245,16 @@ def _swapless(chains: tuple[Chain, ...]) -> tuple[str, ...]:
 
 
 def _order_oom(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
+    oom_score = row_value(builder, "mem.oomscore")
     exposed = [
         chain
         for chain in chains
         if builder.ours(chain.unit, "OOMScoreAdjust")
-        or any(engine.oom_score_adj > int(_OOM_SCORE) for engine in chain.engines)
+        or any(engine.oom_score_adj > int(oom_score) for engine in chain.engines)
     ]
     if not exposed:
         builder.skip(
-            "mem.oomscore", "no engine runs" if not chains else f"holds already: {_OOM_SCORE} or less on every engine"
+            "mem.oomscore", "no engine runs" if not chains else f"holds already: {oom_score} or less on every engine"
         )
     for chain in exposed:
         if not chain.unit.endswith(".service"):
@@ -264,5 +265,5 @@ def _order_oom(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
         scores = (ours.old if ours is not None else None) or str(max(engine.oom_score_adj for engine in chain.engines))
         because = f"with {size} resident and a score of {scores} the OOM killer would choose the engine first"
         builder.at_restart(
-            chain.unit, "OOMScoreAdjust", _OOM_SCORE, old=scores, knob="mem.oomscore", because=because, parse=Parse.NUMBER
+            chain.unit, "OOMScoreAdjust", oom_score, old=scores, knob="mem.oomscore", because=because, parse=Parse.NUMBER
         )
