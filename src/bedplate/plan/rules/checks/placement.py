@@ -12,7 +12,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, render_size
-from bedplate.model.wording import plural
+from bedplate.model.wording import plural, render_cpus
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
@@ -44,8 +44,10 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Result]:
                 because=f"{who}: {len(away)} of {len(engine.threads)} threads may not run on node {node} of its accelerator",
                 where=(where, f"node {node}"),
                 evidence=(
-                    Evidence(fact=f"CPUs {_cpus(away[0].allowed)}", source=f"/proc/{engine.pid}/task/{away[0].tid}/status"),
-                    Evidence(fact=f"node {node} has CPUs {_cpus(nodes[node])}", source=facts.numa.source),
+                    Evidence(
+                        fact=f"CPUs {render_cpus(away[0].allowed)}", source=f"/proc/{engine.pid}/task/{away[0].tid}/status"
+                    ),
+                    Evidence(fact=f"node {node} has CPUs {render_cpus(nodes[node])}", source=facts.numa.source),
                 ),
                 fix=_bind(node),
                 undo=("# Start it as it was started before.",),
@@ -59,9 +61,10 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Result]:
                 where=(where, f"node {node}"),
                 evidence=(
                     Evidence(
-                        fact=f"CPUs {_cpus(roaming[0].allowed)}", source=f"/proc/{engine.pid}/task/{roaming[0].tid}/status"
+                        fact=f"CPUs {render_cpus(roaming[0].allowed)}",
+                        source=f"/proc/{engine.pid}/task/{roaming[0].tid}/status",
                     ),
-                    Evidence(fact=f"node {node} has CPUs {_cpus(nodes[node])}", source=facts.numa.source),
+                    Evidence(fact=f"node {node} has CPUs {render_cpus(nodes[node])}", source=facts.numa.source),
                 ),
                 fix=_bind(node),
                 undo=("# Start it as it was started before.",),
@@ -162,7 +165,8 @@ def check_isolated(facts: HostFacts) -> Iterator[Result]:
         return
     evidence = [Evidence(fact=word, source="/proc/cmdline")] if word is not None else []
     if facts.cpu.isolated:
-        evidence.append(Evidence(fact=f"isolated: {_cpus(facts.cpu.isolated)}", source="/sys/devices/system/cpu/isolated"))
+        isolated = f"isolated: {render_cpus(facts.cpu.isolated)}"
+        evidence.append(Evidence(fact=isolated, source="/sys/devices/system/cpu/isolated"))
     fix = (
         command_line_fix(facts, word, take_out=True)
         if word
@@ -171,7 +175,7 @@ def check_isolated(facts: HostFacts) -> Iterator[Result]:
     yield Observation(
         id="cores.isolated",
         severity=Severity.HIGH if word is not None else Severity.MEDIUM,
-        because=f"CPUs are isolated from the scheduler ({word or _cpus(facts.cpu.isolated)})",
+        because=f"CPUs are isolated from the scheduler ({word or render_cpus(facts.cpu.isolated)})",
         where=("machine",),
         evidence=tuple(evidence),
         fix=(*fix, "# To keep others off the engine's CPUs, confine them: AllowedCPUs= of system.slice and user.slice."),
@@ -222,14 +226,3 @@ def _bind(node: int) -> tuple[str, ...]:
         f"numactl --cpunodebind={node} --preferred={node} COMMAND",
         f"# In a unit: NUMAPolicy=preferred, NUMAMask={node}, AllowedCPUs= the CPUs of node {node}.",
     )
-
-
-def _cpus(cpus: tuple[int, ...]) -> str:
-    """A kernel list: (0, 1, 2, 8) -> "0-2,8"."""
-    parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and cpu == parts[-1][-1] + 1:
-            parts[-1].append(cpu)
-        else:
-            parts.append([cpu])
-    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
