@@ -24,7 +24,7 @@ import pytest
 import bedplate
 from bedplate.act.paths import Paths
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import FrontLimits, Route, render_haproxy
+from bedplate.front.haproxy import FrontLimits, make_route, render_haproxy
 from bedplate.model.instance import model_file_of
 from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
 from tests.effort import wait_until
@@ -62,6 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def model_ref(name: str, file: Path) -> ModelRef:
+    """Of a file as the store would describe it, but for what no test here depends on."""
     return ModelRef(
         name=name,
         sha256="0" * 64,
@@ -95,10 +96,20 @@ class Answer:
         return str(error["code"])
 
 
+def _replace_path(word: str, replaced: dict[str, str]) -> str:
+    """A path of the machine as it is here; a file below a model's directory too."""
+    for path, here in replaced.items():
+        if word == path or word.startswith(f"{path}/"):
+            return here + word.removeprefix(path)
+    return word
+
+
 class Stack:
     """A front, and engines that can be started, stopped, frozen and killed."""
 
-    def __init__(self, directory: Path, haproxy: list[str], tree: Path, models: dict[str, Path], **bounds: int) -> None:
+    def __init__(
+        self, directory: Path, haproxy: list[str], tree: Path, models: dict[str, Path | ModelRef], **bounds: int
+    ) -> None:
         self._directory, self._haproxy, self._tree, self._models = directory, haproxy, tree, models
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._launches: dict[str, Launch] = {}
@@ -106,17 +117,24 @@ class Stack:
         limits = Limits(context=bounds.get("context", 8192), parallel=bounds.get("parallel", 2), memory_bytes=1 << 30)
         routes = []
         for index, (name, file) in enumerate(models.items()):
-            launch = make_launch(model_ref(name, file), Placement(cpus=(0, 1)), limits)
+            model = file if isinstance(file, ModelRef) else model_ref(name, file)
+            launch = make_launch(model, Placement(cpus=(0, 1)), limits)
             where = str(directory / f"{index}.sock")
-            replaced = {launch.socket: where, model_file_of(name): str(file)}
+            replaced = {launch.socket: where, model_file_of(name): model.path}
             launch = dataclasses.replace(
                 launch,
-                argv=tuple(replaced.get(word, word) for word in launch.argv[1:]),
+                argv=tuple(_replace_path(word, replaced) for word in launch.argv[1:]),
                 socket=where,
                 probe=dataclasses.replace(launch.probe, deadline_s=bounds.get("deadline_s", 5)),
             )
+            if "batch" in bounds:
+                argv = list(launch.argv)
+                for option in ("--batch-size", "--ubatch-size"):
+                    argv[argv.index(option) + 1] = str(bounds["batch"])
+                launch = dataclasses.replace(launch, argv=tuple(argv))
             self._launches[name] = launch
-            routes.append(Route(model=name, launch=launch, parallel=limits.parallel, queue=bounds.get("queue", 8)))
+            route = make_route(model, launch, limits)
+            routes.append(dataclasses.replace(route, queue=bounds.get("queue", 8)))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -148,6 +166,17 @@ class Stack:
         Path(launch.socket).unlink(missing_ok=True)
         command = [*in_tree(self._tree, "usr/bin/llama-server", "llama"), *launch.argv]
         self._spawn(name, command, self._tree / LIBRARIES / "ggml/backends0", dict(launch.env))
+
+    def has_ended(self, name: str) -> bool:
+        """Whether an engine has ended by itself."""
+        return self._processes[name].poll() is not None
+
+    def serve_file(self, name: str, path: Path) -> None:
+        """Give the engine of a model another file, unasked."""
+        launch = self._launches[name]
+        argv = list(launch.argv)
+        argv[argv.index("--model") + 1] = str(path)
+        self._launches[name] = dataclasses.replace(launch, argv=tuple(argv))
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self._processes[name].send_signal(number)
@@ -222,10 +251,14 @@ def make_stack(
     haproxy: list[str], engine_tree: Path, models: dict[str, Path]
 ) -> Iterator[Callable[..., contextlib.AbstractContextManager[Stack]]]:
     @contextlib.contextmanager
-    def make(*names: str, **bounds: int) -> Iterator[Stack]:
+    def make(*names: str | ModelRef, **bounds: int) -> Iterator[Stack]:
         # A short path: a Unix socket's has 107 characters.
         with tempfile.TemporaryDirectory(prefix="bp") as directory:
-            stack = Stack(Path(directory), haproxy, engine_tree, {name: models[name] for name in names}, **bounds)
+            chosen = {
+                name if isinstance(name, str) else name.name: models[name] if isinstance(name, str) else name
+                for name in names
+            }
+            stack = Stack(Path(directory), haproxy, engine_tree, chosen, **bounds)
             try:
                 yield stack
             finally:

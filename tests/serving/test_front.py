@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import http.client
 import json
+import math
+import re
 import signal
 import socket
 import subprocess
@@ -212,16 +214,15 @@ def test_health_says_whether_a_token_came_lately(make_stack: MakeStack) -> None:
 
         # Wedged: it still accepts connections, and a stream is open.
         with ThreadPoolExecutor() as pool:
-            cut = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=8000, ignore_eos=True))
+            open_stream = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=8000, ignore_eos=True))
             wait_until(lambda: stack.queued("engine-tiny") == (0, 1), "a stream is open")
             stack.signal("tiny", signal.SIGSTOP)
             wait_until(lambda: health(stack)["tiny"] == 503, "the wedge is seen")
-            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-                cut.result(timeout=PATIENCE_S)
-        assert stack.complete("tiny", 1).status == 503
-        assert stack.complete(SLOW, 1).status == 200
-        stack.signal("tiny", signal.SIGCONT)
-        wait_until(lambda: health(stack) == {"": 200, "tiny": 200, SLOW: 200}, "it goes on")
+            assert stack.complete("tiny", 1).status == 503
+            assert stack.complete(SLOW, 1).status == 200
+            stack.signal("tiny", signal.SIGCONT)
+            wait_until(lambda: health(stack) == {"": 200, "tiny": 200, SLOW: 200}, "it goes on")
+            open_stream.result(timeout=PATIENCE_S)  # and so does what it was at
 
         # Crashed, and started again.
         stack.kill(SLOW)
@@ -303,3 +304,79 @@ def test_haproxy_takes_the_configuration_in_its_sandbox(haproxy: list[str], tmp_
         preexec_fn=deny_write_execute,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_a_prompt_of_many_batches_is_progress_and_not_a_stuck_engine(make_stack: MakeStack) -> None:
+    """A deadline of ten batches, as fast as they are on this host now, and a prompt that takes several deadlines."""
+    with make_stack(SLOW, context=8192, batch=32) as stack:
+        stack.start_all()
+        began = time.monotonic()
+        assert stack.complete(SLOW, 1, prompt="a b c d " * 64, cache_prompt=False).status == 200
+        batch_s = (time.monotonic() - began) / (4 * 64 / 32)
+    deadline_s = max(3, math.ceil(10 * batch_s))
+    tokens = min(7900, int(32 * (3 * deadline_s + 6) / batch_s))
+    with make_stack(SLOW, context=8192, batch=32, deadline_s=deadline_s) as stack, ThreadPoolExecutor() as pool:
+        stack.start_all()
+        began = time.monotonic()
+        prompt = pool.submit(stack.complete, SLOW, 1, prompt="a b c d " * (tokens // 8), cache_prompt=False)
+        seen = set()
+        while not prompt.done():
+            seen.add(stack.ask("/health", method="GET").status)
+            time.sleep(0.1)
+        answer = prompt.result()
+        assert (answer.status, seen) == (200, {200}), answer.text
+        assert answer.json["usage"]["prompt_tokens"] >= 16 * 32
+        assert time.monotonic() - began > deadline_s, "the prompt was too short to show anything"
+
+
+def test_a_request_without_an_answer_gets_502_when_its_engine_is_ended(make_stack: MakeStack) -> None:
+    """What the supervisor does to a stuck engine, seen by its clients: a status, and a stream that breaks off."""
+    with make_stack("tiny", deadline_s=5) as stack, ThreadPoolExecutor() as pool:
+        stack.start_all()
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 8000, "ignore_eos": True}
+        whole = pool.submit(stack.ask, "/v1/completions", body)
+        cut = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=8000, ignore_eos=True))
+        wait_until(lambda: stack.queued("engine-tiny") == (0, 2), "both are worked on")
+        stack.signal("tiny", signal.SIGSTOP)
+        wait_until(lambda: health(stack)["tiny"] == 503, "the wedge is seen")
+        assert not whole.done() and not cut.done()  # the mark alone ends nothing
+        stack.kill("tiny")
+        answer = whole.result(timeout=PATIENCE_S)
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (502, "engine_failed", "5")
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            cut.result(timeout=PATIENCE_S)
+
+
+def test_every_answer_has_a_request_id_of_its_own(stack: Stack) -> None:
+    answers = [
+        stack.complete("tiny", 1),
+        stack.complete("no such model", 1),
+        stack.ask("/v1/models", method="GET"),
+        stack.ask("/nowhere", method="GET"),
+        stack.ask("/v1/completions", "x" * (BODY_LIMIT + 1)),
+        stack.ask("/v1/completions", {"model": "tiny", "prompt": 5}),
+    ]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[0-9a-f-]{36}", name) for name in ids)
+
+
+def test_the_other_forms_of_the_protocol_are_passed_on(stack: Stack) -> None:
+    """OpenAI's responses, Anthropic's messages, and the tokeniser, each by the model in the body."""
+    said = stack.ask("/v1/responses", {"model": "tiny", "input": "hello", "max_output_tokens": 2})
+    assert (said.status, said.json["object"]) == (200, "response")
+    told = stack.ask("/v1/messages", {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2})
+    assert (told.status, told.json["type"], told.json["usage"]["output_tokens"]) == (200, "message", 2)
+    counted = stack.ask("/v1/messages/count_tokens", {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]})
+    assert counted.json["input_tokens"] > 0
+    tokens = stack.ask("/tokenize", {"model": "tiny", "content": "hello"}).json["tokens"]
+    assert stack.ask("/detokenize", {"model": "tiny", "tokens": tokens}).json["content"] == "hello"
+    refused = stack.ask("/v1/embeddings", {"model": "tiny", "input": "a"})
+    assert (refused.status, refused.code) == (400, "unsupported_endpoint")
+
+
+@pytest.mark.parametrize("path", ["/v1/models/Lab/slow:v1", "/v1/models/Lab%2Fslow:v1", "/v1/models/Lab%2fslow%3Av1"])
+def test_a_model_s_page_is_found_by_its_name_however_it_is_written(stack: Stack, path: str) -> None:
+    row = stack.ask(path, method="GET").json
+    assert (row["id"], row["max_model_len"], row["task"]) == ("Lab/slow:v1", 8192, "generate")
+    missing = stack.ask("/v1/models/nope", method="GET")
+    assert (missing.status, missing.code) == (404, "model_not_found")

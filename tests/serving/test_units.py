@@ -30,7 +30,11 @@ PROGRAMS = (
 SERVED = Served(
     model="known-answer",
     launch=Launch(
-        argv=("llama-server",), env=(), probe=Probe(path="/", body="", expect="", deadline_s=1), memory_bytes=1, socket="/s"
+        argv=("llama-server",),
+        env=(),
+        probe=Probe(path="/", body="", expect="", heartbeat="/", deadline_s=1),
+        memory_bytes=1,
+        socket="/s",
     ),
     layer="/dev/vdb",
     model_file="/m",

@@ -40,7 +40,7 @@ def test_without_models_everything_is_answered_and_nothing_routed() -> None:
     text = render_haproxy([], limits=plan_front([], memory_bytes=2 * GIB), stats_socket=None)
     assert "use_backend" not in text
     assert '{"object":"list","data":[]}' in text
-    assert "path /health" in text and 'status 200 content-type application/json string \'{"status"' not in text
+    assert "path,url_dec /health" in text and 'status 200 content-type application/json string \'{"status"' not in text
 
 
 def test_every_answer_is_json() -> None:

@@ -12,7 +12,8 @@ from tests.unit.test_store import write_directory
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.root.regular import open_regular
 from bedplate.weights.safetensors import read_safetensors_directory
-from bedplate.weights.store import Store, list_directory
+from bedplate.weights.source import list_directory
+from bedplate.weights.store import Store
 
 
 class Notes:

@@ -192,7 +192,7 @@ def test_two_prepares_take_turns(host: Path) -> None:
     assert (host / "run/bedplate/haproxy.cfg").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2, "models": []}', '{"schema": 1, "models": [{"name": "x"}]}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 3, "models": []}', '{"schema": 1, "models": [{"name": "x"}]}'])
 def test_a_broken_index_is_an_error_with_its_name(host: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (host / "run/bedplate/models/index.json").write_text(text)
     assert main(["serve", "show", "--root", str(host)]) == 1
@@ -208,7 +208,7 @@ def test_a_model_outside_the_directory_is_not_served(host: Path, capsys: pytest.
 
 
 def test_a_word_that_needs_quotes_is_refused() -> None:
-    probe = Probe(path="/", body="", expect="", deadline_s=1)
+    probe = Probe(path="/", body="", expect="", heartbeat="/", deadline_s=1)
     launch = Launch(argv=("engine", "--x", "a b"), env=(), probe=probe, memory_bytes=1, socket="/x.sock")
     with pytest.raises(ModelRefused, match="'a b'"):
         render_environment(launch)

@@ -12,7 +12,7 @@ from bedplate.engines import engine_for
 from bedplate.engines.llamacpp import engine_threads, make_launch, pool_tokens
 from bedplate.errors import ModelRefused
 from bedplate.model.instance import instance_of, model_file_of, socket_of
-from bedplate.model.launch import Format, Limits, ModelRef, Placement
+from bedplate.model.launch import Format, Limits, ModelRef, ModelTask, Placement
 from bedplate.model.serving_host import CpuBudget, MemoryBudget
 from bedplate.model.units import GIB, MIB
 from bedplate.plan.limits import SMALLEST_CONTEXT, memory_ceiling_bytes, memory_need, plan_limits, usable_bytes
@@ -181,3 +181,43 @@ def test_a_format_without_an_engine_is_refused() -> None:
     assert engine_for(make_model()).name == "llamacpp"
     with pytest.raises(ModelRefused, match="no engine reads safetensors: llamacpp reads gguf"):
         engine_for(make_model(format=Format.SAFETENSORS))
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("task", [ModelTask.EMBED, ModelTask.RERANK])
+def test_a_text_that_is_pooled_fits_into_one_batch_which_divides_among_the_slots(task: ModelTask, parallel: int) -> None:
+    model = make_model(parameters=100_000_000, context_length=512, task=task)
+    launch = make_launch(model, TWO, Limits(context=512, parallel=parallel, memory_bytes=GIB))
+    batch = int(launch.argv[launch.argv.index("--ubatch-size") + 1])
+    assert batch >= 512 and batch % (parallel + 1) == 0
+    assert launch.argv[launch.argv.index("--batch-size") + 1] == str(batch)
+    assert ("--embeddings" in launch.argv, "--reranking" in launch.argv) == (task == "embed", task == "rerank")
+
+
+def test_files_of_a_model_s_directory_are_given_by_their_paths_in_it() -> None:
+    model = make_model(name="a/b", main="m-00001-of-00002.gguf", projector="mmproj.gguf", adapters=("x.gguf", "y.gguf"))
+    launch = make_launch(model, TWO, Limits(context=512, parallel=2, memory_bytes=GIB))
+    here = model_file_of("a/b")
+    assert launch.argv[1:5] == ("--model", f"{here}/m-00001-of-00002.gguf", "--mmproj", f"{here}/mmproj.gguf")
+    assert [launch.argv[index + 1] for index, word in enumerate(launch.argv) if word == "--lora"] == [
+        f"{here}/x.gguf",
+        f"{here}/y.gguf",
+    ]
+    blind = make_launch(make_model(), TWO, Limits(context=512, parallel=2, memory_bytes=GIB))
+    assert launch.probe.deadline_s > blind.probe.deadline_s
+
+
+@pytest.mark.parametrize(
+    ("model", "known", "types", "says"),
+    [
+        ({"architecture": "qwen99"}, ("llama",), {"F16"}, "does not know the architecture 'qwen99'"),
+        ({}, ("llama",), {"F16", "Q8_K"}, "type Q8_K"),
+    ],
+)
+def test_what_the_build_of_an_engine_cannot_serve_is_refused(
+    model: dict[str, object], known: tuple[str, ...], types: set[str], says: str
+) -> None:
+    made = make_model(**model)
+    with pytest.raises(ModelRefused, match=says):
+        engine_for(made).check_model(made, known, types)
+    engine_for(made).check_model(made, (), {"F16"})  # a build that says nothing of itself refuses nothing

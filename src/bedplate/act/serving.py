@@ -17,7 +17,7 @@ from bedplate.act import systemd
 from bedplate.act.files import write_whole
 from bedplate.errors import BedplateError, CommandError, ModelRefused
 from bedplate.host.root.root import Root
-from bedplate.model.instance import ENGINE_DIRECTORY, instance_of, layer_root_of, layer_unit_of
+from bedplate.model.instance import ENGINE_DIRECTORY, instance_of, layer_root_of, layer_unit_of, unit_of
 from bedplate.model.launch import Launch
 
 FRONT_CONFIGURATION = "/run/bedplate/haproxy.cfg"
@@ -131,17 +131,17 @@ def write_serving(root: Root, served: Sequence[Served], front: str) -> Written:
 
 def start_serving(written: Written, *, front_runs: bool) -> None:
     """Ask systemd for what was written, without waiting for it. At a boot this is one call of systemctl."""
-    units = [f"bedplate-engine@{name}.service" for name in written.changed]
+    units = [unit_of(name) for name in written.changed]
     if front_runs:  # not a boot: instances may be loaded with the drop-in of before
         systemd.reload_units()
         if written.gone:
-            systemd.stop([f"bedplate-engine@{name}.service" for name in written.gone], wait=False)
+            systemd.stop([unit_of(name) for name in written.gone], wait=False)
         if units:
             systemd.restart(units, wait=False)
         if written.front_changed:
             systemd.reload_or_restart((FRONT_UNIT,), wait=False)
         units = []
-    units += [f"bedplate-engine@{name}.service" for name in written.same]
+    units += [unit_of(name) for name in written.same]
     systemd.start((*units, FRONT_UNIT), wait=False)
 
 

@@ -1,11 +1,13 @@
 """Add, list, show, verify, remove and make models.
 
-A model is a GGUF file, a safetensors file, or a directory with config.json and safetensors files. The store keeps it under
-the SHA-256 of its content; an interrupted `add` leaves no part of it. NAME may also be the beginning of a digest.
+A model is a GGUF file, whole or split into parts, a safetensors file, a directory of either, a snapshot in the cache of a
+hub, or a model in a store of Ollama. Of several in one place --file chooses. The store keeps a model under the SHA-256 of
+its content; an interrupted `add` leaves no part of it. NAME may also be the beginning of a digest.
 
 examples:
   bedplate model add Qwen2.5-0.5B-Instruct-Q4_0.gguf         check the file, copy it, and name the model after it
-  bedplate model add DIRECTORY --name qwen                   add config.json, tokenizer and safetensors files
+  bedplate model add DIRECTORY --file Q4_K_M                 add one of several quantisations, and its parts
+  bedplate model add MODEL.gguf --mmproj mmproj-MODEL.gguf   add a model that sees images
   bedplate model list
   bedplate model show qwen
   bedplate model verify                                      read all models again and compare their digests
@@ -40,9 +42,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "add",
         parents=[common],
         help="check a model and copy it into the store",
-        examples=("bedplate model add Some-Model-Q4_0.gguf --name some-model",),
+        examples=(
+            "bedplate model add Some-Model-Q4_0.gguf --name org/some-model",
+            "bedplate model add ~/.cache/huggingface/hub/models--ORG--NAME/snapshots/REVISION --file Q4_K_M",
+            "bedplate model add ~/.ollama/models --file qwen3:0.6b",
+        ),
     )
-    add.add_argument("path", type=Path, metavar="PATH", help="a .gguf file, a .safetensors file, or a directory")
+    add.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="a .gguf file (of a split model any part), a .safetensors file, a directory, or a store of Ollama",
+    )
+    add.add_argument(
+        "--file", default="", metavar="NAME", help="of several models there: the file, or a part of its name (Q4_K_M)"
+    )
+    add.add_argument(
+        "--mmproj",
+        default="",
+        metavar="FILE",
+        help="the projector by which the model sees images (default: the one in the directory; none: without it)",
+    )
+    add.add_argument(
+        "--lora", type=Path, action="append", default=[], metavar="FILE", help="a LoRA adapter to apply; may be repeated"
+    )
     add.add_argument("--name", help="name that clients use for the model (default: the name of the file)")
     add.add_argument("--replace", action="store_true", help="give this model the name even if another model has it")
 
@@ -133,7 +156,15 @@ def _add(arguments: argparse.Namespace) -> int:
     from bedplate.flows import model as models
 
     with terminal_progress() as progress:
-        model = models.add(arguments.path, progress, name=arguments.name, overwrite=arguments.replace)
+        request = models.AddRequest(
+            path=arguments.path,
+            name=arguments.name,
+            overwrite=arguments.replace,
+            choice=arguments.file,
+            projector=arguments.mmproj,
+            adapters=tuple(arguments.lora),
+        )
+        model = models.add(request, progress)
     _print_models([model], arguments)
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from bedplate.engines import llamacpp
@@ -18,10 +18,17 @@ class Engine:
     """Also the name of its layer: NAME_VERSION.raw, or a disk with the serial bp-NAME."""
     formats: tuple[Format, ...]
     make_launch: Callable[[ModelRef, Placement, Limits], Launch]
+    check_model: Callable[[ModelRef, Collection[str], Collection[str]], None]
+    """(model, architectures that the build knows or (), types of the model's tensors); raises ModelRefused."""
 
 
 ENGINES = {
-    "llamacpp": Engine(name="llamacpp", formats=(Format.GGUF,), make_launch=llamacpp.make_launch),
+    "llamacpp": Engine(
+        name="llamacpp",
+        formats=(Format.GGUF,),
+        make_launch=llamacpp.make_launch,
+        check_model=llamacpp.check_model,
+    ),
 }
 
 

@@ -6,17 +6,24 @@ threads beyond the CPUs that are really there cost most of the speed (both spin 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from bedplate.errors import ModelRefused
 from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS, model_file_of, socket_of
-from bedplate.model.launch import Launch, Limits, ModelRef, Placement, Probe
+from bedplate.model.launch import Launch, Limits, ModelRef, ModelTask, Placement, Probe
 
 PROGRAM = "llama-server"
 
 _PROBE_FLOOR_S = 10.0
 _SMALLEST_BATCH = 32  # tokens
 _LONGEST_BATCH_S = 30.0
+_IMAGE_S = 60.0  # a projector encodes an image in one piece; a minute is for a large one on two CPUs
 # Floating point operations a second and CPU on a prompt: 3.5 to 5.3e9 were measured with 16-bit weights on two AVX2 CPUs
 # that others used as well (load 4, three runs). It is for deadlines only and may err low.
 _FLOPS_PER_CPU = 5e9
+
+
+_POOLED_BATCH = 2048  # tokens of a text that becomes one vector or score at once; longer texts are refused by the engine
 
 
 def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch:
@@ -27,9 +34,17 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
     """
     threads = engine_threads(placement)
     batch = batch_tokens(model, threads)
+    pooled = model.task is not ModelTask.GENERATE
+    if pooled:  # a text is pooled from one batch, so it must fit into one
+        slots = limits.parallel + 1
+        batch = max(batch, min(limits.context, _POOLED_BATCH))
+        # 0.7.0 plans its graph for as many tokens as divide among the slots, and ends with an assertion where others come.
+        batch = -(-batch // slots) * slots
     argv = (
         PROGRAM,
-        *("--model", model_file_of(model.name)),
+        *("--model", _inside(model, model.main)),
+        *(("--mmproj", _inside(model, model.projector), "--no-mmproj-offload") if model.projector else ()),
+        *(word for adapter in model.adapters for word in ("--lora", _inside(model, adapter))),
         *("--alias", model.name),
         *("--host", socket_of(model.name)),
         *("--threads", str(threads)),
@@ -42,6 +57,7 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         "--kv-unified",
         *("--batch-size", str(batch)),
         *("--ubatch-size", str(batch)),
+        *(_TASK_OPTIONS[model.task]),
         "--no-cache-idle-slots",
         *("--cache-ram", "0"),  # its own default is 8 GiB that nothing accounts for
         *("--fit", "off"),  # the limits were computed; its own search loads the model once more
@@ -49,6 +65,7 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         "--offline",
         "--no-webui",
         "--no-slots",
+        "--metrics",  # the heartbeat
         *("--log-verbosity", "2"),  # warnings; 3 writes nine lines for each probe
     )
     return Launch(
@@ -59,6 +76,32 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         memory_bytes=limits.memory_bytes,
         socket=socket_of(model.name),
     )
+
+
+_TASK_OPTIONS = {ModelTask.GENERATE: (), ModelTask.EMBED: ("--embeddings",), ModelTask.RERANK: ("--reranking",)}
+_NEVER_LOADED = frozenset({"Q8_K"})  # of sums while it computes: 0.7.0 ends with a segmentation fault on a file of it
+
+
+def check_model(model: ModelRef, architectures: Collection[str], tensor_types: Collection[str]) -> None:
+    """Raise ModelRefused for a model that this build of llama-server cannot serve.
+
+    architectures: the build's own list (image/engine_features.py), or () where it is not known. tensor_types: of the file.
+    """
+    if architectures and model.architecture not in architectures:
+        raise ModelRefused(
+            f"{model.name}: the engine does not know the architecture {model.architecture!r}",
+            hint="A newer engine may: bedplate image build --update. Or choose another model.",
+        )
+    if unloadable := sorted(_NEVER_LOADED & set(tensor_types)):
+        raise ModelRefused(
+            f"{model.name}: has tensors of type {', '.join(unloadable)}, which the engine computes with and cannot load",
+            hint="Get the model in another quantisation.",
+        )
+
+
+def _inside(model: ModelRef, file: str) -> str:
+    """Path at which the engine sees a file of the model's directory; "" for a model that is one file."""
+    return f"{model_file_of(model.name)}/{file}" if file else model_file_of(model.name)
 
 
 def batch_tokens(model: ModelRef, threads: int) -> int:
@@ -73,13 +116,25 @@ def batch_tokens(model: ModelRef, threads: int) -> int:
 
 
 def make_probe(model: ModelRef, threads: int, batch: int) -> Probe:
-    """A request for one token; its deadline leaves room for one batch of somebody's prompt before it."""
-    return Probe(
-        path="/v1/completions",
+    """A request for one token, vector or score, and the heartbeat; the deadline leaves room for one batch of a prompt, and
+    for one image where the model sees."""
+    path, body, expect = {
         # Without cache_prompt=false the engine warns twice, each time, that it has this prompt already.
-        body=f'{{"model":"{model.name}","prompt":"a","max_tokens":1,"temperature":0,"cache_prompt":false}}',
-        expect='"completion_tokens":1',  # no sign that a regular expression reads otherwise: the front takes it as it is
-        deadline_s=_PROBE_FLOOR_S + _batch_s(model, threads, batch),
+        ModelTask.GENERATE: (
+            "/v1/completions",
+            '"prompt":"a","max_tokens":1,"temperature":0,"cache_prompt":false',
+            '"completion_tokens":1',
+        ),
+        ModelTask.EMBED: ("/v1/embeddings", '"input":"a"', '"embedding"'),
+        ModelTask.RERANK: ("/v1/rerank", '"query":"a","documents":["a"]', '"relevance_score"'),
+    }[model.task]
+    return Probe(
+        path=path,
+        body=f'{{"model":"{model.name}",{body}}}',
+        expect=expect,
+        # Counters are a task of the queue, which is emptied before each batch (server_queue::start_loop, server.cpp).
+        heartbeat="/metrics",
+        deadline_s=_PROBE_FLOOR_S + _batch_s(model, threads, batch) + (_IMAGE_S if model.projector else 0.0),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedplate.act.files import write_report
-from bedplate.act.paths import check_paths, find_paths
+from bedplate.act.paths import Paths, check_paths, find_paths
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
+from bedplate.engines import ENGINES, engine_for
 from bedplate.errors import UsageError
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
@@ -45,9 +47,60 @@ def open_store() -> Store:
     return Store(paths.models)
 
 
-def add(path: Path, progress: Progress, *, name: str | None = None, overwrite: bool = False) -> ModelRef:
-    """Check a model and copy it into the store. Raises ReadError for a file that is none, UsageError for a name in use."""
-    return open_store().add(path, progress=progress, name=name, overwrite=overwrite)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRequest:
+    """A model to be added, and which of the files there it is."""
+
+    path: Path
+    """A file, a directory, a snapshot of a hub, a store or a manifest of Ollama."""
+    name: str | None = None
+    """None: as its file is called."""
+    overwrite: bool = False
+    """Take the name over from another model."""
+    choice: str = ""
+    """Of several models: a file's name or a part of it ("Q4_K_M"), or the name that Ollama gives it."""
+    projector: str = ""
+    """File that makes images into what the model reads; "none": without the one that is there."""
+    adapters: tuple[Path, ...] = ()
+    """LoRA adapters, applied whenever the model is served."""
+
+
+def add(request: AddRequest, progress: Progress) -> ModelRef:
+    """Check a model and copy it into the store. Raises ReadError for a file that is none, UsageError for a name in use, and
+    ModelRefused for a model that the engine of this host cannot serve."""
+    store = open_store()
+
+    def check(model: ModelRef, types: frozenset[str]) -> None:
+        if not any(model.format in engine.formats for engine in ENGINES.values()):
+            progress.note(f"{model.name}: no engine here reads {model.format}; it is kept for one that will")
+            return
+        check_servable(model, types, find_paths())
+
+    return store.add(
+        request.path,
+        progress=progress,
+        name=request.name,
+        overwrite=request.overwrite,
+        choice=request.choice,
+        projector=request.projector,
+        adapters=request.adapters,
+        check=check,
+    )
+
+
+def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths) -> None:
+    """Raise ModelRefused for a model that no engine reads, or that the engine whose layer was built here cannot serve."""
+    engine = engine_for(model)
+    engine.check_model(model, _known_architectures(paths, engine.name), tensor_types)
+
+
+def _known_architectures(paths: Paths, engine: str) -> tuple[str, ...]:
+    """What the layer that was built here says that it loads; () without a layer, and of one that does not say."""
+    try:
+        record = json.loads((paths.engines / f"{engine}.json").read_text())
+        return tuple(map(str, record["architectures"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def show(name: str) -> ShownModel:

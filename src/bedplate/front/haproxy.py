@@ -2,7 +2,8 @@
 
 Pure text. Source: configuration.txt of HAProxy 3.0. What the rules rely on, each with a test against the real program:
 `req.body` reaches to the end of the buffer, so a body is refused (413) before it could be larger than that, and the model is
-found wherever it stands in it; a response is passed on as it comes; a health check is a request that makes a token.
+found wherever it stands in it; a response is passed on as it comes. An engine is ready once a request has made a token, and
+alive as long as it answers for its counters, which it does between two batches of work.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bedplate.model.instance import instance_of
-from bedplate.model.launch import Launch, Limits, ModelRef
+from bedplate.model.launch import Launch, Limits, ModelRef, ModelTask
 
 PORT = 8080
 STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
-INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions")
+_TOKEN_PATHS = ("/tokenize", "/detokenize")
+TASK_PATHS = {
+    ModelTask.GENERATE: (
+        *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+        *_TOKEN_PATHS,
+    ),
+    ModelTask.EMBED: ("/v1/embeddings", *_TOKEN_PATHS),
+    ModelTask.RERANK: ("/v1/rerank", *_TOKEN_PATHS),
+}
+"""What a model of each task answers."""
+INFERENCE_PATHS = tuple(dict.fromkeys(path for paths in TASK_PATHS.values() for path in paths))
 
 _SMALLEST_BODY = 256 * 1024  # bytes
 _LARGEST_BODY = 4 * 1024**2  # bytes
@@ -45,11 +56,26 @@ class Route:
     """Requests that the engine gets at once; more wait here."""
     queue: int
     """Requests that may wait; the next one gets 429."""
+    task: ModelTask = ModelTask.GENERATE
+    context: int = 0
+    """Tokens that a request may hold here, prompt and answer together; 0 where that is not told."""
+    quantisation: str = ""
+    digest: str = ""
+    """SHA-256 of the model's content."""
 
 
 def make_route(model: ModelRef, launch: Launch, limits: Limits) -> Route:
     """The route to this model's engine: `limits.parallel` requests run at once, and four times as many may wait."""
-    return Route(model=model.name, launch=launch, parallel=limits.parallel, queue=_QUEUE_PER_SLOT * limits.parallel)
+    return Route(
+        model=model.name,
+        launch=launch,
+        parallel=limits.parallel,
+        queue=_QUEUE_PER_SLOT * limits.parallel,
+        task=model.task,
+        context=limits.context,
+        quantisation=model.quantisation,
+        digest=model.sha256,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +138,8 @@ def _global(limits: FrontLimits, stats_socket: str | None) -> str:
         # One thread passes some ten thousand requests a second on; the other CPUs belong to the engines.
         "    nbthread 1",
         "    hard-stop-after 60s",
+        "    # The first checks are spread over the longest interval otherwise, which is an hour.",
+        "    max-spread-checks 100ms",
         "    # The model is looked up in a body that is whole in the buffer: the largest body, and room for the header.",
         f"    tune.bufsize {limits.body_bytes + _HEADER_ROOM}",
         "    tune.maxrewrite 1024",
@@ -158,7 +186,7 @@ def _defaults() -> str:
         "    timeout server 1h",
     ]
     for status, (message, kind, code) in _OWN_ERRORS.items():
-        retry = f" hdr Retry-After {_RETRY_AFTER_S}" if status == 503 else ""
+        retry = f" hdr Retry-After {_RETRY_AFTER_S}" if status in (502, 503) else ""
         lines.append(f"    http-error status {status} {_JSON} string '{render_error(message, kind=kind, code=code)}'{retry}")
     return "\n".join(lines)
 
@@ -166,6 +194,12 @@ def _defaults() -> str:
 def _frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits) -> str:
     lines = ["frontend api"]
     lines += [f"    bind {address}" for address in bind]
+    lines += [
+        "    # On every answer, the front's own errors too, and handed to the engine: by it both logs name one request.",
+        "    unique-id-format %[uuid()]",
+        "    unique-id-header x-request-id",
+        "    http-after-response set-header x-request-id %[unique-id]",
+    ]
     lines += [f"    acl inference path {' '.join(INFERENCE_PATHS)}", "    acl reading method GET HEAD"]
     for index, route in enumerate(routes):
         # nbsrv counts a server as up until its first check has failed; the variable stands only after a token.
@@ -209,7 +243,17 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits)
     # The json converter escapes what the client wrote; it is cut so that an answer cannot become as large as a request.
     shown = unknown.replace("NAME", "%[var(txn.model),bytes(0,128),json(utf8s)]")
     lines.append(f"    http-request return status 404 {_JSON} lf-string '{shown}'" + (f" if {known}" if known else ""))
-    for index in range(len(routes)):
+    for index, route in enumerate(routes):
+        paths = TASK_PATHS[route.task]
+        lines.append(
+            _refuse(
+                400,
+                f"This model is not for this path; it answers {', '.join(paths)}.",
+                code="unsupported_endpoint",
+                param="model",
+                when=f"model_{index} !{{ path {' '.join(paths)} }}",
+            )
+        )
         for condition in (f"!alive_{index}", f"!token_{index}"):
             lines.append(
                 _refuse(
@@ -248,15 +292,39 @@ def _health(routes: Sequence[Route]) -> list[str]:
 
 
 def _models(routes: Sequence[Route]) -> list[str]:
-    rows = [f'{{"id":"{route.model}","object":"model","created":0,"owned_by":"bedplate"}}' for route in routes]
+    rows = [_model_row(route) for route in routes]
     lines = [_answer(200, f'{{"object":"list","data":[{",".join(rows)}]}}', "/v1/models")]
     for route, row in zip(routes, rows, strict=True):
         lines.append(_answer(200, row, f"/v1/models/{route.model}"))
+    lines.append(
+        _refuse(
+            404,
+            "This model does not exist; /v1/models lists those that do.",
+            code="model_not_found",
+            param="model",
+            when="reading { path_beg /v1/models/ }",
+        )
+    )
     return lines
 
 
+def _model_row(route: Route) -> str:
+    """As vLLM's and llama.cpp's clients read it: max_model_len is what they size prompts by. All values are ours or checked,
+    and need no escaping."""
+    told = f',"max_model_len":{route.context}' if route.context else ""
+    told += "".join(
+        f',"{key}":"{value}"'
+        for key, value in (("task", route.task), ("quantisation", route.quantisation), ("sha256", route.digest))
+        if value
+    )
+    return f'{{"id":"{route.model}","object":"model","created":0,"owned_by":"bedplate"{told}}}'
+
+
 def _answer(status: int, body: str, path: str, condition: str = "") -> str:
-    rule = f"    http-request return status {status} {_JSON} string '{body}' if reading {{ path {path} }} {condition}"
+    # Decoded: a client writes the name Qwen/Qwen3-8B into a path as Qwen%2FQwen3-8B.
+    rule = (
+        f"    http-request return status {status} {_JSON} string '{body}' if reading {{ path,url_dec {path} }} {condition}"
+    )
     return rule.rstrip()
 
 
@@ -284,22 +352,45 @@ def _refuse(
     return f"    http-request return status {status} {_JSON} string '{body}'{' ' if extra else ''}{extra} if {when}"
 
 
+def backend_name(instance: str) -> str:
+    """The backend of an engine, by the instance of its model (model/instance.py)."""
+    return f"engine-{instance}"
+
+
 def _backend_name(route: Route) -> str:
-    return f"engine-{instance_of(route.model)}"
+    return backend_name(instance_of(route.model))
 
 
 def _backend(index: int, route: Route) -> str:
+    """Two backends: one for requests, whose check is the heartbeat, and one whose check is the first token.
+
+    A request in between never reaches the second. It asks until a token has come and then once an hour: what proves that an
+    engine lives from then on is its progress.
+    """
     probe = route.launch.probe
     send = (
         f"meth POST uri {probe.path} ver HTTP/1.1 hdr Host localhost hdr Content-Type application/json body '{probe.body}'"
     )
-    # While down a check is a failed connect or an early 503: four a second cost nothing and see the first token soon.
-    # While up: a wedged engine is found after at most inter + fastinter + two deadlines.
-    check = "check inter 5s fastinter 500ms downinter 250ms rise 1 fall 2 on-marked-down shutdown-sessions"
+    heartbeat = f"meth GET uri {probe.heartbeat} ver HTTP/1.1 hdr Host localhost"
+    # While down a check is a failed connect or an early 503: four a second cost nothing and see the engine soon.
+    # While up: a wedged engine is found after at most inter + fastinter + two deadlines. Its sessions are not shut down: the
+    # client of a request without an answer would see its connection close without a word. The supervisor ends the engine,
+    # and the client gets 502.
+    check = "check inter 5s fastinter 500ms downinter 250ms rise 1 fall 2"
     # A refused connection brings the next check forward.
     observe = "observe layer4 error-limit 1 on-error fastinter"
     lines = [
         f"backend {_backend_name(route)}",
+        "    option httpchk",
+        f"    timeout check {round(probe.deadline_s * 1000)}ms",
+        f"    http-check send {heartbeat}",
+        "    http-check expect status 200",
+        # The engine names itself and lets every web page in; the front speaks for it.
+        "    http-response del-header Server",
+        "    http-response del-header Access-Control- -m beg",
+        f"    server engine unix@{route.launch.socket} maxconn {route.parallel} {check} {observe}",
+        "",
+        f"backend first-token-{instance_of(route.model)}",
         "    option httpchk",
         f"    timeout check {round(probe.deadline_s * 1000)}ms",
         f"    http-check send {send}",
@@ -307,9 +398,6 @@ def _backend(index: int, route: Route) -> str:
         # No `rstring`: HAProxy compiles a regular expression to machine code, which MemoryDenyWriteExecute= forbids.
         f"    http-check expect string '{probe.expect}'",
         f"    http-check set-var(proc.token_{index}) date()",
-        # The engine names itself and lets every web page in; the front speaks for it.
-        "    http-response del-header Server",
-        "    http-response del-header Access-Control- -m beg",
-        f"    server engine unix@{route.launch.socket} maxconn {route.parallel} {check} {observe}",
+        f"    server engine unix@{route.launch.socket} check inter 1h fastinter 1h downinter 250ms rise 1 fall 1",
     ]
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError, CommandError
 from bedplate.image.contents import Contents, find_changed_files, find_differences, read_debs, verify_contents
+from bedplate.image.engine_features import find_architectures
 from bedplate.image.inputs import digest_builders
 from bedplate.image.keys import Keys, ensure_keys
 from bedplate.image.manifest import EngineLayer, hash_range
@@ -84,7 +85,8 @@ def find_engine(paths: Paths, name: str = "llamacpp") -> EngineLayer | None:
             return None
         if _tree_stamp(paths, name).read_text() != digest or not engine_tree(paths, name).is_dir():
             return None
-        return EngineLayer(name=name, version=record["version"], path=path)
+        known = tuple(record["architectures"])
+        return EngineLayer(name=name, version=record["version"], path=path, architectures=known)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -142,6 +144,7 @@ def _build(
         shutil.rmtree(kept)
     tree.rename(kept)
     write_whole(stamp, digest, sync=False)
+    architectures = find_architectures(kept)
     locked = {package.name: package.sha256 for package in lock.packages}
     record = {
         "schema": 1,
@@ -153,10 +156,11 @@ def _build(
         "sha256": hash_range(published, 0, published.stat().st_size),
         "suite": lock.suite,
         "packages": [{"name": package.name, "version": package.version, "sha256": locked[package.name]} for package in held],
+        "architectures": architectures,
     }
     write_whole(paths.engines / f"{recipe.name}.json", json.dumps(record, indent=1) + "\n", sync=True)
     shutil.rmtree(work)
-    return EngineLayer(name=recipe.name, version=version, path=published)
+    return EngineLayer(name=recipe.name, version=version, path=published, architectures=architectures)
 
 
 def _read_held(paths: Paths, recipe: EngineRecipe, lock: Lock, tree: Path, work: Path) -> tuple[Contents, ...]:

@@ -48,6 +48,8 @@ class EngineLayer:
     name: str
     version: str
     path: Path
+    architectures: tuple[str, ...] = ()
+    """Of models that this build loads, as its own library lists them; () where it has no such list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

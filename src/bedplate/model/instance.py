@@ -13,10 +13,20 @@ LAYER_DIRECTORY = "/run/bedplate/layer"
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
 PROBE_TOKENS = 64  # room in the KV pool for the probe, beside what requests may take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_STORED_LENGTH = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PATH_UNSAFE = re.compile(r"^\.|[^A-Za-z0-9:_./]")
 _CHECKSUM = re.compile(r".*-[0-9a-f]{8}")
 _LONGEST = 64  # of 108 bytes of a Unix socket's path (sun_path, unix(7))
+
+
+def is_model_name(name: str) -> bool:
+    """Whether the store may call a model so: as hubs and clients write names, "Qwen/Qwen3-8B", "qwen3:8b".
+
+    No part between slashes is empty, "." or "..": the name stands in URLs, where these mean something else.
+    """
+    parts = name.split("/")
+    return len(name) <= _STORED_LENGTH and _NAME.fullmatch(name) is not None and not {"", ".", ".."} & set(parts)
 
 
 def instance_of(model: str) -> str:
@@ -45,6 +55,11 @@ def socket_of(model: str) -> str:
 def model_file_of(model: str) -> str:
     """Path under which the engine of a model, and only that engine, sees the model's file."""
     return f"/run/bedplate/model/{instance_of(model)}"
+
+
+def unit_of(instance: str) -> str:
+    """The unit of the engine with this instance name: "bedplate-engine@known-answer.service"."""
+    return f"bedplate-engine@{instance}.service"
 
 
 def layer_instance_of(path: str) -> str:

@@ -16,6 +16,17 @@ class Format(StrEnum):
     SAFETENSORS = "safetensors"
 
 
+class ModelTask(StrEnum):
+    """What a model is made for, by its header; each has endpoints of its own."""
+
+    GENERATE = "generate"
+    """Text, token by token: chat and completions."""
+    EMBED = "embed"
+    """A vector for a text."""
+    RERANK = "rerank"
+    """A score for each document, of how well it answers a query."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
     """A model of the store, as its own header describes it."""
@@ -35,6 +46,14 @@ class ModelRef:
     """Tokens the model was made for; 0 when the header does not say."""
     kv_bytes_per_token: int
     """K and V of all layers at 16 bits for one token; 0 when the header does not say."""
+    task: ModelTask = ModelTask.GENERATE
+    main: str = ""
+    """Of a directory: the file in it that an engine is given, the first part of a split model. "" where `path` is what it is
+    given."""
+    projector: str = ""
+    """Of a directory: the file in it that turns images into what the model reads (mmproj); "" without one."""
+    adapters: tuple[str, ...] = ()
+    """Of a directory: LoRA adapters in it, which are applied whenever the model is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +80,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A request that an engine answers only when it makes tokens. 200 with `expect` in the body is alive."""
+    """How the front asks an engine whether it is ready, once, and whether it still makes progress, from then on.
+
+    A request that it answers only when it makes tokens, 200 with `expect` in the body, says that it is ready. A heartbeat
+    that is answered with 200 within the deadline says that it lives.
+    """
 
     path: str
     body: str
     expect: str
-    """A regular expression that the body must match."""
+    """Text that the body must hold."""
+    heartbeat: str
+    """Path that the engine's own loop answers, between two batches of work, and no thread beside it."""
     deadline_s: float
+    """For either: the longest batch, and room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from bedplate.model.launch import Format
+from bedplate.model.launch import Format, ModelTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +41,31 @@ class Header:
     chat_template: bool
     size_bytes: int
     tensors: tuple[Tensor, ...]
+    task: ModelTask = ModelTask.GENERATE
+
+
+class FileRole(StrEnum):
+    """What a GGUF file is to a model."""
+
+    MODEL = "model"
+    """A model, or a part of a split one."""
+    PROJECTOR = "projector"
+    """The part that sees or hears, in a file beside the model (mmproj)."""
+    ADAPTER = "adapter"
+    """A LoRA adapter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFile:
+    """One GGUF file by itself, checked; a split model has several."""
+
+    role: FileRole
+    part: int
+    """From 1."""
+    parts: int
+    """1 for a file that is whole."""
+    tensors_in_all: int
+    """Of all parts, as the file says; 0 when it does not."""
+    tokenizer: bool
+    """Whether a tokenizer is in it; without one no engine serves a model."""
+    header: Header

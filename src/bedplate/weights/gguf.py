@@ -11,20 +11,22 @@ import math
 import re
 import struct
 from collections import Counter
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.root.regular import open_regular
-from bedplate.model.launch import Format
-from bedplate.model.modelfile import Header, Tensor
+from bedplate.model.launch import Format, ModelTask
+from bedplate.model.modelfile import FileRole, GgufFile, Header, Tensor
 
 MAGIC = b"GGUF"
 # Bounds far above any real model, so that a header costs bounded time and memory whatever it claims.
 MAX_HEADER_BYTES = 64 * 1024**2  # the largest vocabularies (262 144 tokens, 514 906 merges) need 20 MiB
 MAX_KEYS = 4096
 MAX_TENSORS = 65536
+MAX_PARTS = 4096  # of a split model
 MAX_ITEMS = 4 * 1024**2  # of one array
 MAX_KEY_BYTES = 256
 MAX_STRING_BYTES = 4 * 1024**2  # chat templates are the longest
@@ -98,43 +100,114 @@ _FILE_TYPES = {
     21: "Q2_K_S",
 }
 
+# Kinds that make no text, where the header names no pooling; the others of them say how they pool.
+_ENCODERS = frozenset(
+    [
+        "bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "neo-bert",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "eurobert",
+        "gemma-embedding",
+        "llama-embed",
+        "t5encoder",
+    ]
+)
+_POOLING_NONE, _POOLING_RANK = 0, 4  # llama.h, enum llama_pooling_type
+
 Value = int | float | bool | str | tuple[int, ...] | None
 """What is kept of a metadata value: scalars, strings, and arrays of few integers; None for other arrays."""
 
 
 def read_gguf(path: Path) -> Header:
-    """The header of a file. Raises ReadError when it cannot be opened, ModelRefused when it is not a whole, sane GGUF."""
+    """The header of a whole model. Raises ReadError when it cannot be opened, ModelRefused when it is not a sane GGUF, or is
+    a part of a model, or what belongs beside one."""
+    return whole_model(read_gguf_file(path), path.name)
+
+
+def read_gguf_file(path: Path, *, within: tuple[Path, ...] = ()) -> GgufFile:
+    """The header of a file of any role; within: as of open_regular. Raises ReadError, ModelRefused."""
     try:
-        with open_regular(path) as raw, BufferedReader(raw) as file:
-            return parse_gguf(file, path.name)
+        with open_regular(path, within=within) as raw, BufferedReader(raw) as file:
+            return parse_gguf_file(file, path.name)
     except OSError as error:
         raise ReadError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def parse_gguf(file: BinaryIO, name: str) -> Header:
-    """The header of a seekable binary file; name stands for it in messages. Raises ModelRefused."""
+    """As `read_gguf`, of a seekable binary file; name stands for it in messages. Raises ModelRefused."""
+    return whole_model(parse_gguf_file(file, name), name)
+
+
+def whole_model(file: GgufFile, name: str) -> Header:
+    """The header of a file that is a model by itself. Raises ModelRefused for other files."""
+    if file.role is FileRole.PROJECTOR:
+        raise ModelRefused(
+            f"{name}: a projector (mmproj), which turns images into what a model reads, and no model",
+            hint="Add it with its model: bedplate model add MODEL --mmproj FILE.",
+        )
+    if file.role is FileRole.ADAPTER:
+        raise ModelRefused(
+            f"{name}: a LoRA adapter, and no model",
+            hint="Add it with the model that it was made for: bedplate model add MODEL --lora FILE.",
+        )
+    if file.parts > 1:
+        raise ModelRefused(
+            f"{name}: part {file.part} of {file.parts} of a split model",
+            hint="Put all parts into one directory, under their own names, and add the directory.",
+        )
+    check_tokenizer(file, name)
+    return file.header
+
+
+def check_tokenizer(file: GgufFile, name: str) -> None:
+    """Raise ModelRefused for a model without a tokenizer, which no engine loads."""
+    if not file.tokenizer:
+        raise ModelRefused(
+            f"{name}: no tokenizer in it (tokenizer.ggml.model)", hint="Convert the model again, with its tokenizer."
+        )
+
+
+def parse_gguf_file(file: BinaryIO, name: str) -> GgufFile:
+    """The header of a seekable binary file of any role; name stands for it in messages. Raises ModelRefused."""
     cursor = _Cursor(file, name)
     tensor_count, key_count = _read_preamble(cursor)
     metadata, lengths = _read_metadata(cursor, key_count)
-    _check_kind(cursor, metadata)
+    part, parts = _part(cursor, metadata)
+    architecture = _architecture(cursor, metadata, part)
+    role = _role(cursor, metadata, architecture)
+    if tensor_count == 0 and parts == 1:
+        raise cursor.refuse(
+            "no tensors in it: a vocabulary, or a header alone", hint="Get the file that the weights are in."
+        )
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1) or alignment > 1024**2:
         raise cursor.refuse(f"general.alignment: got {alignment!r}, expected a power of two")
     tensors = _read_tensors(cursor, tensor_count, alignment)
-    architecture = metadata["general.architecture"]
-    assert isinstance(architecture, str)
-    return Header(
+    header = Header(
         format=Format.GGUF,
         architecture=architecture,
         title=printable(str(metadata.get("general.name", ""))),
         parameters=sum(math.prod(tensor.shape) for tensor in tensors),
-        quantisation=_quantisation(tensors, metadata.get("general.file_type")),
+        quantisation=quantisation_of(tensors, metadata.get("general.file_type")),
         context_length=_number(cursor, metadata, f"{architecture}.context_length"),
         kv_bytes_per_token=_kv_bytes_per_token(cursor, metadata, architecture),
         vocabulary=lengths.get("tokenizer.ggml.tokens", 0),
         chat_template=bool(metadata.get("tokenizer.chat_template")),
         size_bytes=cursor.size,
         tensors=tensors,
+        task=_task(metadata, architecture),
+    )
+    return GgufFile(
+        role=role,
+        part=part,
+        parts=parts,
+        tensors_in_all=_number(cursor, metadata, "split.tensors.count"),
+        tokenizer=metadata.get("tokenizer.ggml.model") not in (None, "", "none", "no_vocab"),
+        header=header,
     )
 
 
@@ -230,8 +303,8 @@ def _read_preamble(cursor: _Cursor) -> tuple[int, int]:
     if version not in (2, 3):
         raise cursor.refuse(f"GGUF version {version}, expected 2 or 3", hint="Convert the model again with a current tool.")
     tensor_count, key_count = cursor.u64("tensor count"), cursor.u64("metadata count")
-    if not 0 < tensor_count <= MAX_TENSORS:
-        raise cursor.refuse(f"tensor count {tensor_count}, expected 1 to {MAX_TENSORS}")
+    if tensor_count > MAX_TENSORS:
+        raise cursor.refuse(f"tensor count {tensor_count}, expected at most {MAX_TENSORS}")
     if not 0 < key_count <= MAX_KEYS:
         raise cursor.refuse(f"metadata count {key_count}, expected 1 to {MAX_KEYS}")
     return tensor_count, key_count
@@ -286,19 +359,47 @@ def _text(cursor: _Cursor, key: str, raw: bytes) -> str:
         raise cursor.refuse(f"{key}: not UTF-8 at byte {error.start}") from error
 
 
-def _check_kind(cursor: _Cursor, metadata: dict[str, Value]) -> None:
-    architecture = metadata.get("general.architecture")
+def _part(cursor: _Cursor, metadata: dict[str, Value]) -> tuple[int, int]:
+    """(part, from 1; parts): split.no counts from 0, and a file without these keys is whole."""
+    number, parts = _number(cursor, metadata, "split.no"), _number(cursor, metadata, "split.count")
+    if number >= max(1, parts) or parts > MAX_PARTS:
+        raise cursor.refuse(f"split.no {number} of split.count {parts}, expected a part of at most {MAX_PARTS}")
+    return number + 1, max(1, parts)
+
+
+def _architecture(cursor: _Cursor, metadata: dict[str, Value], part: int) -> str:
+    """As the file names it; "" for a later part of a split model, which need not."""
+    architecture = metadata.get("general.architecture", "" if part > 1 else None)
+    if architecture == "" and part > 1:
+        return ""
+    if metadata.get("general.type") == "imatrix":
+        raise cursor.refuse(
+            "an importance matrix, by which models are quantised, and no model", hint="Add the model that was made with it."
+        )
     if not isinstance(architecture, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", architecture):
         raise cursor.refuse(f"general.architecture: got {architecture!r}, expected a name such as 'llama'")
+    return architecture
+
+
+def _role(cursor: _Cursor, metadata: dict[str, Value], architecture: str) -> FileRole:
+    """Older projectors and adapters name no general.type."""
     kind = metadata.get("general.type", "model")
+    if kind in ("mmproj", "projector") or architecture == "clip":
+        return FileRole.PROJECTOR
+    if kind == "adapter" or "adapter.type" in metadata:
+        return FileRole.ADAPTER
     if kind != "model":
         raise cursor.refuse(f"general.type: got {kind!r}, expected 'model'", hint="Add the model that this file belongs to.")
-    parts = metadata.get("split.count", 0)
-    if parts not in (0, 1):
-        raise cursor.refuse(
-            f"one of {parts!r} parts of a split model",
-            hint="Join the parts first: llama-gguf-split --merge FIRST-PART OUTPUT.",
-        )
+    return FileRole.MODEL
+
+
+def _task(metadata: dict[str, Value], architecture: str) -> ModelTask:
+    pooling = metadata.get(f"{architecture}.pooling_type")
+    if pooling == _POOLING_RANK:
+        return ModelTask.RERANK
+    if pooling not in (None, _POOLING_NONE) or architecture in _ENCODERS:
+        return ModelTask.EMBED
+    return ModelTask.GENERATE
 
 
 def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Tensor, ...]:
@@ -332,14 +433,12 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Tensor, 
         described.append((name, type_name, shape, offset, size))
         expected = _align(offset + size, alignment)
     start = _align(cursor.position, alignment)
-    end = start + described[-1][3] + described[-1][4]
+    end = start + described[-1][3] + described[-1][4] if described else cursor.position
     if end > cursor.size:
         raise cursor.refuse(
             f"truncated: its tensors end at byte {end}, the file at byte {cursor.size}",
             hint="The file is incomplete; fetch it again.",
         )
-    if cursor.size - end >= alignment:
-        raise cursor.refuse(f"{cursor.size - end} bytes follow the last tensor, expected padding of less than {alignment}")
     return tuple(
         Tensor(name=name, type=type_name, shape=shape, offset=start + offset, size_bytes=size)
         for name, type_name, shape, offset, size in described
@@ -350,14 +449,15 @@ def _align(value: int, alignment: int) -> int:
     return (value + alignment - 1) // alignment * alignment
 
 
-def _quantisation(tensors: tuple[Tensor, ...], file_type: Value) -> str:
-    """The type of most parameters; the finer name that the file gives itself (Q4_K_M) only where it agrees with them."""
+def quantisation_of(tensors: Iterable[Tensor], file_type: Value = None) -> str:
+    """The type of most parameters; the finer name that the file gives itself (Q4_K_M) only where it agrees with them. "" for
+    no tensors."""
     parameters: Counter[str] = Counter()
     for tensor in tensors:
         parameters[tensor.type] += math.prod(tensor.shape)
-    most = parameters.most_common(1)[0][0]
+    most = next((name for name, _ in parameters.most_common(1)), "")
     claimed = _FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else ""
-    return claimed if claimed.startswith(most) else most
+    return claimed if most and claimed.startswith(most) else most
 
 
 def _number(cursor: _Cursor, metadata: dict[str, Value], key: str, default: int = 0) -> int:

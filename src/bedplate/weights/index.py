@@ -14,9 +14,12 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from bedplate.errors import BedplateError, ReadError
-from bedplate.model.launch import Format, ModelRef
+from bedplate.model.launch import Format, ModelRef, ModelTask
 
-SCHEMA = 1
+SCHEMA = 2
+"""The highest that is read. Models that need nothing newer are written as schema 1, which earlier bedplates read too."""
+_SINCE_2 = {"task": "generate", "main": "", "projector": "", "adapters": []}
+"""What schema 2 added, with what a row without it means."""
 _NAME_LENGTH = 200  # characters; a disk may be made by others, so its names are wider than those that the store gives
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -27,8 +30,9 @@ class NewerIndex(ReadError):
 
 def render_index(models: Sequence[ModelRef]) -> str:
     """The index of these models, whose paths are relative; sorted, so that the same set gives the same text."""
-    rows = [asdict(model) for model in sorted(models, key=lambda model: model.name)]
-    return json.dumps({"schema": SCHEMA, "models": rows}, indent=1, sort_keys=True) + "\n"
+    rows = [_row(model) for model in sorted(models, key=lambda model: model.name)]
+    schema = max((_schema_of(row) for row in rows), default=1)
+    return json.dumps({"schema": schema, "models": rows}, indent=1, sort_keys=True) + "\n"
 
 
 def parse_index(text: str | bytes, where: str, problems: list[BedplateError] | None = None) -> tuple[ModelRef, ...]:
@@ -52,7 +56,8 @@ def parse_index(text: str | bytes, where: str, problems: list[BedplateError] | N
 
 def render_record(model: ModelRef) -> str:
     """One model as JSON, as the store keeps it beside the content; keys are sorted: equal models give equal texts."""
-    return json.dumps({"schema": SCHEMA, "model": asdict(model)}, indent=1, sort_keys=True) + "\n"
+    row = _row(model)
+    return json.dumps({"schema": _schema_of(row), "model": row}, indent=1, sort_keys=True) + "\n"
 
 
 def parse_record(text: str | bytes, where: str) -> ModelRef:
@@ -70,13 +75,25 @@ def _parse_object(text: str | bytes, where: str, what: str) -> dict[str, Any]:
     schema = table.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise NewerIndex(f"{where}: schema: expected {SCHEMA}, got {schema}", hint="Use the newer bedplate that wrote it.")
-    if schema != SCHEMA:
-        raise ReadError(f"{where}: is not a valid {what} of schema {SCHEMA}")
+    if schema not in range(1, SCHEMA + 1):
+        raise ReadError(f"{where}: is not a valid {what} of schema 1 to {SCHEMA}")
     return table
 
 
+def _row(model: ModelRef) -> dict[str, Any]:
+    """Its fields as JSON; those of schema 2 where they say something."""
+    row = asdict(model) | {"adapters": list(model.adapters)}
+    return {key: value for key, value in row.items() if key not in _SINCE_2 or value != _SINCE_2[key]}
+
+
+def _schema_of(row: dict[str, Any]) -> int:
+    return 2 if _SINCE_2.keys() & row.keys() else 1
+
+
 def _parse_row(row: Any, where: str) -> ModelRef:
-    types = {field.name: int if field.type == "int" else str for field in fields(ModelRef)}
+    types = {field.name: int if field.type == "int" else str for field in fields(ModelRef)} | {"adapters": list}
+    if isinstance(row, dict):
+        row = _SINCE_2 | row
     if not isinstance(row, dict) or {key: type(value) for key, value in row.items()} != types:
         raise ReadError(f"{where}: a row is not a model: {str(row)[:80]}", hint="Remove the row, and add the model again.")
     name = row["name"]
@@ -84,4 +101,13 @@ def _parse_row(row: Any, where: str) -> ModelRef:
         raise ReadError(f"{where}: {name!r}: bad name or digest")
     if row["path"] not in (f"sha256/{row['sha256']}", f"trees/{row['sha256']}") or row["format"] not in list(Format):
         raise ReadError(f"{where}: {name}: bad path or format: {row['path'][:100]!r}, {row['format'][:20]!r}")
-    return ModelRef(**{**row, "format": Format(row["format"])})
+    inside = [name for name in (row["main"], row["projector"], *row["adapters"]) if name != ""]
+    if row["task"] not in list(ModelTask) or not all(isinstance(name, str) and _is_file_name(name) for name in inside):
+        raise ReadError(f"{where}: {name}: bad task or files: {row['task'][:20]!r}, {str(inside)[:100]}")
+    shown = {"format": Format(row["format"]), "task": ModelTask(row["task"]), "adapters": tuple(row["adapters"])}
+    return ModelRef(**row | shown)
+
+
+def _is_file_name(name: str) -> bool:
+    """Of a file directly in the model's directory, and nowhere else."""
+    return name.isprintable() and "/" not in name and not name.startswith(".") and len(name) <= _NAME_LENGTH

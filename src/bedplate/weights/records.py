@@ -1,6 +1,7 @@
 """Which models a store holds, and what in it may be removed: the records, and the lists of what a change leaves behind.
 
-    names/NAME.json     one model. These records count; index.json is derived from them and may be missing or damaged.
+    names/NAME.json     one model, its name percent-encoded. These records count; index.json is derived from them
+                        and may be missing or damaged.
     going/ANY           digests, one a line: content that a change is about to make, or to remove. Written before the change.
 
 Content is removed only when such a list names it and no record needs it. So a kill at any instant leaves nothing behind for
@@ -11,20 +12,18 @@ list names gets a record again, with the name that index.json or its own header 
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from bedplate.act.files import sync_directory, write_whole
 from bedplate.errors import BedplateError, ReadError
+from bedplate.model.instance import is_model_name
 from bedplate.model.launch import ModelRef
 from bedplate.weights.index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""A name that the store gives: it becomes part of units, paths and requests."""
 
 Adopt = Callable[[str, str], ModelRef | None]
 """(path relative to the store, digest) -> the model that lies there, named by its header; None when it is none."""
@@ -105,6 +104,11 @@ def settle(root: Path, adopt: Adopt, *, going: Iterable[str] = ()) -> None:
     write_whole(root / "index.json", text, sync=True)
 
 
+def record_file(name: str) -> str:
+    """The file name of a model's record: "Qwen/Qwen3-8B" -> "Qwen%2FQwen3-8B.json"."""
+    return f"{quote(name, safe='')}.json"
+
+
 def announce(root: Path, digests: Iterable[str]) -> None:
     """Say that this content may be removed unless a record needs it. Only with the lock of the store held."""
     (root / "going").mkdir(exist_ok=True)
@@ -115,12 +119,12 @@ def announce(root: Path, digests: Iterable[str]) -> None:
 
 def write_record(root: Path, model: ModelRef) -> None:
     """The moment at which a model is in the store. Its content must be there, and on the disk."""
-    write_whole(root / "names" / f"{model.name}.json", render_record(model), sync=True)
+    write_whole(root / "names" / record_file(model.name), render_record(model), sync=True)
 
 
 def remove_record(root: Path, name: str) -> None:
     """The moment at which a model is no longer in the store. Its content must have been announced."""
-    (root / "names" / f"{name}.json").unlink(missing_ok=True)
+    (root / "names" / record_file(name)).unlink(missing_ok=True)
     sync_directory(root / "names")
 
 
@@ -168,7 +172,7 @@ def _write_records(root: Path, models: Iterable[ModelRef]) -> None:
         shutil.rmtree(making)
     making.mkdir()
     for model in models:
-        write_whole(making / f"{model.name}.json", render_record(model), sync=True)
+        write_whole(making / record_file(model.name), render_record(model), sync=True)
     making.rename(names)
     sync_directory(root)
 
@@ -206,7 +210,7 @@ def _read_records(root: Path) -> tuple[dict[str, ModelRef] | None, list[str]]:
             continue
         try:
             model = parse_record(path.read_bytes(), str(path))
-            if model.name != path.stem:
+            if record_file(model.name) != path.name:
                 raise ReadError(f"{path}: is the record of {model.name}")
         except FileNotFoundError:
             continue  # removed since it was listed
@@ -225,7 +229,7 @@ def _read_index(root: Path) -> tuple[ModelRef, ...]:
     """The rows of an index that can be used: it is derived, so a damaged one is none."""
     path = root / "index.json"
     try:
-        return tuple(row for row in parse_index(path.read_bytes(), str(path), []) if NAME.fullmatch(row.name))
+        return tuple(row for row in parse_index(path.read_bytes(), str(path), []) if is_model_name(row.name))
     except FileNotFoundError:
         return ()
     except OSError as error:

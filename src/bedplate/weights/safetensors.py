@@ -26,13 +26,18 @@ MAX_VALUES = 400_000  # a tensor has some ten; the index of a model with 90 000 
 MAX_DEPTH = 4  # an object of objects of lists is what the format has
 MAX_DIMENSIONS = 8
 MAX_CONFIG_BYTES = 16 * 1024**2  # index files and tokenizer_config.json are the longest
+_INDEX = "model.safetensors.index.json"
 DTYPES = {  # bits of one element
     "BOOL": 8,
     "U8": 8,
     "I8": 8,
     "F8_E5M2": 8,
     "F8_E4M3": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
     "F8_E8M0": 8,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
     "F4": 4,
     "I16": 16,
     "U16": 16,
@@ -90,21 +95,14 @@ def parse_safetensors(file: BinaryIO, name: str) -> Header:
 def read_safetensors_directory(path: Path) -> Header:
     """A model as Transformers keeps it: config.json and one or more .safetensors files, their tensors taken together.
 
-    Raises ModelRefused when config.json or weights are missing, when model.safetensors.index.json names a file that is not
-    there, or when a tensor is in two files.
+    Which files count says `counted_shards`. Raises ModelRefused when config.json or weights are missing, when
+    model.safetensors.index.json names a file that is not there, or when a tensor is in two files.
     """
     config = _read_json(path / "config.json")
-    parts = [(part.name, read_safetensors(part)) for part in sorted(path.glob("*.safetensors"))]
+    counted = counted_shards(path)
+    parts = [(name, read_safetensors(path / name)) for name in sorted(counted)]
     if not parts:
         raise ModelRefused(f"{path}: no .safetensors file in it", hint="Pickle weights (.bin, .pt) are not accepted.")
-    index = path / "model.safetensors.index.json"
-    if index.exists():
-        wanted = _read_json(index).get("weight_map")
-        if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
-            raise ModelRefused(f"{index}: weight_map: expected an object of file names")
-        missing = sorted(set(wanted.values()) - {name for name, _ in parts})
-        if missing:
-            raise ModelRefused(f"{path}: {', '.join(missing)}: named by {index.name} but missing", hint="Fetch it again.")
     owner: dict[str, str] = {}
     for name, part in parts:
         for tensor in part.tensors:
@@ -114,6 +112,26 @@ def read_safetensors_directory(path: Path) -> Header:
     tensors = tuple(tensor for _, part in parts for tensor in part.tensors)
     header = _header(tensors, size_bytes=sum(part.size_bytes for _, part in parts))
     return _with_config(header, config, path)
+
+
+def counted_shards(path: Path) -> frozenset[str]:
+    """Names of the .safetensors files that are the model: those of model.safetensors.index.json where there is one.
+
+    Without an index all of them, but for consolidated*.safetensors beside others: Mistral publishes the same weights in two
+    layouts, of which engines read one. Raises ModelRefused for an index that names a file that is not there.
+    """
+    there = {part.name for part in path.glob("*.safetensors")}
+    index = path / _INDEX
+    if not index.exists():
+        others = {name for name in there if not name.startswith("consolidated")}
+        return frozenset(others or there)
+    wanted = _read_json(index).get("weight_map")
+    if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
+        raise ModelRefused(f"{index}: weight_map: expected an object of file names")
+    missing = sorted(set(wanted.values()) - there)
+    if missing:
+        raise ModelRefused(f"{path}: {', '.join(missing)}: named by {index.name} but missing", hint="Fetch it again.")
+    return frozenset(wanted.values())
 
 
 def parse_json(data: bytes, what: str, *, depth: int) -> dict[str, Any]:

@@ -20,9 +20,8 @@ import hashlib
 import os
 import re
 import secrets
-import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,22 +31,19 @@ from bedplate.act.files import sync_directory
 from bedplate.act.paths import STATE_HINT, is_full
 from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.host.root.regular import open_regular
-from bedplate.model.launch import Format, IntegrityResult, ModelRef
+from bedplate.model.instance import is_model_name
+from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
-from bedplate.weights.gguf import read_gguf
-from bedplate.weights.records import NAME, announce, content_of, link_tree, remove_record, settle, survey, write_record
-from bedplate.weights.safetensors import read_safetensors, read_safetensors_directory
+from bedplate.weights.records import announce, content_of, link_tree, remove_record, settle, survey, write_record
+from bedplate.weights.source import ModelSource, find_source, read_stored
 
 CHUNK_BYTES = 4 * MIB
 RESERVE_BYTES = 64 * MIB  # stays free on the disk of the store
-MAX_FILES = 1024  # of a safetensors directory
 _DIGEST_PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _PART = ".part"
 _LINKS_SHOWN = 4
-# What an engine reads from a directory; code (.py) and pickles (.bin, .pt) can run anything and stay out.
-_WANTED = re.compile(r".+\.(safetensors|json|jinja|txt|model|md)|LICENSE.*|NOTICE.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +52,6 @@ class Incoming:
 
     path: Path
     file: BinaryIO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDirectory:
-    """What `list_directory` found: the files that go into the store and those that do not, sorted by name."""
-
-    wanted: tuple[Path, ...]
-    left_out: tuple[Path, ...]
-    links: tuple[tuple[Path, str], ...]
-    """(link among the wanted, its target as it is written)."""
-    within: tuple[Path, ...]
-    """Real directories that the files lie in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +86,46 @@ class Store:
 
         Raises ReadError, or ModelRefused where it is whole no more.
         """
-        return read_header(Path(model.path), form=model.format)
+        return read_stored(Path(model.path)).header
 
-    def add(self, source: Path, *, progress: Progress, name: str | None = None, overwrite: bool = False) -> ModelRef:
-        """Copy a GGUF file, a safetensors file or a safetensors directory into the store and name it.
+    def add(
+        self,
+        source: Path,
+        *,
+        progress: Progress,
+        name: str | None = None,
+        overwrite: bool = False,
+        choice: str = "",
+        projector: str = "",
+        adapters: Sequence[Path] = (),
+        check: Callable[[ModelRef, frozenset[str]], None] = lambda model, types: None,
+    ) -> ModelRef:
+        """Copy a model into the store and name it: whatever `find_source` takes, which `choice` to `adapters` are for.
 
         The name is that of the file without its ending unless one is given. The same content under the same name is no
-        error. Raises ModelRefused for a bad file, or a name that stands for something else (overwrite=True takes it over);
-        PreflightError for a full disk; ReadError when the source cannot be read.
+        error. check may refuse the model, whose tensors are of these types, before anything is copied. Raises ModelRefused
+        for a bad file, or a name that stands for something else (overwrite=True takes it over); PreflightError for a full
+        disk; ReadError when the source cannot be read.
         """
-        name = make_name(source) if name is None else check_name(name)
         with progress.phase(f"read the header of {source.name}"):
-            directory = list_directory(source) if source.is_dir() else None
-            header = read_header(source)
-            self._check_name_free(name, overwrite=overwrite, source=source)
-        if directory is not None:
-            return self._add_directory(directory, name, progress, overwrite=overwrite)
-        check_space(self.root, header.size_bytes)
+            found = find_source(source, choice=choice, projector=projector, adapters=adapters)
+            name = make_name(Path(found.name)) if name is None else check_name(name)
+            types = frozenset(tensor.type for tensor in found.header.tensors)
+            check(_make_ref(name, "", found.header, path="", source=found), types)
+            self._check_name_free(name, overwrite=overwrite, source=found)
+        for path in found.left_out:
+            progress.note(f"left out: {path.name}")
+        for path, target in found.links[:_LINKS_SHOWN]:
+            progress.note(f"followed: {path.name} -> {target}")
+        if len(found.links) > _LINKS_SHOWN:
+            progress.note(f"followed: {len(found.links) - _LINKS_SHOWN} links more")
+        check_space(self.root, sum(file.path.stat().st_size for file in found.files))
+        if not found.is_single:
+            return self._add_directory(found, name, progress, overwrite=overwrite)
+        file = found.files[0]
         with self.incoming() as part:
-            with progress.phase(f"copy {render_size(header.size_bytes)}"):
-                digest = _copy(source, part.file, progress)
+            with progress.phase(f"copy {render_size(found.header.size_bytes)}"):
+                digest = _copy(file.path, part.file, progress, within=found.within)
             return self.commit(part, name, digest=digest, overwrite=overwrite)
 
     @contextlib.contextmanager
@@ -135,7 +139,7 @@ class Store:
     def commit(self, part: Incoming, name: str, *, digest: str | None = None, overwrite: bool = False) -> ModelRef:
         """Check the private file, make it content of the store, write its record. digest: when a copy made it."""
         _seal(part.file)
-        header = read_header(part.path)
+        header = read_stored(part.path).header
         if digest is None:
             digest = _hash(part.path)
         model = _make_ref(check_name(name), digest, header, path=f"sha256/{digest}")
@@ -173,22 +177,14 @@ class Store:
             return IntegrityResult(model=model, problem=str(error))
         return IntegrityResult(model=model, problem="")
 
-    def _add_directory(self, source: ModelDirectory, name: str, progress: Progress, *, overwrite: bool) -> ModelRef:
-        wanted = source.wanted
-        for path in source.left_out:
-            progress.note(f"left out: {path.name}")
-        for path, target in source.links[:_LINKS_SHOWN]:
-            progress.note(f"followed: {path.name} -> {target}")
-        if len(source.links) > _LINKS_SHOWN:
-            progress.note(f"followed: {len(source.links) - _LINKS_SHOWN} links more")
-        size = sum(path.stat().st_size for path in wanted)
-        check_space(self.root, size)
+    def _add_directory(self, source: ModelSource, name: str, progress: Progress, *, overwrite: bool) -> ModelRef:
+        size = sum(file.path.stat().st_size for file in source.files)
         with ExitStack() as stack:
             parts: list[tuple[str, str, Incoming]] = []
-            with progress.phase(f"copy {len(wanted)} files, {render_size(size)}"):
-                for path in wanted:
+            with progress.phase(f"copy {len(source.files)} files, {render_size(size)}"):
+                for file in source.files:
                     part = stack.enter_context(self.incoming())
-                    parts.append((path.name, _copy(path, part.file, progress, within=source.within), part))
+                    parts.append((file.name, _copy(file.path, part.file, progress, within=source.within), part))
                     _seal(part.file)
             listing = "".join(f"{digest}  {file_name}\n" for file_name, digest, _ in parts).encode()
             manifest = stack.enter_context(self.incoming())
@@ -203,18 +199,19 @@ class Store:
                     part.path.rename(self.root / "sha256" / file_digest)
                 link_tree(self.root, digest, files)
                 manifest.path.rename(self.root / "sha256" / digest)
-                model = _make_ref(name, digest, read_header(tree), path=f"trees/{digest}")  # of the copy
+                header = read_stored(tree).header  # of the copy
+                model = _make_ref(name, digest, header, path=f"trees/{digest}", source=source)
                 for directory in (self.root / "sha256", tree, self.root / "trees"):
                     sync_directory(directory)
                 write_record(self.root, model)
         return replace(model, path=str(self.root / model.path))
 
-    def _check_name_free(self, name: str, *, overwrite: bool, source: Path) -> None:
+    def _check_name_free(self, name: str, *, overwrite: bool, source: ModelSource) -> None:
         """Before anything is copied: a name that stands for a model of another size can only end in a refusal."""
-        if overwrite or source.is_dir():
+        if overwrite or not source.is_single:
             return
         for model in self._rows():
-            if model.name == name and model.size_bytes != source.stat().st_size:
+            if model.name == name and model.size_bytes != source.header.size_bytes:
                 raise _taken(model)
 
     def _rows(self) -> tuple[ModelRef, ...]:
@@ -241,12 +238,13 @@ class Store:
     def _adopt(self, path: str, digest: str) -> ModelRef | None:
         """The model of content that has no record, named by its header."""
         try:
-            header = read_header(self.root / path)
+            source = read_stored(self.root / path)
         except (BedplateError, OSError):
             return None
+        header = source.header
         with contextlib.suppress(UsageError):
-            return _make_ref(make_name(Path(header.title or "-")), digest, header, path=path)
-        return _make_ref(f"{header.architecture or 'model'}-{digest[:12]}", digest, header, path=path)
+            return _make_ref(make_name(Path(header.title or "-")), digest, header, path=path, source=source)
+        return _make_ref(f"{header.architecture or 'model'}-{digest[:12]}", digest, header, path=path, source=source)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -287,31 +285,6 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
-def read_header(path: Path, *, form: Format | None = None) -> Header:
-    """The header of a model file or directory, by its first bytes and not by its name. Raises ModelRefused, ReadError."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            return read_safetensors_directory(path)
-        if not stat.S_ISREG(mode):
-            raise ModelRefused(f"{path}: not a regular file")
-        with path.open("rb") as file:
-            begin = file.read(9)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot read: {error.strerror}") from error
-    if begin.startswith(b"GGUF") or form is Format.GGUF:
-        return read_gguf(path)
-    if begin[8:9] == b"{" or form is Format.SAFETENSORS:
-        return read_safetensors(path)
-    if begin.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
-        raise ModelRefused(
-            f"{path}: a pickle file, which can run any code when loaded", hint="Get it as GGUF or safetensors."
-        )
-    raise ModelRefused(
-        f"{path}: begins with {begin[:8]!r}: neither GGUF nor safetensors", hint="Models are GGUF or safetensors files."
-    )
-
-
 def check_space(root: Path, needed_bytes: int) -> None:
     """Raise PreflightError, with the arithmetic, when the disk of the store cannot take so many bytes more."""
     there = next(path for path in (root, *root.parents) if path.exists())
@@ -326,19 +299,19 @@ def check_space(root: Path, needed_bytes: int) -> None:
 
 
 def make_name(source: Path) -> str:
-    """A model's name from its file's: "Qwen 0.5B.Q4_0.gguf" -> "Qwen-0.5B.Q4_0"."""
-    stem = source.absolute().name
+    """A model's name from its file's: "Qwen 0.5B.Q4_0.gguf" -> "Qwen-0.5B.Q4_0"; one of Ollama stays as it is."""
+    stem = str(source) if not source.is_absolute() else source.name
     for ending in (".gguf", ".safetensors"):
         stem = stem.removesuffix(ending)
-    return check_name(re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:100])
+    return check_name(re.sub(r"[^A-Za-z0-9._:/-]+", "-", stem).lstrip("._-/:")[:100].rstrip("/:"))
 
 
 def check_name(name: str) -> str:
     """The name, if a model can be called so; it becomes part of units, paths and requests. Raises UsageError."""
-    if not NAME.fullmatch(name):
+    if not is_model_name(name):
         raise UsageError(
-            f"{name!r}: not a valid model name: expected a letter or digit, then up to 99 letters, digits, '.', '_' or '-'",
-            hint="Choose a name with --name.",
+            f"{name!r}: not a valid model name: expected letters, digits and . _ - : @ +, at most 100, in parts between /",
+            hint="Choose another --name, such as Qwen/Qwen3-8B or qwen3:8b.",
         )
     return name
 
@@ -350,7 +323,7 @@ def _taken(model: ModelRef) -> ModelRefused:
     )
 
 
-def _make_ref(name: str, digest: str, header: Header, *, path: str) -> ModelRef:
+def _make_ref(name: str, digest: str, header: Header, *, path: str, source: ModelSource | None = None) -> ModelRef:
     return ModelRef(
         name=name,
         sha256=digest,
@@ -362,39 +335,11 @@ def _make_ref(name: str, digest: str, header: Header, *, path: str) -> ModelRef:
         quantisation=header.quantisation,
         context_length=header.context_length,
         kv_bytes_per_token=header.kv_bytes_per_token,
+        task=header.task,
+        main=source.main if source is not None else "",
+        projector=source.projector if source is not None else "",
+        adapters=source.adapters if source is not None else (),
     )
-
-
-def list_directory(source: Path) -> ModelDirectory:
-    """Files of a model's directory. Links are followed into the directory itself and into the blobs of its own cache.
-
-    The copies in the store can be read by everybody, and the engine reads them: a link to a file of the machine
-    (LICENSE -> /etc/shadow, unpacked from a stranger's archive) would give it away. Raises ModelRefused, naming the link.
-    """
-    real = source.resolve()
-    within = [real]
-    if real.parent.name == "snapshots" and (real.parents[1] / "blobs").is_dir():  # of Hugging Face: models--ORG--NAME/
-        within.append((real.parents[1] / "blobs").resolve())
-        if within[1].parent != real.parents[1]:
-            raise ModelRefused(f"{real.parents[1] / 'blobs'}: is a link out of the cache, to {within[1]}")
-    wanted: list[Path] = []
-    left_out: list[Path] = []
-    links: list[tuple[Path, str]] = []
-    try:
-        for path in sorted(source.iterdir()):
-            name = path.name
-            if not (path.is_file() and _WANTED.fullmatch(name) and name.isprintable() and not name.startswith(".")):
-                left_out.append(path)
-                continue
-            open_regular(path, within=tuple(within)).close()
-            wanted.append(path)
-            if path.is_symlink():
-                links.append((path, str(path.readlink())))
-    except OSError as error:
-        raise ReadError(f"{source}: cannot read: {error.strerror}") from error
-    if len(wanted) > MAX_FILES:
-        raise ModelRefused(f"{source}: {len(wanted)} files, at most {MAX_FILES} are allowed")
-    return ModelDirectory(wanted=tuple(wanted), left_out=tuple(left_out), links=tuple(links), within=tuple(within))
 
 
 def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[Path, ...] = ()) -> str:
