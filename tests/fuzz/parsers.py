@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bedplate.act.front_stats import parse_stats
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.accel.nvidia import parse_nvml
 from bedplate.host.facts import read_host
@@ -43,7 +44,8 @@ from bedplate.host.system.mirror import parse_deb822, parse_one_line
 from bedplate.host.system.osinfo import parse_os_release
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.versions import version_key
-from bedplate.weights.gguf import parse_gguf
+from bedplate.weights.gguf import parse_gguf_file, whole_model
+from bedplate.weights.index import parse_index
 from bedplate.weights.safetensors import parse_safetensors
 
 Parser = Callable[[bytes], object]
@@ -117,11 +119,15 @@ def _file(data: bytes) -> object:
 
 
 def _gguf(data: bytes) -> object:
-    return parse_gguf(io.BytesIO(data), "fuzz")
+    return whole_model(parse_gguf_file(io.BytesIO(data), "fuzz"), "fuzz")
 
 
 def _safetensors(data: bytes) -> object:
     return parse_safetensors(io.BytesIO(data), "fuzz")
+
+
+def _index(text: str) -> object:
+    return parse_index(text, "fuzz", [])
 
 
 def _tables(text: str) -> object:
@@ -162,5 +168,7 @@ PARSERS: dict[str, Parser] = {
     "manifest": parse_manifest,
     "tables": partial(_text, _tables),
     "pci.ids": lambda data: find_names(data, {(0x10DE, 0x2330), (0x8086, 0x1234)}),
+    "index of models": partial(_text, _index),
+    "front": partial(_text, parse_stats),
 }
 NAMES = tuple(PARSERS)

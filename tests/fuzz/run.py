@@ -11,6 +11,9 @@ none.
 
 2026-11-28, ten minutes on a fifth of a CPU, ten more readers (command lines, redaction, whole machines, GGUF, safetensors
 and others) and seeds of recorded machines: 13,892 inputs, nothing but refusals.
+
+2026-11-29, ten minutes on a busy host, GGUF files of every role, indexes of models and HAProxy's statistics among the
+readers: 105,384 inputs, nothing but refusals; none took a second, and 52 MB at the most.
 """
 
 from __future__ import annotations

@@ -193,6 +193,16 @@ def test_a_panic_of_the_guest_is_seen_at_once(host: FakeHost) -> None:
     assert host.processes() == []
 
 
+def test_an_engine_that_the_guest_gives_up_ends_the_wait_with_its_own_line(host: FakeHost) -> None:
+    host.behave("failed")
+    up = host.up()
+    assert up.returncode == 1
+    assert (
+        "the engine of known-answer failed: it ended with status 1: error: unknown model architecture: 'flux'" in up.stderr
+    )
+    assert host.processes() == []
+
+
 def test_a_machine_that_is_never_ready_is_ended_at_the_limit(host: FakeHost) -> None:
     host.behave("busy")
     up = host.up("--timeout", "1")

@@ -238,6 +238,8 @@ INPUTS: dict[str, list[Make]] = {
     ],
     "tables": [lines("a{n} N0={n} kernelpagesize_kB=4\n"), run("N0=1 "), run("\n"), run('"'), run("1."), run("a ~")],
     "pci.ids": [lines("\t{n}  x\n", "10de  NVIDIA\n"), lines("\n10de  x{n}")],
+    "index of models": [lines('{"name": "m{n}"},', '{"schema": 2, "models": [', "0]}")],
+    "front": [lines("engine-{n},engine,UP,{n},L7OK,\n", "# pxname,svname,status,lastchg,check_status,\n"), run(","), run('"')],
 }  # fmt: skip
 CASES = [(name, number) for name, makes in INPUTS.items() for number in range(len(makes))]
 SMALL = 60  # rows

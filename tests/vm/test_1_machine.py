@@ -21,7 +21,7 @@ from bedplate.act.run import run
 from bedplate.errors import CommandError
 from bedplate.image.machine import read_health
 from bedplate.image.manifest import Image
-from bedplate.image.qemu import swtpm_setup_argv
+from bedplate.image.qemu import SERIAL_LOG, swtpm_setup_argv
 from bedplate.image.tools import tools_command
 from tests.conftest import BOOT_S, ONE_WORD_MODELS, RECOVERY, SECOND_NAME, Bedplate
 
@@ -172,6 +172,50 @@ def test_a_killed_engine_comes_back_and_answers(machine: Bedplate) -> None:
     assert "kernel" in answer.lower()
     after = machine.shell("systemctl show -P MainPID bedplate-engine@known-answer").strip()
     assert before != after
+
+
+def engines(machine: Bedplate) -> dict[str, Any]:
+    """What the supervisor says of each engine."""
+    found: dict[str, Any] = json.loads(machine.shell("bedplate status --json"))["engines"]
+    return found
+
+
+def wait_engine(machine: Bedplate, instance: str, state: str) -> dict[str, Any]:
+    deadline = time.monotonic() + FIRST_BOOT_S
+    while (found := engines(machine).get(instance, {})).get("state") != state:
+        assert time.monotonic() < deadline, found
+        time.sleep(2)
+    return dict(found)
+
+
+def test_a_stuck_engine_is_ended_and_serves_again(machine: Bedplate) -> None:
+    wait_engine(machine, "one-word", "serving")
+    before = machine.shell("systemctl show -P MainPID bedplate-engine@one-word").strip()
+    machine.shell("systemctl kill --kill-whom=all --signal=STOP bedplate-engine@one-word")
+    deadline = time.monotonic() + FIRST_BOOT_S
+    while machine.shell("systemctl show -P MainPID bedplate-engine@one-word").strip() == before:
+        assert time.monotonic() < deadline, engines(machine)
+        time.sleep(2)
+    found = wait_engine(machine, "one-word", "serving")
+    assert found["stuck"] == 1 and "no progress" in found["because"]
+    assert answer_of(machine, "one-word", "hello") == "alpha" * 12
+    assert "one-word: serving (serves again; before that it made no progress" in machine.shell("bedplate status")
+
+
+def test_an_engine_that_cannot_serve_its_model_is_given_up_with_its_own_line(machine: Bedplate) -> None:
+    machine.shell(
+        "ln -sfn /etc/os-release /run/bedplate/engine/one-word.model; systemctl restart --no-block bedplate-engine@one-word"
+    )
+    found = wait_engine(machine, "one-word", "failed")
+    assert found["ended"] >= 3 and "it ended with status" in found["because"]
+    assert machine.shell("systemctl show -P ActiveState bedplate-engine@one-word").strip() in ("inactive", "failed")
+    assert "bedplate: engine one-word failed: it ended with status" in (machine.paths.machine / SERIAL_LOG).read_text(
+        errors="replace"
+    )
+    assert answer_of(machine, "Other_word.v2", "hello") == "beta" * 12
+    machine.shell("bedplate serve prepare")
+    wait_engine(machine, "one-word", "serving")
+    assert answer_of(machine, "one-word", "hello") == "alpha" * 12
 
 
 def test_a_service_that_the_user_adds_is_a_neighbour_unless_it_says_otherwise(machine: Bedplate) -> None:

@@ -40,6 +40,11 @@ def stop(units: Sequence[str], *, wait: bool = True) -> None:
     _command("stop", *_no_block(wait=wait), *units)
 
 
+def kill(unit: str, signal: str) -> None:
+    """Send a signal, "KILL", to every process in the control group of a unit."""
+    _command("kill", "--kill-whom=all", f"--signal={signal}", unit)
+
+
 def restart(units: Sequence[str], *, wait: bool = True) -> None:
     """Stop and start units, those that do not run too; a timer that is started again counts anew."""
     _command("restart", *_no_block(wait=wait), *units)

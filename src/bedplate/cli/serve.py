@@ -2,12 +2,15 @@
 
 `prepare` finds models and engine layers, computes how to serve each model, writes the configuration to /run/bedplate and
 starts the units. It runs at each boot (bedplate-serve.service); run it again after you added a model. `show` prints the same
-configuration and changes nothing. A model that cannot be served is reported and left out; the others are served.
+configuration and changes nothing. A model that cannot be served is reported and left out; the others are served. `supervise`
+watches the engines beside the front end: it ends one that makes no progress, so that it starts anew, and gives one up that
+ends for the same reason again and again. It runs as bedplate-supervise.service; requests do not pass through it.
 
 examples:
   bedplate serve show                   show which models would be served, with which limits, and which would not
   bedplate serve show --json            print the same as JSON
   bedplate serve prepare                write the configuration and start the units
+  bedplate serve supervise              watch the engines until you press Ctrl-C
   bedplate serve prepare --root tree    write the configuration below a directory and start nothing
 """
 
@@ -21,7 +24,7 @@ from pathlib import Path
 from bedplate.cli.argument_types import directory, whole_number
 from bedplate.cli.escape import escape_line, escape_lines
 from bedplate.cli.talk import Talk
-from bedplate.flows import serve
+from bedplate.flows import serve, supervise
 from bedplate.model.units import render_size
 
 HELP = "configure and start the engines and the HTTP front end of this host"
@@ -29,7 +32,11 @@ HELP = "configure and start the engines and the HTTP front end of this host"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate serve`. With another --root than / files are written below it, and no unit is started."""
-    parser.add_argument("what", choices=("prepare", "show"), help="`prepare` configures and starts; `show` only prints")
+    parser.add_argument(
+        "what",
+        choices=("prepare", "show", "supervise"),
+        help="`prepare` configures and starts; `show` only prints; `supervise` watches the engines",
+    )
     parser.add_argument(
         "--root",
         type=directory,
@@ -52,6 +59,9 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises CommandError when the service manager refuses to start the units.
     """
+    if arguments.what == "supervise":
+        supervise.watch(Talk(), lambda name, remark: print(f"{name}: {escape_line(remark)}", flush=True))
+        return 0
     if arguments.what == "prepare":
         serving = serve.prepare(arguments.root, Talk(), port=arguments.port)
     else:

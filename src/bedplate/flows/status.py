@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from bedplate.errors import CommandError
+from bedplate.errors import CommandError, ReadError
 from bedplate.host.root.root import Root
 from bedplate.host.system.system import is_bedplate_system, read_system
 from bedplate.model.progress import Progress
@@ -95,7 +95,18 @@ def _inside(root: Root, progress: Progress) -> dict[str, Any]:
         "endpoint": f"http://127.0.0.1:{_INSIDE_PORT}",
         "health": health,
         "models": models,
+        "engines": _read_engines(root, progress),
     }
+
+
+def _read_engines(root: Root, progress: Progress) -> dict[str, Any]:
+    from bedplate.flows.supervise import read_supervised
+
+    try:
+        return read_supervised(root)
+    except ReadError as error:
+        progress.note(error.message)
+        return {}
 
 
 def _read_units(progress: Progress, *words: str) -> tuple[Unit, ...]:

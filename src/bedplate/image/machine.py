@@ -72,6 +72,8 @@ _MEANINGS = (
     ("Booting from ROM", "kernel and initrd"),
     ("BdsDxe: starting", "the firmware loads and measures the image"),
 )
+_FAILED_ENGINE = re.compile(r"^bedplate: engine (\S+) failed: (.{1,400})", re.MULTILINE)
+"""What the supervisor says on the consoles of an engine that it gives up (flows/supervise.py)."""
 _HOPELESS = (
     ("Kernel panic", "the guest's kernel panicked"),
     ("bedplate: the machine stopped", "the guest's boot cannot go on"),
@@ -230,6 +232,12 @@ def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Mac
         for sign, meaning in _HOPELESS:
             if sign in text:
                 raise BootError(f"{meaning}{_quote(text)}", hint=f"Read {log}.")
+        if failed_engine := _FAILED_ENGINE.search(text):
+            model, reason = failed_engine.groups()
+            raise BootError(
+                f"the engine of {model} failed: {reason.strip()}",
+                hint=f"Its own lines are in the journal of the machine, and the boot is in {log}.",
+            )
         progress.detail(last_meaningful_line(text) or "starting")
         if time.monotonic() >= next_probe:
             status = read_health(machine.port)

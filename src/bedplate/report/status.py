@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bedplate.model.units import render_seconds, render_size
+from bedplate.model.wording import plural
 
 
 def render_status(record: dict[str, Any]) -> str:
@@ -36,8 +37,16 @@ def _system(record: dict[str, Any]) -> list[str]:
         f"memory    {render_size(used)} of {render_size(record['memory_bytes'])} in use",
         *(f"unit      {unit['name']}: {unit['active']} ({unit['sub']})" for unit in record["units"]),
         *([f"FAILED    {', '.join(record['failed'])}"] if record["failed"] else []),
+        *(_engine(name, engine) for name, engine in record.get("engines", {}).items()),
         *_endpoint(record),
     ]
+
+
+def _engine(name: str, engine: dict[str, Any]) -> str:
+    counts = [f"{plural(engine['stuck'], 'time')} stuck"] if engine["stuck"] else []
+    counts += [f"ended by itself {plural(engine['ended'], 'time')}"] if engine["ended"] else []
+    told = "; ".join([*([engine["because"]] if engine["because"] else []), *counts])
+    return f"engine    {name}: {engine['state']}{f' ({told})' if told else ''}"
 
 
 def _endpoint(record: dict[str, Any]) -> list[str]:

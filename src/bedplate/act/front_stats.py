@@ -1,0 +1,42 @@
+"""Ask HAProxy on its Unix socket what its checks say (`show stat`, management.txt of HAProxy 3.0)."""
+
+from __future__ import annotations
+
+import csv
+import socket
+from pathlib import Path
+
+from bedplate.model.supervision import FrontCheck
+
+_ANSWER_S = 5.0
+_MOST_BYTES = 4 << 20
+
+
+def read_front(path: Path) -> dict[str, FrontCheck] | None:
+    """The check of the one server in each backend, by the backend's name; None when nothing answers in 5 s."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_ANSWER_S)
+            client.connect(str(path))
+            client.sendall(b"show stat\n")
+            text = b""
+            while len(text) < _MOST_BYTES and (part := client.recv(65536)):
+                text += part
+    except OSError:
+        return None
+    return parse_stats(text.decode(errors="replace"))
+
+
+def parse_stats(text: str) -> dict[str, FrontCheck]:
+    """Of the CSV that `show stat` prints; rows that are no servers, and lines that are no rows, are left out."""
+    found: dict[str, FrontCheck] = {}
+    for row in csv.DictReader(text.removeprefix("# ").splitlines()):
+        if row.get("svname") in ("FRONTEND", "BACKEND", None) or not (row.get("pxname") or "").strip():
+            continue
+        since, check = row.get("lastchg") or "", (row.get("check_status") or "").lstrip("* ")
+        found[str(row["pxname"])] = FrontCheck(
+            up=(row.get("status") or "").startswith("UP") and check != "INI",  # before the first check all are up
+            check=check,
+            since_s=int(since) if since.isdigit() else 0,
+        )
+    return found

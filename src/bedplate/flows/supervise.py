@@ -1,0 +1,165 @@
+"""Watch the engines from beside: end one that is stuck, give one up that fails again and again, and say why.
+
+Nothing of it is in the path of a token: the front passes requests on as it did before, whether this runs or not.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bedplate.act import systemd
+from bedplate.act.files import write_whole
+from bedplate.act.front_stats import read_front
+from bedplate.errors import CommandError, PreflightError, ReadError
+from bedplate.front.haproxy import STATS_SOCKET, backend_name
+from bedplate.host.root.root import Root
+from bedplate.model.instance import ENGINE_DIRECTORY, unit_of
+from bedplate.model.progress import Progress
+from bedplate.model.supervision import EngineOrder, EngineReading, EngineRecord, EngineState, UnitReading
+from bedplate.plan.supervise import supervise
+
+SUPERVISED = "/run/bedplate/supervised.json"
+"""What the supervisor says of each engine."""
+_CONSOLE = "/dev/console"
+_INTERVAL_S = 1.0
+_UNITS_EVERY = 20  # looks: the units are asked each time only while an engine does not serve
+_PROPERTIES = ("ActiveState", "InvocationID", "NRestarts", "Result", "ExecMainStatus")
+_LINES = 20
+_GONE_S = 20.0
+
+OnRemark = Callable[[str, str], None]
+"""(instance of a model, what happened to its engine)."""
+
+
+def watch(progress: Progress, on_remark: OnRemark, *, looks: int | None = None) -> None:
+    """Look at the engines each second, until interrupted or so many times. Raises PreflightError where no systemd runs."""
+    if not systemd.is_running():
+        raise PreflightError("process 1 is not systemd", hint="Engines are units of it; run this inside the system image.")
+    root = Root()
+    records: dict[str, EngineRecord] = {}
+    units: dict[str, UnitReading] = {}
+    number = 0
+    while looks is None or number < looks:
+        began = time.monotonic()
+        instances = find_instances(root)
+        trouble = any(records.get(name, EngineRecord()).state is not EngineState.SERVING for name in instances)
+        fronts = read_front(root.at(STATS_SOCKET))
+        down = fronts is not None and not all(fronts[name].up for name in map(backend_name, instances) if name in fronts)
+        if trouble or down or number % _UNITS_EVERY == 0:
+            try:
+                units = read_units(instances)
+            except CommandError as error:
+                progress.note(f"units: {error.message}")
+        before = dict(records)
+        for name in instances:
+            if name in units:
+                front = fronts.get(backend_name(name)) if fronts is not None else None
+                records[name] = _look(name, records.get(name, EngineRecord()), units[name], front, on_remark, progress)
+        records = {name: records[name] for name in instances if name in records}
+        if records != before or number == 0:
+            write_whole(root.at(SUPERVISED), render(records), sync=False)
+        number += 1
+        time.sleep(max(0.0, _INTERVAL_S - (time.monotonic() - began)))
+
+
+def _look(
+    name: str, record: EngineRecord, unit: UnitReading, front: Any, on_remark: OnRemark, progress: Progress
+) -> EngineRecord:
+    ended = unit.restarts > record.restarts or (unit.active == "failed" and record.state is not EngineState.FAILED)
+    words = read_last_words(unit_of(name)) if ended else ()
+    step = supervise(record, EngineReading(front=front, unit=unit, last_words=words))
+    if step.remark:
+        on_remark(name, step.remark)
+    try:
+        if step.order is EngineOrder.KILL:
+            systemd.kill(unit_of(name), "KILL")
+            wait_gone(unit_of(name), progress)
+        elif step.order is EngineOrder.STOP:
+            systemd.stop([unit_of(name)], wait=False)
+            tell_consoles(f"bedplate: engine {name} failed: {step.record.because}")
+    except CommandError as error:
+        progress.note(f"{unit_of(name)}: {error.message}")
+        return record  # it is tried again at the next look
+    return step.record
+
+
+def find_instances(root: Root) -> tuple[str, ...]:
+    """Instances that `serve prepare` has written, sorted."""
+    return tuple(sorted(name.removesuffix(".env") for name in root.listdir(ENGINE_DIRECTORY) if name.endswith(".env")))
+
+
+def read_units(instances: tuple[str, ...]) -> dict[str, UnitReading]:
+    """The unit of each instance. Raises CommandError."""
+    shown = systemd.show([unit_of(name) for name in instances], _PROPERTIES)
+    return {name: _reading(shown[unit_of(name)]) for name in instances}
+
+
+def _reading(properties: dict[str, str]) -> UnitReading:
+    def number(key: str) -> int:
+        text = properties.get(key, "")
+        return int(text) if text.isdigit() else 0
+
+    return UnitReading(
+        active=properties.get("ActiveState", ""),
+        invocation=properties.get("InvocationID", ""),
+        restarts=number("NRestarts"),
+        result=properties.get("Result", ""),
+        status=number("ExecMainStatus"),
+    )
+
+
+def read_last_words(unit: str) -> tuple[str, ...]:
+    """The last lines that the programs of a unit wrote, by the journal; () where it cannot be read."""
+    from bedplate.act.run import run
+
+    argv = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={_LINES}", f"_SYSTEMD_UNIT={unit}"]
+    try:
+        text = run(argv, timeout_s=systemd.ANSWER_S, split=True).output
+    except CommandError:
+        return ()
+    return tuple("".join(character for character in line if character.isprintable()) for line in text.splitlines() if line)
+
+
+def wait_gone(unit: str, progress: Progress) -> None:
+    """Until the control group of a killed unit has given its memory back; what is left after 20 s is noted."""
+    group = Path("/sys/fs/cgroup") / systemd.show([unit], ["ControlGroup"])[unit].get("ControlGroup", "").lstrip("/")
+    deadline = time.monotonic() + _GONE_S
+    while time.monotonic() < deadline:
+        try:
+            populated = "populated 1" in (group / "cgroup.events").read_text()
+        except OSError:
+            return
+        if not populated:
+            return
+        time.sleep(0.1)
+    progress.note(f"{unit}: processes are left {_GONE_S:.0f} s after they were killed; they wait for a device")
+
+
+def tell_consoles(line: str) -> None:
+    """To whoever watches the machine from outside: `bedplate up` reads it there."""
+    try:
+        with Path(_CONSOLE).open("w") as console:
+            console.write(f"{line}\n")
+    except OSError:
+        return
+
+
+def render(records: dict[str, EngineRecord]) -> str:
+    """The records as JSON, by instance."""
+    return json.dumps({"schema": 1, "engines": {name: asdict(record) for name, record in sorted(records.items())}}) + "\n"
+
+
+def read_supervised(root: Root) -> dict[str, Any]:
+    """What the supervisor last wrote, by instance; {} where none runs. Raises ReadError for a file that is none of its."""
+    text = root.read_text(SUPERVISED)
+    if text is None:
+        return {}
+    try:
+        return dict(json.loads(text)["engines"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadError(f"{SUPERVISED}: cannot be read: {error}") from error
