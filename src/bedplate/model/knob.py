@@ -108,6 +108,8 @@ class Check:
     """"CONFIG_PSI"."""
     fact: str = ""
     """Name of a fact."""
+    writes: bool = False
+    """The fact's source is the file that holds its value, so that a plan can write it there."""
     want: tuple[str, ...] = ()
     """What it is compared with: one value, or those of one-of, contains and not-contains."""
     formula: str = ""

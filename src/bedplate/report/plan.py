@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from bedplate.model.facts.finding import Severity
-from bedplate.model.tuning import Change, Held, Plan, Verified
+from bedplate.model.tuning import Change, Held, Means, Plan, Verified
 from bedplate.model.wording import plural
 from bedplate.report.format import clean
 from bedplate.report.terminal import Screen, prose
 
+_NUMBERS = re.compile(r"\d+")
 _SHORT = 4  # skips without --verbose; the rest is counted
 _STYLES = {Held.HOLDS: "good", Held.DIFFERS: Severity.HIGH, Held.PENDING: Severity.LOW, Held.UNKNOWN: Severity.MEDIUM}
 
@@ -20,8 +22,8 @@ def render_plan_text(plan: Plan, screen: Screen, *, verbose: bool) -> str:
     for refusal in plan.refusals:
         lines += ["", *prose(screen, f"refused: {clean(refusal.what)}: {clean(refusal.because)}", style=Severity.HIGH)]
         lines += prose(screen, clean(refusal.hint), first="    ", rest="    ")
-    for change in plan.changes:
-        lines += ["", *prose(screen, f"{change.setting}  {_step(change)}", style="bold", rest="    ")]
+    for name, change in group_changes(plan.changes, verbose=verbose):
+        lines += ["", *prose(screen, f"{name}  {_step(change)}", style="bold", rest="    ")]
         lines += prose(screen, clean(change.because), first="    ", rest="    ")
         lines += prose(screen, _evidence(change, verbose=verbose), first="    ", rest="    ", style="dim")
     lines += _skips(plan, screen, verbose=verbose)
@@ -49,6 +51,24 @@ def count_held(verified: Sequence[Verified]) -> str:
     words = {Held.HOLDS: "in force", Held.DIFFERS: "differ", Held.PENDING: "pending", Held.UNKNOWN: "cannot be known"}
     counts = [(sum(entry.held is held for entry in verified), word) for held, word in words.items()]
     return ", ".join(f"{count} {word}" for count, word in counts if count) + "." if verified else "Nothing to verify."
+
+
+def group_changes(changes: Sequence[Change], *, verbose: bool) -> list[tuple[str, Change]]:
+    """(what it is called, the change) in their order; the same change of many devices is one line that counts them.
+
+    "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor (224 files)"; with verbose each is a line of its own.
+    """
+    if verbose:
+        return [(str(change.setting), change) for change in changes]
+    groups: dict[tuple[str, ...], list[Change]] = {}
+    for change in changes:
+        shape = _NUMBERS.sub("*", str(change.setting)) if change.setting.means is Means.FILE else str(change.setting)
+        key = (shape, change.knob, str(change.old), change.new, change.because)
+        groups.setdefault(key, []).append(change)
+    return [
+        (str(group[0].setting) if len(group) == 1 else f"{key[0]} ({len(group)} files)", group[0])
+        for key, group in groups.items()
+    ]
 
 
 def _step(change: Change) -> str:

@@ -52,7 +52,7 @@ def _plan_row(builder: PlanBuilder, knob: Knob) -> None:
         for result in failed[:_MOST_FILES]:
             _take_back(builder, knob, result)
     elif knob.verdict is Recommendation.ADOPT and knob.part is Part.POWER and Part.POWER in policy.parts:
-        for result in failed[:_MOST_FILES]:
+        for result in failed:  # of every CPU: work moves to those whose clock was raised
             _write(builder, knob, result, f"{result.because}: {knob.why}")
     elif knob.verdict is Recommendation.ADOPT and knob.boot_flag:
         name, _, value = knob.boot_flag.partition("=")
@@ -100,7 +100,8 @@ def _give_back_pages(builder: PlanBuilder, knob: Knob, result: Comparison) -> No
 
 def _write(builder: PlanBuilder, knob: Knob, result: Comparison, because: str) -> None:
     path = _path(result)
-    if result.check.fact or not result.want or not path.startswith(_FILES) or path.startswith(_NOT_FILES):
+    is_value = not result.check.fact or result.check.writes
+    if not is_value or not result.want or not path.startswith(_FILES) or path.startswith(_NOT_FILES):
         return
     builder.file(path, result.want, knob=knob.id, because=because, parse=result.check.parse)
 
