@@ -78,7 +78,7 @@ def _measure(kept: Path, turns: int) -> None:
 
 
 def _set(setting: str, model: str, qos: str, throttled: str) -> None:
-    from bedplate.act.tuning.kernel_file import write_kernel_file
+    from bedplate.act.tuning.kinds.keyed_kernel_file import write_line
     from bedplate.host.root.root import Root
 
     number = qos.split()[0]
@@ -91,8 +91,8 @@ def _set(setting: str, model: str, qos: str, throttled: str) -> None:
         qos = re.sub(r"min=\S+ max=\S+", "min={}.00 max={}.00".format(*bounds), qos)
         if bounds[0] == bounds[1]:
             qos = re.sub(r"([rw])pct=\S+", r"\1pct=0.00", qos)
-    write_kernel_file(Root(), "/sys/fs/cgroup/io.cost.model", model)
-    write_kernel_file(Root(), "/sys/fs/cgroup/io.cost.qos", qos)  # as tune does: it keeps writeback throttling on
+    write_line(Root(), "/sys/fs/cgroup/io.cost.model", model)
+    write_line(Root(), "/sys/fs/cgroup/io.cost.qos", qos)  # as tune does: it keeps writeback throttling on
     wanted = "0" if setting == ALONE else throttled.strip()
     if setting == ALONE:
         throttling.write_text("0\n")

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning import apply_plan, kernel_file, read_applied, recover, services, undo
-from bedplate.act.tuning.kernel_file import read_kernel_file, write_kernel_file
+from bedplate.act.tuning import apply_plan, read_applied, recover, services, undo
+from bedplate.act.tuning.kinds import kernel_file
+from bedplate.act.tuning.kinds.kernel_file import read_text, write_text
+from bedplate.act.tuning.kinds.keyed_kernel_file import write_line
 from bedplate.act.tuning.place import make_place
 from bedplate.cli.main import main
 from bedplate.errors import BedplateError, GoneError
 from bedplate.host.root.root import Root
-from bedplate.model.knob_value import Parse
 from tests.tuning.tree import FULL, THP, FakeServices, change, make_machine, make_plan, snapshot
 
 READ_AHEAD = "/sys/block/vda/queue/read_ahead_kb"
@@ -225,9 +226,9 @@ def test_one_place_that_is_stuck_does_not_hold_the_other_up(top: Path, monkeypat
 def test_a_file_whose_device_is_gone_is_gone(top: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     break_file(monkeypatch, "read_ahead_kb", number)
     with pytest.raises(GoneError):
-        read_kernel_file(Root(top), READ_AHEAD, Parse.NUMBER)
+        read_text(Root(top), READ_AHEAD)
     with pytest.raises(GoneError):
-        write_kernel_file(Root(top), READ_AHEAD, "1")
+        write_text(Root(top), READ_AHEAD, "1")
 
 
 def test_an_answer_of_a_file_that_is_there_is_not_gone(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +237,8 @@ def test_an_answer_of_a_file_that_is_there_is_not_gone(top: Path, monkeypatch: p
 
     monkeypatch.setattr(kernel_file, "write_all", refuse)
     with pytest.raises(BedplateError) as caught:
-        write_kernel_file(Root(top), READ_AHEAD, "1")
+        write_text(Root(top), READ_AHEAD, "1")
     assert not isinstance(caught.value, GoneError)
     (top / "sys/fs/cgroup/io.cost.qos").write_text("")
     with pytest.raises(GoneError):
-        write_kernel_file(Root(top), "/sys/fs/cgroup/io.cost.qos", "8:0 enable=1")
+        write_line(Root(top), "/sys/fs/cgroup/io.cost.qos", "8:0 enable=1")

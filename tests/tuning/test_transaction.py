@@ -14,20 +14,20 @@ import pytest
 
 from bedplate.act.tuning import (
     apply_plan,
-    carry,
     confirm,
-    effective,
-    kernel_file,
     read_applied,
     recover,
     transaction,
     undo,
     verify_plan,
 )
-from bedplate.act.tuning.baseline import read_unapplied, slice_path
+from bedplate.act.tuning.baseline import read_unapplied
+from bedplate.act.tuning.cgroups import slice_path
 from bedplate.act.tuning.durable import write_all
+from bedplate.act.tuning.kinds import kernel_file, unit_property
 from bedplate.act.tuning.place import hold_tune_lock, make_place
 from bedplate.errors import BedplateError, BusyError, PlanRefused, PreflightError, ReadError, UsageError
+from bedplate.host.root.root import Root
 from bedplate.model.knob_value import Parse
 from bedplate.model.tuning import Held, Plan, Policy, Refusal
 from tests.tuning.tree import FULL, THP, FakeServices, change, make_machine, make_plan, snapshot
@@ -142,22 +142,23 @@ def test_what_somebody_else_changed_is_left_and_said(top: Path) -> None:
     assert text(top, "/sys/block/vda/queue/read_ahead_kb") == "128"
 
 
-def test_a_value_that_is_one_setting_in_two_units_goes_back_by_its_twin(top: Path) -> None:
+def test_a_value_that_is_one_setting_in_two_units_goes_back_by_its_counterpart(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = make_plan(change("/proc/sys/vm/dirty_bytes", "0", "268435456", Parse.BYTES))
     apply_plan(plan, root_dir=top, services=FakeServices(top))
     (top / "proc/sys/vm/dirty_ratio").write_text("0\n")  # as the kernel does
-    seen: list[str] = []
-    real = kernel_file.restore_kernel_file
+    written: list[tuple[str, str]] = []
+    real = kernel_file.write_text
 
-    def spy(*arguments: object, **more: object) -> None:
-        seen.append(str(more["twin"]))
+    def write(root: Root, path: str, text: str) -> None:
+        written.append((path, text))
         (top / "proc/sys/vm/dirty_bytes").write_text("0\n")  # as the kernel does when the ratio is written
-        real(*arguments, **more)  # type: ignore[arg-type]
+        real(root, path, text)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carry, "restore_kernel_file", spy)
-        assert undo(root_dir=top, services=FakeServices(top)).drifted == ()
-    assert seen == ["20"]
+    monkeypatch.setattr(kernel_file, "write_text", write)
+    assert undo(root_dir=top, services=FakeServices(top)).drifted == ()
+    assert written == [("/proc/sys/vm/dirty_ratio", "20")]
     assert text(top, "/proc/sys/vm/dirty_ratio") == "20"
 
 
@@ -513,7 +514,7 @@ def test_a_control_group_that_goes_between_two_looks_is_not_unknown(top: Path, m
     def vanish(root: object, cgroup: str, key: str) -> None:
         shutil.rmtree(top / cgroup[1:], ignore_errors=True)
 
-    monkeypatch.setattr(effective, "read_property", vanish)
+    monkeypatch.setattr(unit_property, "read_property", vanish)
     held = [verified.held for verified in verify_plan(FULL, root_dir=top, services=FakeServices(top))]
     assert held == [Held.PENDING] * 3 + [Held.HOLDS] * 3
 

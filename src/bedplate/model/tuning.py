@@ -61,28 +61,28 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitProperty:
-    """How a property of a unit shows in its cgroup (systemd.resource-control(5), cgroup-v2.rst)."""
+class InterfaceFile:
+    """Where a property of a unit shows in its control group (systemd.resource-control(5), cgroup-v2.rst)."""
 
     file: str
-    """Interface file that holds the effective value."""
+    """Its name in the directory of the group, "cpu.weight"; it holds the effective value."""
     parse: Parse
     neutral: str
     """Text of the file when the property is not set."""
 
 
-UNIT_PROPERTIES: dict[str, UnitProperty] = {
-    "CPUWeight": UnitProperty(file="cpu.weight", parse=Parse.NUMBER, neutral="100"),  # "idle" shows as 1 in cpu.idle
-    "StartupCPUWeight": UnitProperty(file="cpu.weight", parse=Parse.NUMBER, neutral="100"),
-    "AllowedCPUs": UnitProperty(file="cpuset.cpus", parse=Parse.WORDS, neutral=""),
-    "AllowedMemoryNodes": UnitProperty(file="cpuset.mems", parse=Parse.WORDS, neutral=""),
-    "MemoryMin": UnitProperty(file="memory.min", parse=Parse.BYTES, neutral="0"),
-    "MemoryLow": UnitProperty(file="memory.low", parse=Parse.BYTES, neutral="0"),
-    "MemoryHigh": UnitProperty(file="memory.high", parse=Parse.BYTES, neutral="max"),
-    "MemoryMax": UnitProperty(file="memory.max", parse=Parse.BYTES, neutral="max"),
-    "MemorySwapMax": UnitProperty(file="memory.swap.max", parse=Parse.BYTES, neutral="max"),
-    "MemoryZSwapMax": UnitProperty(file="memory.zswap.max", parse=Parse.BYTES, neutral="max"),
-    "IOWeight": UnitProperty(file="io.weight", parse=Parse.LAST_NUMBER, neutral="default 100"),
+UNIT_PROPERTIES: dict[str, InterfaceFile] = {
+    "CPUWeight": InterfaceFile(file="cpu.weight", parse=Parse.NUMBER, neutral="100"),  # "idle" shows as 1 in cpu.idle
+    "StartupCPUWeight": InterfaceFile(file="cpu.weight", parse=Parse.NUMBER, neutral="100"),
+    "AllowedCPUs": InterfaceFile(file="cpuset.cpus", parse=Parse.WORDS, neutral=""),
+    "AllowedMemoryNodes": InterfaceFile(file="cpuset.mems", parse=Parse.WORDS, neutral=""),
+    "MemoryMin": InterfaceFile(file="memory.min", parse=Parse.BYTES, neutral="0"),
+    "MemoryLow": InterfaceFile(file="memory.low", parse=Parse.BYTES, neutral="0"),
+    "MemoryHigh": InterfaceFile(file="memory.high", parse=Parse.BYTES, neutral="max"),
+    "MemoryMax": InterfaceFile(file="memory.max", parse=Parse.BYTES, neutral="max"),
+    "MemorySwapMax": InterfaceFile(file="memory.swap.max", parse=Parse.BYTES, neutral="max"),
+    "MemoryZSwapMax": InterfaceFile(file="memory.zswap.max", parse=Parse.BYTES, neutral="max"),
+    "IOWeight": InterfaceFile(file="io.weight", parse=Parse.LAST_NUMBER, neutral="default 100"),
 }
 """Properties whose effect can be read back from the kernel; one that is not here (OOMScoreAdjust=, Slice=) is read from the
 service manager, and takes effect when its unit starts again."""

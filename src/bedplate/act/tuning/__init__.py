@@ -3,6 +3,8 @@
 `hold_tuning` takes the lock of a host and gives all that may be done with its transactions (session.py); the functions here
 do one thing under the lock, after an interrupted change was brought to before or after. They raise BusyError when somebody
 else is at it. What only reads needs no lock.
+
+To understand it read kinds/kind.py, step.py, steps.py, carry.py and transaction.py, in this order.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from bedplate.act.tuning import transaction
 from bedplate.act.tuning.baseline import read_unapplied
 from bedplate.act.tuning.carry import OnStep
-from bedplate.act.tuning.journal import read_in_force, read_log
+from bedplate.act.tuning.journal import read_log, read_record
 from bedplate.act.tuning.place import make_place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.session import OnRecovered, TuningSession, find_services, hold_tuning
@@ -80,7 +82,7 @@ def undo(
     on_step: OnStep | None = None,
     services: Services | None = None,
 ) -> Undone:
-    """Take back what is applied, where it still has our value; what is drifted is named and left."""
+    """Revert what is applied, where it still has the value that bedplate wrote; what is drifted is named and left."""
     with hold_tuning(root_dir, state=state, services=services) as session:
         session.recover(persist=persist)
         return session.undo(persist=persist, on_step=on_step)
@@ -120,17 +122,17 @@ def read_applied(*, root_dir: Path = _WHOLE, state: str | None = None, persist: 
 
     Needs no lock. Raises ReadError for a record that this bedplate cannot read.
     """
-    found = read_in_force(make_place(root_dir, persist=persist, state=state))
-    return found.plan if found is not None else None
+    record = read_record(make_place(root_dir, persist=persist, state=state))
+    return record.plan if record is not None else None
 
 
 def read_baseline(*, root_dir: Path = _WHOLE, persist: bool = False) -> Baseline:
     """The machine as it would be without what is applied, of the mode that is asked for or else of the other one."""
     place = make_place(root_dir, persist=persist)
-    if read_in_force(place) is None:
+    if read_record(place) is None:
         place = make_place(root_dir, persist=not persist)
-    state = read_in_force(place)
-    return Baseline(root=read_unapplied(place), applied=state.plan if state is not None else None)
+    record = read_record(place)
+    return Baseline(root=read_unapplied(place), applied=record.plan if record is not None else None)
 
 
 def read_history(*, root_dir: Path = _WHOLE) -> tuple[dict[str, Any], ...]:

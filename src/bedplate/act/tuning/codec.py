@@ -1,11 +1,16 @@
-"""Plans, steps and holdings as JSON and back: what journals hold and `--json` prints. render and parse agree."""
+"""Plans, steps and applied values as JSON and back: what journals hold and `--json` prints. render and parse agree.
+
+The keys of a step are those of journals since the first version, and not always the names of the fields: "act" is the kind,
+"twin" the counterpart; of an applied value "baseline" is what was there before, and "ours" what was written.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from bedplate.act.tuning.step import Act, Holding, Step
+from bedplate.act.tuning.kinds.registry import step_kind
+from bedplate.act.tuning.step import AppliedValue, Step, Target
 from bedplate.model.knob import ChangeNeed, Grade
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.tuning import Change, Means, Plan, Policy, Refusal, Setting, Skip
@@ -58,8 +63,8 @@ def _parse_change(row: dict[str, Any]) -> Change:
 
 
 def render_step(step: Step) -> dict[str, Any]:
-    """A step as JSON takes it, for the first line of a journal: the names of its fields and their values."""
-    return asdict(step)
+    """A step as JSON takes it, for the first line of a journal."""
+    return _render_target(step.target, {"before": step.before, "after": step.after})
 
 
 def parse_step(row: dict[str, Any]) -> Step:
@@ -67,17 +72,45 @@ def parse_step(row: dict[str, Any]) -> Step:
 
     Raises TypeError, ValueError, KeyError.
     """
-    return Step(**{**row, "act": Act(row["act"]), "parse": Parse(row["parse"])})
+    return Step(target=_parse_target(row, ("before", "after")), before=row.get("before"), after=row.get("after"))
 
 
-def render_holding(holding: Holding) -> dict[str, Any]:
-    """A holding as JSON takes it, for applied.json: the names of its fields and their values."""
-    return asdict(holding)
+def render_value(value: AppliedValue) -> dict[str, Any]:
+    """An applied value as JSON takes it, for applied.json."""
+    return _render_target(value.target, {"baseline": value.before, "ours": value.written})
 
 
-def parse_holding(row: dict[str, Any]) -> Holding:
-    """The holding of such a row; keys that an older bedplate did not write get their defaults.
+def parse_value_row(row: dict[str, Any]) -> AppliedValue:
+    """The applied value of such a row; keys that an older bedplate did not write get their defaults.
 
     Raises TypeError, ValueError, KeyError.
     """
-    return Holding(**{**row, "act": Act(row["act"]), "parse": Parse(row["parse"])})
+    return AppliedValue(target=_parse_target(row, ("baseline", "ours")), before=row["baseline"], written=row["ours"])
+
+
+def _render_target(target: Target, texts: dict[str, str | None]) -> dict[str, Any]:
+    return {
+        "act": target.kind.journal_name,
+        "path": target.path,
+        **texts,
+        "parse": target.parse,
+        "twin": target.counterpart,
+        "lasts": target.lasts,
+        "key": target.key,
+        "unit_file": target.unit_file,
+    }
+
+
+def _parse_target(row: dict[str, Any], texts: tuple[str, ...]) -> Target:
+    unknown = row.keys() - {"act", "path", "parse", "twin", "lasts", "key", "unit_file", *texts}
+    if unknown:
+        raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
+    return Target(
+        kind=step_kind(row["act"], row["path"]),
+        path=row["path"],
+        key=row.get("key", ""),
+        parse=Parse(row["parse"]),
+        counterpart=row.get("twin", ""),
+        lasts=row.get("lasts", True),
+        unit_file=row.get("unit_file", False),
+    )

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bedplate.act import systemd
 from bedplate.act.revert_timer import bedplate_argv, render_service, render_timer
-from bedplate.act.tuning.durable import make_directories, remove_whole, write_whole
-from bedplate.act.tuning.journal import no_space, read_in_force, write_in_force
+from bedplate.act.tuning.durable import make_directories, no_space, remove_whole, write_whole
+from bedplate.act.tuning.journal import read_record, write_record
 from bedplate.act.tuning.place import Place, make_place
 from bedplate.errors import BedplateError
 
@@ -68,10 +68,10 @@ def disarm(top: Path) -> None:
 
 def confirm(place: Place) -> bool:
     """Keep what is applied; whether something waited for it. The lock is held."""
-    state = read_in_force(place)
-    if state is None or not state.confirm:
+    record = read_record(place)
+    if record is None or not record.confirm:
         return False
-    write_in_force(place, replace(state, confirm=""))
+    write_record(place, replace(record, confirm=""))
     return True
 
 

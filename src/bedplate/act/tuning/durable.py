@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bedplate.act import files
 from bedplate.act.files import sync_directory, write_all
+from bedplate.errors import BedplateError
 
 __all__ = [
     "before",
@@ -19,6 +20,7 @@ __all__ = [
     "keep_aside",
     "keep_before",
     "make_directories",
+    "no_space",
     "remove_if_empty",
     "remove_whole",
     "reserve",
@@ -123,7 +125,7 @@ def make_directories(path: Path, top: Path) -> None:
 
 
 def remove_if_empty(path: Path) -> bool:
-    """Whether the directory is gone; one that holds something, or is not ours to remove, stays."""
+    """Whether the directory is gone; one that holds something, or may not be removed, stays."""
     try:
         os.rmdir(path)  # noqa: PTH106
     except FileNotFoundError:
@@ -132,3 +134,12 @@ def remove_if_empty(path: Path) -> bool:
         return False
     sync_directory(path.parent)
     return True
+
+
+def no_space(path: Path, error: OSError) -> BedplateError:
+    """The error to raise when a file of a transaction cannot be written; of a full disk, with the hint to free space."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return BedplateError(
+        f"{path}: cannot be written: {error.strerror}",
+        hint=f"Free some space on the file system of {path.parent}." if full else None,
+    )

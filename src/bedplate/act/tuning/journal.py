@@ -13,7 +13,6 @@ Schema 1 had neither, and no second names for files that change; its journals ar
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Sequence
@@ -23,18 +22,26 @@ from typing import Any
 
 from bedplate import __version__
 from bedplate.act.tuning.codec import (
-    parse_holding,
     parse_plan,
     parse_step,
-    render_holding,
+    parse_value_row,
     render_plan,
     render_step,
+    render_value,
 )
-from bedplate.act.tuning.durable import make_directories, remove_whole, reserve, sync_directory, write_all, write_whole
+from bedplate.act.tuning.durable import (
+    make_directories,
+    no_space,
+    remove_whole,
+    reserve,
+    sync_directory,
+    write_all,
+    write_whole,
+)
+from bedplate.act.tuning.kinds.registry import COMMANDS
 from bedplate.act.tuning.place import Place
-from bedplate.act.tuning.step import Act, Holding, Step
-from bedplate.errors import BedplateError, ReadError
-from bedplate.model.tuning import Plan
+from bedplate.act.tuning.step import AppliedRecord, AppliedValue, Step, Target
+from bedplate.errors import ReadError
 
 ABANDON = "`bedplate tune undo --abandon` moves it aside"
 SCHEMA = 2
@@ -43,24 +50,6 @@ APPLIED_SCHEMA = 1
 _READ_SCHEMAS = (1, 2)
 _SLACK_BYTES = 512  # a step: more than what the kernel makes of a text that is written, than "done" and its number
 _LOG_BYTES = 1 << 20  # past that the older half of the log goes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
-    """What a place's applied.json holds: the plan that is in force by it, and what must be known to take it back."""
-
-    plan: Plan
-    holdings: tuple[Holding, ...]
-    """In the order in which they were made."""
-    number: str
-    boot: str
-    """boot_id of the boot in which it was applied."""
-    made_s: float
-    """CLOCK_MONOTONIC of that boot: units started after it run with what it set."""
-    made: str
-    """UTC, ISO 8601."""
-    confirm: str = ""
-    """Name of the transient timer that takes it back; "" when nothing waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +130,14 @@ def journal_bytes(steps: Sequence[Step]) -> int:
     )
 
 
-def reserve_undo(place: Place, holdings: Sequence[Holding]) -> None:
+def reserve_undo(place: Place, values: Sequence[AppliedValue]) -> None:
     """Take the space that the journal of their undo will need; what is reserved already grows. Raises BedplateError when the
     disk does not have it; then everything is as it was."""
-    back = [Step(act=held.act, path=held.path, before=held.ours, after=held.baseline, twin=held.twin) for held in holdings]
-    two_more = [Step(act=Act.RELOAD, path=""), Step(act=Act.GRUB, path="")]
+    back = [Step(target=value.target, before=value.written, after=value.before) for value in values]
+    commands = [Step(target=Target(kind=command)) for command in COMMANDS]
     try:
         make_directories(place.reserve.parent, place.top)
-        reserve(place.reserve, journal_bytes([*back, *two_more]))
+        reserve(place.reserve, journal_bytes([*back, *commands]))
     except OSError as error:
         raise no_space(place.reserve, error) from error
 
@@ -169,15 +158,6 @@ def drop_unbegun(place: Place) -> None:
         os.close(descriptor)
     os.replace(place.journal, place.reserve)  # noqa: PTH105
     sync_directory(place.reserve.parent)
-
-
-def no_space(path: Path, error: OSError) -> BedplateError:
-    """The error to raise when a file of a transaction cannot be written; of a full disk, with the hint to free space."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return BedplateError(
-        f"{path}: cannot be written: {error.strerror}",
-        hint=f"Free some space on the file system of {path.parent}." if full else None,
-    )
 
 
 def read_journal(place: Place) -> Interrupted | None:
@@ -215,7 +195,7 @@ def remove_journal(place: Place) -> None:
     remove_whole(place.journal)
 
 
-def read_in_force(place: Place) -> InForce | None:
+def read_record(place: Place) -> AppliedRecord | None:
     """What is applied; None when nothing is. Raises ReadError for a file that is not what this module writes."""
     try:
         text = place.applied.read_bytes()
@@ -226,9 +206,9 @@ def read_in_force(place: Place) -> InForce | None:
     row = _parse(place.applied, 1, text)
     try:
         _check_schema(place.applied, row, (APPLIED_SCHEMA,))
-        return InForce(
+        return AppliedRecord(
             plan=parse_plan(row["plan"]),
-            holdings=tuple(parse_holding(holding) for holding in row["holdings"]),
+            values=tuple(parse_value_row(value) for value in row["holdings"]),
             number=row["number"],
             boot=row["boot"],
             made_s=float(row["made_s"]),
@@ -239,17 +219,17 @@ def read_in_force(place: Place) -> InForce | None:
         raise _damaged(place.applied, f"{type(error).__name__}: {error}") from error
 
 
-def write_in_force(place: Place, applied: InForce) -> None:
+def write_record(place: Place, record: AppliedRecord) -> None:
     """Replace it, all at once: the commit of a transaction. Raises BedplateError when the disk does not take it."""
     row = {
         "schema": APPLIED_SCHEMA,
-        "plan": render_plan(applied.plan),
-        "holdings": [render_holding(holding) for holding in applied.holdings],
-        "number": applied.number,
-        "boot": applied.boot,
-        "made_s": applied.made_s,
-        "made": applied.made,
-        "confirm": applied.confirm,
+        "plan": render_plan(record.plan),
+        "holdings": [render_value(value) for value in record.values],
+        "number": record.number,
+        "boot": record.boot,
+        "made_s": record.made_s,
+        "made": record.made,
+        "confirm": record.confirm,
     }
     try:
         make_directories(place.applied.parent, place.top)
@@ -329,6 +309,6 @@ def _line(row: dict[str, Any]) -> bytes:
     return (json.dumps(row) + "\n").encode()
 
 
-def remove_in_force(place: Place) -> None:
+def remove_record(place: Place) -> None:
     """The commit of an undo: from here on nothing is in force by this place. No error where nothing was."""
     remove_whole(place.applied)

@@ -1,4 +1,4 @@
-"""When two texts of a file of the kernel mean the same: it reads back in its own form what was written in another.
+"""What texts of the kernel's files mean: a file reads back in the kernel's form what was written in another.
 
 A choice comes back in brackets, a list of CPUs shortened, a mask with zeros before it and commas in it, a triple with tabs,
 a size as whole pages (admin-guide/cgroup-v2.rst, core-api/irq/irq-affinity.rst, networking/scaling.rst; queue_ra_store() in
@@ -14,18 +14,13 @@ from collections.abc import Hashable
 
 from bedplate.errors import ReadError
 from bedplate.host.root.cpu_lists import parse_cpu_list
-from bedplate.model.knob_value import Parse, parse_value
+from bedplate.model.knob_value import Compare, Parse, holds, parse_value
+from bedplate.model.tuning import Change
 
-_KEYED = ("io.cost.qos", "io.cost.model")
 _LISTS = re.compile(r".*_affinity_list|.*_cpus_list|cpuset\.(cpus|mems)(\..*)?")
 _MASKS = re.compile(r"(default_)?smp_affinity|(rps|xps)_(cpus|rxqs)|(tracing_)?cpumask")
 _PAGED_BYTES = re.compile(r"memory\.(swap\.|zswap\.)?(min|low|high|max)")
 _PAGED_KIB = "read_ahead_kb"
-
-
-def is_keyed(path: str) -> bool:
-    """Whether the file has a line for each device, of which a write changes one: io.cost.model and io.cost.qos."""
-    return path.rpartition("/")[2] in _KEYED
 
 
 def is_same(path: str, text: str, other: str, parse: Parse) -> bool:
@@ -38,16 +33,19 @@ def is_same(path: str, text: str, other: str, parse: Parse) -> bool:
         return False
 
 
-def holds_keyed(text: str, wanted: str) -> bool:
-    """Whether a device's line says all that was written: "8:0 rpct=95.00 min=1" holds "8:0 rpct=95"."""
-    has = _pairs(text)
-    return all(has.get(key) == value for key, value in _pairs(wanted).items())
+def satisfies(change: Change, text: str, path: str) -> bool | None:
+    """Whether a text of the file at this path is what the change wants; None when they cannot be compared."""
+    try:
+        if change.compare not in (Compare.ABSENT, Compare.NOT_CONTAINS) and is_same(path, text, change.new, change.parse):
+            return True
+        wanted, value = parse_value(change.new, change.parse), parse_value(text, change.parse)
+        return holds(value, change.compare, (wanted,))
+    except ValueError:
+        return None
 
 
 def _meaning(path: str, text: str, parse: Parse) -> Hashable:
     name = path.rpartition("/")[2]
-    if name in _KEYED:
-        return frozenset(_pairs(text).items())
     if _LISTS.fullmatch(name):
         return parse_cpu_list(text)
     if _MASKS.fullmatch(name):
@@ -61,14 +59,3 @@ def _meaning(path: str, text: str, parse: Parse) -> Hashable:
         page = os.sysconf("SC_PAGE_SIZE") // (1024 if name == _PAGED_KIB else 1)
         return value // page if value != float("inf") else value
     return value
-
-
-def _pairs(line: str) -> dict[str, float | str]:
-    found: dict[str, float | str] = {}
-    for word in line.split():
-        key, mark, value = word.partition("=")
-        try:
-            found[key] = float(value) if mark else ""
-        except ValueError:
-            found[key] = value
-    return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from bedplate.act.tuning import confirm, transaction
 from bedplate.act.tuning import services as service_manager
 from bedplate.act.tuning.carry import OnStep
-from bedplate.act.tuning.journal import read_in_force
+from bedplate.act.tuning.journal import read_record
 from bedplate.act.tuning.place import Place, hold_tune_lock, make_place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.transaction import Applied, Undone
@@ -43,12 +43,12 @@ class TuningSession:
 
     def is_applied(self, *, persist: bool) -> bool:
         """Whether a plan is in force, until the next boot or for all boots. Raises ReadError."""
-        return read_in_force(self._place(persist)) is not None
+        return read_record(self._place(persist)) is not None
 
     def waits(self) -> bool:
         """Whether what is applied is taken back unless it is confirmed, in either transaction. Raises ReadError."""
-        states = [read_in_force(place) for place in self.places]
-        return any(state is not None and bool(state.confirm) for state in states)
+        records = [read_record(place) for place in self.places]
+        return any(record is not None and bool(record.confirm) for record in records)
 
     def recover(
         self, *, persist: bool | None = None, abandon: bool = False, on_recovered: OnRecovered | None = None
@@ -102,7 +102,10 @@ class TuningSession:
         why: str = "asked",
         abandon: bool = False,
     ) -> Undone:
-        """Take back what is applied, where it still has our value; `recover` was called. persist None: both transactions."""
+        """Revert what is applied, where it still has the value that bedplate wrote; `recover` was called.
+
+        persist None: both transactions.
+        """
         undone: list[Undone] = []
         failed: list[BedplateError] = []
         for place in self._chosen(persist):

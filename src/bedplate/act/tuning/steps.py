@@ -1,236 +1,141 @@
-"""From what is in force and what is wanted to the steps between them. Reads, and changes nothing.
+"""From what is applied and what is wanted to the steps between them. Reads, and changes nothing.
 
-Undo is the way to an empty plan, another policy the way from one plan to the next: the text that was there before the first
-of them is kept, so undo always goes back to the machine as it was found. What no longer has our value is somebody else's
-now: it is left, and said.
+Undo is the plan that wants nothing; another policy replaces one plan by the next. What was there before the first of them
+is remembered, so that undo always goes back to the machine as it was found. What no longer has the value that bedplate wrote
+belongs to whoever changed it: it is left as it is, and reported.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bedplate.act.tuning.effective import satisfies
-from bedplate.act.tuning.generated import (
-    GRUB_DIRECTORY,
-    MARK,
-    check_parameter,
-    check_unit_setting,
-    lasts,
-    render_files,
-)
-from bedplate.act.tuning.kernel_file import check_kernel_file, read_kernel_file, read_twin
-from bedplate.act.tuning.meaning import is_keyed, is_same
+from bedplate.act.tuning.kinds.kind import Stage
+from bedplate.act.tuning.kinds.registry import COMMANDS, by_kind, kind_of
 from bedplate.act.tuning.place import Place
-from bedplate.act.tuning.step import Act, Holding, Step
+from bedplate.act.tuning.step import AppliedValue, Step, Target, Wanted
 from bedplate.errors import BedplateError, GoneError
-from bedplate.model.tuning import Change, Means, Plan
+from bedplate.host.root.root import Root
+from bedplate.model.tuning import Change, Plan
 
 
 @dataclass(slots=True, kw_only=True)
-class Way:
-    """The steps to a plan, or back from one, in their order; what must hold after each, and what is held after all."""
+class StepPlan:
+    """The steps to a plan, or back from one, in their order; and what stands in the record when all are made."""
 
     steps: list[Step] = field(default_factory=list)
     checks: dict[int, Change] = field(default_factory=dict)
     """Index of a step -> what must hold after it."""
-    baselines: dict[int, tuple[str | None, str]] = field(default_factory=dict)
-    """Index of a step -> (text before we first came, its twin)."""
-    kept: list[Holding] = field(default_factory=list)
-    """Held before and after, without a step."""
+    results: dict[int, AppliedValue] = field(default_factory=dict)
+    """Index of a step -> the value that is applied by it; what is written is known only when it was read back."""
+    unchanged: list[AppliedValue] = field(default_factory=list)
+    """Applied before and after, without a step."""
     drifted: list[str] = field(default_factory=list)
+    """What is left as it is, since something else changed it: a sentence each."""
     problems: list[str] = field(default_factory=list)
+    """What is wrong with the plan: a sentence each. Any of them: it must not be carried out."""
 
-    def holdings(self, done: dict[int, str]) -> tuple[Holding, ...]:
-        """What is ours after all steps; done: the text that was read back after each, by its index.
+    def values(self, done: dict[int, str]) -> tuple[AppliedValue, ...]:
+        """What is applied after all steps. done: index of a step -> the text that was read back after it.
 
-        Raises KeyError for one without.
+        Raises KeyError for a step without a text.
         """
-        found = list(self.kept)
-        for index, (baseline, twin) in self.baselines.items():
-            step = self.steps[index]
-            found.append(
-                Holding(
-                    act=step.act,
-                    path=step.path,
-                    baseline=baseline,
-                    ours=done[index],
-                    parse=step.parse,
-                    twin=twin,
-                    lasts=step.lasts,
-                    key=step.key,
-                    unit_file=step.unit_file,
-                )
-            )
-        return tuple(found)
+        return (*self.unchanged, *(replace(value, written=done[index]) for index, value in self.results.items()))
 
 
-def make_way(plan: Plan | None, place: Place, held: tuple[Holding, ...], *, same_boot: bool) -> Way:
-    """The steps from what is held to the plan; None: to nothing. What is wrong with the plan stands in problems."""
-    way = Way()
+def plan_steps(plan: Plan | None, place: Place, applied: tuple[AppliedValue, ...], *, same_boot: bool) -> StepPlan:
+    """The steps from what is applied to the plan; None: to nothing. same_boot: it was applied in this boot."""
+    made = StepPlan()
     changes = plan.changes if plan is not None else ()
-    _check(changes, place, way)
-    if way.problems:
-        return way
-    files = render_files(plan, place) if plan is not None else {}
-    kernel = [change for change in changes if change.setting.means is Means.FILE]
-    wanted = {(change.setting.name, _key(change)) for change in kernel}
-    for holding in reversed(held):
-        if holding.act is Act.KERNEL and (holding.path, holding.key) not in wanted:
-            _give_back(holding, place, way, same_boot=same_boot, refuse=plan is not None)
-    _file_steps(files, place, held, way)
-    mine = {(holding.path, holding.key): holding for holding in held if holding.act is Act.KERNEL}
-    for change in kernel:
-        _take(change, place, mine.get((change.setting.name, _key(change))), way)
-    return way
+    _check(changes, place.root, made)
+    if made.problems:
+        return made
+    targets = _plan_targets(plan, place) if plan is not None else {}
+    gone = [value for value in reversed(applied) if value.target.address not in targets]
+    for value in sorted(gone, key=lambda value: value.target.kind.stage, reverse=True):
+        _plan_revert(value, place.root, made, same_boot=same_boot, refuse=plan is not None)
+    known = {value.target.address: value for value in applied}
+    for stage in Stage:
+        if stage is Stage.RUN:
+            made.steps += [Step(target=Target(kind=command)) for command in COMMANDS if command.is_due(made.steps)]
+        for address, wanted in targets.items():
+            if wanted.target.kind.stage is stage:
+                _plan_write(wanted, known.get(address), place.root, made)
+    return made
 
 
-def _key(change: Change) -> str:
-    return change.new.split(" ", 1)[0] if is_keyed(change.setting.name) else ""
-
-
-def _check(changes: tuple[Change, ...], place: Place, way: Way) -> None:
+def _check(changes: tuple[Change, ...], root: Root, made: StepPlan) -> None:
     seen = set()
     for change in changes:
-        match change.setting.means:
-            case Means.FILE:
-                problem = check_kernel_file(place.root, change.setting.name)
-                if problem is None and (not change.new.isprintable() or not change.new):
-                    problem = f"{change.setting}: {change.new!r} cannot be written"
-            case Means.UNIT:
-                problem = check_unit_setting(change)
-            case Means.CMDLINE:
-                problem = check_parameter(change)
-        target = (change.setting, _key(change))
-        if problem is None and target in seen:
+        kind = kind_of(change.setting)
+        problem = kind.check(change, root)
+        identity = kind.identity(change)
+        if problem is None and identity in seen:
             problem = f"{change.setting}: is in the plan twice"
-        seen.add(target)
+        seen.add(identity)
         if problem is not None:
-            way.problems.append(problem)
+            made.problems.append(problem)
 
 
-def _give_back(holding: Holding, place: Place, way: Way, *, same_boot: bool, refuse: bool) -> None:
+def _plan_targets(plan: Plan, place: Place) -> dict[tuple[str, str, str], Wanted]:
+    """Address -> what shall be there: generated files by kind, then values in the order of the plan."""
+    found: list[Wanted] = []
+    for kind, changes in by_kind(plan.changes):
+        found += kind.plan_targets(changes, place, plan.digest)
+    order = {change: index for index, change in enumerate(plan.changes)}
+    found.sort(key=lambda wanted: order[wanted.change] if wanted.change is not None else -1)
+    targets: dict[tuple[str, str, str], Wanted] = {}
+    for wanted in found:
+        targets.setdefault(wanted.target.address, wanted)  # two files may need one directory
+    return targets
+
+
+def _plan_revert(value: AppliedValue, root: Root, made: StepPlan, *, same_boot: bool, refuse: bool) -> None:
     """refuse: whether a file that is there and cannot be read now is a problem of the plan; else the step is tried, and says
-    why it failed: what may still have our value is not forgotten."""
-    if not same_boot and not holding.lasts:
-        return  # the boot took it back
-    baseline = holding.baseline or ""
+    why it failed: what may still have the value that bedplate wrote is not forgotten."""
+    target = value.target
+    if not same_boot and not target.lasts:
+        return  # the boot reverted it
     try:
-        now = read_kernel_file(place.root, holding.path, holding.parse, key=holding.key)
+        now = target.kind.read(target, root)
     except GoneError as error:
-        way.drifted.append(f"{error.message}: it is gone, so there is nothing to restore")
+        made.drifted.append(f"{error.message}: it is gone, so there is nothing to restore")
         return
     except BedplateError as error:
         if refuse:
-            way.problems.append(error.message)
+            made.problems.append(error.message)
             return
-        now = holding.ours
-    if is_same(holding.path, now, baseline, holding.parse):
+        now = value.written
+    if target.kind.is_same(target, now, value.before):
         return
-    if not is_same(holding.path, now, holding.ours, holding.parse):
-        way.drifted.append(f"{holding.path}: bedplate wrote {holding.ours!r}, the value is now {now!r}: left as it is")
+    if not target.kind.is_same(target, now, value.written):
+        made.drifted.append(target.kind.say_changed(value, now))
         return
-    way.steps.append(
-        Step(
-            act=Act.KERNEL,
-            path=holding.path,
-            before=now,
-            after=baseline,
-            parse=holding.parse,
-            twin=holding.twin,
-            lasts=holding.lasts,
-            key=holding.key,
-        )
-    )
+    made.steps.append(Step(target=target, before=now, after=value.before))
 
 
-def _take(change: Change, place: Place, holding: Holding | None, way: Way) -> None:
-    path, key = change.setting.name, _key(change)
+def _plan_write(wanted: Wanted, value: AppliedValue | None, root: Root, made: StepPlan) -> None:
+    target = wanted.target
     try:
-        now = read_kernel_file(place.root, path, change.parse, key=key)
+        now = target.kind.read(target, root)
     except BedplateError as error:
-        way.problems.append(error.message)
+        made.problems.append(error.message)
         return
-    ours = holding is not None and is_same(path, now, holding.ours, holding.parse)
-    if not ours and change.old is not None and not is_same(path, now, change.old, change.parse) and not is_keyed(path):
-        way.problems.append(f"{change.setting}: was {change.old!r} when the plan was made, is {now!r} now")
+    if value is not None and not target.kind.is_same(value.target, now, value.written):
+        value = None  # something else wrote there since
+    problem = target.kind.find_conflict(wanted, now, root, applied=value is not None)
+    if problem is not None:
+        made.problems.append(problem)
         return
-    if satisfies(change, now):
-        if ours and holding is not None:
-            way.kept.append(holding)
+    if target.kind.is_wanted(wanted, now):
+        if value is not None:
+            made.unchanged.append(value)
         return
-    twin = read_twin(place.root, path)
-    way.checks[len(way.steps)] = change
-    if ours and holding is not None:
-        way.baselines[len(way.steps)] = (holding.baseline, holding.twin)
+    index = len(made.steps)
+    if wanted.change is not None:
+        made.checks[index] = wanted.change
+    if value is not None:
+        first = replace(value, target=replace(target, counterpart=value.target.counterpart))
     else:
-        way.baselines[len(way.steps)] = (now, twin)
-    way.steps.append(
-        Step(
-            act=Act.KERNEL,
-            path=path,
-            before=now,
-            after=change.new,
-            parse=change.parse,
-            twin=twin,
-            lasts=place.persist and lasts(change),
-            key=key,
-        )
-    )
-
-
-def _file_steps(files: dict[str, str], place: Place, held: tuple[Holding, ...], way: Way) -> None:
-    first = len(way.steps)
-    mine = {holding.path: holding for holding in held if holding.act is Act.FILE}
-    needed = {parent for path in files for parent in _parents(path)}
-    for holding in reversed(held):
-        if holding.act is Act.FILE and holding.path not in files:
-            now = _text(place, holding.path)
-            if now == holding.ours:
-                way.steps.append(Step(act=Act.FILE, path=holding.path, before=now, unit_file=holding.unit_file))
-            elif now is not None:
-                way.drifted.append(f"{holding.path}: was changed since it was written: left as it is")
-        elif holding.act is Act.DIRECTORY:
-            if holding.path in needed:
-                way.kept.append(holding)
-            elif place.at(holding.path).is_dir():
-                way.steps.append(Step(act=Act.DIRECTORY, path=holding.path, before="", unit_file=holding.unit_file))
-    made: set[str] = set()
-    for path, text in files.items():
-        unit_file = path.startswith(place.units)
-        links = [target for target in (*_parents(path), path) if place.at(target).is_symlink()]
-        if links:
-            way.problems.append(f"{links[0]}: is a symbolic link, and bedplate does not write through links")
-            continue
-        now = _text(place, path)
-        known = mine.get(path)
-        if now is not None and (known is None or now != known.ours):
-            hint = "; `bedplate tune uninstall` removes it" if now.startswith(MARK) else ""
-            way.problems.append(f"{path}: exists, and bedplate did not write it{hint}")
-            continue
-        if now == text and known is not None:
-            way.kept.append(known)
-            continue
-        for parent in _parents(path):
-            if parent not in made and not place.at(parent).exists():
-                made.add(parent)
-                way.baselines[len(way.steps)] = (None, "")
-                way.steps.append(Step(act=Act.DIRECTORY, path=parent, after="", unit_file=unit_file))
-        way.baselines[len(way.steps)] = (None, "")
-        way.steps.append(Step(act=Act.FILE, path=path, before=now, after=text, unit_file=unit_file))
-    if any(step.unit_file for step in way.steps[first:]):
-        way.steps.append(Step(act=Act.RELOAD, path=""))
-    if any(step.path.startswith(GRUB_DIRECTORY) for step in way.steps[first:]):
-        way.steps.append(Step(act=Act.GRUB, path=""))
-
-
-def _parents(path: str) -> tuple[str, ...]:
-    """Directories on the way to a file, from the top: "/etc/a/b" -> ("/etc", "/etc/a")."""
-    parts = path.split("/")[1:-1]
-    return tuple("/" + "/".join(parts[: number + 1]) for number in range(len(parts)))
-
-
-def _text(place: Place, path: str) -> str | None:
-    try:
-        return place.at(path).read_text(errors="surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        first = AppliedValue(target=target, before=now, written="")
+    made.results[index] = first
+    made.steps.append(Step(target=target, before=now, after=wanted.text))

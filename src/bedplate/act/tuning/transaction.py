@@ -1,40 +1,40 @@
-"""Carry out a plan, or take it back: all of it, or nothing, whatever happens on the way.
+"""Carry out a plan, or revert it: all of it, or nothing, whatever happens meanwhile.
 
-Validate all -> journal -> write -> read back what is in force -> commit; else undo in reverse. See journal.py for what a
-process that was killed leaves, and `recover` for what the next one makes of it.
+Check all -> journal -> write -> read back what is in force -> commit; else restore in reverse. What is written and how it is
+read back, its kind knows (kinds/). See journal.py for what a process that was killed leaves, and `recover` for what the next
+one makes of it.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.act.tuning.carry import Carried, OnStep, finish_steps, roll_back, roll_forward, run_steps, say_error
-from bedplate.act.tuning.durable import keep_aside, remove_if_empty, remove_whole, unfinished
-from bedplate.act.tuning.effective import satisfies, verify_changes
+from bedplate.act.tuning.durable import keep_aside, no_space, remove_if_empty, remove_whole, unfinished
+from bedplate.act.tuning.effective import verify_changes
 from bedplate.act.tuning.journal import (
-    InForce,
-    Interrupted,
     Journal,
     append_log,
     drop_unbegun,
-    no_space,
-    read_in_force,
     read_journal,
-    remove_in_force,
+    read_record,
     remove_journal,
+    remove_record,
     reserve_undo,
-    write_in_force,
+    write_record,
 )
+from bedplate.act.tuning.kinds.registry import by_kind, find_forgotten, kind_of
 from bedplate.act.tuning.place import PERSISTENT_STATE, Place
 from bedplate.act.tuning.services import Services
-from bedplate.act.tuning.step import Act
-from bedplate.act.tuning.steps import Way, make_way
+from bedplate.act.tuning.step import AppliedRecord, Step, StepContext
+from bedplate.act.tuning.steps import StepPlan, plan_steps
 from bedplate.errors import BedplateError, PlanRefused, ReadError
 from bedplate.interrupts import hold_signals
-from bedplate.model.tuning import UNIT_PROPERTIES, Held, Means, Plan, Recovered, Verified
+from bedplate.model.tuning import Held, Plan, Recovered, Verified
 
 SETTLE_S = 60.0  # systemd writes control groups from a queue after it answered; beside a busy engine that takes its time
 _STUCK = (
@@ -51,7 +51,7 @@ class Applied:
     verified: tuple[Verified, ...]
     """Of each change: HOLDS or PENDING; anything else is not committed."""
     drifted: tuple[str, ...]
-    """What of the plan before was left, since it no longer had our value."""
+    """What of the plan before was left, since it no longer had the value that bedplate wrote."""
     steps: int
     """How many were made; 0: everything was as wanted."""
 
@@ -75,36 +75,37 @@ def apply(plan: Plan, place: Place, services: Services, *, on_step: OnStep | Non
     BedplateError when a step failed and all was taken back.
     """
     _refuse(plan, place, services)
-    before = read_in_force(place)
+    before = read_record(place)
     boot = read_boot(place)
-    held = before.holdings if before is not None else ()
-    way = make_way(plan, place, held, same_boot=before is None or before.boot == boot)
-    if way.problems:
-        raise PlanRefused("\n".join(way.problems), hint="Nothing was changed. Make the plan again: bedplate tune plan")
+    values = before.values if before is not None else ()
+    step_plan = plan_steps(plan, place, values, same_boot=before is None or before.boot == boot)
+    if step_plan.problems:
+        raise PlanRefused("\n".join(step_plan.problems), hint="Nothing was changed. Make the plan again: bedplate tune plan")
     number = os.urandom(8).hex()
     carried = Carried()
-    journal = _begin(way, place, number=number, boot=boot)
+    context = _make_context(place, services, step_plan.steps)
+    journal = _begin(step_plan, place, number=number, boot=boot)
     try:
         try:
-            run_steps(way, place, services, journal, carried, on_step)
+            run_steps(step_plan, context, journal, carried, on_step)
             verified = _settle(plan, place, services)
-            state = InForce(
+            record = AppliedRecord(
                 plan=plan,
-                holdings=way.holdings(carried.done),
+                values=step_plan.values(carried.done),
                 number=number,
                 boot=boot,
                 made_s=time.monotonic(),
                 made=_now(),
                 confirm=confirm,
             )
-            write_in_force(place, state)
+            write_record(place, record)
         except BaseException as error:
             with hold_signals():  # a second Ctrl-C waits until all is back
-                if (now := read_in_force(place)) is not None and now.number == number:
-                    finish_steps(way.steps, place)
+                if (now := read_record(place)) is not None and now.number == number:
+                    finish_steps(context.steps, place.root)
                     remove_journal(place)  # the interruption came after the commit
                     raise
-                roll_back(way.steps, place, services, carried, same_boot=True)
+                roll_back(context, carried, same_boot=True)
                 _log(place, "failed", plan, error=say_error(error), drifted=carried.drifted)
                 if carried.failed:
                     raise BedplateError("\n".join([say_error(error), *carried.failed]), hint=_STUCK) from error
@@ -117,19 +118,23 @@ def apply(plan: Plan, place: Place, services: Services, *, on_step: OnStep | Non
     finally:
         journal.close()
     with hold_signals():
-        finish_steps(way.steps, place)
+        finish_steps(context.steps, place.root)
         remove_journal(place)
-        drifted = (*way.drifted, *carried.drifted)
+        drifted = (*step_plan.drifted, *carried.drifted)
         _log(place, "applied", plan, drifted=drifted)
-    return Applied(plan=plan, verified=verified, drifted=drifted, steps=len(way.steps))
+    return Applied(plan=plan, verified=verified, drifted=drifted, steps=len(context.steps))
 
 
-def _begin(way: Way, place: Place, *, number: str, boot: str) -> Journal:
+def _make_context(place: Place, services: Services, steps: Sequence[Step]) -> StepContext:
+    return StepContext(root=place.root, services=services, steps=tuple(steps))
+
+
+def _begin(step_plan: StepPlan, place: Place, *, number: str, boot: str) -> Journal:
     """The journal of an apply, after the space for its undo. Raises BedplateError; then nothing was changed."""
-    planned = {index: step.after or "" for index, step in enumerate(way.steps)}
+    planned = {index: step.after or "" for index, step in enumerate(step_plan.steps)}
     try:
-        reserve_undo(place, way.holdings(planned))
-        return Journal(place, kind="apply", number=number, boot=boot, steps=way.steps)
+        reserve_undo(place, step_plan.values(planned))
+        return Journal(place, kind="apply", number=number, boot=boot, steps=step_plan.steps)
     except BedplateError:
         _tidy(place)
         raise
@@ -138,28 +143,29 @@ def _begin(way: Way, place: Place, *, number: str, boot: str) -> Journal:
 def undo(
     place: Place, services: Services, *, on_step: OnStep | None = None, why: str = "asked", abandon: bool = False
 ) -> Undone:
-    """Take everything back that still has our value. The lock is held and `recover` was called.
+    """Revert everything that still has the value that bedplate wrote. The lock is held and `recover` was called.
 
     Interrupted, it is brought to its end by the next run. Nothing in force: nothing is done. What cannot be taken back, now
     or ever, raises BedplateError, and the next verb tries again; with abandon it is given up, and the journal kept aside.
     """
-    state = read_in_force(place)
-    if state is None:
+    record = read_record(place)
+    if record is None:
         _tidy(place)
         return Undone(restored=(), drifted=())
     boot = read_boot(place)
-    way = make_way(None, place, state.holdings, same_boot=state.boot == boot)
-    carried = Carried(drifted=list(way.drifted))
-    journal = Journal(place, kind="undo", number=os.urandom(8).hex(), boot=boot, steps=way.steps)
+    step_plan = plan_steps(None, place, record.values, same_boot=record.boot == boot)
+    context = _make_context(place, services, step_plan.steps)
+    carried = Carried(drifted=list(step_plan.drifted))
+    journal = Journal(place, kind="undo", number=os.urandom(8).hex(), boot=boot, steps=context.steps)
     try:
         with hold_signals():
-            roll_forward(way.steps, place, services, carried, journal=journal, on_step=on_step)
+            roll_forward(context, carried, journal=journal, on_step=on_step)
     finally:
         journal.close()
     kept = _end_undo(place, carried, abandon=abandon)
-    carried.drifted += _still_different(state.plan, place, services)
-    _log(place, "undone", state.plan, drifted=carried.drifted, why=why, abandoned=carried.failed, journal=kept)
-    restored = tuple(str(step) for step in way.steps)
+    carried.drifted += _still_different(record.plan, place, services)
+    _log(place, "undone", record.plan, drifted=carried.drifted, why=why, abandoned=carried.failed, journal=kept)
+    restored = tuple(str(step) for step in context.steps)
     return Undone(restored=restored, drifted=tuple(carried.drifted), abandoned=tuple(carried.failed), journal=kept)
 
 
@@ -171,7 +177,7 @@ def recover(place: Place, services: Services, *, abandon: bool = False) -> Recov
     it is named in what comes back, and the journal is moved aside.
     """
     try:
-        found, state = read_journal(place), read_in_force(place)
+        found, record = read_journal(place), read_record(place)
     except ReadError as error:
         if not abandon:
             raise
@@ -182,21 +188,24 @@ def recover(place: Place, services: Services, *, abandon: bool = False) -> Recov
             _tidy(place)
         return None
     carried = Carried(started=set(found.started), done=dict(found.done))
+    context = _make_context(place, services, found.steps)
     same_boot = found.boot == read_boot(place)
     kept = ""
     with hold_signals():
-        if state is not None and state.number == found.number:
+        if record is not None and record.number == found.number:
             kind = "commit"
-            finish_steps(found.steps, place)
+            finish_steps(context.steps, place.root)
             remove_journal(place)
         elif found.kind == "undo":
             kind = "undo"
-            roll_forward(found.steps, place, services, carried, same_boot=same_boot)
+            roll_forward(context, carried, same_boot=same_boot)
             kept = _end_undo(place, carried, abandon=abandon)
         else:
             kind = "apply"
-            _sweep(found, place)
-            roll_back(found.steps, place, services, carried, same_boot=same_boot)
+            for step in context.steps:
+                step.target.kind.sweep(step, place.root)
+            remove_whole(unfinished(place.applied))
+            roll_back(context, carried, same_boot=same_boot)
             if carried.failed and not abandon:
                 raise BedplateError(
                     "\n".join(["an interrupted change could not be reverted:", *carried.failed]), hint=_STUCK
@@ -212,7 +221,7 @@ def recover(place: Place, services: Services, *, abandon: bool = False) -> Recov
 def _give_up(place: Place, services: Services, error: ReadError) -> Recovered:
     """Move aside what cannot be read of this place, its journal or what is applied, and go on with what can be."""
     kept = []
-    for path, read in ((place.journal, read_journal), (place.applied, read_in_force)):
+    for path, read in ((place.journal, read_journal), (place.applied, read_record)):
         try:
             read(place)
         except ReadError:
@@ -235,11 +244,11 @@ def verify(place: Place, services: Services) -> tuple[Verified, ...] | None:
 
     Reads only, and needs no lock. Raises ReadError for a record that cannot be read.
     """
-    state = read_in_force(place)
-    if state is None:
+    record = read_record(place)
+    if record is None:
         return None
-    since_s = state.made_s if state.boot == read_boot(place) else None
-    return verify_changes(state.plan.changes, root=place.root, services=services, since_s=since_s)
+    since_s = record.made_s if record.boot == read_boot(place) else None
+    return verify_changes(record.plan.changes, root=place.root, services=services, since_s=since_s)
 
 
 def read_boot(place: Place) -> str:
@@ -253,20 +262,16 @@ def _refuse(plan: Plan, place: Place, services: Services) -> None:
             "\n".join(f"{refusal.what}: {refusal.because}" for refusal in plan.refusals),
             hint="\n".join(refusal.hint for refusal in plan.refusals if refusal.hint) or None,
         )
-    problems = []
-    if any(change.setting.means is Means.UNIT for change in plan.changes) and not services.is_running():
-        problems.append("the plan sets unit properties, but process 1 is not systemd")
-    if not place.persist and any(change.setting.means is Means.CMDLINE for change in plan.changes):
-        problems.append("the plan sets kernel parameters, which only --persist can")
-    if problems:
-        raise PlanRefused("\n".join(problems), hint="You can still read the plan: bedplate tune plan")
+    problems = [kind.refuse(place, services) for kind, _ in by_kind(plan.changes)]
+    if any(problems):
+        raise PlanRefused("\n".join(filter(None, problems)), hint="You can still read the plan: bedplate tune plan")
 
 
 def _end_undo(place: Place, carried: Carried, *, abandon: bool) -> str:
     """Commit an undo; gives where its journal is kept, "" when all was taken back."""
     if carried.failed and not abandon:
         raise BedplateError("\n".join(["some changes could not be reverted:", *carried.failed]), hint=_STUCK)
-    remove_in_force(place)
+    remove_record(place)
     kept = _end_journal(place, carried)
     _tidy(place)
     return kept
@@ -291,7 +296,7 @@ def _settle(plan: Plan, place: Place, services: Services) -> tuple[Verified, ...
     while True:
         verified = verify_changes(plan.changes, root=place.root, services=services, since_s=time.monotonic())
         wrong = [result for result in verified if result.held in (Held.DIFFERS, Held.UNKNOWN)]
-        waits = [result for result in wrong if result.change.setting.means is Means.UNIT]
+        waits = [result for result in wrong if kind_of(result.change.setting).settles_later]
         if not wrong:
             return verified
         if not waits or len(waits) < len(wrong) or time.monotonic() > deadline:
@@ -303,34 +308,19 @@ def _settle(plan: Plan, place: Place, services: Services) -> tuple[Verified, ...
 
 
 def _still_different(plan: Plan, place: Place, services: Services) -> list[str]:
-    """Properties of running units that did not go back to what they were, after the service manager had its time."""
-    back = [
-        replace(change, new=change.old)
-        for change in plan.changes
-        if change.setting.means is Means.UNIT and change.old is not None and change.setting.key in UNIT_PROPERTIES
-    ]
+    """A sentence for each change that did not go back to what it was, after the service manager had its time."""
     deadline = time.monotonic() + SETTLE_S
-    while back:
+    while True:
         differs = [
             result
-            for result in verify_changes(back, root=place.root, services=services)
-            if result.held is Held.DIFFERS
-            and not satisfies(result.change, UNIT_PROPERTIES[result.change.setting.key].neutral)
+            for kind, changes in by_kind(plan.changes)
+            for result in kind.find_unreverted(changes, root=place.root, services=services)
         ]
         if not differs:
-            break
+            return []
         if time.monotonic() > deadline:
             return [f"{result.change.setting}: is {result.effective}, was {result.change.new}" for result in differs]
         time.sleep(0.05)
-    return []
-
-
-def _sweep(found: Interrupted, place: Place) -> None:
-    """Half-written files of a killed process."""
-    for step in found.steps:
-        if step.act is Act.FILE:
-            remove_whole(unfinished(place.at(step.path)))
-    remove_whole(unfinished(place.applied))
 
 
 def _tidy(place: Place) -> None:
@@ -355,22 +345,12 @@ def _now() -> str:
 
 def remove_everything(place: Place) -> tuple[str, ...]:
     """For `uninstall`, after undo: the log, and generated files that no journal knows of. Gives what was removed."""
-    from bedplate.act.tuning.generated import MARK
-
     gone: list[str] = []
-    patterns = (
-        *("etc/systemd/system/*/80-bedplate.conf", "run/systemd/system/*/80-bedplate.conf"),
-        *("etc/sysctl.d/80-bedplate.conf", "etc/tmpfiles.d/80-bedplate.conf", "etc/udev/rules.d/80-bedplate.rules"),
-        *("etc/default/grub.d/80-bedplate.cfg", "etc/bedplate/cmdline.d/80-bedplate.conf"),
-        *("etc/systemd/system/*.slice", "run/systemd/system/*.slice"),
-    )
-    for pattern in patterns:
-        for path in sorted(place.top.glob(pattern)):
-            if path.is_file() and not path.is_symlink() and path.read_text(errors="replace").startswith(MARK):
-                remove_whole(path)
-                gone.append(f"/{path.relative_to(place.top)}")
-                if path.parent.name.endswith(".d") and path.parent.parent.name == "system":
-                    remove_if_empty(path.parent)
+    for path in find_forgotten(place.root):
+        remove_whole(path)
+        gone.append(_on_machine(place, path))
+        if path.parent.name.endswith(".d") and path.parent.parent.name == "system":
+            remove_if_empty(path.parent)
     for path in (place.log, *sorted(place.log.parent.glob("*.abandoned-*"))):
         if path.exists():
             remove_whole(path)

@@ -1,0 +1,35 @@
+"""Where systemd puts the control groups of units (systemd.slice(5), admin-guide/cgroup-v2.rst)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bedplate.host.kernel.groups import read_groups
+from bedplate.host.root.root import Root
+
+
+def cgroup_mount(root: Root) -> str:
+    """Where cgroup v2 is mounted: "/sys/fs/cgroup", or "/sys/fs/cgroup/unified" beside v1; "" where it is not."""
+    for point in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        if root.exists(f"{point}/cgroup.controllers"):
+            return point
+    return ""
+
+
+def slice_path(unit: str) -> str:
+    """The control group of a slice: "a-b.slice" -> "/a.slice/a-b.slice"; "-.slice" -> ""."""
+    parts = unit.removesuffix(".slice").split("-") if unit != "-.slice" else []
+    return "".join(f"/{'-'.join(parts[: number + 1])}.slice" for number in range(len(parts)))
+
+
+def unit_paths(root: Root, units: Iterable[str]) -> dict[str, str]:
+    """Unit -> its control group, below the mount; a unit that does not run is left out.
+
+    That of a slice follows from its name, others have theirs where they run.
+    """
+    names = set(units)
+    slices = {unit: slice_path(unit) for unit in names if unit.endswith(".slice")}
+    if names == slices.keys():
+        return slices
+    running = {group.path.rpartition("/")[2]: group.path for group in read_groups(root).groups}
+    return slices | {unit: running[unit] for unit in names & running.keys() - slices.keys()}

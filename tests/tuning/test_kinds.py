@@ -1,0 +1,113 @@
+"""What holds of every kind of thing that tuning changes, and what the transaction may know of them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from bedplate.act.tuning import apply_plan, carry, undo
+from bedplate.act.tuning.baseline import read_unapplied
+from bedplate.act.tuning.codec import parse_step, parse_value_row, render_step, render_value
+from bedplate.act.tuning.kinds.keyed_kernel_file import KEYED_KERNEL_FILE
+from bedplate.act.tuning.kinds.kind import StepKind
+from bedplate.act.tuning.kinds.registry import SETTING_KINDS, STEP_KINDS, kind_of
+from bedplate.act.tuning.place import make_place
+from bedplate.act.tuning.step import Step, Target
+from bedplate.host.root.root import Root
+from bedplate.model.knob_value import Parse
+from bedplate.model.tuning import Setting
+from tests.tuning.tree import FULL, THP, FakeServices, change, make_machine, make_plan, snapshot
+
+RECORDED = Path(__file__).parent / "recorded"
+QOS = "/sys/fs/cgroup/io.cost.qos"
+ALL = make_plan(
+    *FULL.changes,
+    change(QOS, "254:16 enable=0", "254:16 enable=1 ctrl=user", Parse.WORDS),
+    change("/proc/sys/vm/dirty_bytes", "0", "268435456", Parse.BYTES),
+    change("cmdline:nohz_full", None, "1", Parse.WORDS),
+)
+"""A plan with changes of every kind."""
+
+
+@pytest.fixture
+def top(tree: Path) -> Path:
+    top = make_machine(tree / "machine")
+    (top / QOS[1:]).write_text("8:0 enable=1 ctrl=user\n254:16 enable=0 ctrl=auto\n")
+    return top
+
+
+def test_the_transaction_knows_kinds_only_by_their_interface() -> None:
+    """A kind is added by its file and its row: nothing else in the transaction names one."""
+    tuning = Path(carry.__file__).parent
+    known = {"bedplate.act.tuning.kinds.kind", "bedplate.act.tuning.kinds.registry"}
+    for path in sorted(tuning.glob("*.py")):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        named = {node.module for node in nodes if (node.module or "").startswith("bedplate.act.tuning.kinds")}
+        assert named <= known, path.name
+
+
+def test_the_plan_of_these_tests_has_changes_of_every_kind() -> None:
+    assert {kind_of(change.setting) for change in ALL.changes} == set(SETTING_KINDS)
+
+
+def test_each_setting_is_of_one_kind() -> None:
+    settings: list[Setting] = [change.setting for change in ALL.changes]
+    assert [type(kind_of(setting)).__name__ for setting in settings] == [
+        *["UnitProperty"] * 3,
+        *["KernelFile"] * 3,
+        *("KeyedKernelFile", "KernelFile", "KernelParameter"),
+    ]
+
+
+def test_names_in_journals_stay_as_they_are() -> None:
+    """A renamed one makes the journals of interrupted changes unreadable."""
+    assert {kind.journal_name for kind in STEP_KINDS} == {"kernel", "file", "directory", "reload", "grub"}
+
+
+@pytest.mark.parametrize("kind", STEP_KINDS, ids=lambda kind: type(kind).__name__)
+def test_every_kind_of_step_comes_back_from_a_journal(kind: StepKind) -> None:
+    path = QOS if kind is KEYED_KERNEL_FILE else "/proc/sys/vm/swappiness"
+    step = Step(target=Target(kind=kind, path=path, key="8:0", parse=Parse.CHOICE), before="a", after=None)
+    assert parse_step(json.loads(json.dumps(render_step(step)))) == step
+
+
+def test_what_an_older_version_recorded_is_written_again_byte_for_byte() -> None:
+    row = json.loads((RECORDED / "journal").read_text().splitlines()[0])
+    assert json.dumps([render_step(parse_step(step)) for step in row["steps"]]) == json.dumps(row["steps"])
+    record = json.loads((RECORDED / "applied.json").read_text())
+    values = [render_value(parse_value_row(value)) for value in record["holdings"]]
+    assert json.dumps(values) == json.dumps(record["holdings"])
+
+
+def test_whoever_plans_reads_the_machine_as_it_was_of_every_kind(top: Path) -> None:
+    """In a new boot, where parameters of the kernel took effect too."""
+    (top / "etc/default").mkdir()
+    before = {path: Root(top).read(path).value for path in every_file(top)}
+    apply_plan(ALL, root_dir=top, persist=True, services=FakeServices(top))
+    (top / "proc/cmdline").write_text("quiet nohz_full=1\n")
+    (top / QOS[1:]).write_text("8:0 enable=1 ctrl=user\n254:16 enable=1 ctrl=user\n")  # the kernel changes one line
+    assert {path: Root(top).read(path).value for path in before} != before
+    root = read_unapplied(make_place(top, persist=True))
+    now = {path: root.read(path).value for path in before}
+    assert now.pop(THP) == "madvise"  # in the form in which it can be written again
+    before.pop(THP)
+    assert now == before
+
+
+def every_file(top: Path) -> list[str]:
+    return [f"/{path.relative_to(top)}" for path in sorted(top.rglob("*")) if path.is_file()]
+
+
+def test_directories_that_two_plans_needed_are_removed_with_the_last(top: Path) -> None:
+    """Of two new ones, one in the other, the outer one stayed when another plan came between."""
+    before, services = snapshot(top), FakeServices(top)
+    first = change("cmdline:nohz_full", None, "1", Parse.WORDS)
+    apply_plan(make_plan(first), root_dir=top, persist=True, services=services)
+    assert (top / "etc/bedplate/cmdline.d").is_dir()
+    second = change("cmdline:nohz_full", None, "2", Parse.WORDS)
+    apply_plan(make_plan(second), root_dir=top, persist=True, services=services)
+    assert undo(root_dir=top, persist=True, services=services).drifted == ()
+    assert snapshot(top) == before
