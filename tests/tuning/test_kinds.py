@@ -11,6 +11,7 @@ import pytest
 from bedplate.act.tuning import apply_plan, carry, undo
 from bedplate.act.tuning.baseline import read_unapplied
 from bedplate.act.tuning.codec import parse_step, parse_value_row, render_step, render_value
+from bedplate.act.tuning.kinds import keyed_kernel_file
 from bedplate.act.tuning.kinds.keyed_kernel_file import KEYED_KERNEL_FILE
 from bedplate.act.tuning.kinds.kind import StepKind
 from bedplate.act.tuning.kinds.registry import SETTING_KINDS, STEP_KINDS, kind_of
@@ -28,6 +29,7 @@ ALL = make_plan(
     change(QOS, "254:16 enable=0", "254:16 enable=1 ctrl=user", Parse.WORDS),
     change("/proc/sys/vm/dirty_bytes", "0", "268435456", Parse.BYTES),
     change("cmdline:nohz_full", None, "1", Parse.WORDS),
+    change("vllm.service:OOMScoreAdjust", "0", "-900"),
 )
 """A plan with changes of every kind."""
 
@@ -36,6 +38,14 @@ ALL = make_plan(
 def top(tree: Path) -> Path:
     top = make_machine(tree / "machine")
     (top / QOS[1:]).write_text("8:0 enable=1 ctrl=user\n254:16 enable=0 ctrl=auto\n")
+    (top / "sys/fs/cgroup/system.slice/vllm.service").mkdir()
+    (top / "proc/self").mkdir()
+    (top / "proc/self/mountinfo").write_text("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    for pid, path, score in ((41, "vllm.service", 0), (42, "vllm.service/workers", 0), (43, "ssh.service", -900)):
+        process = top / f"proc/{pid}"
+        process.mkdir()
+        (process / "cgroup").write_text(f"0::/system.slice/{path}\n")
+        (process / "oom_score_adj").write_text(f"{score}\n")
     return top
 
 
@@ -58,7 +68,7 @@ def test_each_setting_is_of_one_kind() -> None:
     assert [type(kind_of(setting)).__name__ for setting in settings] == [
         *["UnitProperty"] * 3,
         *["KernelFile"] * 3,
-        *("KeyedKernelFile", "KernelFile", "KernelParameter"),
+        *("KeyedKernelFile", "KernelFile", "KernelParameter", "UnitProperty"),
     ]
 
 
@@ -83,18 +93,30 @@ def test_what_an_older_version_recorded_is_written_again_byte_for_byte() -> None
 
 
 def test_whoever_plans_reads_the_machine_as_it_was_of_every_kind(top: Path) -> None:
-    """In a new boot, where parameters of the kernel took effect too."""
+    """In a new boot, where parameters of the kernel took effect, and services started, too."""
     (top / "etc/default").mkdir()
     before = {path: Root(top).read(path).value for path in every_file(top)}
     apply_plan(ALL, root_dir=top, persist=True, services=FakeServices(top))
     (top / "proc/cmdline").write_text("quiet nohz_full=1\n")
     (top / QOS[1:]).write_text("8:0 enable=1 ctrl=user\n254:16 enable=1 ctrl=user\n")  # the kernel changes one line
+    for pid in (41, 42):
+        (top / f"proc/{pid}/oom_score_adj").write_text("-900\n")
+    group = top / "sys/fs/cgroup/inference.slice"
+    group.mkdir()
+    for name, text in (("cpu.weight", "10000"), ("cpu.idle", "0"), ("memory.current", "4096")):
+        (group / name).write_text(f"{text}\n")
     assert {path: Root(top).read(path).value for path in before} != before
     root = read_unapplied(make_place(top, persist=True))
     now = {path: root.read(path).value for path in before}
     assert now.pop(THP) == "madvise"  # in the form in which it can be written again
     before.pop(THP)
     assert now == before
+    absent = [
+        name
+        for name in sorted(path.name for path in group.iterdir())
+        if root.read(f"/{group.relative_to(top)}/{name}").value is None
+    ]
+    assert absent == ["cpu.idle", "cpu.weight"]  # the group came with the plan, which set its weight
 
 
 def every_file(top: Path) -> list[str]:
@@ -111,3 +133,21 @@ def test_directories_that_two_plans_needed_are_removed_with_the_last(top: Path) 
     apply_plan(make_plan(second), root_dir=top, persist=True, services=services)
     assert undo(root_dir=top, persist=True, services=services).drifted == ()
     assert snapshot(top) == before
+
+
+def test_two_disks_of_one_file_are_both_as_before(top: Path) -> None:
+    """The second line that was put back hid the first."""
+    lines = ("8:0 enable=0 ctrl=auto", "254:16 enable=0 ctrl=auto")
+    (top / QOS[1:]).write_text("\n".join([*lines, ""]))
+    changes = [change(QOS, line, line.replace("enable=0 ctrl=auto", "enable=1 ctrl=user"), Parse.WORDS) for line in lines]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keyed_kernel_file, "write_text", write_line_as_the_kernel_does)
+        apply_plan(make_plan(*changes), root_dir=top, services=FakeServices(top))
+    assert (top / QOS[1:]).read_text() == "8:0 enable=1 ctrl=user\n254:16 enable=1 ctrl=user\n"
+    assert read_unapplied(make_place(top)).read(QOS).value == "\n".join(lines)
+
+
+def write_line_as_the_kernel_does(root: Root, path: str, text: str, **_: object) -> None:
+    lines = root.at(path).read_text().splitlines()
+    device = text.split(" ", 1)[0]
+    root.at(path).write_text("".join(f"{text if line.split(' ', 1)[0] == device else line}\n" for line in lines))

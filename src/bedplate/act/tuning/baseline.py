@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bedplate.act.tuning.journal import read_record
+from bedplate.act.tuning.kinds.kind import TextsBefore
 from bedplate.act.tuning.kinds.registry import by_kind
 from bedplate.act.tuning.place import Place
 from bedplate.host.root.root import TEXT_LIMIT, Root
-from bedplate.model.facts.reading import Reading, known
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +18,16 @@ class Unapplied(Root):
     """A root in which files that the applied plan changed have the text that was there before. What somebody else changed
     since stays."""
 
-    texts: dict[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str | None] = field(default_factory=dict)
+    """Path -> text; None: the file was not there."""
 
     def read_bytes(self, where: str, limit: int = TEXT_LIMIT) -> Reading[bytes]:
-        if where in self.texts:
-            return known((self.texts[where] + "\n").encode()[:limit], where, "before")
-        return Root.read_bytes(self, where, limit)
+        if where not in self.texts:
+            return Root.read_bytes(self, where, limit)
+        text = self.texts[where]
+        if text is None:
+            return missing(Unknown.ABSENT, where)
+        return known(f"{text}\n".encode()[:limit], where, "before")
 
 
 def read_unapplied(place: Place) -> Root:
@@ -29,7 +35,7 @@ def read_unapplied(place: Place) -> Root:
     record = read_record(place)
     if record is None:
         return place.root
-    texts: dict[str, str] = {}
+    texts: TextsBefore = {}
     for kind, changes in by_kind(record.plan.changes):
         texts |= kind.texts_before(changes, record.values, place.root)
     return Unapplied(place.top, texts=texts)

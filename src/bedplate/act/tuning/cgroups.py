@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from bedplate.host.kernel.groups import read_groups
 from bedplate.host.root.root import Root
@@ -33,3 +33,16 @@ def unit_paths(root: Root, units: Iterable[str]) -> dict[str, str]:
         return slices
     running = {group.path.rpartition("/")[2]: group.path for group in read_groups(root).groups}
     return slices | {unit: running[unit] for unit in names & running.keys() - slices.keys()}
+
+
+def find_processes(root: Root, paths: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """(control group of `paths`, number of a process in it or below it), of all processes (proc_pid_cgroup(5))."""
+    wanted = tuple(paths)
+    for name in root.names("/proc").value or ():
+        if not (name.isascii() and name.isdigit()):
+            continue
+        lines = (root.read(f"/proc/{name}/cgroup").value or "").splitlines()
+        where = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+        for path in wanted:
+            if where == path or where.startswith(f"{path}/"):
+                yield path, int(name)

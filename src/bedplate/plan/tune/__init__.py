@@ -2,8 +2,8 @@
 alone. Pure.
 
 Neighbours are confined, the engine is not caged: it gets weights and floors, the others bounds. Values are computed from
-the machine; a policy only leaves parts out and forbids knobs. What an applied plan holds is planned again, from what was
-there before: otherwise a plan that replaces another would take back what both want.
+the machine; a policy only leaves parts out and forbids knobs. What an applied plan sets is planned again, since the facts
+are read as if it were not applied: otherwise a plan that replaces another would take back what both want.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def plan_tuning(
     """The plan for a machine: every knob of the catalog is a change or a skip with its reason.
 
     proofs are records of experiments on this host, which count as far as they hold under `now`; io those of its measured
-    disks; applied is the plan that is in force and that this one would replace: what it holds stays a change. A plan with
-    refusals can be read, and must not be applied.
+    disks. applied is the plan that is in force and that this one would replace; facts and groups are of the machine without
+    it (act/tuning/baseline.py). A plan with refusals can be read, and must not be applied.
     """
     inputs = TuneInputs(
         facts=facts,
@@ -73,7 +73,7 @@ def plan_tuning(
         files=KnobFiles(facts),
         refuted=find_refuted(proofs, now),
         now=now,
-        applied={change.setting: change for change in applied.changes} if applied is not None else {},
+        applied=frozenset(change.setting for change in applied.changes) if applied is not None else frozenset(),
     )
     builder = PlanBuilder(inputs=inputs)
     for part, step in _STEPS:

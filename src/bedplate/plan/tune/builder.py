@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bedplate.model.device_speed import DeviceSpeed
@@ -35,8 +35,8 @@ class TuneInputs:
     """"vm.stat_interval=10" -> why a valid proof speaks against it."""
     now: Conditions | None = None
     """What a proof must have been made under to count; None: no proof counts."""
-    applied: Mapping[Setting, Change] = field(default_factory=dict)
-    """What is in force by an earlier plan: what still has its value is planned as if it were not there."""
+    applied: frozenset[Setting] = frozenset()
+    """What an earlier plan sets. The facts are of the machine without it, as far as that can be read."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,9 +49,10 @@ class PlanBuilder:
     parts: dict[str, str] = field(default_factory=dict)
     _taken: set[Setting] = field(default_factory=set)
 
-    def ours(self, path: str, key: str) -> Change | None:
-        """The change of a unit's property that an applied plan makes, in force or waiting for a restart, or None."""
-        return self.inputs.applied.get(Setting(means=Means.UNIT, name=path.rpartition("/")[2], key=key))
+    def is_applied(self, path: str, key: str) -> bool:
+        """Whether an applied plan sets this property of a group's unit. For effects that no file shows as they were before:
+        threads stay on the CPUs on which their unit started."""
+        return Setting(means=Means.UNIT, name=path.rpartition("/")[2], key=key) in self.inputs.applied
 
     def skip(self, knob: str, reason: str) -> None:
         """Leave a knob alone. The first reason stands; a change of the same knob counts more."""
@@ -143,9 +144,6 @@ class PlanBuilder:
             self.skip(knob, self.inputs.refuted[f"{setting}={new}"])
             return
         self._taken.add(setting)
-        ours = self.inputs.applied.get(setting)
-        if ours is not None and old is not None and is_held(old, ours.new, ours.parse, ours.compare):
-            old = ours.old
         if old is not None and is_held(old, new, parse, compare, near=near):
             self.skip(knob, f"holds already: {setting} is {old or 'empty'}")
             return

@@ -246,12 +246,7 @@ def _swapless(chains: tuple[Chain, ...]) -> tuple[str, ...]:
 
 def _order_oom(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
     oom_score = row_value(builder, "mem.oomscore")
-    exposed = [
-        chain
-        for chain in chains
-        if builder.ours(chain.unit, "OOMScoreAdjust")
-        or any(engine.oom_score_adj > int(oom_score) for engine in chain.engines)
-    ]
+    exposed = [chain for chain in chains if any(engine.oom_score_adj > int(oom_score) for engine in chain.engines)]
     if not exposed:
         builder.skip(
             "mem.oomscore", "no engine runs" if not chains else f"holds already: {oom_score} or less on every engine"
@@ -261,8 +256,7 @@ def _order_oom(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
             builder.skip("mem.oomscore", f"{chain.unit} is not a service: OOMScoreAdjust= needs a service")
             continue
         size = render_size(max(engine.rss_bytes for engine in chain.engines))
-        ours = builder.ours(chain.unit, "OOMScoreAdjust")
-        scores = (ours.old if ours is not None else None) or str(max(engine.oom_score_adj for engine in chain.engines))
+        scores = str(max(engine.oom_score_adj for engine in chain.engines))
         because = f"with {size} resident and a score of {scores} the OOM killer would choose the engine first"
         builder.at_restart(
             chain.unit, "OOMScoreAdjust", oom_score, old=scores, knob="mem.oomscore", because=because, parse=Parse.NUMBER

@@ -46,7 +46,7 @@ def _bind(builder: PlanBuilder, chain: Chain) -> None:
     names = first_words(dict.fromkeys(engine.engine for engine in chain.engines))
     knob = _AFFINITY
     nodes = _accelerator_nodes(facts, chain)
-    if builder.ours(chain.unit, "AllowedMemoryNodes") is None and all(is_bound(facts, engine) for engine in chain.engines):
+    if all(is_bound(facts, engine) for engine in chain.engines) and not builder.is_applied(chain.unit, "AllowedMemoryNodes"):
         builder.skip(knob, f"holds already: {names} is bound to a node")
     elif not chain.levels or not chain.unit.endswith(".service"):
         builder.skip(knob, f"{names} runs in {chain.unit}, which is not a service that could be started with a binding")

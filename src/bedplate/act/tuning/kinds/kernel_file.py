@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from bedplate.act.tuning.durable import write_all
 from bedplate.act.tuning.kinds.generated_file import make_head, want_files
-from bedplate.act.tuning.kinds.kind import SettingKind, Stage, StepKind, report
+from bedplate.act.tuning.kinds.kind import SettingKind, Stage, StepKind, TextsBefore, report
 from bedplate.act.tuning.meaning import is_same, satisfies
 from bedplate.act.tuning.place import Place
 from bedplate.act.tuning.services import Services
@@ -85,7 +85,7 @@ class KernelFile(SettingKind, StepKind):
     ) -> tuple[Verified, ...]:
         return tuple(self._verify(change, root) for change in changes)
 
-    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> dict[str, str]:
+    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> TextsBefore:
         texts: dict[str, str] = {}
         for value in values:
             if value.target.kind is not self or value.before is None:
@@ -97,7 +97,7 @@ class KernelFile(SettingKind, StepKind):
                 continue
             if self.is_same(value.target, now, value.written):
                 texts[path] = self.text_before(value, texts.get(path, text))
-        return texts
+        return {**texts}
 
     def text_before(self, value: AppliedValue, text: str) -> str:
         """The whole text of the file as it was before the value was applied; text: as it is with the value."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bedplate.act.tuning.kinds.generated_file import make_head, want_files
-from bedplate.act.tuning.kinds.kind import Command, SettingKind, report
+from bedplate.act.tuning.kinds.kind import Command, SettingKind, TextsBefore, report
 from bedplate.act.tuning.meaning import satisfies
 from bedplate.act.tuning.place import Place
 from bedplate.act.tuning.services import Services
@@ -64,7 +64,7 @@ class KernelParameter(SettingKind):
             return tuple(report(change, Held.UNKNOWN, None, f"{_CMDLINE} cannot be read") for change in changes)
         return tuple(_verify(change, line.split()) for change in changes)
 
-    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> dict[str, str]:
+    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> TextsBefore:
         """The command line without parameters that took effect at a boot since."""
         line = (root.read(_CMDLINE).value or "").split()
         words = line

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from bedplate.act.tuning.step import AppliedValue, Step, StepContext, Target, Wanted
 
 
+TextsBefore = dict[str, str | None]
+"""Path -> the text of a file as it was before the applied plan; None: it was not there."""
+
+
 class Stage(IntEnum):
     """When a transaction makes the steps of a kind. What it reverts of an earlier plan it reverts in the other order."""
 
@@ -83,10 +87,11 @@ class SettingKind(ABC):
         return ()
 
     @abstractmethod
-    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> dict[str, str]:
+    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> TextsBefore:
         """Path -> text of files that would read otherwise without the applied plan, whose changes and values these are.
 
-        What somebody else changed since is left out. The planner reads the machine with these texts.
+        None: the file was not there. What somebody else changed since is left out. The planner reads the machine with these
+        texts, and needs to know nothing else of what is applied.
         """
 
     def judge(self, change: Change, text: str) -> Verified:

@@ -11,15 +11,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bedplate.act.tuning.cgroups import cgroup_mount, unit_paths
+from bedplate.act.tuning.cgroups import cgroup_mount, find_processes, unit_paths
 from bedplate.act.tuning.kinds.generated_file import MARK, make_head, want_files
-from bedplate.act.tuning.kinds.kind import Command, SettingKind, report
+from bedplate.act.tuning.kinds.kind import Command, SettingKind, TextsBefore, report
 from bedplate.act.tuning.meaning import satisfies
 from bedplate.act.tuning.place import Place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.step import AppliedValue, Step, StepContext, Wanted
 from bedplate.errors import BedplateError
 from bedplate.host.root.root import Root
+from bedplate.model.knob import ChangeNeed
 from bedplate.model.tuning import UNIT_PROPERTIES, Change, Held, Means, Setting, Verified
 
 _SLICES = {
@@ -36,6 +37,7 @@ _UNIT_DIRECTORIES = (
 _UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,200}\.(slice|service|scope|socket|mount|swap)", re.ASCII)
 _PROPERTY = re.compile(r"[A-Z][A-Za-z0-9]{1,60}", re.ASCII)
 _NEVER = ("Exec", "Environment", "User", "Group", "Root")
+_OOM_SCORE = "OOMScoreAdjust"
 _SHOWN = ("ActiveState", "ControlGroup", "ActiveEnterTimestampMonotonic", "StartupCPUWeight")
 
 
@@ -117,16 +119,25 @@ class UnitProperty(SettingKind):
             and not self.satisfies(result.change, UNIT_PROPERTIES[result.change.setting.key].neutral)
         )
 
-    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> dict[str, str]:
-        """Of units that have a control group. A property that was not set reads as the kernel's own value."""
-        texts: dict[str, str] = {}
+    def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> TextsBefore:
+        """Of units that have a control group: a property whose old value is None had no file, since the group came with the
+        plan. Of a property that a unit takes at its start the old value is that of its processes, and None is the kernel's
+        own. Of processes that were started with OOMScoreAdjust= it is what the kernel shows of each.
+        """
         mount = cgroup_mount(root)
         paths = unit_paths(root, (change.setting.name for change in changes))
+        texts = _scores_before(changes, paths, root)
         for change in changes:
             shown, path = UNIT_PROPERTIES.get(change.setting.key), paths.get(change.setting.name)
             if shown is None or path is None or not root.exists(f"{mount}{path}/{shown.file}"):
                 continue
-            old = change.old if change.old is not None else shown.neutral
+            old = change.old
+            if old is None and ChangeNeed.ENGINE_RESTART in change.needs:
+                old = shown.neutral
+            if old is None:
+                names = (shown.file, "cpu.idle") if change.setting.key == "CPUWeight" else (shown.file,)
+                texts |= {f"{mount}{path}/{name}": None for name in names}
+                continue
             if change.setting.key == "CPUWeight":
                 texts[f"{mount}{path}/cpu.idle"] = "1" if old == "idle" else "0"
                 old = "100" if old == "idle" else old
@@ -205,6 +216,21 @@ def _verify_started(change: Change, shown: dict[str, str], since_s: float | None
     if since_s is None or (started_us.isdecimal() and int(started_us) / 1e6 > since_s):
         return report(change, Held.HOLDS, text)
     return report(change, Held.PENDING, text, f"takes effect when {change.setting.name} starts again")
+
+
+def _scores_before(changes: Sequence[Change], paths: dict[str, str], root: Root) -> TextsBefore:
+    """oom_score_adj of processes that have the score of their unit; one that has another has it from somebody else."""
+    scores = {
+        paths[change.setting.name]: change
+        for change in changes
+        if change.setting.key == _OOM_SCORE and change.setting.name in paths
+    }
+    texts: TextsBefore = {}
+    for path, pid in find_processes(root, scores) if scores else ():
+        where, change = f"/proc/{pid}/oom_score_adj", scores[path]
+        if change.old is not None and root.read(where).value == change.new:
+            texts[where] = change.old
+    return texts
 
 
 def _as_shown(file: str, value: str) -> str:
