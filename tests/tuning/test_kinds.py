@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning import apply_plan, carry, undo
+from bedplate.act.tuning import apply_plan, execute, undo
 from bedplate.act.tuning.baseline import read_unapplied
 from bedplate.act.tuning.codec import parse_step, parse_value_row, render_step, render_value
 from bedplate.act.tuning.kinds import keyed_kernel_file
@@ -51,7 +51,7 @@ def top(tree: Path) -> Path:
 
 def test_the_transaction_knows_kinds_only_by_their_interface() -> None:
     """A kind is added by its file and its row: nothing else in the transaction names one."""
-    tuning = Path(carry.__file__).parent
+    tuning = Path(execute.__file__).parent
     known = {"bedplate.act.tuning.kinds.kind", "bedplate.act.tuning.kinds.registry"}
     for path in sorted(tuning.glob("*.py")):
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]

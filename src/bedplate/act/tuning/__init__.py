@@ -4,7 +4,7 @@
 do one thing under the lock, after an interrupted change was brought to before or after. They raise BusyError when somebody
 else is at it. What only reads needs no lock.
 
-To understand it read kinds/kind.py, step.py, steps.py, carry.py and transaction.py, in this order.
+To understand it read kinds/kind.py, step.py, steps.py, execute.py and transaction.py, in this order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from bedplate.act.tuning import transaction
 from bedplate.act.tuning.baseline import read_unapplied
-from bedplate.act.tuning.carry import OnStep
+from bedplate.act.tuning.execute import OnStep
 from bedplate.act.tuning.journal import read_log, read_record
 from bedplate.act.tuning.place import make_place
 from bedplate.act.tuning.services import Services
@@ -104,7 +104,7 @@ def verify_plan(
     since_s: CLOCK_MONOTONIC at which it was applied, or None when that was in another boot (`verify_changes`). No error for
     a value that cannot be read: it is UNKNOWN.
     """
-    from bedplate.act.tuning.effective import verify_changes
+    from bedplate.act.tuning.verify import verify_changes
 
     manager = services or find_services(root_dir)
     return verify_changes(plan.changes, root=Root(root_dir), services=manager, since_s=since_s)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bedplate.act.tuning import confirm, transaction
 from bedplate.act.tuning import services as service_manager
-from bedplate.act.tuning.carry import OnStep
+from bedplate.act.tuning.execute import OnStep
 from bedplate.act.tuning.journal import read_record
 from bedplate.act.tuning.place import Place, hold_tune_lock, make_place
 from bedplate.act.tuning.services import Services

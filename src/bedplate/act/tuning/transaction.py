@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.act.tuning.carry import Carried, OnStep, finish_steps, roll_back, roll_forward, run_steps, say_error
 from bedplate.act.tuning.durable import keep_aside, no_space, remove_if_empty, remove_whole, unfinished
-from bedplate.act.tuning.effective import verify_changes
+from bedplate.act.tuning.execute import Execution, OnStep, finish_steps, roll_back, roll_forward, run_steps, say_error
 from bedplate.act.tuning.journal import (
     Journal,
     append_log,
@@ -32,6 +31,7 @@ from bedplate.act.tuning.place import PERSISTENT_STATE, Place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.step import AppliedRecord, Step, StepContext
 from bedplate.act.tuning.steps import StepPlan, plan_steps
+from bedplate.act.tuning.verify import verify_changes
 from bedplate.errors import BedplateError, PlanRefused, ReadError
 from bedplate.interrupts import hold_signals
 from bedplate.model.tuning import Held, Plan, Recovered, Verified
@@ -82,16 +82,16 @@ def apply(plan: Plan, place: Place, services: Services, *, on_step: OnStep | Non
     if step_plan.problems:
         raise PlanRefused("\n".join(step_plan.problems), hint="Nothing was changed. Make the plan again: bedplate tune plan")
     number = os.urandom(8).hex()
-    carried = Carried()
+    execution = Execution()
     context = _make_context(place, services, step_plan.steps)
     journal = _begin(step_plan, place, number=number, boot=boot)
     try:
         try:
-            run_steps(step_plan, context, journal, carried, on_step)
+            run_steps(step_plan, context, journal, execution, on_step)
             verified = _settle(plan, place, services)
             record = AppliedRecord(
                 plan=plan,
-                values=step_plan.values(carried.done),
+                values=step_plan.values(execution.done),
                 number=number,
                 boot=boot,
                 made_s=time.monotonic(),
@@ -105,22 +105,22 @@ def apply(plan: Plan, place: Place, services: Services, *, on_step: OnStep | Non
                     finish_steps(context.steps, place.root)
                     remove_journal(place)  # the interruption came after the commit
                     raise
-                roll_back(context, carried, same_boot=True)
-                _log(place, "failed", plan, error=say_error(error), drifted=carried.drifted)
-                if carried.failed:
-                    raise BedplateError("\n".join([say_error(error), *carried.failed]), hint=_STUCK) from error
+                roll_back(context, execution, same_boot=True)
+                _log(place, "failed", plan, error=say_error(error), drifted=execution.drifted)
+                if execution.failed:
+                    raise BedplateError("\n".join([say_error(error), *execution.failed]), hint=_STUCK) from error
                 remove_journal(place)
                 _tidy(place)
-            if isinstance(error, OSError) or (carried.drifted and isinstance(error, BedplateError)):
+            if isinstance(error, OSError) or (execution.drifted and isinstance(error, BedplateError)):
                 hint = error.hint if isinstance(error, BedplateError) else no_space(place.applied, error).hint
-                raise BedplateError("\n".join([say_error(error), *carried.drifted]), hint=hint) from error
+                raise BedplateError("\n".join([say_error(error), *execution.drifted]), hint=hint) from error
             raise
     finally:
         journal.close()
     with hold_signals():
         finish_steps(context.steps, place.root)
         remove_journal(place)
-        drifted = (*step_plan.drifted, *carried.drifted)
+        drifted = (*step_plan.drifted, *execution.drifted)
         _log(place, "applied", plan, drifted=drifted)
     return Applied(plan=plan, verified=verified, drifted=drifted, steps=len(context.steps))
 
@@ -155,18 +155,18 @@ def undo(
     boot = read_boot(place)
     step_plan = plan_steps(None, place, record.values, same_boot=record.boot == boot)
     context = _make_context(place, services, step_plan.steps)
-    carried = Carried(drifted=list(step_plan.drifted))
+    execution = Execution(drifted=list(step_plan.drifted))
     journal = Journal(place, kind="undo", number=os.urandom(8).hex(), boot=boot, steps=context.steps)
     try:
         with hold_signals():
-            roll_forward(context, carried, journal=journal, on_step=on_step)
+            roll_forward(context, execution, journal=journal, on_step=on_step)
     finally:
         journal.close()
-    kept = _end_undo(place, carried, abandon=abandon)
-    carried.drifted += _still_different(record.plan, place, services)
-    _log(place, "undone", record.plan, drifted=carried.drifted, why=why, abandoned=carried.failed, journal=kept)
+    kept = _end_undo(place, execution, abandon=abandon)
+    execution.drifted += _still_different(record.plan, place, services)
+    _log(place, "undone", record.plan, drifted=execution.drifted, why=why, abandoned=execution.failed, journal=kept)
     restored = tuple(str(step) for step in context.steps)
-    return Undone(restored=restored, drifted=tuple(carried.drifted), abandoned=tuple(carried.failed), journal=kept)
+    return Undone(restored=restored, drifted=tuple(execution.drifted), abandoned=tuple(execution.failed), journal=kept)
 
 
 def recover(place: Place, services: Services, *, abandon: bool = False) -> Recovered | None:
@@ -187,7 +187,7 @@ def recover(place: Place, services: Services, *, abandon: bool = False) -> Recov
             drop_unbegun(place)
             _tidy(place)
         return None
-    carried = Carried(started=set(found.started), done=dict(found.done))
+    execution = Execution(started=set(found.started), done=dict(found.done))
     context = _make_context(place, services, found.steps)
     same_boot = found.boot == read_boot(place)
     kept = ""
@@ -198,24 +198,24 @@ def recover(place: Place, services: Services, *, abandon: bool = False) -> Recov
             remove_journal(place)
         elif found.kind == "undo":
             kind = "undo"
-            roll_forward(context, carried, same_boot=same_boot)
-            kept = _end_undo(place, carried, abandon=abandon)
+            roll_forward(context, execution, same_boot=same_boot)
+            kept = _end_undo(place, execution, abandon=abandon)
         else:
             kind = "apply"
             for step in context.steps:
                 step.target.kind.sweep(step, place.root)
             remove_whole(unfinished(place.applied))
-            roll_back(context, carried, same_boot=same_boot)
-            if carried.failed and not abandon:
+            roll_back(context, execution, same_boot=same_boot)
+            if execution.failed and not abandon:
                 raise BedplateError(
-                    "\n".join(["an interrupted change could not be reverted:", *carried.failed]), hint=_STUCK
+                    "\n".join(["an interrupted change could not be reverted:", *execution.failed]), hint=_STUCK
                 )
-            kept = _end_journal(place, carried)
+            kept = _end_journal(place, execution)
             _tidy(place)
     if place.is_usual:
-        row = {"at": _now(), "what": "recovered", "kind": kind, "drifted": carried.drifted}
-        append_log(place, row | ({"abandoned": carried.failed, "journal": kept} if kept else {}))
-    return Recovered(kind=kind, drifted=tuple(carried.drifted), abandoned=tuple(carried.failed), journal=kept)
+        row = {"at": _now(), "what": "recovered", "kind": kind, "drifted": execution.drifted}
+        append_log(place, row | ({"abandoned": execution.failed, "journal": kept} if kept else {}))
+    return Recovered(kind=kind, drifted=tuple(execution.drifted), abandoned=tuple(execution.failed), journal=kept)
 
 
 def _give_up(place: Place, services: Services, error: ReadError) -> Recovered:
@@ -267,19 +267,19 @@ def _refuse(plan: Plan, place: Place, services: Services) -> None:
         raise PlanRefused("\n".join(filter(None, problems)), hint="You can still read the plan: bedplate tune plan")
 
 
-def _end_undo(place: Place, carried: Carried, *, abandon: bool) -> str:
+def _end_undo(place: Place, execution: Execution, *, abandon: bool) -> str:
     """Commit an undo; gives where its journal is kept, "" when all was taken back."""
-    if carried.failed and not abandon:
-        raise BedplateError("\n".join(["some changes could not be reverted:", *carried.failed]), hint=_STUCK)
+    if execution.failed and not abandon:
+        raise BedplateError("\n".join(["some changes could not be reverted:", *execution.failed]), hint=_STUCK)
     remove_record(place)
-    kept = _end_journal(place, carried)
+    kept = _end_journal(place, execution)
     _tidy(place)
     return kept
 
 
-def _end_journal(place: Place, carried: Carried) -> str:
+def _end_journal(place: Place, execution: Execution) -> str:
     """Take the journal away, or keep it aside when it tells of what was given up, and give where."""
-    if carried.failed:
+    if execution.failed:
         return _on_machine(place, keep_aside(place.journal))
     remove_journal(place)
     return ""

@@ -21,7 +21,7 @@ OnStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Carried:
+class Execution:
     """How far a transaction has come. Steps by their index; a done one with what was there after it."""
 
     started: set[int] = field(default_factory=set)
@@ -32,12 +32,14 @@ class Carried:
     """What could not be brought, a sentence each."""
 
 
-def run_steps(step_plan: StepPlan, context: StepContext, journal: Journal, carried: Carried, on_step: OnStep | None) -> None:
-    """Carry out the steps. Raises BedplateError at the first that does not take; `carried` says how far it came."""
+def run_steps(
+    step_plan: StepPlan, context: StepContext, journal: Journal, execution: Execution, on_step: OnStep | None
+) -> None:
+    """Carry out the steps. Raises BedplateError at the first that does not take; `execution` says how far it came."""
     for index, step in enumerate(context.steps):
         if on_step is not None:
             on_step(str(step))
-        carried.started.add(index)
+        execution.started.add(index)
         journal.start(index)
         change = step_plan.checks.get(index)
         try:
@@ -45,7 +47,7 @@ def run_steps(step_plan: StepPlan, context: StepContext, journal: Journal, carri
         except GoneError as error:
             if change is not None:
                 raise
-            carried.drifted.append(_say_gone(error))  # of the plan before: there is nothing to restore
+            execution.drifted.append(_say_gone(error))  # of the plan before: there is nothing to restore
             now = ""
         else:
             if not step.target.kind.took(step, now, change):
@@ -53,31 +55,31 @@ def run_steps(step_plan: StepPlan, context: StepContext, journal: Journal, carri
                 raise BedplateError(
                     f"{step.target.path}: {wrote} {step.after}, the kernel says {now}", hint="Everything was reverted."
                 )
-        carried.done[index] = now
+        execution.done[index] = now
         journal.done(index, now)
 
 
-def roll_back(context: StepContext, carried: Carried, *, same_boot: bool) -> None:
-    """Bring each step that was begun to its text before, in reverse. What drifted or failed stands in `carried`.
+def roll_back(context: StepContext, execution: Execution, *, same_boot: bool) -> None:
+    """Bring each step that was begun to its text before, in reverse. What drifted or failed stands in `execution`.
 
     same_boot False: what lasts only until the next boot is gone already, and is not touched.
     """
-    begun = sorted(carried.started, reverse=True)
+    begun = sorted(execution.started, reverse=True)
     for index in begun:
-        _restore(context.steps[index].inverse, index, context, carried, same_boot=same_boot)
+        _restore(context.steps[index].inverse, index, context, execution, same_boot=same_boot)
     finish_steps([context.steps[index].inverse for index in begun], context.root)
-    _run_again(begun, context, carried)
+    _run_again(begun, context, execution)
 
 
 def roll_forward(
     context: StepContext,
-    carried: Carried,
+    execution: Execution,
     *,
     journal: Journal | None = None,
     on_step: OnStep | None = None,
     same_boot: bool = True,
 ) -> None:
-    """Bring each step to its text after, whatever was done of it already. What drifted or failed stands in `carried`.
+    """Bring each step to its text after, whatever was done of it already. What drifted or failed stands in `execution`.
 
     journal: gets a line before each step, and raises BedplateError when it cannot be written. on_step: is called with each
     step's text. same_boot False: what lasts only until the next boot is gone already, and is not touched.
@@ -87,8 +89,8 @@ def roll_forward(
             on_step(str(step))
         if journal is not None and not isinstance(step.target.kind, Command):
             journal.start(index)
-        _restore(step, index, context, carried, same_boot=same_boot)
-    _run_again(range(len(context.steps)), context, carried)
+        _restore(step, index, context, execution, same_boot=same_boot)
+    _run_again(range(len(context.steps)), context, execution)
 
 
 def finish_steps(steps: Iterable[Step], root: Root) -> None:
@@ -105,23 +107,23 @@ def say_error(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _restore(step: Step, index: int, context: StepContext, carried: Carried, *, same_boot: bool) -> None:
+def _restore(step: Step, index: int, context: StepContext, execution: Execution, *, same_boot: bool) -> None:
     """Bring one target to step.after if it is as bedplate left it; what somebody else changed meanwhile is left."""
     if not same_boot and not step.target.lasts:
         return
-    left = carried.done.get(index, step.before)
-    torn = index in carried.started and index not in carried.done
+    left = execution.done.get(index, step.before)
+    torn = index in execution.started and index not in execution.done
     try:
         drift = step.target.kind.restore(step, context, left=left, torn=torn)
         if drift is not None:
-            carried.drifted.append(drift)
+            execution.drifted.append(drift)
     except GoneError as error:
-        carried.drifted.append(_say_gone(error))
+        execution.drifted.append(_say_gone(error))
     except (BedplateError, OSError) as error:
-        carried.failed.append(say_error(error))
+        execution.failed.append(say_error(error))
 
 
-def _run_again(begun: Iterable[int], context: StepContext, carried: Carried) -> None:
+def _run_again(begun: Iterable[int], context: StepContext, execution: Execution) -> None:
     """Run each command of the transaction once more where a file that was restored makes it necessary."""
     changed = [context.steps[index] for index in begun]
     for step in context.steps:
@@ -129,7 +131,7 @@ def _run_again(begun: Iterable[int], context: StepContext, carried: Carried) -> 
             try:
                 step.target.kind.run_again(step, changed, context)
             except BedplateError as error:
-                carried.failed.append(error.message)
+                execution.failed.append(error.message)
 
 
 def _say_gone(error: GoneError) -> str:
