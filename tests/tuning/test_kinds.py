@@ -151,3 +151,16 @@ def write_line_as_the_kernel_does(root: Root, path: str, text: str, **_: object)
     lines = root.at(path).read_text().splitlines()
     device = text.split(" ", 1)[0]
     root.at(path).write_text("".join(f"{text if line.split(' ', 1)[0] == device else line}\n" for line in lines))
+
+
+def test_files_that_came_with_a_parameter_are_not_there_for_whoever_plans(top: Path) -> None:
+    """Pressure was on after the boot, so a second plan did not want psi=1, and took it back from the next boot on."""
+    plan = make_plan(change("cmdline:psi", None, "1", Parse.FLAG))
+    apply_plan(plan, root_dir=top, persist=True, services=FakeServices(top))
+    pressure = top / "proc/pressure/cpu"
+    pressure.parent.mkdir()
+    pressure.write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+    assert read_unapplied(make_place(top, persist=True)).read("/proc/pressure/cpu").value is not None  # not booted yet
+    (top / "proc/cmdline").write_text("quiet psi=1\n")
+    root = read_unapplied(make_place(top, persist=True))
+    assert (root.read("/proc/cmdline").value, root.read("/proc/pressure/cpu").value) == ("quiet", None)

@@ -24,6 +24,8 @@ _GRUB_DIRECTORY = "/etc/default/grub.d"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.,:/+=-]*", re.ASCII)
 _GRUB_S = 300.0
+_FILES = {"psi=1": tuple(f"/proc/pressure/{name}" for name in ("cpu", "memory", "io", "irq"))}
+"""Files that the kernel has only with a parameter (accounting/psi.rst); the planner sees by them whether it is in effect."""
 
 
 class KernelParameter(SettingKind):
@@ -65,15 +67,19 @@ class KernelParameter(SettingKind):
         return tuple(_verify(change, line.split()) for change in changes)
 
     def texts_before(self, changes: Sequence[Change], values: Sequence[AppliedValue], root: Root) -> TextsBefore:
-        """The command line without parameters that took effect at a boot since."""
+        """The command line without parameters that took effect at a boot since; files that came with them are not there."""
         line = (root.read(_CMDLINE).value or "").split()
         words = line
+        texts: TextsBefore = {}
         for change in changes:
             now = [word for word in words if _name_of(word) == change.setting.name]
             if now == ([] if change.compare is Compare.ABSENT else [_word(change)]):
                 words = [word for word in words if word not in now]
-                words += [] if change.old is None else [_render(change.setting.name, change.old)]
-        return {_CMDLINE: " ".join(words)} if words != line else {}
+                if change.old is not None:
+                    words += [_render(change.setting.name, change.old)]
+                elif now:
+                    texts |= dict.fromkeys(_FILES.get(now[0], ()))
+        return texts | {_CMDLINE: " ".join(words)} if words != line else texts
 
 
 class BootMenu(Command):
