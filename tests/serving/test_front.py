@@ -331,20 +331,25 @@ def test_a_prompt_of_many_batches_is_progress_and_not_a_stuck_engine(make_stack:
 
 def test_a_request_without_an_answer_gets_502_when_its_engine_is_ended(make_stack: MakeStack) -> None:
     """What the supervisor does to a stuck engine, seen by its clients: a status, and a stream that breaks off."""
-    with make_stack("tiny", deadline_s=5) as stack, ThreadPoolExecutor() as pool:
+    with (
+        make_stack(SLOW, deadline_s=5) as stack,
+        ThreadPoolExecutor() as pool,
+        contextlib.closing(stack.connect()) as client,
+    ):
         stack.start_all()
-        body = {"model": "tiny", "prompt": "a", "max_tokens": 8000, "ignore_eos": True}
-        whole = pool.submit(stack.ask, "/v1/completions", body)
-        cut = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=8000, ignore_eos=True))
-        wait_until(lambda: stack.queued("engine-tiny") == (0, 2), "both are worked on")
-        stack.signal("tiny", signal.SIGSTOP)
-        wait_until(lambda: health(stack)["tiny"] == 503, "the wedge is seen")
-        assert not whole.done() and not cut.done()  # the mark alone ends nothing
-        stack.kill("tiny")
+        client.request("POST", CHAT, json.dumps(chat(SLOW, "hello", stream=True, max_tokens=8000, ignore_eos=True)))
+        begun = client.getresponse()
+        assert begun.status == 200 and begun.read(1)
+        whole = pool.submit(stack.complete, SLOW, 8000)
+        wait_until(lambda: stack.queued(SLOW_BACKEND) == (0, 2), "both are worked on")
+        stack.signal(SLOW, signal.SIGSTOP)
+        wait_until(lambda: health(stack)[SLOW] == 503, "the wedge is seen")
+        assert not whole.done()  # the mark alone ends nothing
+        stack.kill(SLOW)
         answer = whole.result(timeout=PATIENCE_S)
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (502, "engine_failed", "5")
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-            cut.result(timeout=PATIENCE_S)
+            begun.read()
 
 
 def test_every_answer_has_a_request_id_of_its_own(stack: Stack) -> None:

@@ -142,8 +142,9 @@ def write_bert(path: Path, *, rank: bool = False) -> Path:
     writer.add_token_list(tokens)
     writer.add_token_types([3] * 5 + [1] * 52)
     writer.add_token_type_count(2)
-    for key, token in (("unknown", 1), ("seperator", 3), ("padding", 0), ("cls", 2), ("mask", 4), ("bos", 2), ("eos", 3)):
+    for key, token in (("unknown", 1), ("padding", 0), ("cls", 2), ("mask", 4), ("bos", 2), ("eos", 3)):
         writer.add_uint32(f"tokenizer.ggml.{key}_token_id", token)
+    writer.add_sep_token_id(3)
     chance = np.random.default_rng(1)
 
     def random(*shape: int) -> Any:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check a model and copy it into the store",
         examples=(
             "bedplate model add Some-Model-Q4_0.gguf --name org/some-model",
-            "bedplate model add ~/.cache/huggingface/hub/models--ORG--NAME/snapshots/REVISION --file Q4_K_M",
+            "bedplate model add models--ORG--NAME/snapshots/REVISION --file Q4_K_M",
             "bedplate model add ~/.ollama/models --file qwen3:0.6b",
         ),
     )

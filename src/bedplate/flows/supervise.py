@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.act import systemd
+from bedplate.act.consoles import write_consoles
 from bedplate.act.files import write_whole
 from bedplate.act.front_stats import read_front
 from bedplate.errors import CommandError, PreflightError, ReadError
@@ -25,7 +26,6 @@ from bedplate.plan.supervise import supervise
 
 SUPERVISED = "/run/bedplate/supervised.json"
 """What the supervisor says of each engine."""
-_CONSOLE = "/dev/console"
 _INTERVAL_S = 1.0
 _UNITS_EVERY = 20  # looks: the units are asked each time only while an engine does not serve
 _PROPERTIES = ("ActiveState", "InvocationID", "NRestarts", "Result", "ExecMainStatus")
@@ -81,7 +81,7 @@ def _look(
             wait_gone(unit_of(name), progress)
         elif step.order is EngineOrder.STOP:
             systemd.stop([unit_of(name)], wait=False)
-            tell_consoles(f"bedplate: engine {name} failed: {step.record.because}")
+            write_consoles(Root(), f"bedplate: engine {name} failed: {step.record.because}")  # `bedplate up` reads it there
     except CommandError as error:
         progress.note(f"{unit_of(name)}: {error.message}")
         return record  # it is tried again at the next look
@@ -138,15 +138,6 @@ def wait_gone(unit: str, progress: Progress) -> None:
             return
         time.sleep(0.1)
     progress.note(f"{unit}: processes are left {_GONE_S:.0f} s after they were killed; they wait for a device")
-
-
-def tell_consoles(line: str) -> None:
-    """To whoever watches the machine from outside: `bedplate up` reads it there."""
-    try:
-        with Path(_CONSOLE).open("w") as console:
-            console.write(f"{line}\n")
-    except OSError:
-        return
 
 
 def render(records: dict[str, EngineRecord]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,13 +182,15 @@ def _start(request: UpRequest, paths: Paths, progress: Progress) -> Machine:
         cpus = request.cpus or _default_cpus(ready)
     with progress.phase("models"):
         models = _find_models(paths, request.models or (KNOWN_ANSWER,), progress)
-        _check_servable(models, paths)
+        for model in models:  # before anything starts: it would be waited for in vain
+            check_servable(model, (), paths)
         check_models_fit(models, guest_memory_bytes=memory_bytes, cpus=cpus)
     if image is None:
         image = build_image(paths, progress, mirror=wishes.mirror)
     if engine is None:
         engine = build_engine(paths, progress, mirror=wishes.mirror).path
-        _check_servable(models, paths)  # now that it is known what the engine loads
+        for model in models:  # now that it is known what the engine loads
+            check_servable(model, (), paths)
     with progress.phase("models disk"):
         production = image.variant is Variant.PRODUCTION
         disk = ensure_models_disk(paths, models, progress, keys=ensure_keys(paths) if production else None)
@@ -225,13 +227,6 @@ def _find_models(paths: Paths, names: tuple[str, ...], progress: Progress) -> li
         if digest not in {model.sha256 for model in store.models() if model.name == KNOWN_ANSWER}:
             store.add(shipped, progress=progress, name=KNOWN_ANSWER, overwrite=True)  # new, or of another bedplate
     return [store.find(name) for name in dict.fromkeys(names)]
-
-
-def _check_servable(models: Sequence[ModelRef], paths: Paths) -> None:
-    """Raise ModelRefused before anything starts for a model that the engine cannot serve: it would be waited for in vain."""
-    store = Store(paths.models)
-    for model in models:
-        check_servable(model, {tensor.type for tensor in store.read_header(model).tensors}, paths)
 
 
 def _shipped_model() -> Path:

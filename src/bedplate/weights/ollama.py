@@ -24,7 +24,7 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OllamaModel:
-    """The blobs of one model."""
+    """What a manifest names: one GGUF file, and what is loaded beside it."""
 
     name: str
     """As Ollama's clients write it: "qwen3:0.6b"."""
