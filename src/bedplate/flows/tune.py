@@ -160,7 +160,7 @@ def _read_proofs(root: Root) -> ProofsHere | None:
     """Verdicts of experiments on this host; None in the image, which is built without the package that makes them."""
     import importlib.util
 
-    if importlib.util.find_spec("bedplate.prove") is None:
+    if importlib.util.find_spec("bedplate.prove.lab") is None:
         return None
     from bedplate.act.paths import find_paths
     from bedplate.prove.gauge.conditions import read_conditions

@@ -147,7 +147,7 @@ def inputs_digest(recipes: Path, recipe: Recipe, tools: Tools, lock: Lock, keys:
 
     for root, label in ((recipes / "os", "recipe"), (_source(), "source")):
         for file in sorted(root.rglob("*")):
-            if label == "source" and _left_out(file.relative_to(root)):
+            if label == "source" and is_left_out(file.relative_to(root)):
                 continue
             if file.is_symlink():
                 add(f"{label}/{file.relative_to(root)}", os.fspath(file.readlink()).encode())
@@ -416,7 +416,7 @@ def _write_environment(home: Path, recipe: Recipe) -> None:
     script.chmod(0o755)
     for file in sorted(_source().rglob("*")):
         inside = file.relative_to(_source())
-        if file.is_file() and not _left_out(inside):
+        if file.is_file() and not is_left_out(inside):
             target = site / "bedplate" / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
@@ -497,7 +497,8 @@ def _source() -> Path:
     return Path(bedplate.__file__).parent
 
 
-def _left_out(inside: Path) -> bool:
+def is_left_out(inside: Path) -> bool:
+    """Whether the image is built without this file of the package, given by its path in it."""
     return any(inside.match(pattern) or pattern in inside.parts for pattern in _NOT_IN_IMAGE)
 
 
