@@ -15,6 +15,7 @@ from tests.unit.test_store import Heard, write_directory, write_model
 from bedplate.errors import ModelRefused, UsageError
 from bedplate.model.launch import ModelRef
 from bedplate.weights.index import parse_record, render_index, render_record
+from bedplate.weights.ollama import list_manifests
 from bedplate.weights.source import find_source
 from bedplate.weights.store import Store
 
@@ -160,6 +161,93 @@ def test_a_lost_record_of_a_directory_is_made_again_with_its_parts(store: Store,
     assert [(row.sha256, row.main, row.adapters) for row in found] == [(added.sha256, "m.gguf", ("style.gguf",))]
 
 
+def test_two_split_models_of_one_prefix_are_two_models(store: Store, tmp_path: Path) -> None:
+    split(tmp_path / "d", parts=2)
+    split(tmp_path / "d", parts=3)
+    with pytest.raises(ModelRefused, match="2 models in it"):
+        store.add(tmp_path / "d", progress=Heard())
+    added = store.add(tmp_path / "d", progress=Heard(), choice="of-00002")
+    assert files_of(added) == ["big-00001-of-00002.gguf", "big-00002-of-00002.gguf"]
+
+
+def test_a_part_that_is_damaged_is_named_with_its_fault(store: Store, tmp_path: Path) -> None:
+    parts = split(tmp_path / "d")
+    parts[1].write_bytes(parts[1].read_bytes()[:-64])
+    with pytest.raises(ModelRefused, match=r"big-00002-of-00003\.gguf: .*truncated"):
+        store.add(tmp_path / "d", progress=Heard())
+
+
+def test_an_adapter_of_another_kind_of_model_is_refused(store: Store, tmp_path: Path) -> None:
+    other = write(tmp_path / "o.gguf", "qwen2", general__type="adapter", adapter__type="lora")
+    with pytest.raises(ModelRefused, match="made for a model of architecture 'qwen2', this one is of 'llama'"):
+        store.add(model(tmp_path / "m.gguf"), progress=Heard(), adapters=[other])
+
+
+@pytest.mark.parametrize("name", [".hidden.gguf", "a\nb.gguf", "x" * 210 + ".gguf"])
+def test_a_file_whose_name_a_record_cannot_hold_is_refused_before_anything_is_copied(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ModelRefused, match="is not a name that the store can keep"):
+        lora = adapter(tmp_path / "ok.gguf").rename(tmp_path / name)
+        store.add(model(tmp_path / "m.gguf"), progress=Heard(), adapters=[lora])
+    assert not store.root.exists()
+
+
+def test_a_single_safetensors_file_is_added(store: Store, tmp_path: Path) -> None:
+    directory = write_directory(tmp_path / "model")
+    weights = next(path for path in directory.iterdir() if path.name.endswith(".safetensors"))
+    alone = weights.rename(tmp_path / "alone.safetensors")
+    added = store.add(alone, progress=Heard())
+    assert (added.name, added.format) == ("alone", "safetensors") and store.models() == (added,)
+
+
+@pytest.mark.parametrize("given", ["a path", "a path from here"])
+def test_a_projector_is_found_by_its_path(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    (tmp_path / "d").mkdir()
+    model(tmp_path / "d/m.gguf")
+    projector(tmp_path / "d/inside.gguf")
+    projector(tmp_path / "outside.gguf")
+    monkeypatch.chdir(tmp_path)
+    path = "./outside.gguf" if given == "a path from here" else str(tmp_path / "outside.gguf")
+    by_directory = store.add(tmp_path / "d", progress=Heard(), name="a", projector=path)
+    by_file = store.add(tmp_path / "d/m.gguf", progress=Heard(), name="b", projector=path)
+    assert by_directory.projector == by_file.projector == "outside.gguf"
+    with pytest.raises(ModelRefused, match=r"m\.gguf: is a model, and no projector"):
+        store.add(tmp_path / "d/m.gguf", progress=Heard(), name="c", projector=str(tmp_path / "d/m.gguf"))
+
+
+def test_a_directory_with_a_configuration_and_gguf_alone_is_one_of_gguf(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/config.json").write_text("{}")
+    model(tmp_path / "d/m.gguf")
+    assert store.add(tmp_path / "d", progress=Heard()).name == "m"
+
+
+def test_a_digest_that_several_names_share_removes_none_of_them(store: Store, tmp_path: Path) -> None:
+    file = model(tmp_path / "m.gguf")
+    added = [store.add(file, progress=Heard(), name=name) for name in ("a", "b", "c")]
+    with pytest.raises(UsageError, match="have this digest"):
+        store.remove(added[0].sha256[:12])
+    assert len(store.models()) == 3
+
+
+def test_a_file_that_is_exchanged_while_it_is_copied_does_not_stay(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its header was read, and before its bytes were: a link to somebody's file in its place."""
+    base, seeing, secret = model(tmp_path / "m.gguf"), projector(tmp_path / "p.gguf"), tmp_path / "secret"
+    secret.write_text("planted")
+
+    def exchange(given: ModelRef, types: frozenset[str]) -> None:
+        seeing.unlink()
+        seeing.symlink_to(secret)
+
+    with pytest.raises(ModelRefused, match="changed while they were copied"):
+        store.add(base, progress=Heard(), projector=str(seeing), check=exchange)
+    assert store.models() == ()
+    assert [path for path in store.root.rglob("*") if path.is_file() and b"planted" in path.read_bytes()] == []
+
+
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "qwen3:0.6b", "Lab/slow:v1@2+x"])
 def test_names_are_taken_as_hubs_write_them(store: Store, tmp_path: Path, name: str) -> None:
     added = store.add(model(tmp_path / "m.gguf"), progress=Heard(), name=name)
@@ -218,6 +306,38 @@ def test_a_model_of_ollama_is_added_under_its_own_name(store: Store, tmp_path: P
     path, choice = (tmp_path / "models", "tiny:0.6b") if given == "the store" else (manifest, "")
     added = store.add(path, progress=Heard(), choice=choice)
     assert (added.name, added.main, added.projector) == ("tiny:0.6b", "model.gguf", "projector.gguf")
+
+
+def test_a_model_of_ollama_is_added_without_its_projector_where_that_is_asked_for(store: Store, tmp_path: Path) -> None:
+    added = store.add(ollama_store(tmp_path / "models"), progress=Heard(), projector="none")
+    assert (added.main, added.projector) == ("", "")
+
+
+def test_a_blob_that_is_not_what_its_name_says_is_refused(store: Store, tmp_path: Path) -> None:
+    manifest = ollama_store(tmp_path / "models")
+    blobs = sorted((tmp_path / "models/blobs").iterdir(), key=lambda path: b"mmproj" in path.read_bytes())
+    blobs[-1].write_bytes(blobs[-1].read_bytes() + b"more")
+    with pytest.raises(ModelRefused, match="its name says another"):
+        store.add(manifest, progress=Heard())
+    assert store.models() == ()
+
+
+def test_one_name_from_two_places_is_two_models(tmp_path: Path) -> None:
+    first = ollama_store(tmp_path / "models")
+    second = tmp_path / "models/manifests/other.example/library/tiny/0.6b"
+    second.parent.mkdir(parents=True)
+    second.write_bytes(first.read_bytes())
+    assert list(list_manifests(tmp_path / "models")) == ["other.example/tiny:0.6b", "registry.example/tiny:0.6b"]
+
+
+@pytest.mark.parametrize("inside", ["flat.json", "registry.example/library/tiny/../tiny/0.6b", "a/b"])
+def test_what_is_no_manifest_is_refused_as_that(store: Store, tmp_path: Path, inside: str) -> None:
+    content = ollama_store(tmp_path / "models").read_bytes()
+    path = tmp_path / "models/manifests" / inside
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(ModelRefused, match=r"is no manifest of a model"):
+        store.add(path, progress=Heard())
 
 
 def test_a_store_of_ollama_lists_its_models_and_says_which_blob_is_missing(store: Store, tmp_path: Path) -> None:

@@ -211,6 +211,9 @@ def _show(arguments: argparse.Namespace) -> int:
         "KV cache": f"{render_size(model.kv_bytes_per_token)} a token at 16 bits" if model.kv_bytes_per_token else "-",
         "vocabulary": f"{header.vocabulary} tokens" if header.vocabulary else "-",
         "chat template": "yes" if header.chat_template else "no",
+        "task": model.task,
+        **({"projector": model.projector} if model.projector else {}),
+        **({"adapters": ", ".join(model.adapters)} if model.adapters else {}),
     }
     for key, value in rows.items():
         print(f"{key:<14} {value}")

@@ -13,7 +13,7 @@ LAYER_DIRECTORY = "/run/bedplate/layer"
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
 PROBE_TOKENS = 64  # room in the KV pool for the probe, beside what requests may take
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
-_STORED_LENGTH = 100
+_STORED_LENGTH, _STORED_FILE_LENGTH = 100, 240
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PATH_UNSAFE = re.compile(r"^\.|[^A-Za-z0-9:_./]")
 _CHECKSUM = re.compile(r".*-[0-9a-f]{8}")
@@ -26,6 +26,8 @@ def is_model_name(name: str) -> bool:
     No part between slashes is empty, "." or "..": the name stands in URLs, where these mean something else.
     """
     parts = name.split("/")
+    if len(name) + 2 * sum(name.count(sign) for sign in "/:@+") > _STORED_FILE_LENGTH:
+        return False  # its record is a file, in whose name each of these takes three bytes
     return len(name) <= _STORED_LENGTH and _NAME.fullmatch(name) is not None and not {"", ".", ".."} & set(parts)
 
 

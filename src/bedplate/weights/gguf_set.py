@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,11 +81,13 @@ def find_gguf_set(
     models: dict[str, _Model] = {}
     projectors: list[Path] = []
     refused: list[BedplateError] = []
-    for path in files:
+    broken: list[tuple[Path, BedplateError]] = []
+    for path in dict.fromkeys(files):
         try:
             file = read_gguf_file(path, within=within)
         except BedplateError as error:
             refused.append(error)
+            broken.append((path, error))
             models[path.name] = _Model(label=path.name, problem=error)
             continue
         if file.role is FileRole.PROJECTOR:
@@ -92,8 +95,8 @@ def find_gguf_set(
         elif file.role is FileRole.MODEL:
             _take_part(models, path, file)
     model = _choose(models, choice, where, refused)
-    parts = _check_parts(model, where)
-    loras = tuple(_check_adapter(path, within) for path in adapters)
+    parts = _check_parts(model, where, {path.name: problem for path, problem in broken})
+    loras = tuple(_check_adapter(path, within, parts[0][1]) for path in adapters)
     seen = _choose_projector(projectors, projector, where)
     return GgufSet(header=_join(parts, seen, loras), parts=tuple(path for path, _ in parts), projector=seen, adapters=loras)
 
@@ -128,7 +131,7 @@ def _take_part(models: dict[str, _Model], path: Path, file: GgufFile) -> None:
         models[path.name] = _Model(label=path.name, parts={1: (path, file)})
         return
     named = PART_NAME.fullmatch(path.name)
-    if named is None or (int(named[2]), int(named[3])) != (file.part, file.parts):
+    if named is None or (int(named[2]), int(named[3])) != (file.part, file.parts):  # engines want ".gguf" in small letters
         expected = f"NAME-{file.part:05d}-of-{file.parts:05d}.gguf"
         problem = ModelRefused(
             f"{path.name}: is part {file.part} of {file.parts}, and engines find it by the name {expected} alone",
@@ -136,7 +139,8 @@ def _take_part(models: dict[str, _Model], path: Path, file: GgufFile) -> None:
         )
         models[path.name] = _Model(label=path.name, problem=problem)
         return
-    model = models.setdefault(named[1], _Model(label=f"{named[1]}-00001-of-{named[3]}.gguf", wanted=file.parts))
+    first = f"{named[1]}-00001-of-{named[3]}.gguf"
+    model = models.setdefault(f"parts of {first}", _Model(label=first, wanted=file.parts))
     model.parts[file.part] = (path, file)
 
 
@@ -150,16 +154,17 @@ def _choose(models: dict[str, _Model], choice: str, where: str, refused: Sequenc
         if not found:
             raise UsageError(f"--file {choice}: no model in {where} has this in its name; {_listed(there)}")
     else:
-        found = [model for model in there if model.problem is None]
-        if not found and refused:
-            raise refused[0]
+        found = there
+    found = [model for model in found if model.problem is None] or found
     if len(found) == 1:
         return found[0]
+    if not any(model.problem is None for model in found) and (problems := [*refused, *(model.problem for model in found)]):
+        raise next(problem for problem in problems if problem is not None)
     if not found:
         raise ModelRefused(f"{where}: no model in it", hint="Add a GGUF file, or a directory that holds a model.")
     raise ModelRefused(
         f"{where}: {len(found)} models in it; {_listed(found)}",
-        hint=f"Choose one: bedplate model add {where} --file {found[0].label}",
+        hint=f"Choose one: bedplate model add {shlex.quote(where)} --file={shlex.quote(found[0].label)}",
     )
 
 
@@ -170,10 +175,13 @@ def _listed(models: Sequence[_Model]) -> str:
     return "\n  ".join(["there are:", *lines, *more]) if lines else "there is none"
 
 
-def _check_parts(model: _Model, where: str) -> list[tuple[Path, GgufFile]]:
+def _check_parts(model: _Model, where: str, broken: dict[str, BedplateError]) -> list[tuple[Path, GgufFile]]:
     if model.problem is not None:
         raise model.problem
     missing = [number for number in range(1, model.wanted + 1) if number not in model.parts]
+    for number in missing:
+        if (problem := broken.get(model.label.replace("-00001-of-", f"-{number:05d}-of-"))) is not None:
+            raise problem
     if missing:
         names = ", ".join(model.label.replace("-00001-of-", f"-{number:05d}-of-") for number in missing[:5])
         raise ModelRefused(
@@ -191,10 +199,16 @@ def _check_parts(model: _Model, where: str) -> list[tuple[Path, GgufFile]]:
     return parts
 
 
-def _check_adapter(path: Path, within: tuple[Path, ...]) -> Path:
+def _check_adapter(path: Path, within: tuple[Path, ...], model: GgufFile) -> Path:
     file = read_gguf_file(path, within=within if any(path.is_relative_to(directory) for directory in within) else ())
     if file.role is not FileRole.ADAPTER:
         raise ModelRefused(f"{path}: is a {file.role}, and no LoRA adapter", hint="Give the adapter with --lora.")
+    if file.header.architecture != model.header.architecture:
+        raise ModelRefused(
+            f"{path}: was made for a model of architecture {file.header.architecture!r}, this one is of"
+            f" {model.header.architecture!r}",
+            hint="Add it with the model that it was made for.",
+        )
     return path
 
 
@@ -204,7 +218,7 @@ def _choose_projector(projectors: Sequence[Path], wanted: str, where: str) -> Pa
     names = ", ".join(path.name for path in projectors) or "none"
     if wanted:
         for path in projectors:
-            if wanted in (path.name, str(path)):
+            if wanted == path.name or Path(wanted) == path:
                 return path
         raise UsageError(f"--mmproj {wanted}: is no projector in {where}; there: {names}")
     if len(projectors) > 1:

@@ -102,12 +102,12 @@ def _parse_row(row: Any, where: str) -> ModelRef:
     if row["path"] not in (f"sha256/{row['sha256']}", f"trees/{row['sha256']}") or row["format"] not in list(Format):
         raise ReadError(f"{where}: {name}: bad path or format: {row['path'][:100]!r}, {row['format'][:20]!r}")
     inside = [name for name in (row["main"], row["projector"], *row["adapters"]) if name != ""]
-    if row["task"] not in list(ModelTask) or not all(isinstance(name, str) and _is_file_name(name) for name in inside):
+    if row["task"] not in list(ModelTask) or not all(isinstance(name, str) and is_file_name(name) for name in inside):
         raise ReadError(f"{where}: {name}: bad task or files: {row['task'][:20]!r}, {str(inside)[:100]}")
     shown = {"format": Format(row["format"]), "task": ModelTask(row["task"]), "adapters": tuple(row["adapters"])}
     return ModelRef(**row | shown)
 
 
-def _is_file_name(name: str) -> bool:
-    """Of a file directly in the model's directory, and nowhere else."""
+def is_file_name(name: str) -> bool:
+    """Whether a record may name a file so: one directly in the model's directory, and nowhere else."""
     return name.isprintable() and "/" not in name and not name.startswith(".") and len(name) <= _NAME_LENGTH

@@ -10,6 +10,7 @@ the one in the GGUF file.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +49,26 @@ def find_store(path: Path) -> Path | None:
 
 def list_manifests(store: Path) -> dict[str, Path]:
     """Manifest by model name, sorted."""
-    found = {name_of(path, store): path for path in (store / "manifests").glob("*/*/*/*") if path.is_file()}
+    paths = sorted(path for path in (store / "manifests").glob("*/*/*/*") if path.is_file())
+    names = Counter(name_of(path, store) for path in paths)
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = name_of(path, store)
+        if names[name] > 1:  # the same name from two places
+            name = f"{path.relative_to(store / 'manifests').parts[0]}/{name}"
+        found[name] = path
     return dict(sorted(found.items()))
 
 
 def name_of(manifest: Path, store: Path) -> str:
     """ "qwen3:0.6b" of manifests/HOST/library/qwen3/0.6b; other namespaces stand before the name."""
-    _, namespace, name, tag = manifest.absolute().relative_to(store / "manifests").parts
+    parts = manifest.absolute().relative_to(store / "manifests").parts
+    if len(parts) != 4 or ".." in parts:
+        raise ModelRefused(
+            f"{manifest}: is no manifest of a model: expected manifests/HOST/NAMESPACE/NAME/TAG",
+            hint="Name the store, and the model with --file=NAME:TAG.",
+        )
+    _, namespace, name, tag = parts
     return f"{name}:{tag}" if namespace == "library" else f"{namespace}/{name}:{tag}"
 
 

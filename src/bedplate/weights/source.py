@@ -8,6 +8,7 @@ the copies in the store can be read by everybody, and the engine reads them, so 
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from pathlib import Path
 from bedplate.errors import ModelRefused, ReadError, UsageError
 from bedplate.host.root.regular import open_regular
 from bedplate.model.launch import Format
-from bedplate.model.modelfile import Header
+from bedplate.model.modelfile import FileRole, Header
 from bedplate.weights import ollama
-from bedplate.weights.gguf import read_gguf
+from bedplate.weights.gguf import read_gguf, read_gguf_file
 from bedplate.weights.gguf_set import NO_FILE, GgufSet, find_gguf_set, list_adapters, siblings_of
+from bedplate.weights.index import is_file_name
 from bedplate.weights.safetensors import counted_shards, read_safetensors, read_safetensors_directory
 
 MAX_FILES = 1024  # of a directory
@@ -43,6 +45,8 @@ class SourceFile:
     path: Path
     name: str
     """In the store's directory of the model."""
+    sha256: str = ""
+    """What its content must have, where the source says so; "" where it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ class ModelSource:
     @property
     def is_single(self) -> bool:
         """Whether one file is all of it: then it is content by itself, and no directory."""
-        return len(self.files) == 1 and not self.main and self.header.format is Format.GGUF
+        return len(self.files) == 1 and not self.main
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +90,21 @@ def find_source(path: Path, *, choice: str = "", projector: str = "", adapters: 
 
     Raises ModelRefused, ReadError, and UsageError for a choice that is none.
     """
+    try:
+        path = path.absolute()
+        return _find(path, choice=choice, projector=projector, adapters=[adapter.absolute() for adapter in adapters])
+    except OSError as error:
+        raise ReadError(f"{str(path)[:200]}: cannot read: {error.strerror}") from error
+
+
+def _find(path: Path, *, choice: str, projector: str, adapters: Sequence[Path]) -> ModelSource:
     store = ollama.find_store(path)
     if store is not None:
-        return _ollama_source(path, store, choice, adapters)
+        return _ollama_source(path, store, choice=choice, projector=projector, adapters=adapters)
     if path.is_dir():
         gguf = _list_gguf(path)
-        if gguf and (choice or not (path / "config.json").exists() or _has_model(gguf)):
+        is_other = (path / "config.json").exists() and any(path.glob("*.safetensors"))
+        if gguf and (choice or projector or adapters or not is_other or _has_model(gguf)):
             return _gguf_source(path, gguf, choice=choice, projector=projector, adapters=adapters)
         if choice or projector or adapters:
             raise UsageError(f"{path}: has no GGUF files; --file, --mmproj and --lora choose among them")
@@ -105,9 +118,18 @@ def find_source(path: Path, *, choice: str = "", projector: str = "", adapters: 
     parts = siblings_of(path)
     if len(parts) == 1 and not projector and not adapters:
         return ModelSource(name=path.absolute().name, header=read_gguf(path), files=(SourceFile(path=path, name=path.name),))
-    beside = [Path(projector)] if projector not in ("", NO_FILE) else []
-    found = find_gguf_set((*parts, *beside), str(path), choice=path.name, projector=projector, adapters=adapters)
-    return _of_set(path.absolute().name, found)
+    beside = [Path(projector).absolute()] if projector not in ("", NO_FILE) else []
+    for file in beside:
+        _check_projector(file)
+    wanted = str(beside[0]) if beside else projector
+    found = find_gguf_set((*parts, *beside), str(path), choice=path.name, projector=wanted, adapters=adapters)
+    return _of_set(path.name, found)
+
+
+def _check_projector(path: Path) -> None:
+    """Raise ModelRefused or ReadError, saying what it is, for a file that was named and is no projector."""
+    if (role := read_gguf_file(path).role) is not FileRole.PROJECTOR:
+        raise ModelRefused(f"{path}: is a {role}, and no projector (mmproj)", hint="Give the projector with --mmproj.")
 
 
 def read_stored(path: Path) -> ModelSource:
@@ -205,6 +227,14 @@ def _has_model(files: Sequence[Path]) -> bool:
 
 def _gguf_source(path: Path, files: Sequence[Path], *, choice: str, projector: str, adapters: Sequence[Path]) -> ModelSource:
     within = real_directories(path)
+    elsewhere = "/" in projector and Path(projector).absolute() not in files
+    if elsewhere:
+        projector = str(Path(projector).absolute())
+        _check_projector(Path(projector))
+        within = (*within, Path(projector).resolve().parent)
+        files = [*files, Path(projector)]
+    elif "/" in projector:
+        projector = Path(projector).name
     found = find_gguf_set(files, str(path), within=within, choice=choice, projector=projector, adapters=adapters)
     source = _of_set(found.parts[0].name, found)
     left_out = tuple(sorted(set(path.iterdir()) - set(found.files)))
@@ -222,17 +252,32 @@ def _gguf_source(path: Path, files: Sequence[Path], *, choice: str, projector: s
     )
 
 
-def _of_set(name: str, found: GgufSet, *, names: Sequence[str] = ()) -> ModelSource:
-    """names: in the store, where they are not the files' own. Raises ModelRefused where two files have one name."""
+def _of_set(
+    name: str, found: GgufSet, *, names: Sequence[str] = (), digests: Sequence[str] = (), within: tuple[Path, ...] = ()
+) -> ModelSource:
+    """names: in the store, where they are not the files' own; digests: what each must have, where that is known.
+
+    Raises ModelRefused where two files have one name, and for a name that a record cannot hold.
+    """
     stored = list(names) or [path.name for path in found.files]
     if len(set(stored)) != len(stored):
         raise ModelRefused(f"{', '.join(stored)}: two files of one name", hint="Give one of them another name.")
+    for own in stored if len(stored) > 1 else ():
+        if not is_file_name(own):
+            raise ModelRefused(
+                f"{own!r}: is not a name that the store can keep: expected at most 200 printable characters, no leading dot",
+                hint="Give the file another name.",
+            )
     single = len(found.files) == 1
     after = len(found.parts) + (found.projector is not None)
     return ModelSource(
         name=re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", name),
         header=found.header,
-        files=tuple(SourceFile(path=path, name=own) for path, own in zip(found.files, stored, strict=True)),
+        files=tuple(
+            SourceFile(path=path, name=own, sha256=digest)
+            for path, own, digest in zip(found.files, stored, digests or [""] * len(stored), strict=True)
+        ),
+        within=within,
         main="" if single else stored[0],
         projector=stored[len(found.parts)] if found.projector is not None else "",
         adapters=tuple(stored[after:]),
@@ -244,7 +289,7 @@ def _safetensors_source(path: Path) -> ModelSource:
     header = read_safetensors_directory(path)
     found = list_directory(path, shards=counted_shards(path))
     return ModelSource(
-        name=path.absolute().name,
+        name=_name_of(path),
         header=header,
         files=tuple(SourceFile(path=file, name=file.name) for file in found.wanted),
         left_out=found.left_out,
@@ -253,21 +298,36 @@ def _safetensors_source(path: Path) -> ModelSource:
     )
 
 
-def _ollama_source(path: Path, store: Path, choice: str, adapters: Sequence[Path]) -> ModelSource:
+def _name_of(path: Path) -> str:
+    """A directory's name; of a snapshot, which is called by a hash, that of its repository: "ORG/NAME"."""
+    repository = path.parents[1].name if path.parent.name == "snapshots" else ""
+    return repository.removeprefix("models--").replace("--", "/") if repository.startswith("models--") else path.name
+
+
+def _ollama_source(path: Path, store: Path, *, choice: str, projector: str, adapters: Sequence[Path]) -> ModelSource:
     manifest = path
-    if path.absolute() == store:
+    if path == store:
         there = ollama.list_manifests(store)
         name = choice if choice in there else f"{choice}:latest"
         if name not in there:
             shown = ", ".join(there) or "none"
             raise UsageError(
                 f"{path}: is a store of Ollama; its models are: {shown}",
-                hint=f"Choose one: bedplate model add {path} --file NAME:TAG",
+                hint=f"Choose one: bedplate model add {shlex.quote(str(path))} --file=NAME:TAG",
             )
         manifest = there[name]
+    elif choice:
+        raise UsageError(f"--file {choice}: {path} is the manifest of one model")
+    if projector not in ("", NO_FILE):
+        raise UsageError(f"--mmproj {projector}: a model of Ollama has its own; --mmproj {NO_FILE} leaves it out")
     model = ollama.read_manifest(manifest, store)
+    seeing = () if projector == NO_FILE else model.projectors
+    for file in seeing:
+        _check_projector(file)
+    within = (model.blobs.resolve(), *(adapter.resolve().parent for adapter in adapters))
     beside = [*model.adapters, *adapters]
-    found = find_gguf_set((model.model, *model.projectors), str(manifest), within=(model.blobs.resolve(),), adapters=beside)
+    found = find_gguf_set((model.model, *seeing), str(manifest), within=within, adapters=beside)
     names = ["model.gguf", *(["projector.gguf"] if found.projector is not None else [])]
     names += [f"adapter-{number}.gguf" for number in range(1, len(found.adapters) + 1)]
-    return _of_set(model.name, found, names=names)
+    digests = [file.name.removeprefix("sha256-") if file.parent == model.blobs else "" for file in found.files]
+    return _of_set(model.name, found, names=names, digests=digests, within=within)

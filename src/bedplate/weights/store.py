@@ -36,8 +36,9 @@ from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
+from bedplate.weights.gguf import printable
 from bedplate.weights.records import announce, content_of, link_tree, remove_record, settle, survey, write_record
-from bedplate.weights.source import ModelSource, find_source, read_stored
+from bedplate.weights.source import ModelSource, SourceFile, find_source, read_stored
 
 CHUNK_BYTES = 4 * MIB
 RESERVE_BYTES = 64 * MIB  # stays free on the disk of the store
@@ -114,9 +115,9 @@ class Store:
             check(_make_ref(name, "", found.header, path="", source=found), types)
             self._check_name_free(name, overwrite=overwrite, source=found)
         for path in found.left_out:
-            progress.note(f"left out: {path.name}")
+            progress.note(f"left out: {printable(path.name)}")
         for path, target in found.links[:_LINKS_SHOWN]:
-            progress.note(f"followed: {path.name} -> {target}")
+            progress.note(f"followed: {printable(path.name)} -> {printable(target, 200)}")
         if len(found.links) > _LINKS_SHOWN:
             progress.note(f"followed: {len(found.links) - _LINKS_SHOWN} links more")
         check_space(self.root, sum(file.path.stat().st_size for file in found.files))
@@ -126,6 +127,7 @@ class Store:
         with self.incoming() as part:
             with progress.phase(f"copy {render_size(found.header.size_bytes)}"):
                 digest = _copy(file.path, part.file, progress, within=found.within)
+            _check_digest(file, digest)
             return self.commit(part, name, digest=digest, overwrite=overwrite)
 
     @contextlib.contextmanager
@@ -157,6 +159,9 @@ class Store:
         with self._locked():
             self._settle()
             gone = self.find(key)
+            others = [model.name for model in self.models() if model.sha256 == gone.sha256 and model.name != key]
+            if gone.name != key and others[1:]:
+                raise UsageError(f"{key}: {', '.join(others)} have this digest", hint="Give the name of the one to remove.")
             digests = self._digests(gone)
             with contextlib.suppress(OSError):  # a full disk is why models are removed: killed now, this one would come back
                 announce(self.root, digests)
@@ -185,6 +190,7 @@ class Store:
                 for file in source.files:
                     part = stack.enter_context(self.incoming())
                     parts.append((file.name, _copy(file.path, part.file, progress, within=source.within), part))
+                    _check_digest(file, parts[-1][1])
                     _seal(part.file)
             listing = "".join(f"{digest}  {file_name}\n" for file_name, digest, _ in parts).encode()
             manifest = stack.enter_context(self.incoming())
@@ -199,8 +205,14 @@ class Store:
                     part.path.rename(self.root / "sha256" / file_digest)
                 link_tree(self.root, digest, files)
                 manifest.path.rename(self.root / "sha256" / digest)
-                header = read_stored(tree).header  # of the copy
-                model = _make_ref(name, digest, header, path=f"trees/{digest}", source=source)
+                stored = read_stored(tree)  # the copy: a file may have been exchanged since its header was read
+                if (stored.main, stored.projector, set(stored.adapters)) != (
+                    source.main,
+                    source.projector,
+                    set(source.adapters),
+                ):
+                    raise ModelRefused(f"{name}: its files changed while they were copied", hint="Add it again.")
+                model = _make_ref(name, digest, stored.header, path=f"trees/{digest}", source=source)
                 for directory in (self.root / "sha256", tree, self.root / "trees"):
                     sync_directory(directory)
                 write_record(self.root, model)
@@ -340,6 +352,12 @@ def _make_ref(name: str, digest: str, header: Header, *, path: str, source: Mode
         projector=source.projector if source is not None else "",
         adapters=source.adapters if source is not None else (),
     )
+
+
+def _check_digest(file: SourceFile, digest: str) -> None:
+    """Raise ModelRefused for content that is not what its source says."""
+    if file.sha256 and file.sha256 != digest:
+        raise ModelRefused(f"{file.path}: its content has digest {digest}, its name says another", hint="Pull it again.")
 
 
 def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[Path, ...] = ()) -> str:
