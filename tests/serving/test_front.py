@@ -7,12 +7,13 @@ import ctypes
 import http.client
 import json
 import math
+import os
 import re
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,50 @@ def test_a_model_s_page_is_found_by_its_name_however_it_is_written(stack: Stack,
     assert (row["id"], row["max_model_len"], row["task"]) == ("Lab/slow:v1", 8192, "generate")
     missing = stack.ask("/v1/models/nope", method="GET")
     assert (missing.status, missing.code) == (404, "model_not_found")
+
+
+_PTRACE_DETACH, _PTRACE_SEIZE, _PTRACE_INTERRUPT, _WALL = 17, 0x4206, 0x4207, 0x40000000
+
+
+def busy_threads(pid: int) -> list[int]:
+    """Those that computed in the last half second."""
+
+    def used() -> dict[int, int]:
+        found = {}
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            found[int(task.name)] = int(fields[11]) + int(fields[12])
+        return found
+
+    before = used()
+    time.sleep(0.5)
+    return [thread for thread, ticks in used().items() if ticks > before.get(thread, 0)]
+
+
+@contextlib.contextmanager
+def held(threads: list[int]) -> Iterator[None]:
+    """These threads stand still, the others of their process go on: what a device that does not answer does to an engine."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    for thread in threads:
+        assert libc.ptrace(_PTRACE_SEIZE, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+        assert libc.ptrace(_PTRACE_INTERRUPT, thread, None, None) == 0
+        os.waitpid(thread, _WALL)
+    try:
+        yield
+    finally:
+        for thread in threads:
+            libc.ptrace(_PTRACE_DETACH, thread, None, None)
+
+
+def test_an_engine_that_hangs_in_a_batch_is_found_though_its_http_threads_answer(make_stack: MakeStack) -> None:
+    with make_stack(SLOW, context=8192, batch=32, deadline_s=5) as stack, ThreadPoolExecutor() as pool:
+        stack.start_all()
+        prompt = pool.submit(stack.complete, SLOW, 1, prompt="a b c d " * 900, cache_prompt=False)
+        wait_until(lambda: len(busy_threads(stack.pid(SLOW))) > 1 or prompt.done(), "the prompt is computed")
+        threads = busy_threads(stack.pid(SLOW))
+        assert threads and health(stack)[SLOW] == 200, "the prompt was over too soon"
+        with held(threads):
+            wait_until(lambda: health(stack)[SLOW] == 503, "the hang is seen")
+        wait_until(lambda: health(stack)[SLOW] == 200, "it goes on")
+        assert prompt.result(timeout=PATIENCE_S).status == 200

@@ -24,6 +24,8 @@ from bedplate.weights.index import render_index
 
 HOST = Path(__file__).parents[1] / "machines/serving-host"
 
+ALWAYS = ["bedplate-haproxy.service", "bedplate-supervise.service"]
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
@@ -82,7 +84,7 @@ def test_a_boot_is_one_call_of_systemctl(host: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("bedplate.act.run.run", lambda argv, *, timeout_s: calls.append(list(argv)))
     written = serving.Written(changed=("a",), same=(), gone=(), front_changed=True)
     serving.start_serving(written, front_runs=False)
-    assert calls == [["systemctl", "start", "--no-block", "bedplate-engine@a.service", "bedplate-haproxy.service"]]
+    assert calls == [["systemctl", "start", "--no-block", "bedplate-engine@a.service", *ALWAYS]]
     calls.clear()
     written = serving.Written(changed=("b",), same=("a",), gone=("c",), front_changed=True)
     serving.start_serving(written, front_runs=True)

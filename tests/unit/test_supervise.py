@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bedplate.act.front_stats import parse_stats
+from bedplate.flows.supervise import parse_journal
 from bedplate.model.supervision import (
     EngineOrder,
     EngineReading,
@@ -29,8 +32,10 @@ def unit(active: str = "active", *, restarts: int = 0, result: str = "success", 
     return UnitReading(active=active, invocation=f"i{restarts}", restarts=restarts, result=result, status=status)
 
 
-def look(record: EngineRecord, front: FrontCheck | None, reading: UnitReading | None = None, *words: str) -> SupervisionStep:
-    return supervise(record, EngineReading(front=front, unit=reading or unit(), last_words=words))
+def look(
+    record: EngineRecord, front: FrontCheck | None, reading: UnitReading | None = None, *words: str, now_s: float = 0.0
+) -> SupervisionStep:
+    return supervise(record, EngineReading(front=front, unit=reading or unit(), now_s=now_s, last_words=words))
 
 
 def serving() -> EngineRecord:
@@ -45,10 +50,36 @@ def test_an_engine_that_answers_serves_and_that_is_said_once() -> None:
     assert look(first.record, UP).remark == ""
 
 
-@pytest.mark.parametrize("front", [REFUSED, LOADING, None, silent(LOADING_S - 1)])
-def test_an_engine_that_starts_is_left_alone(front: FrontCheck | None) -> None:
-    step = look(EngineRecord(), front)
+@pytest.mark.parametrize("front", [REFUSED, LOADING, None, silent(100_000)])
+def test_an_engine_that_starts_is_left_alone_however_long_the_one_before_it_was_down(front: FrontCheck | None) -> None:
+    step = look(EngineRecord(), front, now_s=1000)
+    step = look(step.record, front, now_s=1000 + LOADING_S - 1)
     assert (step.record.state, step.order) == (EngineState.STARTING, None)
+
+
+def test_an_engine_that_is_silent_since_it_was_started_is_ended_once() -> None:
+    step = look(look(EngineRecord(), silent(5), now_s=1000).record, silent(700), now_s=1000 + LOADING_S)
+    assert step.order is EngineOrder.KILL
+    for number in range(3):  # it waits for a device and cannot end
+        step = look(step.record, silent(701 + number), now_s=1001 + LOADING_S + number)
+        assert (step.order, step.record.state, step.record.stuck) == (None, EngineState.STUCK, 1)
+
+
+@pytest.mark.parametrize("check", ["L4TOUT", "L4CON", "SOCKERR", "L7TOUT"])
+def test_an_engine_that_served_and_is_not_reached_any_more_is_ended(check: str) -> None:
+    assert look(serving(), FrontCheck(up=False, check=check, since_s=GRACE_S)).order is EngineOrder.KILL
+
+
+@pytest.mark.parametrize("check", ["INI", "L7STS"])
+def test_an_engine_that_answers_and_one_that_was_not_checked_yet_are_not(check: str) -> None:
+    assert look(serving(), FrontCheck(up=False, check=check, since_s=900)).order is None
+
+
+def test_an_engine_that_somebody_stops_is_stopped_and_not_given_up() -> None:
+    step = look(serving(), REFUSED, unit("failed", result="timeout"))
+    for _ in range(5):
+        step = look(step.record, REFUSED, unit("failed", result="timeout"))
+        assert (step.order, step.record.state, step.record.ended) == (None, EngineState.STOPPED, 1)
 
 
 def test_a_silent_engine_is_ended_after_the_grace_and_its_end_is_not_its_fault() -> None:
@@ -62,6 +93,10 @@ def test_a_silent_engine_is_ended_after_the_grace_and_its_end_is_not_its_fault()
     back = look(again.record, UP, unit(restarts=1))
     assert back.record.state is EngineState.SERVING
     assert back.record.because.startswith("serves again; before that it made no progress")
+    reloaded = look(
+        look(back.record, FrontCheck(up=False, check="INI", since_s=0), unit(restarts=1)).record, UP, unit(restarts=1)
+    )
+    assert reloaded.record.because == back.record.because
 
 
 def test_an_engine_that_woke_by_itself_is_left_alone() -> None:
@@ -85,8 +120,27 @@ def test_an_engine_that_ends_for_the_same_reason_again_and_again_is_given_up_wit
         step = fail(step.record, number, f"error: unknown model architecture: 'flux' (try {number} at 0x{number:x}f)")
     assert (step.order, step.record.state) == (EngineOrder.STOP, EngineState.FAILED)
     assert "unknown model architecture: 'flux'" in step.remark
+    stopping = look(step.record, REFUSED, unit("activating", restarts=3))  # it waits to be started again when it is stopped
+    assert (stopping.record.state, stopping.order) == (EngineState.FAILED, None)
     stopped = look(step.record, REFUSED, unit("inactive", restarts=3))
     assert (stopped.record.state, stopped.order, stopped.remark) == (EngineState.FAILED, None, "")
+
+
+def test_a_reason_that_is_only_half_known_is_the_same_as_the_whole_one() -> None:
+    """The service manager may have started it again, and the journal may not have its lines yet."""
+    words = "error: cannot load"
+    step = fail(EngineRecord(), 1, words)
+    step = look(step.record, REFUSED, unit("active", restarts=2, result="success"))
+    step = look(step.record, REFUSED, unit("activating", restarts=3, result="exit-code", status=1))
+    assert (step.order, step.record.because) == (EngineOrder.STOP, f"it ended with status 1: {words}")
+
+
+def test_last_words_are_of_the_last_run_that_ended() -> None:
+    rows = [("a", "first"), ("b", "error: second"), ("b", "end"), ("c", "now")]
+    text = "\n".join(json.dumps({"MESSAGE": said, "_SYSTEMD_INVOCATION_ID": run}) for run, said in rows)
+    assert parse_journal(text, "c") == ("error: second", "end")
+    assert parse_journal(text, "") == ("now",)
+    assert parse_journal("no json\n[1]\n" + json.dumps({"MESSAGE": [1, 2]}), "") == ()
 
 
 def test_different_reasons_and_a_serving_between_are_not_the_same_again() -> None:
@@ -104,7 +158,7 @@ def test_an_engine_that_somebody_starts_again_is_watched_again() -> None:
     step = SupervisionStep(record=EngineRecord())
     for number in range(1, SAME_REASON + 1):
         step = fail(step.record, number, "error: no")
-    again = look(step.record, UP, unit(restarts=0))
+    again = look(step.record, UP, unit(restarts=0))  # with another invocation
     assert again.record.state is EngineState.SERVING
 
 

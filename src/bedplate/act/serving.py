@@ -22,6 +22,8 @@ from bedplate.model.launch import Launch
 
 FRONT_CONFIGURATION = "/run/bedplate/haproxy.cfg"
 FRONT_UNIT = "bedplate-haproxy.service"
+SUPERVISOR_UNIT = "bedplate-supervise.service"
+"""Ordered after the rest of the boot, so that to ask for it costs the first token nothing."""
 _DROPINS = "/run/systemd/system"
 _STATE = "/run/bedplate"
 LAYER_POLICY = "root=signed:=absent+unused"
@@ -142,7 +144,7 @@ def start_serving(written: Written, *, front_runs: bool) -> None:
             systemd.reload_or_restart((FRONT_UNIT,), wait=False)
         units = []
     units += [unit_of(name) for name in written.same]
-    systemd.start((*units, FRONT_UNIT), wait=False)
+    systemd.start((*units, FRONT_UNIT, SUPERVISOR_UNIT), wait=False)
 
 
 def offer_huge_pages(root: Root) -> None:

@@ -17,6 +17,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -60,7 +61,8 @@ def main(arguments: argparse.Namespace) -> int:
     Raises CommandError when the service manager refuses to start the units.
     """
     if arguments.what == "supervise":
-        supervise.watch(Talk(), lambda name, remark: print(f"{name}: {escape_line(remark)}", flush=True))
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end of it, by SIGTERM too
+            supervise.watch(Talk(), lambda name, remark: print(f"{name}: {escape_line(remark)}", flush=True))
         return 0
     if arguments.what == "prepare":
         serving = serve.prepare(arguments.root, Talk(), port=arguments.port)

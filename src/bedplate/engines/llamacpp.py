@@ -65,7 +65,7 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         "--offline",
         "--no-webui",
         "--no-slots",
-        "--metrics",  # the heartbeat
+        "--metrics",
         *("--log-verbosity", "2"),  # warnings; 3 writes nine lines for each probe
     )
     return Launch(
@@ -132,8 +132,9 @@ def make_probe(model: ModelRef, threads: int, batch: int) -> Probe:
         path=path,
         body=f'{{"model":"{model.name}",{body}}}',
         expect=expect,
-        # Counters are a task of the queue, which is emptied before each batch (server_queue::start_loop, server.cpp).
-        heartbeat="/metrics",
+        # A task of the queue, which is emptied before each batch (server_queue::start_loop). /metrics and /health of this
+        # version are answered by a thread beside it, whatever becomes of the batch.
+        heartbeat="/lora-adapters",
         deadline_s=_PROBE_FLOOR_S + _batch_s(model, threads, batch) + (_IMAGE_S if model.projector else 0.0),
     )
 

@@ -26,8 +26,8 @@ from bedplate.plan.supervise import supervise
 
 SUPERVISED = "/run/bedplate/supervised.json"
 """What the supervisor says of each engine."""
-_INTERVAL_S = 1.0
-_UNITS_EVERY = 20  # looks: the units are asked each time only while an engine does not serve
+_INTERVAL_S = 2.0
+_UNITS_EVERY = 10  # looks: the units are asked each time only while an engine does not serve
 _PROPERTIES = ("ActiveState", "InvocationID", "NRestarts", "Result", "ExecMainStatus")
 _LINES = 20
 _GONE_S = 20.0
@@ -37,19 +37,21 @@ OnRemark = Callable[[str, str], None]
 
 
 def watch(progress: Progress, on_remark: OnRemark, *, looks: int | None = None) -> None:
-    """Look at the engines each second, until interrupted or so many times. Raises PreflightError where no systemd runs."""
+    """Look at the engines every two seconds, until interrupted or so many times. Raises PreflightError without systemd."""
     if not systemd.is_running():
         raise PreflightError("process 1 is not systemd", hint="Engines are units of it; run this inside the system image.")
     root = Root()
-    records: dict[str, EngineRecord] = {}
+    records = _read_records(root, progress)
     units: dict[str, UnitReading] = {}
     number = 0
     while looks is None or number < looks:
         began = time.monotonic()
         instances = find_instances(root)
-        trouble = any(records.get(name, EngineRecord()).state is not EngineState.SERVING for name in instances)
+        settled = (EngineState.SERVING, EngineState.FAILED, EngineState.STOPPED)
+        trouble = any(records.get(name, EngineRecord()).state not in settled for name in instances)
         fronts = read_front(root.at(STATS_SOCKET))
-        down = fronts is not None and not all(fronts[name].up for name in map(backend_name, instances) if name in fronts)
+        serving = [name for name in instances if records.get(name, EngineRecord()).state is EngineState.SERVING]
+        down = fronts is not None and not all(fronts[name].up for name in map(backend_name, serving) if name in fronts)
         if trouble or down or number % _UNITS_EVERY == 0:
             try:
                 units = read_units(instances)
@@ -70,9 +72,9 @@ def watch(progress: Progress, on_remark: OnRemark, *, looks: int | None = None) 
 def _look(
     name: str, record: EngineRecord, unit: UnitReading, front: Any, on_remark: OnRemark, progress: Progress
 ) -> EngineRecord:
-    ended = unit.restarts > record.restarts or (unit.active == "failed" and record.state is not EngineState.FAILED)
-    words = read_last_words(unit_of(name)) if ended else ()
-    step = supervise(record, EngineReading(front=front, unit=unit, last_words=words))
+    ended = unit.restarts > record.restarts or (unit.active == "failed" and record.counted != unit.invocation)
+    words = read_last_words(unit_of(name), unit.invocation if unit.active == "active" else "") if ended else ()
+    step = supervise(record, EngineReading(front=front, unit=unit, now_s=time.monotonic(), last_words=words))
     if step.remark:
         on_remark(name, step.remark)
     try:
@@ -80,7 +82,7 @@ def _look(
             systemd.kill(unit_of(name), "KILL")
             wait_gone(unit_of(name), progress)
         elif step.order is EngineOrder.STOP:
-            systemd.stop([unit_of(name)], wait=False)
+            systemd.stop([unit_of(name)])
             write_consoles(Root(), f"bedplate: engine {name} failed: {step.record.because}")  # `bedplate up` reads it there
     except CommandError as error:
         progress.note(f"{unit_of(name)}: {error.message}")
@@ -113,16 +115,39 @@ def _reading(properties: dict[str, str]) -> UnitReading:
     )
 
 
-def read_last_words(unit: str) -> tuple[str, ...]:
-    """The last lines that the programs of a unit wrote, by the journal; () where it cannot be read."""
+def read_last_words(unit: str, running: str) -> tuple[str, ...]:
+    """The last lines that the programs of a unit wrote before they ended, by the journal; () where it cannot be read.
+
+    running: the invocation that runs now, whose lines are not meant; "" where none does.
+    """
     from bedplate.act.run import run
 
-    argv = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={_LINES}", f"_SYSTEMD_UNIT={unit}"]
+    argv = ["journalctl", "--no-pager", "--quiet", "--output=json", f"--lines={_LINES}", f"_SYSTEMD_UNIT={unit}"]
     try:
         text = run(argv, timeout_s=systemd.ANSWER_S, split=True).output
     except CommandError:
         return ()
-    return tuple("".join(character for character in line if character.isprintable()) for line in text.splitlines() if line)
+    return parse_journal(text, running)
+
+
+def parse_journal(text: str, running: str) -> tuple[str, ...]:
+    """The messages of the last invocation but `running` in lines of journalctl's JSON; what is no such line is left out."""
+    rows: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("MESSAGE"), str):
+            rows.append((str(record.get("_SYSTEMD_INVOCATION_ID", "")), record["MESSAGE"]))
+    ended = [invocation for invocation, _ in rows if invocation != running]
+    if not ended:
+        return ()
+    return tuple(
+        "".join(character for character in message if character.isprintable())
+        for invocation, message in rows
+        if invocation == ended[-1] and message
+    )
 
 
 def wait_gone(unit: str, progress: Progress) -> None:
@@ -143,6 +168,25 @@ def wait_gone(unit: str, progress: Progress) -> None:
 def render(records: dict[str, EngineRecord]) -> str:
     """The records as JSON, by instance."""
     return json.dumps({"schema": 1, "engines": {name: asdict(record) for name, record in sorted(records.items())}}) + "\n"
+
+
+def _read_records(root: Root, progress: Progress) -> dict[str, EngineRecord]:
+    """What the supervisor before this one remembered; {} where there was none, or its file cannot be read."""
+    try:
+        return {
+            name: EngineRecord(
+                **record
+                | {
+                    "state": EngineState(record["state"]),
+                    "reasons": tuple(record["reasons"]),
+                    "last_words": tuple(record["last_words"]),
+                }
+            )
+            for name, record in read_supervised(root).items()
+        }
+    except (ReadError, ValueError, KeyError, TypeError) as error:
+        progress.note(f"{SUPERVISED}: begins anew: {error}")
+        return {}
 
 
 def read_supervised(root: Root) -> dict[str, Any]:

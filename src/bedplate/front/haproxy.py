@@ -3,7 +3,7 @@
 Pure text. Source: configuration.txt of HAProxy 3.0. What the rules rely on, each with a test against the real program:
 `req.body` reaches to the end of the buffer, so a body is refused (413) before it could be larger than that, and the model is
 found wherever it stands in it; a response is passed on as it comes. An engine is ready once a request has made a token, and
-alive as long as it answers for its counters, which it does between two batches of work.
+alive as long as its own loop answers, which it does between two batches of work.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ _QUEUE_PER_SLOT = 4
 _RETRY_AFTER_S = 5
 
 _JSON = "content-type application/json"
+_LOG_FORMAT = (
+    '    log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r %ID"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +168,8 @@ def _defaults() -> str:
         "defaults",
         "    mode http",
         "    log global",
-        "    option httplog",
+        "    # As `option httplog`, and the id that the answer has.",
+        _LOG_FORMAT,
         "    option log-separate-errors",
         "    # Each token goes out as it comes.",
         "    option http-no-delay",

@@ -229,15 +229,15 @@ def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Mac
                 f"QEMU exited before the machine served{_quote(read_tail(machine.directory / QEMU_LOG), text)}",
                 hint=f"Read {machine.directory / QEMU_LOG} and {log}.",
             )
-        for sign, meaning in _HOPELESS:
-            if sign in text:
-                raise BootError(f"{meaning}{_quote(text)}", hint=f"Read {log}.")
         if failed_engine := _FAILED_ENGINE.search(text):
             model, reason = failed_engine.groups()
             raise BootError(
                 f"the engine of {model} failed: {reason.strip()}",
                 hint=f"Its own lines are in the journal of the machine, and the boot is in {log}.",
             )
+        for sign, meaning in _HOPELESS:
+            if sign in text:
+                raise BootError(f"{meaning}{_quote(text)}", hint=f"Read {log}.")
         progress.detail(last_meaningful_line(text) or "starting")
         if time.monotonic() >= next_probe:
             status = read_health(machine.port)

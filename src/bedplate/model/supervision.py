@@ -14,6 +14,8 @@ class EngineState(StrEnum):
     SERVING = "serving"
     STUCK = "stuck"
     """It runs and makes no progress: it is being ended."""
+    STOPPED = "stopped"
+    """Somebody stopped it, or its unit does not start for a reason that is not its own."""
     FAILED = "failed"
     """It ended for the same reason again and again and is not started any more."""
 
@@ -52,6 +54,8 @@ class EngineReading:
     front: FrontCheck | None
     """None where the front does not answer, which says nothing about the engine."""
     unit: UnitReading
+    now_s: float
+    """CLOCK_MONOTONIC."""
     last_words: tuple[str, ...] = ()
     """Its own last lines; read only where it ended since the look before."""
 
@@ -62,6 +66,12 @@ class EngineRecord:
 
     state: EngineState = EngineState.STARTING
     invocation: str = ""
+    began_s: float = 0.0
+    """CLOCK_MONOTONIC at which this invocation was first seen."""
+    killed: str = ""
+    """The invocation that was ended here: once is enough, and one that waits for a device ends when that answers."""
+    counted: str = ""
+    """The invocation whose end was counted."""
     served: bool = False
     """Whether it answered the front since it was last started."""
     restarts: int = 0

@@ -1,6 +1,6 @@
 """Whether an engine serves, is stuck or has failed for good, and what is to be done about it. Pure.
 
-Progress counts as life. The front asks an engine for its counters, which it answers between two batches of work: an engine
+Progress counts as life. The front asks an engine for what its own loop answers, between two batches of work: an engine
 that reads a prompt of any length answers, one that hangs in a batch, is stopped or has lost its device does not. Two missed
 deadlines mark it down (docs/decisions/0021); it is ended a little later, so that the client of each request that has had no
 byte gets 502 instead of a connection that closes without a word.
@@ -26,38 +26,50 @@ LOADING_S = 600
 """For an engine that never answered since its start, and neither refuses nor answers now: a slow disk is no fault."""
 SAME_REASON = 3
 """An engine that ended so often for the same reason without having served between is not started again."""
-# Nobody answers in time; what refuses a connection or answers 503 is starting.
+# Nobody answers in time; what refuses a connection or answers 503 is starting, unless it has served before.
 _SILENT = ("L4TOUT", "L6TOUT", "L7TOUT")
+_SAYS_NOTHING = ("", "INI", "L7STS", "L7RSP")  # no check yet, or an answer that is not the right one
 _CAUSE = re.compile(r"error|failed|cannot|terminate|assert|abort|out of memory", re.IGNORECASE)
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 _LONGEST = 300
+_UNKNOWN_END = "it ended"  # the service manager has started it again by the time that it is asked
+_AGAIN = "serves again; before that "
 
 
 def supervise(record: EngineRecord, reading: EngineReading) -> SupervisionStep:
     """One look at one engine. An engine that was stopped here stays so until its unit is started again by somebody."""
     unit, front = reading.unit, reading.front
     if record.state is EngineState.FAILED:
-        if unit.active in ("failed", "inactive", "deactivating"):
+        if unit.active not in ("active", "activating") or unit.invocation in ("", record.invocation):
             return SupervisionStep(record=record)
         record = EngineRecord(ended=record.ended, stuck=record.stuck)  # somebody started it again
     if unit.invocation != record.invocation:
-        record = replace(record, invocation=unit.invocation, served=False)
+        record = replace(record, invocation=unit.invocation, began_s=reading.now_s, served=False)
     if front is not None and front.up and unit.active == "active":
         remark = "serves" if record.state is not EngineState.SERVING else ""
         served = replace(
             record, state=EngineState.SERVING, served=True, restarts=unit.restarts, reasons=(), because=_history(record)
         )
         return SupervisionStep(record=served, remark=remark)
-    if unit.restarts > record.restarts or unit.active == "failed":
+    if unit.restarts > record.restarts or (unit.active == "failed" and record.counted != unit.invocation):
         return _ended(record, reading)
     record = replace(record, restarts=unit.restarts)
-    silent = front is not None and not front.up and front.check in _SILENT and unit.active == "active"
-    if silent and front is not None and front.since_s >= (GRACE_S if record.served else LOADING_S):
-        because = f"it made no progress for {front.since_s} s ({front.check}) and was ended"
-        stuck = replace(record, state=EngineState.STUCK, stuck=record.stuck + 1, served=False, because=because)
-        return SupervisionStep(record=stuck, order=EngineOrder.KILL, remark=f"is stuck: {because}")
-    state = EngineState.STUCK if silent and record.served else EngineState.STARTING
-    return SupervisionStep(record=replace(record, state=state))
+    if unit.active in ("inactive", "failed"):
+        return SupervisionStep(record=replace(record, state=EngineState.STOPPED))
+    if unit.active == "active" and front is not None and not front.up:
+        if front.check in _SAYS_NOTHING:
+            silent_s, most_s = 0.0, 1.0
+        elif record.served:
+            silent_s, most_s = float(front.since_s), GRACE_S
+        else:
+            silent_s, most_s = (reading.now_s - record.began_s if front.check in _SILENT else 0.0), LOADING_S
+        if silent_s >= most_s and record.killed != unit.invocation:
+            because = f"it made no progress for {front.since_s} s ({front.check}) and was ended"
+            stuck = replace(record, state=EngineState.STUCK, stuck=record.stuck + 1, killed=unit.invocation, because=because)
+            return SupervisionStep(record=stuck, order=EngineOrder.KILL, remark=f"is stuck: {because}")
+        if silent_s > 0 and (record.served or record.killed == unit.invocation):
+            return SupervisionStep(record=replace(record, state=EngineState.STUCK))
+    return SupervisionStep(record=replace(record, state=EngineState.STARTING))
 
 
 def reason_of(unit: UnitReading, last_words: tuple[str, ...]) -> str:
@@ -70,40 +82,46 @@ def reason_of(unit: UnitReading, last_words: tuple[str, ...]) -> str:
         "exit-code": f"it ended with status {unit.status}",
         "signal": f"signal {unit.status} ended it",
         "core-dump": f"signal {unit.status} ended it",
-    }.get(unit.result, f"it ended ({unit.result or 'unknown'})")
+    }.get(unit.result, _UNKNOWN_END)
     said = next((line for line in last_words if _CAUSE.search(line)), last_words[-1] if last_words else "")
     return f"{how}: {said.strip()[:_LONGEST]}" if said.strip() else how
 
 
 def is_same_reason(first: str, second: str) -> bool:
-    """Whether two reasons differ in nothing but numbers."""
-    return _NUMBERS.sub("N", first) == _NUMBERS.sub("N", second)
+    """Whether two reasons differ in nothing but numbers, or one of them only knows how it ended and not what was said."""
+    pairs = []
+    for reason in (first, second):
+        how, _, said = reason.partition(": ")
+        pairs.append((_NUMBERS.sub("N", how) if how != _UNKNOWN_END else "", _NUMBERS.sub("N", said)))
+    return all(not mine or not other or mine == other for mine, other in zip(*pairs, strict=True))
 
 
 def _ended(record: EngineRecord, reading: EngineReading) -> SupervisionStep:
     unit = reading.unit
     if record.state is EngineState.STUCK:  # we ended it
-        return SupervisionStep(record=replace(record, state=EngineState.STARTING, restarts=unit.restarts))
+        started = replace(record, state=EngineState.STARTING, restarts=unit.restarts, counted=unit.invocation)
+        return SupervisionStep(record=started)
     reason = reason_of(unit, reading.last_words)
     reasons = (*record.reasons, reason)[-SAME_REASON:]
+    told = max(reasons, key=len)  # of the same ones that which says most
     record = replace(
         record,
         state=EngineState.STARTING,
         restarts=unit.restarts,
         served=False,
         ended=record.ended + 1,
+        counted=unit.invocation,
         reasons=reasons,
         because=reason,
         last_words=reading.last_words,
     )
     if len(reasons) == SAME_REASON and all(is_same_reason(reason, other) for other in reasons):
-        failed = replace(record, state=EngineState.FAILED)
-        return SupervisionStep(record=failed, order=EngineOrder.STOP, remark=f"failed: {reason}")
+        failed = replace(record, state=EngineState.FAILED, because=told)
+        return SupervisionStep(record=failed, order=EngineOrder.STOP, remark=f"failed: {told}")
     return SupervisionStep(record=record, remark=f"ended and is started again: {reason}")
 
 
 def _history(record: EngineRecord) -> str:
     """What an operator should know of an engine that serves now."""
-    if record.state is EngineState.SERVING:
-        return record.because
-    return f"serves again; before that {record.because}" if record.because and (record.ended or record.stuck) else ""
+    because = record.because.removeprefix(_AGAIN)
+    return f"{_AGAIN}{because}" if because and (record.ended or record.stuck) else ""

@@ -36,6 +36,8 @@ _COUNTERPARTS = {
     "/proc/sys/vm/overcommit_kbytes": "/proc/sys/vm/overcommit_ratio",
 }
 _COUNTERPARTS |= {ratio: size for size, ratio in _COUNTERPARTS.items()}
+_POLICIES = "/sys/devices/system/cpu/cpufreq/policy"
+"""Files of a policy whose CPUs are all offline answer EBUSY (show() and store() of drivers/cpufreq/cpufreq.c)."""
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
 """No such name, or a file that was open or is still listed and whose device is gone. EIO and EACCES are something else."""
 _DEVICE = re.compile(r"/sys/(?:class/|bus/)?(block|net|pci/devices|pci)/([A-Za-z0-9:._-]+)/([A-Za-z0-9/_.-]+)", re.ASCII)
@@ -262,7 +264,7 @@ def is_gone(root: Root, path: str) -> bool:
         finally:
             os.close(descriptor)
     except OSError as error:
-        return error.errno in _GONE
+        return error.errno in _GONE or (error.errno == errno.EBUSY and path.startswith(_POLICIES))
     return False
 
 
@@ -283,5 +285,5 @@ def write_text(root: Root, path: str, text: str, *, names_device: bool = False) 
             os.close(descriptor)
     except OSError as error:
         # A file that is there may answer ENODEV for a reason of its own; of a line for a device it means the device.
-        gone = error.errno in _GONE and (names_device or is_gone(root, path))
+        gone = (names_device and error.errno in _GONE) or is_gone(root, path)
         raise (GoneError if gone else BedplateError)(f"{path}: cannot write {text!r}: {error.strerror}") from error
