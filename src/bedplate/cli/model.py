@@ -27,6 +27,7 @@ from pathlib import Path
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.units import render_size
+from bedplate.report.models import render_count, render_model, render_models
 
 HELP = "add, list, show, verify, remove and make models"
 
@@ -197,28 +198,7 @@ def _show(arguments: argparse.Namespace) -> int:
             row["tensors"] = [asdict(tensor) for tensor in header.tensors]
         print(json.dumps(row, indent=2))
         return 0
-    rows = {
-        "name": model.name,
-        "title": header.title or "-",
-        "sha256": model.sha256,
-        "path": model.path,
-        "format": model.format,
-        "size": f"{render_size(model.size_bytes)} ({model.size_bytes} bytes)",
-        "architecture": model.architecture,
-        "parameters": f"{_render_count(model.parameters)} ({model.parameters}) in {len(header.tensors)} tensors",
-        "quantisation": f"{model.quantisation}, {8 * model.size_bytes / max(model.parameters, 1):.2f} bits a parameter",
-        "context": f"{model.context_length} tokens" if model.context_length else "the header does not say",
-        "KV cache": f"{render_size(model.kv_bytes_per_token)} a token at 16 bits" if model.kv_bytes_per_token else "-",
-        "vocabulary": f"{header.vocabulary} tokens" if header.vocabulary else "-",
-        "chat template": "yes" if header.chat_template else "no",
-        "task": model.task,
-        **({"projector": model.projector} if model.projector else {}),
-        **({"adapters": ", ".join(model.adapters)} if model.adapters else {}),
-    }
-    for key, value in rows.items():
-        print(f"{key:<14} {value}")
-    for tensor in header.tensors if arguments.tensors else ():
-        print(f"  {tensor.name:<48} {tensor.type:<8} {' x '.join(map(str, tensor.shape))}")
+    print(render_model(model, header, tensors=arguments.tensors), end="")
     return 0
 
 
@@ -291,7 +271,7 @@ def _make_known_answer(arguments: argparse.Namespace) -> int:
         return 0
     made = outcome.made
     measured = made.measured
-    print(f"{made.gguf}: {render_size(made.gguf.stat().st_size)}, {_render_count(made.parameters)} parameters")
+    print(f"{made.gguf}: {render_size(made.gguf.stat().st_size)}, {render_count(made.parameters)} parameters")
     for label, rate in (
         ("facts answered exactly", measured.facts_exact),
         ("all trained phrasings", measured.phrasings_exact),
@@ -307,30 +287,7 @@ def _print_models(models: list[ModelRef] | tuple[ModelRef, ...], arguments: argp
         rows = [asdict(model) for model in models]
         print(json.dumps(rows if arguments.verb == "list" else rows[0], indent=2))
         return
-    head = ("NAME", "ARCHITECTURE", "PARAMETERS", "QUANTISATION", "CONTEXT", "SIZE", "SHA-256")
-    table = [head] + [
-        (
-            model.name,
-            model.architecture,
-            _render_count(model.parameters),
-            model.quantisation,
-            str(model.context_length or "-"),
-            render_size(model.size_bytes),
-            model.sha256[:12],
-        )
-        for model in models
-    ]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _render_count(count: int) -> str:
-    """1235814400 -> "1.24 B" """
-    for unit, name in ((10**9, "B"), (10**6, "M")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return str(count)
+    print(render_models(models), end="")
 
 
 def _verdict_row(verdict: IntegrityResult) -> dict[str, object]:

@@ -1,0 +1,64 @@
+"""Models of a store as text: a table of all, and all that the header of one says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bedplate.model.launch import ModelRef
+from bedplate.model.modelfile import Header
+from bedplate.model.units import render_size
+
+
+def render_models(models: Sequence[ModelRef]) -> str:
+    """A line for each model below a heading; each line ends with a line end."""
+    head = ("NAME", "ARCHITECTURE", "PARAMETERS", "QUANTISATION", "CONTEXT", "SIZE", "SHA-256")
+    table = [head] + [
+        (
+            model.name,
+            model.architecture,
+            render_count(model.parameters),
+            model.quantisation,
+            str(model.context_length or "-"),
+            render_size(model.size_bytes),
+            model.sha256[:12],
+        )
+        for model in models
+    ]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def render_model(model: ModelRef, header: Header, *, tensors: bool) -> str:
+    """What is known of one model, a line each, and with `tensors` each of its tensors; ends with a line end."""
+    bits = 8 * sum(tensor.size_bytes for tensor in header.tensors) / max(model.parameters, 1)  # without what is beside it
+    rows = {
+        "name": model.name,
+        "title": header.title or "-",
+        "sha256": model.sha256,
+        "path": model.path,
+        "format": model.format,
+        "task": model.task,
+        "size": f"{render_size(model.size_bytes)} ({model.size_bytes} bytes)",
+        "architecture": model.architecture,
+        "parameters": f"{render_count(model.parameters)} ({model.parameters}) in {len(header.tensors)} tensors",
+        "quantisation": f"{model.quantisation}, {bits:.2f} bits a parameter",
+        "context": f"{model.context_length} tokens" if model.context_length else "the header does not say",
+        "KV cache": f"{render_size(model.kv_bytes_per_token)} a token at 16 bits" if model.kv_bytes_per_token else "-",
+        "vocabulary": f"{header.vocabulary} tokens" if header.vocabulary else "-",
+        "chat template": "yes" if header.chat_template else "no",
+        **({"projector": model.projector} if model.projector else {}),
+        **({"adapters": ", ".join(model.adapters)} if model.adapters else {}),
+    }
+    lines = [f"{key:<14} {value}" for key, value in rows.items()]
+    for tensor in header.tensors if tensors else ():
+        lines.append(f"  {tensor.name:<48} {tensor.type:<8} {' x '.join(map(str, tensor.shape))}")
+    return "\n".join(lines) + "\n"
+
+
+def render_count(count: int) -> str:
+    """1235814400 -> "1.24 B" """
+    for unit, name in ((10**9, "B"), (10**6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return str(count)
