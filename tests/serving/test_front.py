@@ -99,7 +99,7 @@ def test_the_model_is_found_behind_the_largest_body_and_one_byte_more_is_413(sta
     assert len(largest) == BODY_LIMIT
     # Far over the context: the engine itself says so, which shows that it got it whole.
     answer = stack.ask(CHAT, largest)
-    assert (answer.status, answer.json["error"]["type"]) == (400, "exceed_context_size_error")
+    assert (answer.status, answer.code) == (400, "context_length_exceeded")
     answer = stack.ask(CHAT, json.dumps(chat("tiny", "a" * (BODY_LIMIT - empty + 1))))
     assert (answer.status, answer.code) == (413, "request_too_large")
 
@@ -433,3 +433,34 @@ def test_an_engine_that_hangs_in_a_batch_is_found_though_its_http_threads_answer
             wait_until(lambda: health(stack)[SLOW] == 503, "the hang is seen")
         wait_until(lambda: health(stack)[SLOW] == 200, "it goes on")
         assert prompt.result(timeout=PATIENCE_S).status == 200
+
+
+def test_a_request_for_several_prompts_leaves_the_others_their_context(make_stack: MakeStack) -> None:
+    with make_stack("tiny", parallel=2, context=2048) as stack, ThreadPoolExecutor() as pool:
+        stack.start_all()
+        long = pool.submit(
+            stack.ask, "/v1/completions", {"model": "tiny", "prompt": "a b " * 150, "max_tokens": 1200, "ignore_eos": True}
+        )
+        wait_until(lambda: stack.queued("engine-tiny") == (0, 1), "it is worked on")
+        several = {"model": "tiny", "prompt": ["c d " * 225] * 4, "max_tokens": 1000, "ignore_eos": True}
+        wide = stack.ask("/v1/completions", several)
+        assert wide.status == 200 and len(wide.json["choices"]) == 4, wide.text[:300]
+        assert long.result().json["usage"]["completion_tokens"] == 1200
+
+
+def test_a_prompt_that_is_too_long_is_told_in_the_code_that_clients_read(stack: Stack) -> None:
+    answer = stack.complete("tiny", 1, prompt="a b " * 8000)
+    assert (answer.status, answer.code) == (400, "context_length_exceeded")
+    assert "exceeds the available context size" in answer.json["error"]["message"]
+
+
+def test_a_mistake_of_a_client_that_the_engine_calls_its_own_is_not_tried_again(stack: Stack) -> None:
+    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    answer = stack.ask(CHAT, {"model": "tiny", "messages": [{"role": "user", "content": content}]})
+    assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")
+    assert "x-should-retry" not in stack.complete("tiny", 1).headers
+
+
+def test_a_slash_that_is_escaped_in_the_name_is_a_slash(stack: Stack) -> None:
+    body = '{"model":"Lab\\/slow:v1","prompt":"a","max_tokens":1}'
+    assert "\\/" in body and stack.ask("/v1/completions", body).status == 200

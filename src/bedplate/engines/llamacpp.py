@@ -29,14 +29,15 @@ _POOLED_BATCH = 2048  # tokens of a text that becomes one vector or score at onc
 def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch:
     """How llama-server is started for one model.
 
-    It gets one slot more than limits.parallel: the front never sends more than limits.parallel requests, so that the probe
-    always finds a slot. The KV pool is shared (`--kv-unified`), so that this slot costs PROBE_TOKENS and not a context.
+    It gets as many slots as the front sends requests at once, and a KV pool (`--kv-unified`) in which each slot may have its
+    whole context. A request for several prompts or choices takes several slots, and waits for them. With a slot more than
+    the pool has contexts, such a request made everybody else's fail ("Context size has been exceeded").
     """
     threads = engine_threads(placement)
     batch = batch_tokens(model, threads)
     pooled = model.task is not ModelTask.GENERATE
     if pooled:  # a text is pooled from one batch, so it must fit into one
-        slots = limits.parallel + 1
+        slots = limits.parallel
         batch = max(batch, min(limits.context, _POOLED_BATCH))
         # 0.7.0 plans its graph for as many tokens as divide among the slots, and ends with an assertion where others come.
         batch = -(-batch // slots) * slots
@@ -51,7 +52,7 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         *("--threads-batch", str(threads)),
         # A connection keeps one of these; each request, the probe and one spare.
         *("--threads-http", str(limits.parallel + 3)),
-        *("--parallel", str(limits.parallel + 1)),
+        *("--parallel", str(limits.parallel)),
         *("--ctx-size", str(pool_tokens(limits))),
         *("--kv-unified-per-slot", str(limits.context)),
         "--kv-unified",

@@ -105,6 +105,13 @@ def plan_front(contexts: Sequence[int], *, memory_bytes: int) -> FrontLimits:
     return FrontLimits(body_bytes=body, connections=max(1, min(_MOST_CONNECTIONS, connections)))
 
 
+# As OpenAI's clients read it; the engine's own has a number as its code.
+_OVERFLOW = (
+    '{"error":{"message":"%[var(txn.said),json(utf8s)]","type":"invalid_request_error","param":"messages",'
+    '"code":"context_length_exceeded"}}'
+)
+
+
 def render_haproxy(
     routes: Sequence[Route],
     *,
@@ -232,6 +239,13 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits)
         "    http-request wait-for-body time 30s",
         _too_large(limits.body_bytes),
         "    http-request set-var(txn.model) req.body,json_query('$.model')",
+        # json_query does not know the slash that PHP's json_encode() escapes.
+        *(
+            f"    http-request set-var(txn.model) str({route.model}) if !{{ var(txn.model) -m found }}"
+            f' {{ req.body -m sub \'"model":"{route.model.replace("/", chr(92) + "/")}"\' }}'
+            for route in routes
+            if "/" in route.model
+        ),
         _refuse(
             400,
             "The body must be JSON with a model; /v1/models lists them.",
@@ -392,6 +406,13 @@ def _backend(index: int, route: Route) -> str:
         # The engine names itself and lets every web page in; the front speaks for it.
         "    http-response del-header Server",
         "    http-response del-header Access-Control- -m beg",
+        # What the engine answers with 500 is mostly the client's mistake (an image to a model of text), and the same the
+        # next time. OpenAI's and Anthropic's libraries, which try three times, read this.
+        "    http-response set-header x-should-retry false if { status 500 501 }",
+        "    http-response wait-for-body time 10s if { status 400 }",
+        "    acl overflow res.body -m sub exceed_context_size_error",
+        "    http-response set-var(txn.said) res.body,json_query('$.error.message') if { status 400 } overflow",
+        f"    http-response return status 400 {_JSON} lf-string '{_OVERFLOW}' if {{ var(txn.said) -m found }}",
         f"    server engine unix@{route.launch.socket} maxconn {route.parallel} {check} {observe}",
         "",
         f"backend first-token-{instance_of(route.model)}",

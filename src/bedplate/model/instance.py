@@ -11,7 +11,7 @@ ENGINE_DIRECTORY = "/run/bedplate/engine"
 LAYER_DIRECTORY = "/run/bedplate/layer"
 """Where the layers of engines are mounted, each once."""
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
-PROBE_TOKENS = 64  # room in the KV pool for the probe, beside what requests may take
+PROBE_TOKENS = 64  # room in the KV pool beside what requests may take: a token that is decided on has a place
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _STORED_LENGTH, _STORED_FILE_LENGTH = 100, 240
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
