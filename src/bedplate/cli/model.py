@@ -38,6 +38,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
+    _add_options_of_add(verbs, common)
+    add_subcommand(
+        verbs, "list", parents=[common], help="list the models in the store", examples=("bedplate model list --json",)
+    )
+
+    show = add_subcommand(
+        verbs,
+        "show",
+        parents=[common],
+        help="show what the header of a model says",
+        examples=("bedplate model show qwen", "bedplate model show qwen --tensors"),
+    )
+    show.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
+    show.add_argument("--tensors", action="store_true", help="list each tensor as well")
+
+    remove = add_subcommand(
+        verbs, "rm", parents=[common], help="remove a model from the store", examples=("bedplate model rm qwen",)
+    )
+    remove.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
+
+    verify = add_subcommand(
+        verbs,
+        "verify",
+        parents=[common],
+        help="read models again and compare their digests",
+        examples=("bedplate model verify", "bedplate model verify qwen"),
+    )
+    verify.add_argument("name", nargs="*", metavar="NAME", help="model to verify (default: all)")
+    _add_options_of_make(verbs, common)
+
+
+def _add_options_of_add(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     add = add_subcommand(
         verbs,
         "add",
@@ -70,34 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--name", help="name that clients use for the model (default: the name of the file)")
     add.add_argument("--replace", action="store_true", help="give this model the name even if another model has it")
 
-    add_subcommand(
-        verbs, "list", parents=[common], help="list the models in the store", examples=("bedplate model list --json",)
-    )
 
-    show = add_subcommand(
-        verbs,
-        "show",
-        parents=[common],
-        help="show what the header of a model says",
-        examples=("bedplate model show qwen", "bedplate model show qwen --tensors"),
-    )
-    show.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
-    show.add_argument("--tensors", action="store_true", help="list each tensor as well")
-
-    remove = add_subcommand(
-        verbs, "rm", parents=[common], help="remove a model from the store", examples=("bedplate model rm qwen",)
-    )
-    remove.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
-
-    verify = add_subcommand(
-        verbs,
-        "verify",
-        parents=[common],
-        help="read models again and compare their digests",
-        examples=("bedplate model verify", "bedplate model verify qwen"),
-    )
-    verify.add_argument("name", nargs="*", metavar="NAME", help="model to verify (default: all)")
-
+def _add_options_of_make(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """A kind of model is a verb below it."""
     make = add_subcommand(
         verbs,
         "make",

@@ -21,7 +21,7 @@ from bedplate.front.haproxy import STATS_SOCKET, backend_name
 from bedplate.host.root.root import Root
 from bedplate.model.instance import ENGINE_DIRECTORY, unit_of
 from bedplate.model.progress import Progress
-from bedplate.model.supervision import EngineOrder, EngineReading, EngineRecord, EngineState, UnitReading
+from bedplate.model.supervision import EngineOrder, EngineReading, EngineRecord, EngineState, FrontCheck, UnitReading
 from bedplate.plan.supervise import supervise
 
 SUPERVISED = "/run/bedplate/supervised.json"
@@ -70,7 +70,7 @@ def watch(progress: Progress, on_remark: OnRemark, *, looks: int | None = None) 
 
 
 def _look(
-    name: str, record: EngineRecord, unit: UnitReading, front: Any, on_remark: OnRemark, progress: Progress
+    name: str, record: EngineRecord, unit: UnitReading, front: FrontCheck | None, on_remark: OnRemark, progress: Progress
 ) -> EngineRecord:
     ended = unit.restarts > record.restarts or (unit.active == "failed" and record.counted != unit.invocation)
     words = read_last_words(unit_of(name), unit.invocation if unit.active == "active" else "") if ended else ()

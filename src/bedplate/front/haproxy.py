@@ -221,7 +221,17 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits)
             f"    acl full_{index} queue({_backend_name(route)}) ge {route.queue}",
         ]
     lines += _health(routes) + _models(routes)
-    lines += [
+    lines += _find_model(routes, limits)
+    lines.append(_refuse_unknown(routes))
+    for index, route in enumerate(routes):
+        lines += _refusals_of(index, route)
+    lines += [f"    use_backend {_backend_name(route)} if model_{index}" for index, route in enumerate(routes)]
+    return "\n".join(lines)
+
+
+def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
+    """What is refused before the model is known, and the body's `model` as txn.model."""
+    return [
         _refuse(
             405, "Use POST for this path.", code="method_not_allowed", when="inference !METH_POST", extra="hdr Allow POST"
         ),
@@ -254,51 +264,57 @@ def _frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits)
             when="!{ var(txn.model) -m found }",
         ),
     ]
+
+
+def _refuse_unknown(routes: Sequence[Route]) -> str:
     known = " ".join(f"!model_{index}" for index in range(len(routes)))
     unknown = render_error(
         "The model NAME does not exist.", kind="invalid_request_error", code="model_not_found", param="model"
     )
     # The json converter escapes what the client wrote; it is cut so that an answer cannot become as large as a request.
     shown = unknown.replace("NAME", "%[var(txn.model),bytes(0,128),json(utf8s)]")
-    lines.append(f"    http-request return status 404 {_JSON} lf-string '{shown}'" + (f" if {known}" if known else ""))
-    for index, route in enumerate(routes):
-        paths = TASK_PATHS[route.task]
-        lines.append(
-            _refuse(
-                400,
-                f"This model is not for this path; it answers {', '.join(paths)}.",
-                code="unsupported_endpoint",
-                param="model",
-                when=f"model_{index} !{{ path {' '.join(paths)} }}",
-            )
+    return f"    http-request return status 404 {_JSON} lf-string '{shown}'" + (f" if {known}" if known else "")
+
+
+def _refusals_of(index: int, route: Route) -> list[str]:
+    """Of one model: the wrong path, an engine that does not answer, a queue that is full."""
+    lines: list[str] = []
+    paths = TASK_PATHS[route.task]
+    lines.append(
+        _refuse(
+            400,
+            f"This model is not for this path; it answers {', '.join(paths)}.",
+            code="unsupported_endpoint",
+            param="model",
+            when=f"model_{index} !{{ path {' '.join(paths)} }}",
         )
-        for condition in (f"!alive_{index}", f"!token_{index}"):
-            lines.append(
-                _refuse(
-                    503,
-                    "The model does not answer: its engine is starting or stuck.",
-                    kind="server_error",
-                    code="model_not_ready",
-                    when=f"model_{index} {condition}",
-                    extra=f"hdr Retry-After {_RETRY_AFTER_S}",
-                )
-            )
+    )
+    for condition in (f"!alive_{index}", f"!token_{index}"):
         lines.append(
             _refuse(
-                429,
-                "Too many requests are waiting for this model.",
-                kind="rate_limit_error",
-                code="queue_full",
-                when=f"model_{index} full_{index}",
+                503,
+                "The model does not answer: its engine is starting or stuck.",
+                kind="server_error",
+                code="model_not_ready",
+                when=f"model_{index} {condition}",
                 extra=f"hdr Retry-After {_RETRY_AFTER_S}",
             )
         )
-    lines += [f"    use_backend {_backend_name(route)} if model_{index}" for index, route in enumerate(routes)]
-    return "\n".join(lines)
+    lines.append(
+        _refuse(
+            429,
+            "Too many requests are waiting for this model.",
+            kind="rate_limit_error",
+            code="queue_full",
+            when=f"model_{index} full_{index}",
+            extra=f"hdr Retry-After {_RETRY_AFTER_S}",
+        )
+    )
+    return lines
 
 
 def _health(routes: Sequence[Route]) -> list[str]:
-    """/health is 200 when every model made a token lately, /health/MODEL when that one did."""
+    """/health is 200 when every model has made a token and lives, /health/MODEL when that one does."""
     ready = [f"alive_{index} token_{index}" for index in range(len(routes))]
     checks = [(f"/health/{route.model}", condition) for route, condition in zip(routes, ready, strict=True)]
     lines: list[str] = []

@@ -16,6 +16,7 @@ from bedplate.model.supervision import (
     EngineReading,
     EngineRecord,
     EngineState,
+    FrontCheck,
     SupervisionStep,
     UnitReading,
 )
@@ -57,19 +58,23 @@ def supervise(record: EngineRecord, reading: EngineReading) -> SupervisionStep:
     if unit.active in ("inactive", "failed"):
         return SupervisionStep(record=replace(record, state=EngineState.STOPPED))
     if unit.active == "active" and front is not None and not front.up:
-        if front.check in _SAYS_NOTHING:
-            silent_s, most_s = 0.0, 1.0
-        elif record.served:
-            silent_s, most_s = float(front.since_s), GRACE_S
-        else:
-            silent_s, most_s = (reading.now_s - record.began_s if front.check in _SILENT else 0.0), LOADING_S
-        if silent_s >= most_s and record.killed != unit.invocation:
+        silent_s = _silence_s(record, front, reading.now_s)
+        if silent_s >= (GRACE_S if record.served else LOADING_S) and record.killed != unit.invocation:
             because = f"it made no progress for {front.since_s} s ({front.check}) and was ended"
             stuck = replace(record, state=EngineState.STUCK, stuck=record.stuck + 1, killed=unit.invocation, because=because)
             return SupervisionStep(record=stuck, order=EngineOrder.KILL, remark=f"is stuck: {because}")
         if silent_s > 0 and (record.served or record.killed == unit.invocation):
             return SupervisionStep(record=replace(record, state=EngineState.STUCK))
     return SupervisionStep(record=replace(record, state=EngineState.STARTING))
+
+
+def _silence_s(record: EngineRecord, front: FrontCheck, now_s: float) -> float:
+    """For how long an engine that runs has not answered: since the mark where it has served, else since its start."""
+    if front.check in _SAYS_NOTHING:
+        return 0.0
+    if record.served:
+        return float(front.since_s)
+    return now_s - record.began_s if front.check in _SILENT else 0.0
 
 
 def reason_of(unit: UnitReading, last_words: tuple[str, ...]) -> str:

@@ -112,12 +112,10 @@ def _find(path: Path, *, choice: str, projector: str, adapters: Sequence[Path]) 
     if _read_format(path) is Format.SAFETENSORS:
         if choice or projector or adapters:
             raise UsageError(f"{path}: is no GGUF file; --file, --mmproj and --lora are for those")
-        return ModelSource(
-            name=path.absolute().name, header=read_safetensors(path), files=(SourceFile(path=path, name=path.name),)
-        )
+        return ModelSource(name=path.name, header=read_safetensors(path), files=(SourceFile(path=path, name=path.name),))
     parts = siblings_of(path)
     if len(parts) == 1 and not projector and not adapters:
-        return ModelSource(name=path.absolute().name, header=read_gguf(path), files=(SourceFile(path=path, name=path.name),))
+        return ModelSource(name=path.name, header=read_gguf(path), files=(SourceFile(path=path, name=path.name),))
     beside = [Path(projector).absolute()] if projector not in ("", NO_FILE) else []
     for file in beside:
         _check_projector(file)
