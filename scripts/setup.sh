@@ -1,8 +1,8 @@
 #!/bin/sh
 # Make the virtual environment VENV from the hashed lock requirements/LOCK.lock and install bedplate into it, editable.
 # Installs python3-venv where it is missing and may be installed (root on Debian or Ubuntu), after saying so; for the dev lock
-# also hwloc's lstopo, which the readers of recorded machines are compared with, and the programs that neighbours are made of.
-# Tests say so and skip where one is missing.
+# also hwloc's lstopo, which the readers of recorded machines are compared with, the programs that neighbours are made of, and
+# what `bedplate up` would install to build and boot images.
 #
 # May be stopped at any moment, by kill -9 too: while the environment is changed, VENV.unfinished stands beside it, and the next
 # run makes it again from nothing. pip would not: to it, a package whose files are half there is installed.
@@ -43,21 +43,24 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         echo "error: Python's venv module is missing; run: sudo apt install python3-venv" >&2; exit 3
     fi
 fi
+# install_or_say WHAT PACKAGE...: install packages, or say what happens to the tests that need them: WHAT.
+install_or_say() {
+    fate=$1
+    shift
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: installing $*" >&2
+        apt_install "$@" >&2 || echo "setup: not all of $* could be installed; the tests that need them will $fate" >&2
+    else
+        echo "setup: the tests that need $* will $fate; to run them: sudo apt install $*" >&2
+    fi
+}
 if [ "$lock" = dev ]; then
     missing=
     for pair in lstopo-no-graphics:hwloc-nox stress-ng:stress-ng fio:fio iperf3:iperf3 shellcheck:shellcheck; do
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
-    if [ -z "$missing" ]; then
-        :
-    elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "setup: installing$missing" >&2
-        # shellcheck disable=SC2086 # a list of packages
-        apt_install $missing >&2 ||
-            echo "setup: not all of$missing could be installed; the tests that need them will be skipped" >&2
-    else
-        echo "setup: the tests that need$missing will be skipped; to run them: sudo apt install$missing" >&2
-    fi
+    # shellcheck disable=SC2086 # a list of packages
+    [ -z "$missing" ] || install_or_say "be skipped" $missing
 fi
 unfinished=$venv.unfinished
 again=
@@ -73,6 +76,11 @@ rm -f "$venv/.setup" "$venv/.setup-dev"
 echo "setup: Python packages of requirements/$lock.lock" >&2
 "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --require-hashes -r "requirements/$lock.lock"
 "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation -e .
+if [ "$lock" = dev ]; then
+    missing=$("$venv/bin/python" scripts/host_packages.py)
+    # shellcheck disable=SC2086 # a list of packages
+    [ -z "$missing" ] || install_or_say fail $missing
+fi
 touch "$venv/.setup"
 [ "$lock" = host ] || touch "$venv/.setup-$lock"
 rm -f "$unfinished"
