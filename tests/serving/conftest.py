@@ -24,7 +24,8 @@ import pytest
 import bedplate
 from bedplate.act.paths import Paths
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import FrontLimits, make_route, render_haproxy
+from bedplate.front.haproxy import render_haproxy
+from bedplate.front.routes import FrontLimits, make_route
 from bedplate.model.instance import model_file_of
 from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
 from tests.effort import wait_until

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import make_route, plan_front, render_haproxy
+from bedplate.front.haproxy import render_haproxy
+from bedplate.front.routes import make_route, plan_front
 from bedplate.model.launch import Limits, Placement
 from tests.effort import PATIENCE_S, wait_until
 from tests.serving.conftest import BODY_LIMIT, Stack, model_ref

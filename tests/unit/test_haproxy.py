@@ -9,7 +9,9 @@ import pytest
 from tests.golden_file import compare
 
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import FrontLimits, Route, make_route, plan_front, render_error, render_haproxy
+from bedplate.front.errors import render_error
+from bedplate.front.haproxy import render_haproxy
+from bedplate.front.routes import FrontLimits, Route, make_route, plan_front
 from bedplate.model.launch import Format, Limits, ModelRef, Placement
 from bedplate.model.units import GIB, KIB, MIB
 

@@ -24,7 +24,8 @@ from bedplate.act.serving import (
 )
 from bedplate.engines import Engine, engine_for
 from bedplate.errors import BedplateError, ModelRefused, ModelTooLarge, ReadError
-from bedplate.front.haproxy import PORT, STATS_SOCKET, Route, make_route, plan_front, render_haproxy
+from bedplate.front.haproxy import PORT, STATS_SOCKET, render_haproxy
+from bedplate.front.routes import Route, make_route, plan_front
 from bedplate.host.kernel.cpus import read_cpus
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root

@@ -17,7 +17,8 @@ from bedplate.act.consoles import write_consoles
 from bedplate.act.files import write_whole
 from bedplate.act.front_stats import read_front
 from bedplate.errors import CommandError, PreflightError, ReadError
-from bedplate.front.haproxy import STATS_SOCKET, backend_name
+from bedplate.front.haproxy import STATS_SOCKET
+from bedplate.front.routes import backend_name
 from bedplate.host.root.root import Root
 from bedplate.model.instance import ENGINE_DIRECTORY, unit_of
 from bedplate.model.progress import Progress

@@ -1,0 +1,177 @@
+"""The frontend: /health and /v1/models, the search for the model, what is refused, and the way to each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, refuse, render_error
+from bedplate.front.routes import INFERENCE_PATHS, TASK_PATHS, FrontLimits, Route
+
+
+def render_frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits) -> str:
+    """The one frontend, on these addresses: the order of its rules is the order of the checks."""
+    lines = ["frontend api"]
+    lines += [f"    bind {address}" for address in bind]
+    lines += [
+        "    # On every answer, the front's own errors too, and handed to the engine: by it both logs name one request.",
+        "    unique-id-format %[uuid()]",
+        "    unique-id-header x-request-id",
+        "    http-after-response set-header x-request-id %[unique-id]",
+    ]
+    lines += [f"    acl inference path {' '.join(INFERENCE_PATHS)}", "    acl reading method GET HEAD"]
+    for index, route in enumerate(routes):
+        # nbsrv counts a server as up until its first check has failed; the variable stands only after a token.
+        lines += [
+            f"    acl alive_{index} nbsrv({route.backend}) gt 0",
+            f"    acl token_{index} var(proc.token_{index}) -m found",
+            f"    acl model_{index} var(txn.model) -m str {route.model}",
+            f"    acl full_{index} queue({route.backend}) ge {route.queue}",
+        ]
+    lines += _health(routes) + _models(routes)
+    lines += _find_model(routes, limits)
+    lines.append(_refuse_unknown(routes))
+    for index, route in enumerate(routes):
+        lines += _refusals_of(index, route)
+    lines += [f"    use_backend {route.backend} if model_{index}" for index, route in enumerate(routes)]
+    return "\n".join(lines)
+
+
+def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
+    """What is refused before the model is known, and the body's `model` as txn.model."""
+    return [
+        refuse(
+            405, "Use POST for this path.", code="method_not_allowed", when="inference !METH_POST", extra="hdr Allow POST"
+        ),
+        refuse(404, "This path does not exist.", code="not_found", when="!inference"),
+        _too_large(limits.body_bytes),
+        refuse(
+            503,
+            "Too many connections.",
+            kind="server_error",
+            code="too_many_connections",
+            when=f"{{ fe_conn gt {limits.connections} }}",
+            # Closed, so that it does not keep one of the spare ones.
+            extra=f"hdr Retry-After {RETRY_AFTER_S} hdr Connection close",
+        ),
+        "    http-request wait-for-body time 30s",
+        _too_large(limits.body_bytes),
+        "    http-request set-var(txn.model) req.body,json_query('$.model')",
+        # json_query does not know the slash that PHP's json_encode() escapes.
+        *(
+            f"    http-request set-var(txn.model) str({route.model}) if !{{ var(txn.model) -m found }}"
+            f' {{ req.body -m sub \'"model":"{route.model.replace("/", chr(92) + "/")}"\' }}'
+            for route in routes
+            if "/" in route.model
+        ),
+        refuse(
+            400,
+            "The body must be JSON with a model; /v1/models lists them.",
+            code="missing_model",
+            param="model",
+            when="!{ var(txn.model) -m found }",
+        ),
+    ]
+
+
+def _refuse_unknown(routes: Sequence[Route]) -> str:
+    known = " ".join(f"!model_{index}" for index in range(len(routes)))
+    unknown = render_error(
+        "The model NAME does not exist.", kind="invalid_request_error", code="model_not_found", param="model"
+    )
+    # The json converter escapes what the client wrote; it is cut so that an answer cannot become as large as a request.
+    shown = unknown.replace("NAME", "%[var(txn.model),bytes(0,128),json(utf8s)]")
+    return f"    http-request return status 404 {JSON_TYPE} lf-string '{shown}'" + (f" if {known}" if known else "")
+
+
+def _refusals_of(index: int, route: Route) -> list[str]:
+    """Of one model: the wrong path, an engine that does not answer, a queue that is full."""
+    lines: list[str] = []
+    paths = TASK_PATHS[route.task]
+    lines.append(
+        refuse(
+            400,
+            f"This model is not for this path; it answers {', '.join(paths)}.",
+            code="unsupported_endpoint",
+            param="model",
+            when=f"model_{index} !{{ path {' '.join(paths)} }}",
+        )
+    )
+    for condition in (f"!alive_{index}", f"!token_{index}"):
+        lines.append(
+            refuse(
+                503,
+                "The model does not answer: its engine is starting or stuck.",
+                kind="server_error",
+                code="model_not_ready",
+                when=f"model_{index} {condition}",
+                extra=f"hdr Retry-After {RETRY_AFTER_S}",
+            )
+        )
+    lines.append(
+        refuse(
+            429,
+            "Too many requests are waiting for this model.",
+            kind="rate_limit_error",
+            code="queue_full",
+            when=f"model_{index} full_{index}",
+            extra=f"hdr Retry-After {RETRY_AFTER_S}",
+        )
+    )
+    return lines
+
+
+def _health(routes: Sequence[Route]) -> list[str]:
+    """/health is 200 when every model has made a token and lives, /health/MODEL when that one does."""
+    ready = [f"alive_{index} token_{index}" for index in range(len(routes))]
+    checks = [(f"/health/{route.model}", condition) for route, condition in zip(routes, ready, strict=True)]
+    lines: list[str] = []
+    for path, condition in [*checks, ("/health", " ".join(ready))]:
+        if condition:
+            lines.append(_answer(200, '{"status":"ok"}', path, condition))
+        lines.append(_answer(503, '{"status":"unavailable"}', path))
+    return lines
+
+
+def _models(routes: Sequence[Route]) -> list[str]:
+    rows = [_model_row(route) for route in routes]
+    lines = [_answer(200, f'{{"object":"list","data":[{",".join(rows)}]}}', "/v1/models")]
+    for route, row in zip(routes, rows, strict=True):
+        lines.append(_answer(200, row, f"/v1/models/{route.model}"))
+    lines.append(
+        refuse(
+            404,
+            "This model does not exist; /v1/models lists those that do.",
+            code="model_not_found",
+            param="model",
+            when="reading { path_beg /v1/models/ }",
+        )
+    )
+    return lines
+
+
+def _model_row(route: Route) -> str:
+    """As vLLM's and llama.cpp's clients read it: max_model_len is what they size prompts by. All values are ours or checked,
+    and need no escaping."""
+    told = f',"max_model_len":{route.context}' if route.context else ""
+    told += "".join(
+        f',"{key}":"{value}"'
+        for key, value in (("task", route.task), ("quantisation", route.quantisation), ("sha256", route.digest))
+        if value
+    )
+    return f'{{"id":"{route.model}","object":"model","created":0,"owned_by":"bedplate"{told}}}'
+
+
+def _answer(status: int, body: str, path: str, condition: str = "") -> str:
+    # Decoded: a client writes the name Qwen/Qwen3-8B into a path as Qwen%2FQwen3-8B.
+    answer = f"http-request return status {status} {JSON_TYPE} string '{body}'"
+    return f"    {answer} if reading {{ path,url_dec {path} }} {condition}".rstrip()
+
+
+def _too_large(body_limit: int) -> str:
+    # Twice in the rules: by Content-Length before anything is read, and by what came of a chunked body.
+    return refuse(
+        413,
+        f"The body is larger than {body_limit} bytes.",
+        code="request_too_large",
+        when=f"{{ req.body_size gt {body_limit} }}",
+    )

@@ -1,0 +1,102 @@
+"""What the front is configured from: the models, the paths that each answers, and the bounds on what clients can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bedplate.model.instance import instance_of
+from bedplate.model.launch import Launch, Limits, ModelRef, ModelTask
+
+_TOKEN_PATHS = ("/tokenize", "/detokenize")
+TASK_PATHS = {
+    ModelTask.GENERATE: (
+        *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+        *_TOKEN_PATHS,
+    ),
+    ModelTask.EMBED: ("/v1/embeddings", *_TOKEN_PATHS),
+    ModelTask.RERANK: ("/v1/rerank", *_TOKEN_PATHS),
+}
+"""What a model of each task answers."""
+INFERENCE_PATHS = tuple(dict.fromkeys(path for paths in TASK_PATHS.values() for path in paths))
+
+_SMALLEST_BODY = 256 * 1024  # bytes
+_LARGEST_BODY = 4 * 1024**2  # bytes
+_BODY_BYTES_PER_TOKEN = 16  # JSON with every character escaped takes 6 to 12 bytes a token, plain English 4 to 5
+HEADER_ROOM = 32 * 1024
+"""Bytes of the buffer beside the body."""
+# What a client can make HAProxy hold: a request in its buffer, and the answer, or the next request, in another.
+_BUFFERS_PER_CONNECTION = 2
+# Of all memory. The unit has a tenth (MemoryMax=10%): at a reload the old process lives beside the new one for a minute.
+_MEMORY_SHARE = 32
+_LEAST_CONNECTIONS = 64
+_MOST_CONNECTIONS = 1024
+SPARE_CONNECTIONS = 16
+"""Beyond the connections that may send a body: they are answered, with 503, instead of waiting unheard."""
+_QUEUE_PER_SLOT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One model behind the front: which engine its requests go to, and how many of them run and wait."""
+
+    model: str
+    launch: Launch
+    parallel: int
+    """Requests that the engine gets at once; more wait here."""
+    queue: int
+    """Requests that may wait; the next one gets 429."""
+    task: ModelTask = ModelTask.GENERATE
+    context: int = 0
+    """Tokens that a request may hold here, prompt and answer together; 0 where that is not told."""
+    quantisation: str = ""
+    digest: str = ""
+    """SHA-256 of the model's content."""
+
+    @property
+    def backend(self) -> str:
+        """The backend that its requests go to."""
+        return backend_name(instance_of(self.model))
+
+
+def backend_name(instance: str) -> str:
+    """The backend of an engine, by the instance of its model (model/instance.py)."""
+    return f"engine-{instance}"
+
+
+def make_route(model: ModelRef, launch: Launch, limits: Limits) -> Route:
+    """The route to this model's engine: `limits.parallel` requests run at once, and four times as many may wait."""
+    return Route(
+        model=model.name,
+        launch=launch,
+        parallel=limits.parallel,
+        queue=_QUEUE_PER_SLOT * limits.parallel,
+        task=model.task,
+        context=limits.context,
+        quantisation=model.quantisation,
+        digest=model.sha256,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontLimits:
+    """Bounds on what clients can make the front hold, computed for this host."""
+
+    body_bytes: int
+    """The largest request body."""
+    connections: int
+    """Connections that may send a body at the same time."""
+
+
+def plan_front(contexts: Sequence[int], *, memory_bytes: int) -> FrontLimits:
+    """Limits for models with these contexts, in tokens, on a host with so much memory.
+
+    A body may have 16 bytes for each token of the longest context, between 256 KiB and 4 MiB, and no more than what leaves
+    room for 64 connections. Two buffers for each connection take 1/32 of the memory at the most.
+    """
+    budget = memory_bytes // _MEMORY_SHARE
+    affordable = budget // (_LEAST_CONNECTIONS * _BUFFERS_PER_CONNECTION) - HEADER_ROOM
+    body = min(_LARGEST_BODY, affordable, _BODY_BYTES_PER_TOKEN * max(contexts, default=0))
+    body = max(_SMALLEST_BODY, body)
+    connections = budget // (_BUFFERS_PER_CONNECTION * (body + HEADER_ROOM)) - SPARE_CONNECTIONS
+    return FrontLimits(body_bytes=body, connections=max(1, min(_MOST_CONNECTIONS, connections)))
