@@ -194,7 +194,6 @@ _ELSEWHERE = {
     "image/packages.py": "the pool and the build's repository",
     "image/tools.py": "the tools tree is published",
     "prove/lab/antagonists/scratch.py": "files of a neighbour",
-    "prove/lab/disk.py": "the empty scratch file of a measurement, made where nothing is",
 }
 
 

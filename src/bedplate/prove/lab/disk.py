@@ -5,6 +5,9 @@ sequential for the bandwidth, 4 KiB sequential and random for the operations a s
 written. A disk that somebody else uses at the same time measures slower than it is, so each load is checked for other I/O.
 In the end io.cost is tried as it would be planned: reads as a loader makes them, with it and without, in turn. Where the
 model is wrong for this disk, that shows what it would take from an engine.
+
+A disk that stops answering leaves whoever touches it in uninterruptible sleep, so this process makes and removes no file on
+it: programs with a time limit do.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.act import systemd
-from bedplate.act.run import find_program, run
-from bedplate.errors import BedplateError, PreflightError, ReadError
+from bedplate.act.run import Completed, find_program, run
+from bedplate.errors import BedplateError, CommandError, CommandTimeout, PreflightError, ReadError
 from bedplate.host.kernel.disk import Disk, read_disk
 from bedplate.host.root.root import Root
 from bedplate.model.device_speed import DeviceSpeed
@@ -34,6 +37,8 @@ from bedplate.prove.lab.switch import PlanSwitch, one_experiment
 SCRATCH_BYTES = 1 * GIB
 LOAD_S = 5  # seconds a load; iocost_coef_gen.py takes 120, what differs on virtual disks and NVMe is within the spread
 _SCRATCH = ".bedplate-disk-speed"
+_ANSWER_S = 15.0  # to make or to remove the scratch file: milliseconds on a disk that is idle, a few seconds behind a flush
+_FILL_S = 600.0
 _MOST_FOREIGN = 0.05  # of the bytes of a load; above it the disk was not ours alone
 _TURNS = 2  # without io.cost and with it
 _MODEL, _QOS = "/sys/fs/cgroup/io.cost.model", "/sys/fs/cgroup/io.cost.qos"
@@ -82,11 +87,9 @@ def measure_disk(
     """Speed of the disk that carries a directory; the scratch file in it is removed at any end.
 
     Raises PreflightError without fio or room on the disk, ReadError where the directory is on no single disk, BedplateError
-    where the disk was busy with something else, or has io.cost switched on, through which everything would be measured,
-    BusyError beside another experiment.
+    where the disk was busy with something else, does not answer, or has io.cost switched on, through which everything would
+    be measured, BusyError beside another experiment. A scratch file that cannot be removed is named in a note.
     """
-    for left_over in directory.glob(f"{_SCRATCH}.*"):
-        _remove_if_abandoned(left_over)
     if os.geteuid() != 0:
         return _measure(directory, progress, scratch_bytes, load_s)
     with one_experiment("measure"):
@@ -94,29 +97,47 @@ def measure_disk(
 
 
 @contextmanager
-def _scratch_file(directory: Path) -> Iterator[Path]:
-    """An empty file, locked as long as this process lives, and removed at the end. Raises PreflightError."""
+def _scratch_file(directory: Path, disk: Disk, progress: Progress) -> Iterator[Path]:
+    """An empty file, locked as long as this process lives, and removed at the end. Raises PreflightError where the directory
+    cannot be written, BedplateError where the disk does not answer."""
     scratch = directory / f"{_SCRATCH}.{os.getpid()}"
     try:
-        file = scratch.open("xb")
-    except OSError as error:
+        run(["touch", "--", scratch], timeout_s=_ANSWER_S)
+    except CommandTimeout as error:
+        raise _silent(disk, f"{scratch} could not be made within {_ANSWER_S:.0f} s") from error
+    except CommandError as error:
         raise PreflightError(
-            f"{directory}: the scratch file cannot be made in it: {error.strerror}",
+            f"{directory}: the scratch file cannot be made in it: {error.tail.rpartition(': ')[2]}",
             hint="Name a directory on the same disk that you may write into.",
         ) from error
-    with file:
-        try:
+    try:
+        with scratch.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield scratch
-        finally:
-            scratch.unlink(missing_ok=True)
+    finally:
+        try:
+            run(["rm", "-f", "--", scratch], timeout_s=_ANSWER_S)
+        except CommandError as error:
+            progress.note(
+                f"{scratch}: could not be removed; remove it when the disk answers, or let the next measurement do it"
+            )
+            if isinstance(error, CommandTimeout):
+                raise _silent(disk, f"{scratch} could not be removed within {_ANSWER_S:.0f} s") from error
+            raise
+
+
+def _silent(disk: Disk, what: str) -> BedplateError:
+    return BedplateError(
+        f"{disk.name} ({disk.number}): does not answer: {what}",
+        hint=f"Look for errors of {disk.name} in the kernel log: journalctl -k | grep {disk.name}",
+    )
 
 
 def _remove_if_abandoned(scratch: Path) -> None:
     """Of a process that was killed: the kernel has dropped its lock. Another user's file that cannot be removed stays."""
-    with suppress(OSError), scratch.open("rb") as file:
+    with suppress(OSError, CommandError), scratch.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        scratch.unlink()
+        run(["rm", "-f", "--", scratch], timeout_s=_ANSWER_S)
 
 
 def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: int) -> DeviceSpeed:
@@ -125,23 +146,27 @@ def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: in
         raise PreflightError("fio is not installed; it generates the loads", hint="Install it: apt-get install fio")
     number = directory.stat().st_dev
     disk = read_disk(Root(), f"{os.major(number)}:{os.minor(number)}")
-    _check_room(directory, scratch_bytes)
-    _check_undivided(disk.number)
     results: list[FioResult] = []
-    with _scratch_file(directory) as scratch:
+    with _scratch_file(directory, disk, progress) as scratch:
+        for left_over in directory.glob(f"{_SCRATCH}.*"):
+            if left_over != scratch:
+                _remove_if_abandoned(left_over)
+        _check_room(directory, scratch_bytes)
+        _check_undivided(disk.number)
         with progress.phase(f"scratch file of {render_size(scratch_bytes)} on {disk.name}"):
-            run([*_fio(fio, scratch, scratch_bytes), "--name=fill", "--rw=write", "--bs=1M", "--iodepth=8"], timeout_s=600)
+            fill = [*_fio(fio, scratch, scratch_bytes), "--name=fill", "--rw=write", "--bs=1M", "--iodepth=8"]
+            _run_fio(fill, "the scratch file", disk, timeout_s=_FILL_S)
         for load in _LOADS:
             with progress.phase(load.name):
-                results.append(_run_load(fio, scratch, scratch_bytes, load, load_s, disk.name, progress))
+                results.append(_run_load(fio, scratch, scratch_bytes, load, load_s, disk, progress))
         with progress.phase("reads as of a model that is loaded"):
             part = scratch_bytes // _LOADERS
             parts = [f"--size={part}", f"--offset_increment={part}", f"--runtime={load_s}"]
             as_loaded = [*_fio(fio, scratch, scratch_bytes), "--name=load", *_AS_LOADED, *parts, *_REPORT]
-            loaded = _timed(as_loaded, "reads as of a model", load_s, disk.name, progress)
+            loaded = _timed(as_loaded, "reads as of a model", load_s, disk, progress)
         speed = _speed(disk, [max(results[0], loaded, key=lambda speed: speed.bytes_per_s), *results[1:]])
         with progress.phase("io.cost as it would be planned"):
-            kept_pct = _try_cost(speed, as_loaded, load_s, progress)
+            kept_pct = _try_cost(speed, disk, as_loaded, load_s, progress)
     return replace(speed, kept_pct=kept_pct)
 
 
@@ -194,12 +219,12 @@ def parse_disk_stat(text: str) -> int:
     return (int(fields[2]) + int(fields[6])) * _SECTOR
 
 
-def _run_load(fio: str, scratch: Path, size: int, load: _Load, load_s: int, disk: str, progress: Progress) -> FioResult:
+def _run_load(fio: str, scratch: Path, size: int, load: _Load, load_s: int, disk: Disk, progress: Progress) -> FioResult:
     shape = [f"--rw={load.mode}", f"--bs={load.block}", f"--iodepth={load.depth}", f"--runtime={load_s}"]
     return _timed([*_fio(fio, scratch, size), "--name=load", *shape, *_REPORT], load.name, load_s, disk, progress)
 
 
-def _try_cost(speed: DeviceSpeed, argv: Sequence[str], load_s: int, progress: Progress) -> int | None:
+def _try_cost(speed: DeviceSpeed, disk: Disk, argv: Sequence[str], load_s: int, progress: Progress) -> int | None:
     """Percent of a load's rate that is left when io.cost is as planned; None where it cannot be tried here."""
     root = Root()
     if not (os.access(root.at(_QOS), os.W_OK) and os.access(root.at(_MODEL), os.W_OK)):
@@ -215,7 +240,7 @@ def _try_cost(speed: DeviceSpeed, argv: Sequence[str], load_s: int, progress: Pr
             for divided in (False, True) if turn % 2 == 0 else (True, False):
                 switch.turn(on=divided)
                 name = f"loads {'with' if divided else 'without'} io.cost"
-                rates[divided] += _timed(weighed, name, load_s, speed.device, progress).bytes_per_s
+                rates[divided] += _timed(weighed, name, load_s, disk, progress).bytes_per_s
     kept_pct = 100 * rates[True] // max(rates[False], 1)
     progress.note(f"a load without any neighbour keeps {kept_pct} % under io.cost")
     return kept_pct
@@ -230,19 +255,25 @@ def _check_undivided(number: str) -> None:
         )
 
 
-def _timed(argv: Sequence[str], name: str, load_s: int, disk: str, progress: Progress) -> FioResult:
+def _timed(argv: Sequence[str], name: str, load_s: int, disk: Disk, progress: Progress) -> FioResult:
     """Run fio; its result, where the disk was ours alone meanwhile."""
-    before = _moved(disk)
-    done = run(argv, timeout_s=load_s + 60, split=True)
-    result = parse_fio(done.output)
-    foreign = _moved(disk) - before - result.bytes_moved
+    before = _moved(disk.name)
+    result = parse_fio(_run_fio(argv, name, disk, timeout_s=load_s + 60).output)
+    foreign = _moved(disk.name) - before - result.bytes_moved
     if foreign > max(result.bytes_moved * _MOST_FOREIGN, 4 * MIB):
         raise BedplateError(
-            f"{disk}: {render_size(foreign)} of other I/O beside {render_size(result.bytes_moved)} of {name}",
+            f"{disk.name}: {render_size(foreign)} of other I/O beside {render_size(result.bytes_moved)} of {name}",
             hint="Measure when nothing else uses the disk.",
         )
     progress.note(f"{name}: {render_size(result.bytes_per_s)}/s, {result.iops} operations/s, p95 {result.p95_us} us")
     return result
+
+
+def _run_fio(argv: Sequence[str], name: str, disk: Disk, *, timeout_s: float) -> Completed:
+    try:
+        return run(argv, timeout_s=timeout_s, split=True)
+    except CommandTimeout as error:
+        raise _silent(disk, f"fio ({name}) did not end within {timeout_s:.0f} s") from error
 
 
 def _fio(fio: str, scratch: Path, size: int) -> list[str]:

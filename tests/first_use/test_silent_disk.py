@@ -1,0 +1,75 @@
+"""`bedplate measure` on a disk that stops answering: a frozen file system leaves its writers in uninterruptible sleep, as a
+dead device does, and lets them go when it is thawed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BOUND_S = 300  # the limits of the command are 15 s and 10 s an operation; a busy host takes longer over everything else
+FREEZE_AND_FAIL = "#!/bin/sh\nfsfreeze --freeze {mount}\nexit 1\n"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """The root of a small file system on a disk of its own, thawed at the end."""
+    image, mount = tmp_path / "disk.img", tmp_path / "disk"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(96 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True)
+    if made.returncode != 0 or subprocess.run(["mount", "-o", "loop", image, mount], capture_output=True).returncode != 0:
+        pytest.skip("needs root that may mount a file system on a loop device")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", mount], capture_output=True)
+        subprocess.run(["umount", mount], check=True, timeout=BOUND_S)
+
+
+def measure(mount: Path, programs: Path) -> tuple[int, str]:
+    """Exit status and messages of a measurement that uses these programs, fio among them."""
+    environment = os.environ | {"BEDPLATE_PATH_PREFIX": str(programs)}
+    words = [sys.executable, "-m", "bedplate.cli.main", "measure", str(mount), "--dry-run", "--size", "16M"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    try:
+        return process.wait(BOUND_S), process.stderr.read() if process.stderr else ""
+    finally:
+        if process.poll() is None:
+            subprocess.run(["fsfreeze", "--unfreeze", mount], capture_output=True)
+            process.kill()
+            process.wait(BOUND_S)
+
+
+def fake_fio(directory: Path, script: str) -> Path:
+    directory.mkdir()
+    (directory / "fio").write_text(script)
+    (directory / "fio").chmod(0o755)
+    return directory
+
+
+def device_of(mount: Path) -> str:
+    number = mount.stat().st_dev
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+
+
+def test_a_file_that_cannot_be_removed_is_named_with_its_disk(disk: Path, tmp_path: Path) -> None:
+    programs = fake_fio(tmp_path / "bin", FREEZE_AND_FAIL.format(mount=disk))
+    status, messages = measure(disk, programs)
+    (left_over,) = disk.glob(".bedplate-disk-speed.*")
+    assert status == 1
+    assert f"{left_over}: could not be removed; remove it when the disk answers" in messages
+    assert f"error: {device_of(disk)} (" in messages and "does not answer" in messages
+
+
+def test_a_disk_that_never_answers_ends_the_measurement(disk: Path, tmp_path: Path) -> None:
+    programs = fake_fio(tmp_path / "bin", "#!/bin/sh\nexit 0\n")
+    subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+    status, messages = measure(disk, programs)
+    assert status == 1
+    assert f"error: {device_of(disk)} (" in messages and "could not be made within" in messages
