@@ -41,6 +41,18 @@ def test_a_model_from_add_to_rm(capsys: pytest.CaptureFixture[str], state: Path)
     assert json.loads((state / "models" / "index.json").read_text())["models"] == []
 
 
+def test_rm_says_why_the_space_is_not_free(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    """It said `removed`, and the disk stayed full."""
+    for name in ("one-name", "other-name"):
+        run(capsys, "add", KNOWN_ANSWER_GGUF, "--name", name)
+    (state / "models/names/other-name.json").write_text("{")
+    (state / "models/index.json").unlink()
+    out, _ = run(capsys, "rm", "one-name")
+    assert out.splitlines()[:2] == ["removed one-name (2.7 MiB)", "2.7 MiB of removed models stay on the disk:"]
+    assert f"{state}/models/names/other-name.json: is damaged" in out
+    assert "bedplate model add PATH --name other-name" in out
+
+
 def test_json_everywhere(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     assert json.loads(run(capsys, "list", "--json")[0]) == []
     added = json.loads(run(capsys, "add", KNOWN_ANSWER_GGUF, "--name", "ka", "--json")[0])
@@ -52,7 +64,8 @@ def test_json_everywhere(capsys: pytest.CaptureFixture[str], state: Path) -> Non
         file.write(b"X")
     (verdict,) = json.loads(run(capsys, "verify", "ka", "--json", status=1)[0])
     assert verdict["ok"] is False and "content has digest" in verdict["problem"]
-    assert json.loads(run(capsys, "rm", "ka", "--json")[0])["sha256"] == added["sha256"]
+    removed = json.loads(run(capsys, "rm", "ka", "--json")[0])
+    assert removed == added | {"kept_bytes": 0, "obstacles": []}
 
 
 def test_random_models_go_into_the_store(capsys: pytest.CaptureFixture[str]) -> None:

@@ -253,7 +253,7 @@ def test_names_are_taken_as_hubs_write_them(store: Store, tmp_path: Path, name: 
     added = store.add(model(tmp_path / "m.gguf"), progress=Heard(), name=name)
     assert store.find(name) == added
     assert [path.parent for path in (store.root / "names").iterdir()] == [store.root / "names"]
-    assert store.remove(name) == added
+    assert store.remove(name).model == added
     assert store.models() == ()
 
 

@@ -100,7 +100,7 @@ def test_add_find_show_verify_remove(store: Store, model_file: Path) -> None:
     assert store.read_header(added).parameters == 128
     assert store.verify(added, progress=progress).problem == ""
     assert any("copy" in phase for phase in progress.phases)
-    assert store.remove("Tiny-Model") == added
+    assert store.remove("Tiny-Model").model == added
     assert store.models() == () and contents(store) == []
 
 
@@ -394,8 +394,42 @@ def test_nothing_is_removed_while_a_record_is_damaged(three: Store) -> None:
     first = three.find("first")
     damage(three.root / "names/second.json", "{")
     (three.root / "index.json").unlink()
-    three.remove("first")
+    removal = three.remove("first")
     assert Path(first.path).exists()
+    assert removal.kept_bytes == first.size_bytes
+    (obstacle,) = removal.obstacles
+    assert obstacle.path == str(three.root / "names/second.json") and "is damaged" in obstacle.problem
+    assert "--name second" in obstacle.repair
+
+
+@pytest.mark.parametrize("repair", ["add it again", "remove the record"])
+def test_what_a_damaged_record_kept_goes_once_it_is_repaired(three: Store, tmp_path: Path, repair: str) -> None:
+    """Both repairs that the message of `model rm` names."""
+    other = write_model(tmp_path / "other.gguf", seed=7)
+    gone = three.add(other, progress=Heard(), name="other")
+    damage(three.root / "names/second.json", "{")
+    (three.root / "index.json").unlink()
+    assert three.remove("other").kept_bytes == gone.size_bytes
+    if repair == "add it again":
+        three.add(write_model(tmp_path / "m.gguf", title="A Title"), progress=Heard(), name="second")
+    else:
+        (three.root / "names/second.json").unlink()
+        three.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard(), name="next")
+    assert not Path(gone.path).exists()
+    assert three.remove("first").obstacles == ()
+
+
+def test_a_directory_without_its_list_of_files_keeps_content_and_is_named(three: Store, tmp_path: Path) -> None:
+    first, tree = three.find("first"), three.find("tree")
+    (three.root / "sha256" / tree.sha256).unlink()
+    three.remove("second")
+    removal = three.remove("first")
+    assert Path(first.path).exists() and removal.kept_bytes == first.size_bytes
+    (obstacle,) = removal.obstacles
+    assert obstacle.path.endswith(tree.sha256) and "the model tree" in obstacle.problem
+    shutil.rmtree(tmp_path / "tree")
+    three.add(write_directory(tmp_path / "tree"), progress=Heard(), name="tree")
+    assert not Path(first.path).exists()
 
 
 def test_a_tree_is_linked_again_from_its_list_of_files(three: Store, tmp_path: Path) -> None:

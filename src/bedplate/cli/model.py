@@ -27,7 +27,7 @@ from pathlib import Path
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.units import render_size
-from bedplate.report.models import render_count, render_model, render_models
+from bedplate.report.models import render_count, render_model, render_models, render_removal
 
 HELP = "add, list, show, verify, remove and make models"
 
@@ -214,11 +214,12 @@ def _show(arguments: argparse.Namespace) -> int:
 def _remove(arguments: argparse.Namespace) -> int:
     from bedplate.flows.model import open_store
 
-    model = open_store().remove(arguments.name)
+    removal = open_store().remove(arguments.name)
     if arguments.json:
-        print(json.dumps(asdict(model), indent=2))
+        row = {"kept_bytes": removal.kept_bytes, "obstacles": [asdict(obstacle) for obstacle in removal.obstacles]}
+        print(json.dumps(asdict(removal.model) | row, indent=2))
     else:
-        print(f"removed {model.name} ({render_size(model.size_bytes)})")
+        print(render_removal(removal), end="")
     return 0
 
 

@@ -115,3 +115,23 @@ class IntegrityResult:
 
     model: ModelRef
     problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreObstacle:
+    """A record or list of the store without which it is unknown which content is still needed, so none is removed."""
+
+    path: str
+    problem: str
+    """A clause whose subject is the file: "is damaged"."""
+    repair: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """A model that no longer has its name, and whether the disk got its space back."""
+
+    model: ModelRef
+    kept_bytes: int
+    """Content that no record needs and that obstacles keep: of this model and of earlier ones; 0 without obstacles."""
+    obstacles: tuple[StoreObstacle, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bedplate.model.launch import ModelRef
+from bedplate.model.launch import ModelRef, Removal
 from bedplate.model.modelfile import Header
 from bedplate.model.units import render_size
 
@@ -53,6 +53,16 @@ def render_model(model: ModelRef, header: Header, *, tensors: bool) -> str:
     lines = [f"{key:<14} {value}" for key, value in rows.items()]
     for tensor in header.tensors if tensors else ():
         lines.append(f"  {tensor.name:<48} {tensor.type:<8} {' x '.join(map(str, tensor.shape))}")
+    return "\n".join(lines) + "\n"
+
+
+def render_removal(removal: Removal) -> str:
+    """The name that was removed with the size of its model, and why the disk did not get its space back; lines."""
+    lines = [f"removed {removal.model.name} ({render_size(removal.model.size_bytes)})"]
+    if removal.obstacles:
+        lines.append(f"{render_size(removal.kept_bytes)} of removed models stay on the disk:")
+    for obstacle in removal.obstacles:
+        lines += [f"  {obstacle.path}: {obstacle.problem}", f"  {obstacle.repair}"]
     return "\n".join(lines) + "\n"
 
 

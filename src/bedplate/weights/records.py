@@ -17,12 +17,12 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from bedplate.act.files import sync_directory, write_whole
 from bedplate.errors import BedplateError, ReadError
 from bedplate.model.instance import is_model_name
-from bedplate.model.launch import ModelRef
+from bedplate.model.launch import ModelRef, StoreObstacle
 from bedplate.weights.index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
 
 Adopt = Callable[[str, str], ModelRef | None]
@@ -39,6 +39,15 @@ class Survey:
     """Those of them that have no record yet."""
     damaged: tuple[str, ...]
     """Names of records that cannot be read: what they need is not known, so nothing may be removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptContent:
+    """What a change had to leave on the disk."""
+
+    size_bytes: int
+    obstacles: tuple[StoreObstacle, ...]
+    """Empty where all was removed that was to be removed."""
 
 
 def survey(root: Path, adopt: Adopt, *, going: Iterable[str] = ()) -> Survey:
@@ -81,11 +90,11 @@ def survey(root: Path, adopt: Adopt, *, going: Iterable[str] = ()) -> Survey:
     )
 
 
-def settle(root: Path, adopt: Adopt, *, going: Iterable[str] = ()) -> None:
+def settle(root: Path, adopt: Adopt, *, going: Iterable[str] = ()) -> KeptContent:
     """Bring a store into order: a record for each model, what killed changes left removed, the index as the records say.
 
-    going: digests that are to go though no list could be written. Only with the lock of the store held. Raises ReadError
-    where survey does; nothing is changed then.
+    going: digests that are to go though no list could be written. Returns what could not be removed. Only with the lock of
+    the store held. Raises ReadError where survey does; nothing is changed then.
     """
     found = survey(root, adopt, going=going)
     for directory in (root, root / "names", root / "going"):
@@ -96,12 +105,13 @@ def settle(root: Path, adopt: Adopt, *, going: Iterable[str] = ()) -> None:
         if model.path.startswith("trees/"):
             with contextlib.suppress(OSError):  # a part of it was removed by hand; verify says so
                 link_tree(root, model.sha256, [(path.name, digest) for path, digest in content_of(root, model)[1:]])
-    _remove_going(root, found, going)
+    kept = _remove_going(root, found, going)
     text = render_index(found.models)
     with contextlib.suppress(OSError):
         if (root / "index.json").read_text() == text:
-            return
+            return kept
     write_whole(root / "index.json", text, sync=True)
+    return kept
 
 
 def record_file(name: str) -> str:
@@ -177,26 +187,55 @@ def _write_records(root: Path, models: Iterable[ModelRef]) -> None:
     sync_directory(root)
 
 
-def _remove_going(root: Path, found: Survey, going: Iterable[str]) -> None:
+def _remove_going(root: Path, found: Survey, going: Iterable[str]) -> KeptContent:
     lists = _listed(root / "going")
     doomed = {*going, *read_going(root)}
     if not lists and not doomed:
-        return
+        return KeptContent(size_bytes=0, obstacles=())
     needed = {model.sha256 for model in found.models}
+    obstacles = [_damaged_record(root, stem) for stem in found.damaged]
     for model in found.models:
         try:
             needed |= {digest for _, digest in content_of(root, model)}
         except FileNotFoundError:
             if (root / model.path).exists():
-                return  # its list of files is lost, its files are not: which they are is not known
-    if found.damaged:
-        return
+                obstacles.append(_lost_list(root, model))
+    if obstacles:
+        return KeptContent(size_bytes=_size(root, doomed - needed), obstacles=tuple(obstacles))
     for digest in doomed - needed:
         (root / "sha256" / digest).unlink(missing_ok=True)
         if (root / "trees" / digest).is_dir():
             shutil.rmtree(root / "trees" / digest)
     for path in lists:
         path.unlink()
+    return KeptContent(size_bytes=0, obstacles=())
+
+
+def _damaged_record(root: Path, stem: str) -> StoreObstacle:
+    return StoreObstacle(
+        path=str(root / "names" / f"{stem}.json"),
+        problem="is damaged; the content that this model needs is unknown",
+        repair=f"To keep the model, add it again: bedplate model add PATH --name {unquote(stem)}."
+        " To give it up, remove the file. The next change of the store then frees the space.",
+    )
+
+
+def _lost_list(root: Path, model: ModelRef) -> StoreObstacle:
+    return StoreObstacle(
+        path=str(root / "sha256" / model.sha256),
+        problem=f"is missing; it lists the files that the model {model.name} needs",
+        repair=f"Add the model again: bedplate model add DIRECTORY --name {model.name}."
+        " The next change of the store then frees the space.",
+    )
+
+
+def _size(root: Path, digests: Iterable[str]) -> int:
+    """Bytes of this content; what is not there counts 0."""
+    total = 0
+    for digest in digests:
+        with contextlib.suppress(OSError):
+            total += (root / "sha256" / digest).stat().st_size
+    return total
 
 
 def _read_records(root: Path) -> tuple[dict[str, ModelRef] | None, list[str]]:

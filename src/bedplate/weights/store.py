@@ -32,12 +32,21 @@ from bedplate.act.paths import STATE_HINT, is_full
 from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.host.root.regular import open_regular
 from bedplate.model.instance import is_model_name
-from bedplate.model.launch import IntegrityResult, ModelRef
+from bedplate.model.launch import IntegrityResult, ModelRef, Removal
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
 from bedplate.weights.gguf import printable
-from bedplate.weights.records import announce, content_of, link_tree, remove_record, settle, survey, write_record
+from bedplate.weights.records import (
+    KeptContent,
+    announce,
+    content_of,
+    link_tree,
+    remove_record,
+    settle,
+    survey,
+    write_record,
+)
 from bedplate.weights.source import ModelSource, SourceFile, find_source, read_stored
 
 CHUNK_BYTES = 4 * MIB
@@ -152,8 +161,11 @@ class Store:
             write_record(self.root, model)
         return replace(model, path=str(self.root / model.path))
 
-    def remove(self, key: str) -> ModelRef:
-        """Remove a model's record, and its content from the disk when no other name stands for it."""
+    def remove(self, key: str) -> Removal:
+        """Remove a model's record, and its content from the disk when no other name stands for it.
+
+        The content stays where a damaged record may need it, too; the result says which record.
+        """
         if not self.root.is_dir():  # its lock would make it
             self.find(key)
         with self._locked():
@@ -166,8 +178,8 @@ class Store:
             with contextlib.suppress(OSError):  # a full disk is why models are removed: killed now, this one would come back
                 announce(self.root, digests)
             remove_record(self.root, gone.name)
-            self._settle(going=digests)
-        return gone
+            kept = self._settle(going=digests)
+        return Removal(model=gone, kept_bytes=kept.size_bytes, obstacles=kept.obstacles)
 
     def verify(self, model: ModelRef, *, progress: Progress) -> IntegrityResult:
         """Read all of a model again and compare digests; the header is checked again too."""
@@ -268,10 +280,11 @@ class Store:
             finally:
                 self._settle()
 
-    def _settle(self, going: Sequence[str] = ()) -> None:
-        settle(self.root, self._adopt, going=going)
+    def _settle(self, going: Sequence[str] = ()) -> KeptContent:
+        kept = settle(self.root, self._adopt, going=going)
         for path in (self.root / "sha256").glob(f".*{_PART}"):
             _remove_if_abandoned(path)
+        return kept
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
