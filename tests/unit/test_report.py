@@ -336,6 +336,20 @@ def test_json_is_what_its_schema_says(report: AuditReport) -> None:
     assert list(problems_of(document, schema, schema)) == []
 
 
+def test_lists_of_cpus_have_one_form_and_one_line() -> None:
+    """Each CPU had a line of its own: 40 for every PCI device of a machine with 40 CPUs."""
+    report = make_report()
+    text = render_document(report)
+    assert json.loads(text) == make_document(report)
+    assert '"cpus": [0, 1' in text
+    for field in ("cpus", "siblings", "local_cpus"):
+        assert f'"{field}": [\n   ' not in re.sub(r"\[\n +\{", "[{", text)
+    definitions = make_schema()["$defs"]
+    for owner, field in (("NumaNode", "cpus"), ("Cache", "cpus"), ("LogicalCpu", "siblings"), ("PciDevice", "local_cpus")):
+        assert definitions[owner]["properties"][field]["$ref"] == "#/$defs/CpuList"
+    assert "0-2,8 is [0, 1, 2, 8]" in definitions["CpuList"]["description"]
+
+
 def test_the_schema_refuses_what_is_wrong() -> None:
     schema = json.loads((REPOSITORY / SCHEMA_PAGE).read_text())
     good = make_document(make_report())

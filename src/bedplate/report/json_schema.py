@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from bedplate.model.facts.number_lists import NumberList
 
 
 def schema_of(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str, Any]:
@@ -16,6 +19,8 @@ def schema_of(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str
         if all(set(schema) == {"type"} for schema in inner):
             return {"type": [schema["type"] for schema in inner]}
         return {"anyOf": inner}
+    if origin is Annotated:
+        return _schema_of_numbers(arguments[1], definitions)
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return {"type": "array", "items": schema_of(arguments[0], definitions, describe)}
@@ -27,6 +32,15 @@ def schema_of(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str
         definitions[hint.__name__] = {"type": "string", "enum": [member.value for member in hint]}
         return {"$ref": f"#/$defs/{hint.__name__}"}
     return _schema_of_class(hint, definitions, describe)
+
+
+def _schema_of_numbers(numbers: NumberList, definitions: dict[str, Any]) -> dict[str, Any]:
+    definitions[numbers.name] = {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 0},
+        "description": numbers.meaning,
+    }
+    return {"$ref": f"#/$defs/{numbers.name}"}
 
 
 def _schema_of_class(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str, Any]:
@@ -43,9 +57,9 @@ def _schema_of_class(hint: Any, definitions: dict[str, Any], describe: Any) -> d
     said = describe(cls) if describe is not None else {}
     held = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
     properties: dict[str, Any] = {}
-    for field, field_hint in typing.get_type_hints(cls).items():
+    for field, field_hint in typing.get_type_hints(cls, include_extras=True).items():
         one = schema_of(_filled(field_hint, held), definitions, describe)
-        properties[field] = one | ({"description": said[field]} if field in said else {})
+        properties[field] = one | ({"description": _in_json_words(said[field])} if field in said else {})
     definitions[name] = {
         "type": "object",
         "properties": properties,
@@ -53,6 +67,11 @@ def _schema_of_class(hint: Any, definitions: dict[str, Any], describe: Any) -> d
         "additionalProperties": False,
     }
     return reference
+
+
+def _in_json_words(text: str) -> str:
+    """A field's docstring, where () and None are what JSON calls [] and null."""
+    return re.sub(r"\bNone\b", "null", re.sub(r"(?<!\w)\(\)", "[]", text))
 
 
 def _filled(hint: Any, held: dict[Any, Any]) -> Any:
@@ -66,6 +85,8 @@ def _filled(hint: Any, held: dict[Any, Any]) -> Any:
 
 def _word(hint: Any) -> str:
     """A type as part of a definition's name: int is "Int", tuple[int, ...] is "IntList"."""
+    if typing.get_origin(hint) is Annotated:
+        return str(hint.__metadata__[0].name)
     if typing.get_origin(hint) is tuple:
         return _word(typing.get_args(hint)[0]) + "List"
     return str(hint.__name__).capitalize() if hint in (str, int, float, bool) else str(hint.__name__)

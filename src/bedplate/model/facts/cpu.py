@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bedplate.model.facts.number_lists import CpuList
 from bedplate.model.facts.reading import Reading
 
 
@@ -32,7 +33,7 @@ class LogicalCpu:
     die: int | None
     node: int | None
     """NUMA node that lists it; None without NUMA support."""
-    siblings: tuple[int, ...]
+    siblings: CpuList
     """SMT siblings, itself among them, sorted; () when offline."""
     kind: CoreKind
     max_khz: int | None
@@ -50,7 +51,7 @@ class Cache:
     kind: str
     """Data, Instruction, Unified: the kernel's own words."""
     size_bytes: int
-    cpus: tuple[int, ...]
+    cpus: CpuList
     """CPUs that share it, sorted. Each cache instance stands once."""
 
 
@@ -74,8 +75,10 @@ class CpuTopology:
     energy_preference: Reading[str]
     idle_states: tuple[tuple[str, int, bool], ...]
     """(name, exit latency in microseconds, disabled) of CPU 0, in order; () without cpuidle."""
-    isolated: tuple[int, ...]
-    nohz_full: tuple[int, ...]
+    isolated: CpuList
+    """Of /sys/devices/system/cpu/isolated: kept out of load balancing by isolcpus= or a cpuset."""
+    nohz_full: CpuList
+    """Of /sys/devices/system/cpu/nohz_full: without a scheduler tick while a single task runs."""
 
     @property
     def online(self) -> tuple[int, ...]:
@@ -102,7 +105,7 @@ class NumaNode:
     """One online node, its memory and its distances, from /sys/devices/system/node/nodeN."""
 
     node: int
-    cpus: tuple[int, ...]
+    cpus: CpuList
     """() for a memory-only node (CXL, HBM)."""
     mem_bytes: int | None
     """MemTotal of the node; None where a recording does not say (an NCCL topology)."""

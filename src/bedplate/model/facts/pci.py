@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bedplate.model.facts.number_lists import CpuList
 from bedplate.model.facts.reading import Reading
 
 
@@ -62,7 +63,9 @@ class PciDevice:
     driver: Reading[str]
     numa_node: Reading[int]
     """HIDDEN when the kernel says -1."""
-    local_cpus: tuple[int, ...]
+    local_cpus: CpuList
+    """local_cpulist: CPUs of the nearest NUMA node, which are all CPUs where the kernel does not know it; () in a
+    recording without it."""
     link: Link
     acs: Reading[Acs]
     iommu_group: Reading[int]
@@ -130,7 +133,7 @@ class NetworkDevice:
     numa_node: Reading[int]
     rx_queues: int
     tx_queues: int
-    irqs: tuple[tuple[int, tuple[int, ...]], ...]
+    irqs: tuple[tuple[int, CpuList], ...]
     """(IRQ, CPUs it may go to)."""
     rdma: tuple[str, ...]
     """Names of its RDMA devices ("mlx5_0"); () without."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bedplate.model.facts.number_lists import CpuList, NodeList
 from bedplate.model.facts.reading import Reading
 
 
@@ -85,8 +86,8 @@ class CgroupFacts:
     version: int
     """2, 1, or 0 when no hierarchy is mounted."""
     path: str
-    cpus: Reading[tuple[int, ...]]
-    mems: Reading[tuple[int, ...]]
+    cpus: Reading[CpuList]
+    mems: Reading[NodeList]
     quota_cpus: Reading[float]
     """CPUs' worth of time by the narrowest quota of the chain; ABSENT without a quota."""
     throttled_periods: Reading[int]
@@ -105,7 +106,7 @@ class Thread:
 
     tid: int
     name: str
-    allowed: tuple[int, ...]
+    allowed: CpuList
     """CPUs of Cpus_allowed_list."""
     run_s: float
     wait_s: float

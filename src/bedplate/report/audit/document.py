@@ -1,13 +1,15 @@
 """The report as one JSON object, schema "bedplate.audit/1", and that schema made from the same dataclasses.
 
 A field of a fact keeps its name. A reading is {value, source, unknown, text}: value is null exactly when unknown says why.
-The version goes up when a field is removed or changes its meaning; new fields come without.
+Lists of CPUs and of NUMA nodes are arrays of numbers, each list on one line. The version goes up when a field is removed or
+changes its meaning; new fields come without.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from enum import StrEnum
 from typing import Any
@@ -21,12 +23,14 @@ from bedplate.report.json_schema import schema_of
 SCHEMA = "bedplate.audit/1"
 SCHEMA_PAGE = "docs/reference/audit.schema.json"
 
+_NUMBERS = re.compile(r"\[\n\s+(-?\d+(?:,\n\s+-?\d+)*)\n\s+\]")  # a text in JSON has no line end, so this is no text
 _FIELDS: dict[type, tuple[str, ...]] = {}
 
 
 def render_document(report: AuditReport) -> str:
     """One JSON object with a line end; the same bytes for the same report."""
-    return json.dumps(make_document(report), ensure_ascii=False, indent=1).encode(errors="backslashreplace").decode() + "\n"
+    text = json.dumps(make_document(report), ensure_ascii=False, indent=1).encode(errors="backslashreplace").decode()
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
 def make_document(report: AuditReport) -> dict[str, Any]:
