@@ -412,7 +412,7 @@ def _write_environment(home: Path, recipe: Recipe) -> None:
     (home / "bin/python3").symlink_to("/usr/bin/python3")
     (home / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.13\n")
     script = home / "bin/bedplate"
-    script.write_text("#!/usr/lib/bedplate/bin/python3 -I\nfrom bedplate.cli.main import entry\nentry()\n")
+    script.write_text("#!/usr/lib/bedplate/bin/python3 -I\nfrom bedplate.cli.start import start\nstart()\n")
     script.chmod(0o755)
     for file in sorted(_source().rglob("*")):
         inside = file.relative_to(_source())
