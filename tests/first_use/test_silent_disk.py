@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.effort import wait_until
+
 BOUND_S = 300  # the limits of the command are 15 s and 10 s an operation; a busy host takes longer over everything else
 FREEZE_AND_FAIL = "#!/bin/sh\nfsfreeze --freeze {mount}\nexit 1\n"
 
@@ -29,21 +31,22 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield mount
     finally:
         subprocess.run(["fsfreeze", "--unfreeze", mount], capture_output=True)
-        subprocess.run(["umount", mount], check=True, timeout=BOUND_S)
+        unmount = ["umount", mount]  # busy until the programs that slept have ended
+        wait_until(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, f"{mount} unmounted")
 
 
 def measure(mount: Path, programs: Path) -> tuple[int, str]:
     """Exit status and messages of a measurement that uses these programs, fio among them."""
     environment = os.environ | {"BEDPLATE_PATH_PREFIX": str(programs)}
     words = [sys.executable, "-m", "bedplate.cli.main", "measure", str(mount), "--dry-run", "--size", "16M"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
-    try:
-        return process.wait(BOUND_S), process.stderr.read() if process.stderr else ""
-    finally:
-        if process.poll() is None:
-            subprocess.run(["fsfreeze", "--unfreeze", mount], capture_output=True)
-            process.kill()
-            process.wait(BOUND_S)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment) as process:
+        try:
+            _, messages = process.communicate(timeout=BOUND_S)
+        finally:
+            if process.poll() is None:  # nothing else lets it go
+                subprocess.run(["fsfreeze", "--unfreeze", mount], capture_output=True)
+                process.kill()
+    return process.returncode, messages
 
 
 def fake_fio(directory: Path, script: str) -> Path:

@@ -13,9 +13,11 @@ from tests.unit.tune_machines import KNOBS, make_groups
 from bedplate.cli import prove as prove_verb
 from bedplate.cli.main import main
 from bedplate.cli.prove_arguments import parse_request
+from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BusyError, PreflightError, UsageError
 from bedplate.flows.prove import ExperimentRequest, _find_neighbours, _time_blocks
 from bedplate.flows.victim import DispatchRequest
+from bedplate.host.kernel.disk import Disk
 from bedplate.plan.tune import parse_setting, plan_setting
 from bedplate.prove.lab import disk, switch
 
@@ -119,11 +121,13 @@ def test_who_comes_second_reads_who_holds_it(tmp_path: Path, monkeypatch: pytest
         pass
 
 
+@pytest.mark.touches("spawn", why="a program with a time limit makes the file; the disk may not answer")
 def test_a_directory_without_room_for_the_scratch_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(PreflightError, match="the scratch file cannot be made in it: Not a directory") as caught,
-        disk._scratch_file(tmp_path / "file"),
+        terminal_progress() as progress,
+        disk._scratch_file(tmp_path / "file", Disk(name="vda", number="254:0", model=""), progress),
     ):
         pass
     assert "\n" not in caught.value.message

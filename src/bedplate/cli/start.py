@@ -1,7 +1,7 @@
-"""The first lines of the `bedplate` command: a signal that comes while Python loads its modules ends it without a traceback.
+"""The first lines of the `bedplate` command: a signal that comes while its modules are loaded ends it without a traceback.
 
-This module loads nothing but what Python itself has loaded, so that it takes over at once. What comes before it, Python's own
-start, cannot be covered from inside.
+This module loads only `os` and `signal`, so that it takes over at once. What runs before it, Python's own start, cannot be
+covered from inside.
 """
 
 from __future__ import annotations
