@@ -176,6 +176,24 @@ def test_a_parameter_of_the_kernel_is_found(cmdline: str, id: str) -> None:
     assert "reboot" in finding.fix[-1]
 
 
+_SAFETY = {
+    "mitigations=off": "knob.sec.mitigations",
+    "audit=0": "knob.hk.watchdog",
+    "nmi_watchdog=0": "knob.hk.watchdog",
+    "tsc=reliable": "knob.hk.watchdog",
+}
+
+
+@pytest.mark.parametrize("words", [("audit=0", "nmi_watchdog=0", "tsc=reliable"), tuple(_SAFETY)], ids=["some", "all"])
+def test_each_parameter_of_a_performance_command_line_is_in_one_finding(words: tuple[str, ...]) -> None:
+    """Two rows reported audit=0 and tsc=reliable; beside mitigations=off, none reported nmi_watchdog=0."""
+    findings = audit_knobs(make_facts(kernel=make_kernel(cmdline=words)), KNOBS)
+    for word in words:
+        assert [finding.id for finding in findings if any(word in row.fact for row in finding.evidence)] == [
+            _SAFETY[word]
+        ], word
+
+
 @pytest.mark.parametrize(
     "cmdline",
     ["mitigations=auto", "idle=nomwait", "intel_idle.max_cstate=9", "init_on_alloc=1", "-- isolcpus=1", "xisolcpus=1"],

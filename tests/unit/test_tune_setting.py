@@ -102,7 +102,7 @@ PLANS = (
     ("neighbour.slice:AllowedCPUs", "1", "", Parse.WORDS, "cpu.confine-neighbours", (ChangeNeed.ROOT,)),
     ("a.service:OOMScoreAdjust", "-900", None, Parse.WORDS, "mem.oomscore", (ChangeNeed.ROOT, ChangeNeed.ENGINE_RESTART)),
     ("cmdline:isolcpus", "1", None, Parse.WORDS, "cpu.isolcpus", (ChangeNeed.ROOT, ChangeNeed.REBOOT)),
-    ("cmdline:mitigations", "", "off", Parse.WORDS, "cargo.no-safety", (ChangeNeed.ROOT, ChangeNeed.REBOOT)),
+    ("cmdline:mitigations", "", "off", Parse.WORDS, "sec.mitigations", (ChangeNeed.ROOT, ChangeNeed.REBOOT)),
 )
 
 
