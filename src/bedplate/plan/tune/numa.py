@@ -5,18 +5,15 @@ gave 0 to 2 %. Binding late leaves memory behind, and a set on a single core was
 
 from __future__ import annotations
 
-import re
-
-from bedplate.model.facts.host import HostFacts
 from bedplate.model.units import render_size
 from bedplate.model.wording import render_cpus
+from bedplate.plan.accelerator_nodes import find_accelerator_nodes
 from bedplate.plan.rules.conditions import is_bound
 from bedplate.plan.tune.builder import PlanBuilder, first_words
 from bedplate.plan.tune.chain import Chain, find_chains
 from bedplate.plan.tune.row_values import meets_conditions, want_row
 
 _AFFINITY, _BALANCING = "cpu.numa-domain-affinity", "numa.balancing"
-_NVIDIA = re.compile(r"/dev/nvidia(\d{1,3})")
 _LEAST_CORES = 2  # of a node: the dispatch loop and everything else
 
 
@@ -45,7 +42,7 @@ def _bind(builder: PlanBuilder, chain: Chain) -> None:
     facts = builder.inputs.facts
     names = first_words(dict.fromkeys(engine.engine for engine in chain.engines))
     knob = _AFFINITY
-    nodes = _accelerator_nodes(facts, chain)
+    nodes = find_accelerator_nodes(facts, chain.engines).nodes
     if all(is_bound(facts, engine) for engine in chain.engines) and not builder.is_applied(chain.unit, "AllowedMemoryNodes"):
         builder.skip(knob, f"holds already: {names} is bound to a node")
     elif not chain.levels or not chain.unit.endswith(".service"):
@@ -53,10 +50,10 @@ def _bind(builder: PlanBuilder, chain: Chain) -> None:
     elif not nodes:
         builder.skip(knob, f"{names}: the node of its accelerators is not known, or it has none")
     elif len(nodes) > 1:
-        reason = f"{names} is one unit with accelerators on nodes {first_words(str(node) for node in sorted(nodes))}"
+        reason = f"{names} is one unit with accelerators on nodes {first_words(map(str, nodes))}"
         builder.skip(knob, f"{reason}: let it bind its ranks itself (vLLM: --numa-bind), or give each rank a unit")
     else:
-        _bind_to(builder, chain, names, nodes.pop())
+        _bind_to(builder, chain, names, nodes[0])
 
 
 def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> None:
@@ -80,21 +77,3 @@ def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> Non
     because = f"all accelerators of {names} are on node {number}, its threads and {far} of its memory elsewhere too"
     for key, value in (("AllowedCPUs", render_cpus(node.cpus)), ("AllowedMemoryNodes", str(number))):
         builder.at_restart(chain.unit, key, value, old=None, knob=_AFFINITY, because=because)
-
-
-def _accelerator_nodes(facts: HostFacts, chain: Chain) -> set[int]:
-    """Nodes of the accelerators that the engines hold open; empty when one of them is not known."""
-    by_address = {device.address: device.numa_node.value for device in facts.pci}
-    held = {
-        int(found[1])
-        for engine in chain.engines
-        for name in engine.devices
-        if (found := _NVIDIA.fullmatch(name)) is not None
-    }
-    mine = [
-        accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia" and accelerator.index in held
-    ]
-    if not mine and any(engine.devices for engine in chain.engines):
-        mine = list(facts.accelerators)  # /dev/kfd does not say which: where all are on one node it need not
-    nodes = [by_address.get(accelerator.address or "") for accelerator in mine]
-    return set() if any(node is None or node < 0 for node in nodes) else {node for node in nodes if node is not None}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
-from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB, render_size
 from bedplate.model.wording import plural, render_cpus
+from bedplate.plan.accelerator_nodes import find_accelerator_nodes
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
@@ -28,10 +26,11 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Result]:
     if len(nodes) < 2:
         return
     for engine in sorted(facts.engines, key=lambda process: process.pid):
-        node = _node_of(facts, engine)
-        if isinstance(node, Result):
-            yield replace(node, id=id)
-        if not isinstance(node, int) or node not in nodes or not engine.threads:
+        found = find_accelerator_nodes(facts, (engine,))
+        if found.unknown:
+            yield not_judged(id=id, why=found.unknown)
+        node = found.single
+        if node is None or node not in nodes or not engine.threads:
             continue
         near = set(nodes[node])
         away = [thread for thread in engine.threads if thread.allowed and near.isdisjoint(thread.allowed)]
@@ -79,8 +78,8 @@ def check_memory_remote(facts: HostFacts) -> Iterator[Result]:
     if len(facts.numa.nodes) < 2:
         return
     for engine in sorted(facts.engines, key=lambda process: process.pid):
-        node = _node_of(facts, engine)
-        if not isinstance(node, int):
+        node = find_accelerator_nodes(facts, (engine,)).single
+        if node is None:
             continue  # said by the check of the threads
         where, who = f"pid {engine.pid}", f"{engine.engine} (pid {engine.pid})"
         if not engine.numa_bytes:
@@ -193,31 +192,6 @@ def check_nodes_known(facts: HostFacts) -> Iterator[Result]:
         device = devices.get(accelerator.address or "")
         if device is not None and device.numa_node.value is None and device.numa_node.unknown is not Unknown.HIDDEN:
             yield not_judged(id="numa.node-hidden", why=seen(f"the node of {device.address}", device.numa_node).fact)
-
-
-def _node_of(facts: HostFacts, engine: EngineProcess) -> int | Result | None:
-    """The one node of the accelerators that a process holds; None where it holds none, or those of several nodes."""
-    who = f"{engine.engine} (pid {engine.pid})"
-    if not engine.devices_known:
-        return not_judged(id="", why=f"this user may not read which accelerators {who} uses")
-    numbers = [int(found[1]) for device in engine.devices if (found := re.fullmatch(r"/dev/nvidia(\d{1,4})", device))]
-    if not numbers:
-        return (
-            not_judged(id="", why=f"it is unknown which accelerators the device files of {who} belong to")
-            if engine.devices
-            else None
-        )
-    devices = by_address(facts)
-    held = [
-        accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia" and accelerator.index in numbers
-    ]
-    nodes: set[int] = set()
-    for accelerator in held:
-        device = devices.get(accelerator.address or "")
-        if device is None or device.numa_node.value is None:
-            return not_judged(id="", why=f"the node of the accelerators of {who} is unknown")
-        nodes.add(device.numa_node.value)
-    return nodes.pop() if len(nodes) == 1 else None
 
 
 def _bind(node: int) -> tuple[str, ...]:

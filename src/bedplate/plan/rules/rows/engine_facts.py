@@ -11,6 +11,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import render_size
+from bedplate.plan.accelerator_nodes import find_accelerator_nodes
 from bedplate.plan.engine_arguments import argument
 from bedplate.plan.rules.files import KnobFiles
 from bedplate.plan.rules.rows.samples import FactReader, ObservedValue, make_sample, pass_on
@@ -63,39 +64,17 @@ def _engine_threads_off_node(facts: HostFacts, files: KnobFiles) -> tuple[Observ
     """Threads that may run off the node of the accelerators that the process holds, where those are on one node."""
     samples = []
     for engine in facts.engines:
-        node = _node_of_devices(facts, engine)
-        if node is None:
-            why = Unknown.HIDDEN if engine.devices_known else Unknown.DENIED
-            gone: Reading[str] = missing(why, f"/proc/{engine.pid}/fd", "which node its accelerators are on is not known")
+        found = find_accelerator_nodes(facts, (engine,))
+        if found.unknown:
+            why = Unknown.DENIED if found.denied else Unknown.HIDDEN
+            gone: Reading[str] = missing(why, f"/proc/{engine.pid}/fd", found.unknown)
             samples.append(ObservedValue(reading=gone, where=_where(engine), name=str(engine.pid)))
-        elif len(node) == 1:
-            near = {cpu for numa in facts.numa.nodes if numa.node == node[0] for cpu in numa.cpus}
+        elif found.single is not None:
+            near = {cpu for numa in facts.numa.nodes if numa.node == found.single for cpu in numa.cpus}
             far = sum(not near.issuperset(thread.allowed) for thread in engine.threads)
-            words = f"may run off node {node[0]}, where its accelerator is"
+            words = f"may run off node {found.single}, where its accelerator is"
             samples.append(_threads(engine, far, words))
     return tuple(samples)
-
-
-def _node_of_devices(facts: HostFacts, engine: EngineProcess) -> tuple[int, ...] | None:
-    """Nodes of the accelerators that an engine holds open; None when that cannot be told."""
-    if not engine.devices_known or not engine.devices:
-        return None
-    nodes = {device.address: device.numa_node.value for device in facts.pci}
-    found: set[int] = set()
-    for device in engine.devices:
-        number = re.fullmatch(r"/dev/nvidia(\d{1,4})", device)
-        if number is None:
-            continue
-        held = [
-            accelerator
-            for accelerator in facts.accelerators
-            if accelerator.vendor == "nvidia" and accelerator.index == int(number[1])
-        ]
-        node = nodes.get(held[0].address or "") if held else None
-        if node is None:
-            return None
-        found.add(node)
-    return tuple(sorted(found)) or None
 
 
 def _engine_quota(facts: HostFacts, files: KnobFiles) -> tuple[ObservedValue, ...]:
