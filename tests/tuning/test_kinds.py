@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning import apply_plan, execute, undo
+from bedplate.act.tuning import apply_plan, execute, files_of, needs_boot, undo
 from bedplate.act.tuning.baseline import read_unapplied
 from bedplate.act.tuning.codec import parse_step, parse_value_row, render_step, render_value
 from bedplate.act.tuning.kinds import keyed_kernel_file
@@ -20,6 +20,7 @@ from bedplate.act.tuning.step import Step, Target
 from bedplate.host.root.root import Root
 from bedplate.model.knob_value import Parse
 from bedplate.model.tuning import Setting
+from bedplate.plan.tune import parse_setting
 from tests.tuning.tree import FULL, THP, FakeServices, change, make_machine, make_plan, snapshot
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -47,6 +48,28 @@ def top(tree: Path) -> Path:
         (process / "cgroup").write_text(f"0::/system.slice/{path}\n")
         (process / "oom_score_adj").write_text(f"{score}\n")
     return top
+
+
+def test_only_a_kind_asks_by_what_means_a_setting_is_made() -> None:
+    """Plans may not import act, and reports only render: everything else asks the kind."""
+    source = Path(execute.__file__).parents[2]
+    allowed = {"model", "plan", "report", "act/tuning/kinds", "act/tuning/codec.py"}
+    asking = {str(path.relative_to(source)) for path in source.rglob("*.py") if "Means." in path.read_text()}
+    assert not {path for path in asking if not path.startswith(tuple(allowed))}
+
+
+@pytest.mark.parametrize(
+    ("name", "boot", "files"),
+    [
+        ("vm.swappiness", False, ("/proc/sys/vm/swappiness",)),
+        (QOS, False, (QOS,)),
+        ("neighbour.slice:CPUWeight", False, ()),
+        ("cmdline:isolcpus", True, ()),
+    ],
+)
+def test_what_others_ask_of_a_setting(name: str, boot: bool, files: tuple[str, ...]) -> None:
+    setting = parse_setting(name)
+    assert (needs_boot(setting), files_of(setting)) == (boot, files)
 
 
 def test_the_transaction_knows_kinds_only_by_their_interface() -> None:

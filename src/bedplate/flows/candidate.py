@@ -8,18 +8,19 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 
+from bedplate.act.tuning import files_of
 from bedplate.errors import UsageError
 from bedplate.flows.machine import MachineState, read_machine
 from bedplate.flows.tune import plan_machine
 from bedplate.host.root.root import Root
-from bedplate.model.tuning import Means, Plan, Policy
+from bedplate.model.tuning import Plan, Policy
 from bedplate.plan.tune import parse_setting, plan_knob, plan_setting
 
 
 def setting_plan(name: str, value: str) -> Plan:
     """The plan of one setting. Raises UsageError for a name that is none."""
     setting = parse_setting(name)
-    machine = _read_machine(setting.name if setting.means is Means.FILE else "")
+    machine = _read_machine(files_of(setting))
     return plan_setting(setting, value, machine.facts, machine.groups, machine.knobs)
 
 
@@ -52,9 +53,10 @@ def whole_plan(policy: Policy) -> Plan:
     return plan_machine(_read_machine(), policy)
 
 
-def _read_machine(file: str = "") -> MachineState:
-    """This machine now, with the text of one more file. Raises UsageError when that is not there."""
+def _read_machine(files: tuple[str, ...] = ()) -> MachineState:
+    """This machine now, with the texts of more files. Raises UsageError when one of them is not there."""
     root = Root()
-    if file and not root.exists(file):
-        raise UsageError(f"{file}: does not exist", hint="Check the name of the setting.")
-    return read_machine(root, more_files=(file,) if file else ())
+    for file in files:
+        if not root.exists(file):
+            raise UsageError(f"{file}: does not exist", hint="Check the name of the setting.")
+    return read_machine(root, more_files=files)

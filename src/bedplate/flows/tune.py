@@ -20,6 +20,7 @@ from bedplate.act.tuning import (
     find_services,
     hold_tuning,
     is_interrupted,
+    needs_boot,
     read_baseline,
     read_history,
     verify_applied,
@@ -31,7 +32,7 @@ from bedplate.flows.machine import MachineState, read_machine
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
 from bedplate.model.proof import Conditions, Proof
-from bedplate.model.tuning import Held, Means, Plan, Policy, Recovered, Skip, Verified
+from bedplate.model.tuning import Held, Plan, Policy, Recovered, Skip, Verified
 from bedplate.plan.tune import plan_tuning
 
 _PROBE_S = 10.0
@@ -176,7 +177,7 @@ def _plan_for_mode(root_dir: Path, policy: Policy, *, persist: bool) -> Plan:
     if persist:
         return plan
     reason = "is a kernel parameter, which needs --persist and a reboot"
-    parameters = [change for change in plan.changes if change.setting.means is Means.CMDLINE]
+    parameters = [change for change in plan.changes if needs_boot(change.setting)]
     left = [Skip(knob=change.knob, reason=f"{change.setting}={change.new} {reason}") for change in parameters]
     return replace(
         plan,

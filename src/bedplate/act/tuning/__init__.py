@@ -17,12 +17,13 @@ from bedplate.act.tuning import transaction
 from bedplate.act.tuning.baseline import read_unapplied
 from bedplate.act.tuning.execute import OnStep
 from bedplate.act.tuning.journal import read_log, read_record
+from bedplate.act.tuning.kinds.registry import kind_of
 from bedplate.act.tuning.place import make_place
 from bedplate.act.tuning.services import Services
 from bedplate.act.tuning.session import OnRecovered, TuningSession, find_services, hold_tuning
 from bedplate.act.tuning.transaction import Applied, Undone
 from bedplate.host.root.root import Root
-from bedplate.model.tuning import Plan, Recovered, Verified
+from bedplate.model.tuning import Plan, Recovered, Setting, Verified
 
 __all__ = [
     "Applied",
@@ -33,9 +34,11 @@ __all__ = [
     "TuningSession",
     "Undone",
     "apply_plan",
+    "files_of",
     "find_services",
     "hold_tuning",
     "is_interrupted",
+    "needs_boot",
     "read_applied",
     "read_baseline",
     "read_history",
@@ -147,3 +150,13 @@ def is_interrupted(*, root_dir: Path = _WHOLE, persist: bool = False) -> bool:
     Only the holder of the lock knows which.
     """
     return make_place(root_dir, persist=persist).journal.exists()
+
+
+def needs_boot(setting: Setting) -> bool:
+    """Whether a change of this setting takes effect only at a boot, and is left alone until then without persist."""
+    return kind_of(setting).needs_boot
+
+
+def files_of(setting: Setting) -> tuple[str, ...]:
+    """Paths of the kernel's files that are the setting itself; () for a unit's property and for a kernel parameter."""
+    return kind_of(setting).files_of(setting)

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths
-from bedplate.act.tuning import apply_plan, recover, undo
+from bedplate.act.tuning import apply_plan, needs_boot, recover, undo
 from bedplate.errors import BedplateError, PreflightError
 from bedplate.model.knob import ChangeNeed
-from bedplate.model.tuning import Means, Plan
+from bedplate.model.tuning import Plan
 from bedplate.plan.tune.refusals import UNIT_NEEDS
 
 STATE = "/run/bedplate/prove"
@@ -51,7 +51,7 @@ def check_provable(plan: Plan) -> None:
     """Raise PreflightError for a plan that cannot be turned on and off here: each reason in a sentence."""
     problems = [f"{refusal.what}: {refusal.because}" for refusal in plan.refusals]
     for change in plan.changes:
-        if change.setting.means is Means.CMDLINE or ChangeNeed.REBOOT in change.needs:
+        if needs_boot(change.setting) or ChangeNeed.REBOOT in change.needs:
             problems.append(f"{change.setting}: takes effect at a reboot, and one host cannot be both arms")
         elif ChangeNeed.FIRMWARE in change.needs:
             problems.append(f"{change.setting}: is set in the firmware")

@@ -59,6 +59,9 @@ class KernelFile(SettingKind, StepKind):
     def owns(self, setting: Setting) -> bool:
         return setting.means is Means.FILE
 
+    def files_of(self, setting: Setting) -> tuple[str, ...]:
+        return (setting.name,)
+
     def check(self, change: Change, root: Root) -> str | None:
         problem = check_path(root, change.setting.name)
         if problem is None and (not change.new.isprintable() or not change.new):

@@ -31,6 +31,7 @@ _FILES = {"psi=1": tuple(f"/proc/pressure/{name}" for name in ("cpu", "memory", 
 class KernelParameter(SettingKind):
     """A word of the command line, "isolcpus=1", which is added, changed, or must not be there (Compare.ABSENT)."""
 
+    needs_boot = True
     generated = ("etc/default/grub.d/80-bedplate.cfg", "etc/bedplate/cmdline.d/80-bedplate.conf")
 
     def owns(self, setting: Setting) -> bool:

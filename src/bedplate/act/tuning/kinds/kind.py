@@ -40,6 +40,8 @@ class SettingKind(ABC):
 
     settles_later: ClassVar[bool] = False
     """Whether the kernel may show a new value only some time after the last step."""
+    needs_boot: ClassVar[bool] = False
+    """Whether its changes take effect only at a boot, and so only in a mode whose files last until then."""
     generated: ClassVar[tuple[str, ...]] = ()
     """Patterns of the files that its settings are written to, relative to "/": `uninstall` looks for forgotten ones."""
 
@@ -50,6 +52,10 @@ class SettingKind(ABC):
     def identity(self, change: Change) -> tuple[object, ...]:
         """What two changes of one plan must not have in common: they would overwrite each other."""
         return (change.setting,)
+
+    def files_of(self, setting: Setting) -> tuple[str, ...]:
+        """Paths of the kernel's files that are the setting itself; () where it has none of its own."""
+        return ()
 
     def refuse(self, place: Place, services: Services) -> str | None:
         """Why no change of this kind can be made on this host in this mode; None when they can be."""
