@@ -83,7 +83,7 @@ def _defaults() -> str:
         "    timeout http-request 10s",
         "    timeout http-keep-alive 10s",
         "    timeout queue 60s",
-        "    # A whole answer without streaming may take this long. The heartbeat finds an engine that hangs, not these limits.",
+        "    # A whole answer without streaming may take this long. The heartbeat, not a timeout, finds a hung engine.",
         "    timeout client 1h",
         "    timeout server 1h",
     ]
