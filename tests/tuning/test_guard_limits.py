@@ -262,7 +262,7 @@ def test_a_limit_that_somebody_else_has_changed_is_moved_no_more(top: Path, syst
     """70 was in force, the administrator set 30, and the next move made it 49."""
     move_limits(Root(top), UNIT, NONE, replace(NONE, io_weight=70), BOUNDS)
     systemd(["systemctl", "set-property", "--runtime", UNIT, "IOWeight=30"])
-    with pytest.raises(CommandError, match=r"50-IOWeight\.conf: was changed by something else"):
+    with pytest.raises(CommandError, match=r"50-IOWeight\.conf: another program changed it"):
         move_limits(Root(top), UNIT, replace(NONE, io_weight=70), replace(NONE, io_weight=49), BOUNDS)
     assert read_limits(Root(top), UNIT, CPUS) == replace(NONE, io_weight=30)
     assert len(release_limits(Root(top), UNIT).drifted) == 1
@@ -472,7 +472,7 @@ def test_the_next_guard_gives_back_what_a_killed_one_left_before_it_reads_the_pl
     monkeypatch.setattr(guard_readings.GuardReader, "read", waits(0))
     monkeypatch.setattr("time.sleep", clock_of(3, KeyboardInterrupt(), top, seen))
     run_guard(top)
-    assert "another guard ended without giving its limits back" in capsys.readouterr().err
+    assert "another guard ended without restoring its limits" in capsys.readouterr().err
     assert seen[0] == NONE
     assert state(top) == before
 

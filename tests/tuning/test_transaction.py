@@ -198,7 +198,7 @@ def test_a_write_that_fails_takes_everything_back(top: Path, persist: bool, inst
 def test_a_property_that_does_not_take_is_taken_back(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "SETTLE_S", 0.05)
     before = snapshot(top)
-    with pytest.raises(BedplateError, match=r"neighbour.slice:CPUWeight: wanted 1, the kernel says 100"):
+    with pytest.raises(BedplateError, match=r"neighbour.slice:CPUWeight: wanted 1, the kernel shows 100"):
         apply_plan(FULL, root_dir=top, services=FakeServices(top, deaf=True))
     assert {**snapshot(top), THP[1:]: ""} == {**before, THP[1:]: ""}
 
@@ -221,14 +221,14 @@ def test_ctrl_c_takes_everything_back(top: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "why"),
     [
-        (make_plan(change("/proc/sys/vm/none", "1", "2")), "does not have it"),
+        (make_plan(change("/proc/sys/vm/none", "1", "2")), "does not exist in this kernel"),
         (make_plan(change("/etc/passwd", "1", "2")), "is not below"),
         (make_plan(change("/sys/../etc/passwd", "1", "2")), "is not below"),
         (make_plan(change("/proc/sys/vm/swappiness", "50", "2")), "was '50' when the plan was made, is '60' now"),
         (make_plan(change("../../x.slice:CPUWeight", None, "2")), "is not the name of a unit"),
-        (make_plan(change("a.service:ExecStart", None, "/bin/sh")), "is not a property that tuning sets"),
-        (make_plan(change("a.slice:CPUWeight", None, "1\nExecStart=x")), "cannot stand in a unit file"),
-        (make_plan(change("cmdline:isolcpus", None, "1")), "only --persist can"),
+        (make_plan(change("a.service:ExecStart", None, "/bin/sh")), "is not a property that bedplate tune sets"),
+        (make_plan(change("a.slice:CPUWeight", None, "1\nExecStart=x")), "is not valid in a unit file"),
+        (make_plan(change("cmdline:isolcpus", None, "1")), "which needs --persist"),
         (make_plan(FULL.changes[3], FULL.changes[3]), "in the plan twice"),
         (replace(FULL, refusals=(Refusal(what="tuned", because="it runs", hint="Stop it."),)), "tuned: it runs"),
     ],

@@ -101,7 +101,7 @@ def test_parts_that_were_renamed_are_refused_with_the_name_that_engines_need(sto
 def test_parts_of_two_models_under_one_name_are_seen(store: Store, tmp_path: Path) -> None:
     split(tmp_path / "d", parts=2)
     model(tmp_path / "d/big-00001-of-00002.gguf", split__no=0, split__count=2, split__tensors__count=7)
-    with pytest.raises(ModelRefused, match="hold 2 tensors, the first part says 7"):
+    with pytest.raises(ModelRefused, match="hold 2 tensors, the first part announces 7"):
         store.add(tmp_path / "d", progress=Heard())
 
 
@@ -317,7 +317,7 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(store: Store, tmp_path
     manifest = ollama_store(tmp_path / "models")
     blobs = sorted((tmp_path / "models/blobs").iterdir(), key=lambda path: b"mmproj" in path.read_bytes())
     blobs[-1].write_bytes(blobs[-1].read_bytes() + b"more")
-    with pytest.raises(ModelRefused, match="its name says another"):
+    with pytest.raises(ModelRefused, match="its name is another digest"):
         store.add(manifest, progress=Heard())
     assert store.models() == ()
 

@@ -123,7 +123,7 @@ READ: dict[str, tuple[bytes, Copy, str, str]] = {
         with_checksum(OLD[:256] + (4096).to_bytes(8, "big") + OLD[264:]) + OLD_2,
         Copy.SECOND,
         "old",
-        "the first copy is damaged: it says that it lies at 4096",
+        "the first copy is damaged: its header belongs at 4096",
     ),
 }
 
@@ -147,7 +147,7 @@ def test_without_the_first_copy_the_second_is_found_wherever_it_may_lie(size: in
 
 def test_a_second_copy_at_another_place_than_it_says_is_none() -> None:
     volume = bytes(SIZE) + make_copy(named("old"), second=True, size=2 * SIZE)
-    with pytest.raises(ReadError, match="it says that it lies at 32768"):
+    with pytest.raises(ReadError, match="its header belongs at 32768"):
         read_luks_header(on_disk(volume), offset=6, name="disk")
 
 

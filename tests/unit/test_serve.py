@@ -229,7 +229,7 @@ def test_huge_pages_are_offered_unless_somebody_chose(tmp_path: Path, before: st
     switch.parent.mkdir(parents=True)
     switch.write_text(before)
     if after == "madvise":  # a file, unlike the kernel, does not answer with brackets
-        with pytest.raises(BedplateError, match="the kernel says madvise"):
+        with pytest.raises(BedplateError, match="the kernel shows madvise"):
             offer_huge_pages(Root(tmp_path))
     else:
         offer_huge_pages(Root(tmp_path))

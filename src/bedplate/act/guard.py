@@ -78,7 +78,7 @@ def _set(root: Root, unit: str, values: dict[str, str], bounds: GuardBounds) -> 
     now = {name: _read(root, unit, name) for name in values}
     for name, text in now.items():
         if record.ours.get(name) not in (None, text) and text != record.before.get(name):
-            raise CommandError(f"{_file(unit, name)}: was changed by something else: left as it is", status=None)
+            raise CommandError(f"{_file(unit, name)}: another program changed it; left as it is", status=None)
     before = now | record.before
     _write_record(root, unit, _Record(planned=record.planned, before=before, ours=record.ours | dict.fromkeys(values)))
     renew_lease(root, unit)
@@ -115,7 +115,7 @@ def _release(root: Root, unit: str, services: Services | None) -> Released:
         if now == before:
             continue
         if now is None or (ours is not None and now != ours):
-            drifted.append(f"{where}: was {'removed' if now is None else 'changed'} by something else: left as it is")
+            drifted.append(f"{where}: was {'removed' if now is None else 'changed'} by another program; left as it is")
             left.append(name)
             continue
         try:
@@ -142,7 +142,7 @@ def renew_lease(root: Root, unit: str) -> None:
         return
     top = () if root.path == Path("/") else ("--root", str(root.path))
     argv = bedplate_argv("guard", "--release", "--neighbour", unit, *top)
-    description = f"Give back the limits of {unit}, since bedplate guard did not end as it should"
+    description = f"Restore the limits of {unit} after bedplate guard did not end properly"
     try:
         make_directories(timer.parent, root.path)
         write_whole(service, render_service(argv, head=_HEAD, description=description))
@@ -266,7 +266,7 @@ def _read_record(root: Root, unit: str) -> _Record | None:
     except (KeyError, TypeError, ValueError) as error:
         raise ReadError(
             f"{path}: is not a valid record of bedplate guard: {error}",
-            hint=f"Read it, remove the files that it names in {CONTROL}/{unit}.d, remove it, and reload systemd.",
+            hint=f"Remove the files that it names in {CONTROL}/{unit}.d, then the record, and reload systemd.",
         ) from error
 
 

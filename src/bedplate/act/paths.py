@@ -10,7 +10,7 @@ from pathlib import Path
 from bedplate.errors import PreflightError, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-STATE_HINT = "Mend that, or give bedplate other directories: BEDPLATE_STATE_DIR=DIR (and BEDPLATE_CACHE_DIR=DIR)."
+STATE_HINT = "Fix this, or give bedplate other directories: BEDPLATE_STATE_DIR=DIR (and BEDPLATE_CACHE_DIR=DIR)."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,7 +159,7 @@ def offer_huge_pages(root: Root) -> None:
         return
     path.write_text("madvise")
     if "[madvise]" not in (told := path.read_text().strip()):
-        raise BedplateError(f"{path}: wrote madvise, the kernel says {told}")
+        raise BedplateError(f"{path}: wrote madvise, the kernel shows {told}")
 
 
 def render_environment(launch: Launch) -> str:

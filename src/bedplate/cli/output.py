@@ -34,7 +34,8 @@ class _Output(io.FileIO):
                 if isinstance(error, BrokenPipeError):
                     raise
                 raise OutputError(
-                    f"standard output: cannot be written: {error.strerror}", hint="Its result is not whole: run it again."
+                    f"standard output: cannot be written: {error.strerror}",
+                    hint="The result is incomplete: run the command again.",
                 ) from error
             except BaseException:  # Ctrl-C while nobody reads: the last flush must not wait again
                 self.lost = True

@@ -98,7 +98,7 @@ def _guard(root: Root, request: GuardRequest, group: str, progress: Progress, he
     unit = request.neighbour
     with hold_guard_lock(root, unit):
         if has_set_limits(root, unit):
-            progress.note("another guard ended without giving its limits back")
+            progress.note("another guard ended without restoring its limits")
             planned = read_planned(root, unit)
             heard.on_released(release_limits(root, unit))
             _wait_for(root, group, planned)
@@ -144,9 +144,7 @@ def _watch(
         time.sleep(request.interval_s)
         now = reader.read()
         if not request.dry_run and state.limits != bounds.planned and not has_set_limits(root, unit):
-            progress.note(
-                "another process restored the limits meanwhile: the guard starts again"
-            )  # by its timer, or by --release
+            progress.note("another process has restored the limits: the guard starts again")  # by its timer, or by --release
             state = start_guard(bounds)
         step = step_guard(state, before, now, bounds)
         if not request.dry_run:

@@ -72,7 +72,9 @@ def add(request: AddRequest, progress: Progress) -> ModelRef:
 
     def check(model: ModelRef, types: frozenset[str]) -> None:
         if not any(model.format in engine.formats for engine in ENGINES.values()):
-            progress.note(f"{model.name}: no engine here reads {model.format}; it is kept for one that will")
+            progress.note(
+                f"{model.name}: no engine on this host reads {model.format}; the store keeps it for an engine that does"
+            )
             return
         check_servable(model, types, find_paths())
 
@@ -138,7 +140,7 @@ def make_random(
     check_space(store.root, random_model_bytes(shape, quant))
     with store.incoming() as part:
         write_random_model(part.path, shape, quant, seed=seed, progress=progress)
-        with progress.phase("read it back and name it"):
+        with progress.phase("read the model back and name it"):
             return store.commit(part, called, overwrite=overwrite)
 
 

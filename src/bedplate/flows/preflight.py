@@ -44,7 +44,7 @@ def ensure_ready(
         if finding.severity is not Severity.CRITICAL:
             progress.note(render_finding(finding))
     if plan.fatal:
-        hint = f"Run: {render_commands(host, plan.install)}" if plan.install else "Mend this, then run it again."
+        hint = f"Run: {render_commands(host, plan.install)}" if plan.install else "Fix this, then run the command again."
         raise PreflightError("\n".join(_lines(plan)), hint=hint)
     programs = Programs(
         qemu=_path("qemu-system-x86_64"),
@@ -52,7 +52,7 @@ def ensure_ready(
         tpm=_path("swtpm") if wishes.tpm else "",
         tpm_setup=_path("swtpm_setup") if wishes.tpm else "",
     )
-    progress.detail("can this host run a guest under KVM?")
+    progress.detail("test whether this host can run a guest under KVM")
     accel, because = choose_accel(paths, qemu=programs.qemu, choice=choice)
     if accel is Accel.TCG:
         progress.note(f"without KVM ({because}): the processor is emulated, and a boot takes a minute or more")
@@ -81,7 +81,7 @@ def _install(paths: Paths, host: BuildHost, plan: Preflight, progress: Progress)
         except CommandError as error:
             raise PreflightError(
                 f"packages could not be installed: {error.message}",
-                hint=f"Read {paths.logs / 'install.log'}, or run yourself: {render_commands(host, plan.install)}",
+                hint=f"Read {paths.logs / 'install.log'}, or run it yourself: {render_commands(host, plan.install)}",
             ) from error
 
 
@@ -93,5 +93,5 @@ def _lines(plan: Preflight) -> list[str]:
 def _path(name: str) -> str:
     path = find_program(name)
     if path is None:  # it went away since the check
-        raise PreflightError(f"{name}: not found", hint=f"Install it; looked in {search_path()}.")
+        raise PreflightError(f"{name}: not found", hint=f"Install it; bedplate looked in {search_path()}.")
     return path

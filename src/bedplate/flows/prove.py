@@ -187,7 +187,7 @@ def prove(
         kept = keep and overall(proofs) is Judgement.KEEP
         if kept:
             keep_applied(plan)
-            progress.note("the change is left applied until the next boot; take it back: bedplate tune undo")
+            progress.note("the change stays applied until the next boot; to undo it: bedplate tune undo")
         return ProveOutcome(proofs=tuple(proofs), kept=kept)
 
 
@@ -294,7 +294,7 @@ def _warn_when_busy(request: ExperimentRequest, progress: Progress) -> None:
     share = busy_share()
     if share > request.most_foreign:
         progress.note(
-            f"others use {share:.0%} of the CPUs now; a block in which they use more than"
+            f"other processes use {share:.0%} of the CPUs now; a block in which they use more than"
             f" {request.most_foreign * 100:g} % does not count"
         )
 
@@ -308,7 +308,7 @@ def _outline(
     beside = neighbours.names or "no neighbour"
     level = f" at {neighbours.level_pct} %" if neighbours.chosen else ""
     blocks = f"{timing.pairs} pairs of blocks of {timing.block_s:.1f} s after {timing.wash_s:.1f} s of wash-out; seed {seed}"
-    length = f"about {render_seconds(whole_s)}, up to {render_seconds(whole_s * 2)} when blocks are spoilt"
+    length = f"about {render_seconds(whole_s)}, up to {render_seconds(whole_s * 2)} if blocks are rejected"
     return (
         f"{subject}: {changes}, turned on and off beside {beside}{level}; victim: {victim.name}",
         f"{length}: {blocks}",

@@ -38,8 +38,8 @@ from bedplate.plan.tune import plan_tuning
 _PROBE_S = 10.0
 _TIMER_WAIT_S = 600.0
 _ENDED = {
-    "apply": "taken back",
-    "undo": "brought to its end",
+    "apply": "reverted",
+    "undo": "completed",
     "commit": "already complete",
     "unreadable": "given up",
 }
@@ -228,8 +228,8 @@ def apply(
                 "apply it from the machine's own console.",
             )
         if persist and session.is_applied(persist=False) and not found.refusals:
-            progress.note("taking back what was applied until the next boot")
-            session.undo(persist=False, why="applied for all boots instead")
+            progress.note("undo the plan that was applied until the next boot")
+            session.undo(persist=False, why="replaced by a plan for all boots")
             found = _plan_for_mode(root_dir, policy, persist=persist)
         if on_plan is not None:
             on_plan(found)
@@ -345,7 +345,7 @@ def _recover(
     """End what an earlier use case left half done, and say so."""
 
     def say(found: Recovered) -> None:
-        progress.note(f"an interrupted change was found and is {_ENDED[found.kind]}")
+        progress.note(f"an interrupted change was found; it was {_ENDED[found.kind]}")
         for text in found.drifted:
             progress.note(f"left alone: {text}")
         for text in found.abandoned:

@@ -102,12 +102,12 @@ def up(
         if machine is not None and machine.ready:
             return UpOutcome(machine=machine, already_up=True)
         if machine is None and clear_stale(paths):
-            progress.note("the last machine had ended by itself; what it left behind is cleared away")
+            progress.note("the last machine had stopped by itself; what it left behind was removed")
         try:
             if machine is None:
                 machine = _start(request, paths, progress)
             else:
-                progress.note(f"a machine of an `up` that was broken off is booting (process {machine.pid}); taking it over")
+                progress.note(f"a machine of an interrupted `up` is booting (process {machine.pid}); taking it over")
             with progress.phase("boot and load the model"):
                 machine = wait_ready(machine, progress, timeout_s=request.timeout_s)
             if on_ready is not None:
@@ -158,7 +158,7 @@ def find_differences(request: UpRequest, machine: Machine) -> list[str]:
     if request.open_network and not machine.open_network:
         found.append("--open-network is asked for, its network is closed")
     if request.fresh:
-        found.append("--fresh asks for a new disk, but the machine runs on its old disk")
+        found.append("--fresh is given, but the machine runs on its old disk")
     return found
 
 

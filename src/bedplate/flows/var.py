@@ -155,7 +155,7 @@ def enrol(*, root: Root | None = None) -> Enrolled:
     certificate = read_recovery_certificate(root)
     volume = find_var_volume(root)
     if certificate is None or volume is None:
-        raise NotRunningError("no recovery key was made: the image has no recovery certificate, or /var is not open")
+        raise NotRunningError("no recovery key was added: the image has no recovery certificate, or /var is not open")
     made = ensure_recovery_key(volume, certificate)
     return Enrolled(volume=volume, fingerprint=certificate.fingerprint, made=made)
 

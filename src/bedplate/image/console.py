@@ -69,7 +69,7 @@ def ask_console(console: socket.socket, command: str, *, silence_s: float, timeo
     except NotRunningError:
         raise
     except BootError as error:
-        outcome = "it was ended" if _end_command(console, end) else "the console did not say that it has ended"
+        outcome = "it was ended" if _end_command(console, end) else "the console did not report its end"
         printed = f"; it had printed:\n{_body(said)[-_SHOWN:]}" if _body(said) else "; it had printed nothing"
         raise BootError(f"{error.message}, {outcome}{printed}", hint=error.hint) from error
     except BaseException:  # Ctrl-C of this host too

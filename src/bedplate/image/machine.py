@@ -413,7 +413,7 @@ def _read_origin(stamp: Path) -> dict[str, str] | None:
 
 def _say_change(last: dict[str, str] | None, origin: dict[str, str]) -> str:
     if last is None:
-        return "no record says what the last disk was made for (an interrupted `up`, or an older bedplate)"
+        return "no record shows what the last disk was made for (an interrupted `up`, or an older bedplate)"
     changed = [name for name in (last | origin) if last.get(name) != origin.get(name)]
     return "; ".join(f"{name} was {last.get(name, 'none')}, now {origin.get(name, 'none')}" for name in changed)
 

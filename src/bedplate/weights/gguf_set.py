@@ -192,7 +192,7 @@ def _check_parts(model: _Model, where: str, broken: dict[str, BedplateError]) ->
     found = sum(len(file.header.tensors) for _, file in parts)
     if model.wanted > 1 and wanted and wanted != found:
         raise ModelRefused(
-            f"{where}: the parts of {model.label} hold {found} tensors, the first part says {wanted}",
+            f"{where}: the parts of {model.label} hold {found} tensors, the first part announces {wanted}",
             hint="The parts are of different models, or one is damaged; fetch them again.",
         )
     check_tokenizer(parts[0][1], parts[0][0].name)

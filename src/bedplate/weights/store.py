@@ -370,7 +370,9 @@ def _make_ref(name: str, digest: str, header: Header, *, path: str, source: Mode
 def _check_digest(file: SourceFile, digest: str) -> None:
     """Raise ModelRefused for content that is not what its source says."""
     if file.sha256 and file.sha256 != digest:
-        raise ModelRefused(f"{file.path}: its content has digest {digest}, its name says another", hint="Pull it again.")
+        raise ModelRefused(
+            f"{file.path}: its content has the digest {digest}, but its name is another digest", hint="Download it again."
+        )
 
 
 def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[Path, ...] = ()) -> str:

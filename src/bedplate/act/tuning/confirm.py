@@ -21,8 +21,8 @@ from bedplate.errors import BedplateError
 
 TIMER = "bedplate-tune-confirm"
 _HOST = Path("/")  # the service manager that can be asked is this machine's
-_HEAD = "# Made by `bedplate tune apply --confirm-within`; taken away by `bedplate tune confirm` and `undo`.\n"
-_DESCRIPTION = "Take back what bedplate has tuned, unless it is confirmed"
+_HEAD = "# Made by `bedplate tune apply --confirm-within`; `bedplate tune confirm` and `undo` remove it.\n"
+_DESCRIPTION = "Revert the plan of bedplate tune unless it is confirmed"
 
 
 def arm(place: Place, within_s: int, arguments: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def run_steps(
             if not step.target.kind.took(step, now, change):
                 wrote = "wrote" if change is not None else "wrote back"
                 raise BedplateError(
-                    f"{step.target.path}: {wrote} {step.after}, the kernel says {now}", hint="Everything was reverted."
+                    f"{step.target.path}: {wrote} {step.after}, the kernel shows {now}", hint="Everything was reverted."
                 )
         execution.done[index] = now
         journal.done(index, now)

@@ -150,5 +150,5 @@ def _take(path: Path, top: Path) -> int:
         os.close(descriptor)
     raise PreflightError(
         f"{path}: cannot take the lock: the file disappears as soon as it is created",
-        hint=f"Look whether {path.parent} and those above it are directories, and no links that lead nowhere.",
+        hint=f"Check that {path.parent} and the directories above it exist and are not dangling links.",
     )

@@ -38,7 +38,7 @@ from bedplate.model.tuning import Held, Plan, Recovered, Verified
 
 SETTLE_S = 60.0  # systemd writes control groups from a queue after it answered; beside a busy engine that takes its time
 _STUCK = (
-    "The journal is kept; the next `bedplate tune` verb tries again. What will never go back is given up, by name, with: "
+    "The journal is kept, and the next `bedplate tune` command tries again. To give up what can never be restored: "
     "bedplate tune undo --abandon"
 )
 
@@ -319,7 +319,7 @@ def _still_different(plan: Plan, place: Place, services: Services) -> list[str]:
         if not differs:
             return []
         if time.monotonic() > deadline:
-            return [f"{result.change.setting}: is {result.effective}, was {result.change.new}" for result in differs]
+            return [f"{result.change.setting}: is {result.effective}, expected {result.change.new}" for result in differs]
         time.sleep(0.05)
 
 

@@ -124,7 +124,7 @@ def _read_copy(volume: BinaryIO, offset: int, copy: Copy, place: int) -> LuksHea
         return _Damage(why="its checksum is wrong")
     own_place = int.from_bytes(whole[256:264], "big")
     if own_place != place:
-        return _Damage(why=f"it says that it lies at {own_place}, and lies at {place}")
+        return _Damage(why=f"its header belongs at {own_place}, but is at {place}")
     try:
         tokens = parse_luks_tokens(whole[_BINARY_BYTES:])
     except ReadError as error:

@@ -169,7 +169,7 @@ class KernelFile(SettingKind, StepKind):
             return f"{target.path}: is {now!r}, which bedplate did not write: left as it is"
         now = self.write(step, context)
         if not self.is_restored(step, now):
-            raise BedplateError(f"{target.path}: wrote {step.after}, the kernel says {now}")
+            raise BedplateError(f"{target.path}: wrote {step.after}, the kernel shows {now}")
         return None
 
     def is_restored(self, step: Step, now: str) -> bool:
@@ -232,17 +232,17 @@ def check_path(root: Root, path: str) -> str | None:
         return f"{path}: is not below {', '.join(_ALLOWED)}"
     real = root.resolve(path)
     if real is None:
-        return f"{path}: this kernel does not have it"
+        return f"{path}: does not exist in this kernel"
     if not real.startswith(_ALLOWED):
-        return f"{path}: leads to {real}, out of /sys and /proc/sys"
+        return f"{path}: leads to {real}, which is not below /sys or /proc/sys"
     try:
         status = os.stat(root.at(path))  # noqa: PTH116
         if not stat.S_ISREG(status.st_mode):
             return f"{path}: is not a regular file"
         if not status.st_mode & 0o222:
-            return f"{path}: the kernel does not let it be written"
+            return f"{path}: the kernel does not allow writing it"
         if not os.access(root.at(path), os.W_OK):
-            return f"{path}: is not writable for this user or in this container"
+            return f"{path}: this user or container may not write it"
     except OSError as error:
         return f"{path}: {error.strerror}"
     return None

@@ -38,11 +38,11 @@ class KernelParameter(SettingKind):
         return setting.means is Means.CMDLINE
 
     def refuse(self, place: Place, services: Services) -> str | None:
-        return None if place.persist else "the plan sets kernel parameters, which only --persist can"
+        return None if place.persist else "the plan sets kernel parameters, which needs --persist"
 
     def check(self, change: Change, root: Root) -> str | None:
         if not _NAME.fullmatch(change.setting.name) or not _VALUE.fullmatch(change.new):
-            return f"cmdline: {change.setting.name}={change.new!r} cannot stand on a kernel command line"
+            return f"cmdline: {change.setting.name}={change.new!r} is not valid on a kernel command line"
         return None
 
     def plan_targets(self, changes: Sequence[Change], place: Place, digest: str) -> Iterator[Wanted]:
@@ -89,7 +89,7 @@ class BootMenu(Command):
     journal_name = "grub"
 
     def describe(self, step: Step) -> str:
-        return "make the boot menu again"
+        return "write the boot menu again"
 
     def is_due(self, steps: Sequence[Step]) -> bool:
         return any(step.target.path.startswith(_GRUB_DIRECTORY) for step in steps)
@@ -111,7 +111,7 @@ def _verify(change: Change, words: Sequence[str]) -> Verified:
     if change.compare is Compare.ABSENT:
         left = [word for word in words if _name_of(word) == change.setting.name]
         if left:
-            return report(change, Held.PENDING, " ".join(left), "is gone from the next boot on")
+            return report(change, Held.PENDING, " ".join(left), "is removed at the next boot")
         return report(change, Held.HOLDS, None)
     if _word(change) in words:
         return report(change, Held.HOLDS, _word(change))

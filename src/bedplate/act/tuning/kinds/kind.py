@@ -107,7 +107,7 @@ class SettingKind(ABC):
             return report(change, Held.UNKNOWN, text, f"{text[:60]!r} cannot be compared with {change.new!r}")
         if answer:
             return report(change, Held.HOLDS, text)
-        return report(change, Held.DIFFERS, text, f"wanted {change.new}, the kernel says {text or 'nothing'}")
+        return report(change, Held.DIFFERS, text, f"wanted {change.new}, the kernel shows {text or 'nothing'}")
 
 
 class StepKind(ABC):

@@ -63,9 +63,9 @@ class UnitProperty(SettingKind):
         if not _UNIT_NAME.fullmatch(name) or "/" in name or name.startswith("."):
             return f"{name!r} is not the name of a unit"
         if not _PROPERTY.fullmatch(key) or key.startswith(_NEVER):
-            return f"{name}: {key!r} is not a property that tuning sets"
+            return f"{name}: {key!r} is not a property that bedplate tune sets"
         if not change.new.isprintable() or change.new.endswith("\\"):
-            return f"{name}: {key}: {change.new!r} cannot stand in a unit file"
+            return f"{name}: {key}: {change.new!r} is not valid in a unit file"
         return None
 
     def plan_targets(self, changes: Sequence[Change], place: Place, digest: str) -> Iterator[Wanted]:
@@ -149,7 +149,7 @@ class UnitProperty(SettingKind):
         if shown.get("ActiveState") not in ("active", "reloading", "deactivating", "activating"):
             return report(change, Held.PENDING, None, f"{unit} does not run")
         if key.startswith("Startup"):
-            return report(change, Held.PENDING, None, "acts only while the machine starts")
+            return report(change, Held.PENDING, None, "takes effect only while the machine boots")
         if key not in UNIT_PROPERTIES:
             return _verify_started(change, shown, since_s)
         path = shown.get("ControlGroup", "")
@@ -167,7 +167,7 @@ class UnitProperty(SettingKind):
             return report(change, Held.UNKNOWN, None, f"{group}/{UNIT_PROPERTIES[key].file}: cannot be read")
         found = self.judge(change, text)
         if found.held is Held.DIFFERS and key == "CPUWeight" and text == shown.get("StartupCPUWeight"):
-            return report(change, Held.PENDING, text, "the unit's StartupCPUWeight= counts until the boot is over")
+            return report(change, Held.PENDING, text, "the unit's StartupCPUWeight= is in force until the boot is complete")
         return found
 
 
@@ -211,7 +211,7 @@ def _verify_started(change: Change, shown: dict[str, str], since_s: float | None
     if text is None:
         return report(change, Held.UNKNOWN, None, f"systemd does not know {change.setting.key}=")
     if text != change.new:
-        return report(change, Held.DIFFERS, text, "systemd says otherwise")
+        return report(change, Held.DIFFERS, text, f"wanted {change.new}, systemd shows {text}")
     started_us = shown.get("ActiveEnterTimestampMonotonic", "0")
     if since_s is None or (started_us.isdecimal() and int(started_us) / 1e6 > since_s):
         return report(change, Held.HOLDS, text)
