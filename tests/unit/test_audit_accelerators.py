@@ -234,19 +234,19 @@ def test_a_driver_that_drives_no_device_names_the_flavour() -> None:
     proprietary = with_kernel(blackwell, nvidia_flavour=known("proprietary", "/proc/driver/nvidia/version"))
     (case,) = cases(driver.check_refused, proprietary)
     assert case.because == (
-        "the NVIDIA driver is loaded and does not drive 0000:10:00.0: it needs the open modules, proprietary ones are loaded"
+        "the NVIDIA driver is loaded but does not drive 0000:10:00.0: it needs the open modules, proprietary ones are loaded"
     )
     assert cases(driver.check_flavour, proprietary) == []  # one thing is said once
     hopper = with_pci(with_gpus(make_facts()), driver=absent("/sys/driver"))
     (case,) = cases(driver.check_refused, hopper)
-    assert case.because == "the NVIDIA driver is loaded and does not drive 0000:10:00.0"
+    assert case.because == "the NVIDIA driver is loaded but does not drive 0000:10:00.0"
     assert list(driver.check_refused(with_pci(with_gpus(make_facts()), driver=not_recorded("/sys/driver")))) == []
 
 
 def test_flavours() -> None:
     volta = with_pci(with_gpus(make_facts()), device=0x1DB6)
     (case,) = cases(driver.check_flavour, volta)
-    assert case.because == "0000:10:00.0 takes only the proprietary NVIDIA modules, open ones are loaded"
+    assert case.because == "0000:10:00.0 supports only the proprietary NVIDIA modules, but the open ones are loaded"
     unread = with_kernel(volta, nvidia_flavour=denied("/proc/driver/nvidia/version"))
     assert cases(driver.check_flavour, unread) == []
     assert ids(gaps(driver.check_flavour, unread)) == ["driver.wrong-flavour"]
@@ -289,7 +289,7 @@ def two_kernels(next_modules: tuple[str, ...] | None, **os_changes: object) -> H
 
 def test_the_next_kernel() -> None:
     (case,) = cases(driver.check_next_kernel, two_kernels(("amdgpu", "nouveau")))
-    assert case.because == f"kernel {NEWER} boots next and has no nvidia module"
+    assert case.because == f"kernel {NEWER} boots next, but has no nvidia module"
     assert f"dkms autoinstall -k {NEWER}" in case.fix
     assert list(driver.check_next_kernel(two_kernels(("nvidia",)))) == []
     assert cases(driver.check_next_kernel, two_kernels(None)) == []

@@ -106,7 +106,7 @@ def test_without_an_engine_the_machine_is_compared_with_one_over_all_accelerator
 def test_threads_that_llama_cpp_was_told() -> None:
     engine = make_engine(engine="llama.cpp", argv=("llama-server", "-m", "/m.gguf", "-t", "16"), devices=())
     (case,) = cases(cores.check_threads, make_facts(engines=(engine,)))
-    assert "16 threads and has 8 CPUs" in case.because
+    assert "16 threads but has 8 CPUs" in case.because
     enough = make_engine(engine="llama.cpp", argv=("llama-server", "-m", "/m.gguf", "-t", "8"), devices=())
     assert list(cores.check_threads(make_facts(engines=(enough,)))) == []
 
@@ -262,9 +262,9 @@ def test_locked_memory_matters_where_it_is_locked() -> None:
     small = (("memlock", 8 * MIB),)
     assert list(limits.check_memlock(serving(make_engine(limits=small)))) == []
     asked = make_engine(limits=small, argv=("llama-server", "--mlock"))
-    assert "--mlock locks more" in cases(limits.check_memlock, serving(asked))[0].because
+    assert "--mlock needs to lock more" in cases(limits.check_memlock, serving(asked))[0].because
     rdma = serving(make_engine(limits=small), gpus=2, network=(make_nic(rdma=("mlx5_0",)),))
-    assert "RDMA locks more" in cases(limits.check_memlock, rdma)[0].because
+    assert "RDMA needs to lock more" in cases(limits.check_memlock, rdma)[0].because
     unlimited = serving(make_engine(argv=("llama-server", "--mlock")))
     assert list(limits.check_memlock(unlimited)) == []
 

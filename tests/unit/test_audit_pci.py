@@ -45,7 +45,7 @@ def test_healthy_links() -> None:
 def test_a_narrow_link() -> None:
     (case,) = cases(links.check_width, with_link(with_gpus(make_facts()), width=8))
     assert (case.severity, case.confidence) == (Severity.HIGH, Confidence.CERTAIN)
-    assert "runs x8 where device and slot can x16" in case.because
+    assert "runs at x8; device and slot support x16" in case.because
 
 
 def test_a_slot_that_is_as_narrow_as_the_link_is_no_fault_of_the_link() -> None:
@@ -66,7 +66,7 @@ def test_speed_is_judged_of_a_busy_gpu_only() -> None:
         facts = with_link(with_gpus(make_facts(), utilization_pct=idle), speed_gts=2.5)
         assert cases(links.check_speed, facts) == []
         (gap,) = gaps(links.check_speed, facts)
-        assert gap.because.endswith("look at 0000:10:00.0 (2.5 of 32 GT/s) under load")
+        assert gap.because.endswith("check 0000:10:00.0 (2.5 of 32 GT/s) under load")
 
 
 def test_a_slow_drive_and_a_slow_card() -> None:

@@ -116,7 +116,7 @@ def test_a_dead_setting_on_the_kernel_command_line_is_found() -> None:
     facts = make_facts(
         knobs=files(vm_defrag_mode=Unknown.ABSENT), kernel=make_kernel(cmdline=("ro", "sysctl.vm.defrag_mode=1"))
     )
-    assert found(facts, "mem.compaction").fix == ("# Take sysctl.vm.defrag_mode off the kernel command line.",)
+    assert found(facts, "mem.compaction").fix == ("# Remove sysctl.vm.defrag_mode from the kernel command line.",)
 
 
 def test_what_is_masked_in_usr_lib_is_not_set() -> None:
@@ -218,7 +218,7 @@ def test_the_published_factor_of_isolcpus_makes_it_the_first_finding() -> None:
     [
         ("debian", "update-grub"),
         ("rocky", "grubby --update-kernel=ALL --remove-args=isolcpus=0,1"),
-        ("", "# In the boot loader's kernel command line take isolcpus=0,1 out."),
+        ("", "# In the boot loader's kernel command line remove isolcpus=0,1."),
     ],
 )
 def test_the_command_line_is_changed_as_the_distribution_does(distribution: str, fix: str) -> None:

@@ -74,7 +74,7 @@ def test_an_engine_that_has_grown_makes_neighbours_smaller_when_planned_again() 
 def test_the_slice_of_an_engine_gets_no_bound_and_the_plan_says_what_follows() -> None:
     made = plan(serving(), make_groups(make_group(VLLM)))
     assert "system.slice:MemoryMax" not in wanted(made)
-    assert "a service that starts in it later is not held back" in reason(made, "mem.high")
+    assert "neither do services that start in it later" in reason(made, "mem.high")
 
 
 def test_a_neighbour_keeps_its_floor_beside_an_engine_that_fills_the_machine() -> None:

@@ -91,7 +91,7 @@ class NeedRule:
         return self.check(subject)
 
     def report(self, subject: BuildRequest, results: Sequence[Result]) -> Iterator[Finding]:
-        """A finding for each; CRITICAL where the work cannot be done without it, INFO where it is only worth knowing."""
+        """A finding for each; CRITICAL where required, INFO where it is only worth knowing."""
         return (make_finding(result) for result in results if isinstance(result, Observation))
 
 
@@ -158,7 +158,7 @@ def _lacks(id: str, what: str, *, got: str, needed: str, fix: str, fatal: bool =
         evidence=(Evidence(fact=got, source=what),),
         severity=Severity.CRITICAL if fatal else Severity.INFO,
         fix=(fix,),
-        effect="the work cannot be done without it" if fatal else "the work can be done without it",
+        effect="required" if fatal else "the work can be done without it",
     )
 
 
@@ -249,7 +249,7 @@ def _check_memory(request: BuildRequest) -> Iterator[Result]:
             got=f"{render_size(host.memory_available_bytes)} available",
             needed=f"{render_size(needed)} ({render_size(wishes.guest_memory_bytes)} for the machine"
             f" + {render_size(QEMU_OVERHEAD_BYTES)} for QEMU and the TPM)",
-            fix="End something, or give the machine less: bedplate up --memory 1G",
+            fix="Stop a program, or give the machine less memory: bedplate up --memory 1G",
         )
 
 

@@ -14,7 +14,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.plan.rules.rule import Outcome, Result
 
-NOTHING_TO_UNDO = ("# Nothing is changed.",)
+NOTHING_TO_UNDO = ("# Nothing was changed.",)
 
 # Expected percent of an observation without a published number, and the most that a severity may count: one scale with the
 # findings of knob rows, where a percent of serving speed counts one and 400 (five times slower) is the most published.

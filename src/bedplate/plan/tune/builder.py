@@ -138,7 +138,7 @@ class PlanBuilder:
             self.skip(knob, f"policy {policy.id} forbids it: {policy.because}")
             return
         if setting in self._taken:
-            self.skip(knob, f"{setting} is spoken of already")
+            self.skip(knob, f"{setting} is already in the plan")
             return
         if f"{setting}={new}" in self.inputs.refuted:
             self.skip(knob, self.inputs.refuted[f"{setting}={new}"])

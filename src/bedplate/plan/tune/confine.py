@@ -26,8 +26,8 @@ def plan_confinement(builder: PlanBuilder) -> None:
         reason = "the cores of this machine are not known"
     elif cores < LEAST_CORES:
         reason = (
-            f"{cores} cores are fewer than {LEAST_CORES}: a neighbour pinned onto a core that the engine uses left it 3 %"
-            " of its tokens; weights protect it instead"
+            f"{cores} cores are fewer than {LEAST_CORES}: a neighbour pinned to a core that the engine uses left it 3 %"
+            " of its tokens; weights protect the engine instead"
         )
     elif not facts.accelerators:
         reason = (
@@ -42,7 +42,7 @@ def plan_confinement(builder: PlanBuilder) -> None:
         held = engine_levels(chains)
         here = [path for path in SHARED_SLICES if builder.inputs.groups.find(path) is not None]
         because = (
-            f"{housekeeping_cores(facts)} of {cores} whole cores, on nodes without accelerators first; the engine keeps all"
+            f"{housekeeping_cores(facts)} of {cores} whole cores, first on nodes without accelerators; the engine keeps all"
             " CPUs, system.slice too"
         )
         for path in (NEIGHBOUR, BACKGROUND, *here):
@@ -56,5 +56,5 @@ def _unpin(builder: PlanBuilder) -> None:
         pinned = read_property(builder.inputs.groups, path, "AllowedCPUs")
         if pinned:
             count = len(builder.inputs.facts.cpu.online)
-            because = f"it is pinned to {pinned} of {count} CPUs, onto which the engine's threads come too"
+            because = f"it is pinned to {pinned} of {count} CPUs, which the engine's threads use, too"
             builder.unit(path, "AllowedCPUs", "", knob=_CONFINE, because=because)

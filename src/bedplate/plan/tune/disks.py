@@ -37,12 +37,13 @@ def plan_disks(builder: PlanBuilder) -> None:
     disk = f"/sys/block/{speed.device if speed is not None else 'DEVICE'}/queue"
     builder.skip(
         "io.readahead",
-        "right for one loader and wrong for the next, and no clean A/B is known:"
+        "good for one loader and bad for another, and no clean A/B is known:"
         f" bedplate prove --setting {disk}/read_ahead_kb=1024",
     )
     builder.skip(
         "io.scheduler",
-        "the kernel's choice stands; beside deep random reads `none` left a direct load 15 %, mq-deadline 40 %:"
+        "the kernel's choice is kept; beside deep random reads, `none` left a direct load 15 % of its speed,"
+        " mq-deadline 40 %:"
         f" bedplate prove --setting {disk}/scheduler=mq-deadline",
     )
 
@@ -130,12 +131,12 @@ def _cost(builder: PlanBuilder, speed: DeviceSpeed) -> None:
         builder.skip("io.cost", "this kernel has no io.cost (CONFIG_BLK_CGROUP_IOCOST), or the root group could not be read")
         return
     others = [other.device for other in builder.inputs.io if other is not speed]
-    rest = f"; {first_words(others)} was measured too and holds no model" if others else ""
+    rest = f"; {first_words(others)} was also measured, but holds no model" if others else ""
     if _loses(speed):
         builder.skip(
             "io.cost",
             f"a load from {speed.device} without any neighbour kept {speed.kept_pct} % under it, measured {speed.made[:10]}:"
-            " more than it is worth",
+            " io.cost takes too much",
         )
         return
     because = (
@@ -162,7 +163,9 @@ def _dirty(builder: PlanBuilder, speed: DeviceSpeed) -> None:
         )
         return
     rate = render_size(speed.write_bytes_per_s)
-    because = f"{speed.device} writes {rate}/s: {render_size(limit)} are four seconds, not a fifth of RAM"
+    because = (
+        f"{speed.device} writes {rate}/s: {render_size(limit)} are four seconds of writing; a fifth of the RAM would be more"
+    )
     for name, value in (("dirty_background_bytes", background), ("dirty_bytes", limit)):
         path = f"/proc/sys/vm/{name}"
         old = builder.inputs.files.read(path).value or "0"

@@ -82,7 +82,7 @@ def make_budget(builder: PlanBuilder, chains: tuple[Chain, ...]) -> Budget | Non
     if not total:
         reason = "the memory of this machine is not known"
     elif not chains:
-        reason = "no engine runs, so that its working set is not known: plan again when it serves"
+        reason = "no engine runs, so its working set is not known: plan again when one serves"
     held = [(chain, _held(builder, chain)) for chain in chains if chain.levels]
     if not reason and (not held or any(size is None for _, size in held)):
         reason = "what the engine's group holds (memory.current) could not be read"
@@ -186,8 +186,8 @@ def _bound(builder: PlanBuilder, chains: tuple[Chain, ...], budget: Budget) -> N
     if _SYSTEM in engine_levels(chains):
         builder.skip_part(
             "mem.high",
-            "an engine runs in system.slice, which therefore gets no bound: a service that starts in it later is not held"
-            " back; run the engine in inference.slice (Slice=) or plan again",
+            "an engine runs in system.slice, so this slice gets no limit, and neither do services that start in it later;"
+            " run the engine in inference.slice (Slice=), or plan again",
         )
     elif builder.inputs.groups.find(_SYSTEM) is not None:
         _bound_group(builder, _SYSTEM, budget)
@@ -202,9 +202,11 @@ def _bound_group(builder: PlanBuilder, path: str, budget: Budget) -> None:
     # A tighter bound of the administrator's stays, except on slices of ours.
     compare = Compare.EQUAL if path in (NEIGHBOUR, BACKGROUND) else Compare.AT_MOST
     holds = f"it holds {render_size(kept)} and may take {'half of ' if part > 1 else ''}{render_size(budget.spare)} more: "
-    because = f"{holds}{budget.render()}; if a neighbour grows past it, the kernel kills that neighbour and not the engine"
+    because = (
+        f"{holds}{budget.render()}; if a neighbour grows past it, the kernel kills that neighbour instead of the engine"
+    )
     if path == _SYSTEM:
-        because = f"whatever starts in it later has no bound of its own: {because}"
+        because = f"programs that start in it later have no limit of their own: {because}"
     builder.unit(path, "MemoryMax", str(bound), knob="mem.high", because=because, compare=compare, near=True)
     if has_swap:
         because = f"its cold memory is swapped out above this value, before the kernel kills it at {render_size(bound)}"
@@ -229,7 +231,7 @@ def _plan_swap(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
         return
     if _TO_DISK in builder.inputs.policy.forbid:
         builder.skip_part(
-            "mem.swap", f"policy {builder.inputs.policy.id} wants no more memory on disks: zswap is left as it is"
+            "mem.swap", f"policy {builder.inputs.policy.id} allows no further memory on disks: zswap is left as it is"
         )
         return
     because = (

@@ -23,19 +23,22 @@ def plan_numa(builder: PlanBuilder) -> None:
     nodes = [node for node in facts.numa.nodes if node.cpus]
     if len(nodes) < 2:
         reason = "one NUMA node" if nodes else "NUMA nodes are not known"
-        builder.skip(_AFFINITY, f"{reason}: there is nothing to bind to")
-        builder.skip(_BALANCING, f"{reason}: it moves nothing")
+        builder.skip(_AFFINITY, f"{reason}: no node to bind to")
+        builder.skip(_BALANCING, f"{reason}: it would move nothing")
         return
     for chain in find_chains(facts):
         _bind(builder, chain)
     if meets_conditions(builder, _BALANCING):
         count = len(facts.engines)
-        because = f"all {count} engine processes are bound to nodes: faults that look for a better node cost and find none"
+        because = (
+            f"all {count} engine processes are bound to nodes: page faults that look for a better node cost time and"
+            " find none"
+        )
         want_row(builder, _BALANCING, because=because)
     elif not facts.engines:
-        builder.skip(_BALANCING, "no engine runs: it is right for whatever is not bound")
+        builder.skip(_BALANCING, "no engine runs; balancing is right for programs that are not bound")
     else:
-        builder.skip(_BALANCING, "an engine is not bound to a node: balancing is what brings its memory near")
+        builder.skip(_BALANCING, "an engine is not bound to a node: balancing brings its memory near")
 
 
 def _bind(builder: PlanBuilder, chain: Chain) -> None:
@@ -51,7 +54,7 @@ def _bind(builder: PlanBuilder, chain: Chain) -> None:
         builder.skip(knob, f"{names}: the node of its accelerators is not known, or it has none")
     elif len(nodes) > 1:
         reason = f"{names} is one unit with accelerators on nodes {first_words(map(str, nodes))}"
-        builder.skip(knob, f"{reason}: let it bind its ranks itself (vLLM: --numa-bind), or give each rank a unit")
+        builder.skip(knob, f"{reason}: let the engine bind its ranks itself (vLLM: --numa-bind), or run each rank as a unit")
     else:
         _bind_to(builder, chain, names, nodes[0])
 
@@ -69,11 +72,14 @@ def _bind_to(builder: PlanBuilder, chain: Chain, names: str, number: int) -> Non
     if need * 11 // 10 > node.free_bytes + there:
         builder.skip(
             _AFFINITY,
-            f"{names} holds {render_size(need)}, node {number} has {render_size(node.free_bytes + there)} for it:"
-            " it could not start with the binding",
+            f"{names} holds {render_size(need)}, node {number} has {render_size(node.free_bytes + there)} free for it:"
+            " with the binding it could not start",
         )
         return
     far = render_size(need - there)
-    because = f"all accelerators of {names} are on node {number}, its threads and {far} of its memory elsewhere too"
+    because = (
+        f"all accelerators of {names} are on node {number}, but its threads, and {far} of its memory, are on other"
+        " nodes, too"
+    )
     for key, value in (("AllowedCPUs", render_cpus(node.cpus)), ("AllowedMemoryNodes", str(number))):
         builder.at_restart(chain.unit, key, value, old=None, knob=_AFFINITY, because=because)

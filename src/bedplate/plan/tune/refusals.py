@@ -10,7 +10,7 @@ from bedplate.model.facts.reading import Unknown
 from bedplate.model.tuning import Change, Means, Refusal
 
 CO_OWNERS = {
-    "tuned": ("it writes its profile's values again at every start and profile switch", "systemctl disable --now tuned"),
+    "tuned": ("it writes the values of its profile at every start and profile switch", "systemctl disable --now tuned"),
     "tuned-ppd": ("it switches tuned's profiles with the power source", "systemctl disable --now tuned-ppd tuned"),
     "power-profiles-daemon": (
         "it sets the governor and the energy preference by its own profile",
@@ -22,7 +22,7 @@ CO_OWNERS = {
     "ananicy": ("it moves processes between weights by name", "systemctl disable --now ananicy"),
     "ananicy-cpp": ("it moves processes between weights by name", "systemctl disable --now ananicy-cpp"),
     "kubelet": (
-        "its CPU, memory and topology managers own the groups below kubepods.slice and write them again",
+        "its CPU, memory and topology managers own the groups below kubepods.slice and overwrite them",
         "Set requests and the static CPU manager policy of the pods; bedplate plans for hosts without a kubelet.",
     ),
 }
@@ -43,7 +43,7 @@ def _machine(facts: HostFacts, groups: Groups) -> Iterator[Refusal]:
     if recorded:
         yield Refusal(
             what="recording",
-            because="it holds no processes, so it does not show what runs, or whether systemd does",
+            because="it has no processes, so it does not show which programs run, or whether systemd runs",
             hint="Plan on the machine itself, or record it with bedplate record.",
         )
     container = facts.os.container.value
@@ -57,13 +57,13 @@ def _machine(facts: HostFacts, groups: Groups) -> Iterator[Refusal]:
         words = {1: "the controllers are on control groups of version 1 (or hybrid)", 0: "no control groups are mounted"}
         yield Refusal(
             what=_GROUPS,
-            because=f"{words.get(groups.version, 'unknown')}, and the bounds of the plan exist in version 2",
+            because=f"{words.get(groups.version, 'unknown')}, but the limits of the plan exist only in version 2",
             hint="Boot with systemd.unified_cgroup_hierarchy=1.",
         )
     if not recorded and not facts.os.systemd:
         yield Refusal(
             what=_MANAGER,
-            because=f"process 1 is {facts.os.init.value or 'not known'}, not systemd, which carries out slices and drop-ins",
+            because=f"process 1 is {facts.os.init.value or 'not known'}, not systemd, which slices and drop-ins need",
             hint="Read the plan and carry it out by hand, or use the bedplate image.",
         )
 
@@ -75,7 +75,7 @@ def _owners(facts: HostFacts, changes: tuple[Change, ...]) -> Iterator[Refusal]:
         if name not in CO_OWNERS or (name in ("power-profiles-daemon", "auto-cpufreq") and not clocks):
             continue
         because, what = CO_OWNERS[name]
-        hint = what if what.endswith(".") else f"Stop it if bedplate is to tune this host: {what}"
+        hint = what if what.endswith(".") else f"Stop it to let bedplate tune this host: {what}"
         yield Refusal(
             what=name,
             because=f"it runs, and {because}: two programs that manage one setting undo each other's changes",
@@ -87,5 +87,5 @@ def _owners(facts: HostFacts, changes: tuple[Change, ...]) -> Iterator[Refusal]:
         yield Refusal(
             what="numad",
             because="it runs, and moves processes between nodes",
-            hint="Stop it if bedplate is to bind engines: systemctl disable --now numad",
+            hint="Stop it to let bedplate bind engines: systemctl disable --now numad",
         )

@@ -121,7 +121,7 @@ def _untouched(knob: Knob, judged: Result, *, dead: bool) -> str:
             return f"holds already: {judged.because}" if judged.because else "holds already"
         case Outcome.DOES_NOT_APPLY:
             if not knob.check and knob.knob:
-                return f"is a form of {knob.knob}, which is judged itself"
+                return f"is a form of {knob.knob}, which has its own entry"
             return f"does not apply: {judged.because or knob.applies}"
         case Outcome.UNKNOWN:
             return f"unknown: {judged.because}"
@@ -138,4 +138,4 @@ def _left(knob: Knob, judged: Result) -> str:
         return f"no gain shown on this host: bedplate prove --knob {knob.id} ({judged.because})"
     if knob.verdict is Recommendation.HARMLESS:
         return f"nothing to gain: {judged.because}"
-    return f"{judged.because}: no plan can change it; bedplate explain {knob.id} says what can be done"
+    return f"{judged.because}: no plan can change it; see bedplate explain {knob.id}"

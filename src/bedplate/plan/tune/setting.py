@@ -135,7 +135,9 @@ def plan_setting(setting: Setting, value: str, facts: HostFacts, groups: Groups,
                 new=value,
                 parse=parse,
                 compare=compare,
-                because=f"asked for: {knob.problem}" if knob is not None else "asked for; the catalog does not know it",
+                because=f"you asked for it: {knob.problem}"
+                if knob is not None
+                else "you asked for it; the catalog does not list it",
                 grade=knob.grade if knob is not None else Grade.N,
                 sources=knob.sources if knob is not None else (),
                 needs=_needs(setting),

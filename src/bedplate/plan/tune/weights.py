@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from bedplate.model.facts.groups import ControlGroup
 from bedplate.model.knob_value import Compare
 from bedplate.model.policy import Neighbours
+from bedplate.model.wording import plural
 from bedplate.plan import io_weights
 from bedplate.plan.cpu_shares import OTHERS, engine_weight, system_weight
 from bedplate.plan.tune.builder import PlanBuilder, first_words, parse_count, read_property
@@ -44,7 +45,7 @@ def plan_weights(builder: PlanBuilder) -> None:
     _weigh_chains(builder, chains)
     systemd = groups.systemd
     idle = "1" if systemd is not None and systemd < _SYSTEMD_IDLE else "idle"
-    why = "background work runs only on idle CPUs: beside such a group an engine kept 99 % of its tokens, not 29"
+    why = "background work runs only on idle CPUs: beside such a group an engine kept 99 % of its speed instead of 29 %"
     if BACKGROUND not in engine_levels(chains):
         builder.unit(BACKGROUND, "CPUWeight", idle, knob="cpu.idle", because=why)
     if NEIGHBOUR not in engine_levels(chains):
@@ -53,7 +54,8 @@ def plan_weights(builder: PlanBuilder) -> None:
             builder.unit(NEIGHBOUR, "CPUWeight", idle, knob="cpu.weight", because=because)
         else:
             because = (
-                f"neighbours weigh {OTHERS} to {_engine(builder)} and get all that the engine leaves over{_floor(builder)}"
+                f"neighbours have a weight of {OTHERS} to {_engine(builder)} and get everything that the engine"
+                f" leaves over{_floor(builder)}"
             )
             builder.unit(NEIGHBOUR, "CPUWeight", str(OTHERS), knob="cpu.weight", because=because)
     _raise_control_units(builder, chains)
@@ -71,7 +73,7 @@ def _floor(builder: PlanBuilder) -> str:
     if not policy.floor_pct:
         return ""
     share = _share(policy.floor_pct, cpus)
-    return f"; when all CPUs are busy they are sure of {share} (policy {policy.id}). What that costs: {policy.floor_cost}"
+    return f"; when all CPUs are busy, each is guaranteed {share} (policy {policy.id}). The cost: {policy.floor_cost}"
 
 
 def _share(percent: int, cpus: int) -> str:
@@ -87,7 +89,7 @@ def _weighed(chain: Chain) -> tuple[str, ...]:
 def _weigh_chains(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
     engine = str(_engine(builder))
     if not chains:
-        because = f"engines that start in inference.slice outweigh others {engine} to {OTHERS} from their first second"
+        because = f"engines that start in inference.slice have a weight of {engine} to {OTHERS} from their first second"
         builder.unit(OWN, "CPUWeight", engine, knob="cpu.weight", because=because)
         return
     for chain in chains:
@@ -95,15 +97,15 @@ def _weigh_chains(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
         if not chain.levels:
             builder.skip_part(
                 "cpu.weight",
-                f"{names} runs in the root group, which has no weight and no floor: run it as a unit in inference.slice",
+                f"{names} runs in the root group, which has no weight and no guarantee: run it as a unit in inference.slice",
             )
             continue
         for level in _weighed(chain):
             others = len(
                 [sibling for sibling in siblings(builder.inputs.groups, level) if sibling.path not in engine_levels(chains)]
             )
-            where = f"beside {others} others" if others else "beside whatever comes"
-            because = f"{names} ({chain.unit}) gets {engine} to {OTHERS} at this level {where}"
+            where = f"beside {plural(others, 'other')}" if others else "beside any other group"
+            because = f"{names} ({chain.unit}) has a weight of {engine} to {OTHERS} at this level {where}"
             if level.endswith(".slice") and level != OWN:
                 because += "; its units that are not engines also gain against other slices"
             builder.unit(level, "CPUWeight", engine, knob="cpu.weight", because=because)
@@ -114,7 +116,7 @@ def _raise_control_units(builder: PlanBuilder, chains: tuple[Chain, ...]) -> Non
     groups, held, share = builder.inputs.groups, engine_levels(chains), builder.inputs.policy.system_pct
     weight = system_weight(_engine(builder), share)
     cpus = len(builder.inputs.facts.cpu.online)
-    because = f"this host is administered by it: beside a busy engine it is sure of {_share(share, cpus)}"
+    because = f"administrators need it: beside a busy engine it is guaranteed {_share(share, cpus)}"
     for level in dict.fromkeys(level for chain in chains for level in _weighed(chain)) or (OWN,):
         for group in siblings(groups, level):
             if group.path not in held and _is_control(group):
@@ -136,7 +138,7 @@ def _lower_siblings(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
             if not heavy or sibling.path in held or is_system(sibling) or _is_control(sibling) or count >= _MOST_SIBLINGS:
                 continue
             count += 1
-            because = f"it weighs {weight} beside {level} and is not the system's own"
+            because = f"its weight is {weight} beside {level}, and it is not part of the system"
             builder.unit(sibling.path, "CPUWeight", str(OTHERS), knob="cpu.weight", because=because)
 
 
@@ -156,5 +158,8 @@ def _weigh_io(builder: PlanBuilder, chains: tuple[Chain, ...]) -> None:
         because = f"a hundredth of the engine's share of {divided}"
         builder.unit(NEIGHBOUR, "IOWeight", str(io_weights.OTHERS), knob="io.cost", because=because)
     if BACKGROUND not in held:
-        because = "background work waits for all others at the disk: a neighbour in the idle class left a load 94 %, not 40"
+        because = (
+            "background work waits for all others at the disk: a neighbour in the idle class left a load 94 % of its"
+            " speed instead of 40 %"
+        )
         builder.unit(BACKGROUND, "IOWeight", str(io_weights.BACKGROUND), knob="io.cost", because=because)

@@ -46,7 +46,7 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[Result]:
         if not group.devices_known:
             yield not_judged(id=id, why=f"the open files of {group.name} may not be read by this user")
         elif group.run_s < _STARTING_S:
-            yield not_judged(id=id, why=f"{group.name} has run for {group.run_s:.0f} s only: it may yet open a device")
+            yield not_judged(id=id, why=f"{group.name} has run for only {group.run_s:.0f} s: it may still open a device")
         else:
             yield Observation(
                 id=id,
@@ -58,10 +58,10 @@ def check_engine_on_cpu(facts: HostFacts) -> Iterator[Result]:
                     *(Evidence(fact=gpu.name or gpu.vendor, source=name_of(gpu)) for gpu in usable[:2]),
                 ),
                 fix=(
-                    "# Its log says why: an installation without CUDA or ROCm, or a container without devices.",
+                    "# Read the reason in its log: an installation without CUDA or ROCm, or a container without devices.",
                     "python3 -c 'import torch; print(torch.version.cuda, torch.version.hip, torch.cuda.is_available())'",
                     "# In a container: start it with --gpus all (NVIDIA) or --device /dev/kfd --device /dev/dri (AMD).",
-                    "# Where the CPU is meant, say so on its command line (--device cpu, -ngl 0), or suppress this finding.",
+                    "# If it should use the CPU, select that (--device cpu, -ngl 0), or suppress this finding.",
                 ),
                 # Another engine that uses them makes it likely that this one is meant to run beside.
                 confidence=Confidence.POSSIBLE if others_use else Confidence.LIKELY,
@@ -149,7 +149,7 @@ def check_mig(facts: HostFacts) -> Iterator[Result]:
                     seen("MIG mode", sliced[0].mig),
                     Evidence(fact=f"tensor parallel size {ranks}", source=f"/proc/{group.processes[0].pid}/cmdline"),
                 ),
-                fix=("# Stop all that use the GPU, then, for each GPU N:", "nvidia-smi -i N -mig 0"),
+                fix=("# Stop all programs that use the GPU; then, for each GPU N:", "nvidia-smi -i N -mig 0"),
                 undo=("nvidia-smi -i N -mig 1", "# Make the instances again: nvidia-smi mig -cgi PROFILES -C"),
                 confidence=Confidence.LIKELY,
             )
@@ -196,7 +196,7 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
                     fix=(
                         "nvidia-smi nvlink --status",
                         "nvidia-smi nvlink --errorcounters",
-                        "# Drain and reset the GPU; links that stay down are a matter of the baseboard or the bridge.",
+                        "# Drain and reset the GPU. If links stay down, check the baseboard or the bridge.",
                     ),
                     confidence=Confidence.LIKELY,
                 )

@@ -64,7 +64,7 @@ def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: 
     if not crossed:
         below = [device for device in facts.pci if device.parent in on]
         kind = (
-            "NVSwitches, whose traffic is not PCI Express's"
+            "NVSwitches, whose traffic does not use PCI Express"
             if all(is_nvswitch(device) for device in below)
             else "other devices"
         )
@@ -82,7 +82,7 @@ def _mixed(facts: HostFacts, devices: dict[str, PciDevice], on: list[str], off: 
             ),
         ),
         fix=_fix(facts, on) if allowed else _KEEP,
-        undo=_undo(facts, devices, on) if allowed else ("# Nothing is changed.",),
+        undo=_undo(facts, devices, on) if allowed else ("# Nothing was changed.",),
         confidence=Confidence.CERTAIN if crossed else Confidence.POSSIBLE,
         effect_percent=None if crossed else 1.0,
         effect=None if crossed else "no evidence: no published case has redirect only where no peer-to-peer traffic goes",
@@ -101,14 +101,14 @@ def _redirected(facts: HostFacts, devices: dict[str, PciDevice], on: list[str]) 
             for address in on[:4]
         ),
         fix=_fix(facts, on) if allowed else _KEEP,
-        undo=_undo(facts, devices, on) if allowed else ("# Nothing is changed.",),
+        undo=_undo(facts, devices, on) if allowed else ("# Nothing was changed.",),
         confidence=Confidence.LIKELY,
     )
 
 
 _KEEP = (
-    "# Leave it: this machine keeps its tenants apart (confidential computing, or devices given to virtual machines), and",
-    "# redirect is a part of that. Taking it off is forbidden here.",
+    "# Leave it: this machine isolates tenants (confidential computing, or devices assigned to virtual machines), and",
+    "# redirect is a part of that. It must not be switched off here.",
 )
 
 
@@ -210,7 +210,7 @@ def check_iommu(facts: HostFacts) -> Iterator[Result]:
     if not ends or not (rdma or (len(ends) > 1 and not linked)) or is_confidential(facts):
         return
     if is_virtual(facts):
-        yield not_judged(id=id, why="the IOMMU that counts is the hypervisor's")
+        yield not_judged(id=id, why="only the hypervisor's IOMMU matters")
         return
     read = next((device.iommu_type for device in ends if device.iommu_type.unknown not in (None, Unknown.ABSENT)), None)
     if read is not None:
@@ -221,15 +221,15 @@ def check_iommu(facts: HostFacts) -> Iterator[Result]:
         yield Observation(
             id=id,
             severity=Severity.LOW if _may_change(facts) else Severity.INFO,
-            because=f"the IOMMU translates what {some(names)} read and write ({translated[0].iommu_type.value})",
+            because=f"the IOMMU translates the accesses of {some(names)} ({translated[0].iommu_type.value})",
             where=tuple(names),
             evidence=tuple(seen("IOMMU domain", device.iommu_type) for device in translated[:2]),
             fix=(
-                "# Only where no device belongs to somebody else, and where NCCL or RDMA is slow or hangs:",
+                "# Only if all devices have one owner, and NCCL or RDMA is slow or hangs:",
                 *command_line_fix(facts, "iommu=pt"),
             )
             if _may_change(facts)
             else _KEEP,
-            undo=command_line_fix(facts, "iommu=pt", take_out=True) if _may_change(facts) else ("# Nothing is changed.",),
+            undo=command_line_fix(facts, "iommu=pt", take_out=True) if _may_change(facts) else ("# Nothing was changed.",),
             confidence=Confidence.POSSIBLE,
         )

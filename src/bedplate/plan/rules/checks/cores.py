@@ -133,7 +133,7 @@ def _judge(
         fix=(
             "# Give its container or service more CPUs: Kubernetes requests and limits, docker --cpus and --cpuset-cpus,",
             "# CPUQuota= and AllowedCPUs= of a service.",
-            "# On a machine that has no more: fewer API servers and ranks, or a machine with more cores.",
+            "# If the machine has no more: use fewer API servers and ranks, or a machine with more cores.",
         ),
         undo=("# Restore the quota and the CPUs given in the evidence.",),
         confidence=Confidence.CERTAIN if certain else Confidence.POSSIBLE,
@@ -163,7 +163,7 @@ def check_threads(facts: HostFacts) -> Iterator[Result]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH,
-                because=f"{group.name} is configured for {told} threads and has {room.capacity:g} CPUs",
+                because=f"{group.name} is configured for {told} threads but has {room.capacity:g} CPUs",
                 where=group.where,
                 evidence=(
                     *room.evidence,
@@ -189,9 +189,9 @@ def check_threads(facts: HostFacts) -> Iterator[Result]:
                     *([] if waits is None else [_waits(group, waits)]),
                 ),
                 fix=(
-                    "# Where a quota limits the cgroup, pools are sized by the machine. Tell the libraries:",
+                    "# If a quota limits the cgroup, libraries size their pools by the machine. Set the size for them:",
                     f"export OMP_NUM_THREADS={max(1, min(8, int(room.capacity)))}",
-                    "# They do see a cpuset in place of the quota: AllowedCPUs=, docker --cpuset-cpus.",
+                    "# They do see a cpuset instead of the quota: AllowedCPUs=, docker --cpuset-cpus.",
                 ),
                 undo=("unset OMP_NUM_THREADS",),
                 confidence=Confidence.LIKELY if waits is not None and waits >= _WAIT_SHARE else Confidence.POSSIBLE,
@@ -209,13 +209,11 @@ def check_waiting(facts: HostFacts) -> Iterator[Result]:
             yield Observation(
                 id=id,
                 severity=Severity.HIGH if share >= _WAIT_MUCH else Severity.MEDIUM,
-                because=(
-                    f"{group.name} was runnable and did not run for {share:.0%} of its time on the CPUs since it started"
-                ),
+                because=(f"{group.name} waited for a CPU for {share:.0%} of its time on the CPUs since it started"),
                 where=group.where,
                 evidence=(_waits(group, share),),
                 fix=(
-                    "# Find what runs on the same CPUs, and confine that rather than the engine:",
+                    "# Find what runs on the same CPUs, and confine it instead of the engine:",
                     "top -b -n 1 -H -o %CPU | head -n 20",
                     *confine(facts),
                 ),
@@ -255,7 +253,7 @@ def check_quota(facts: HostFacts) -> Iterator[Result]:
             Evidence(fact=f"throttled in {throttled.value} of {periods.value} periods", source=throttled.source),
         )
         instead = (
-            "A weight in place of the quota: docker --cpu-shares without --cpus, Kubernetes requests without a CPU limit."
+            "A weight instead of the quota: docker --cpu-shares without --cpus, Kubernetes requests without a CPU limit."
         )
         fix = set_property(facts, group, "CPUQuota= CPUWeight=1900", instead)
         weight = group.cgroup.cpu_weight.value or ""

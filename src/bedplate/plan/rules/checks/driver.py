@@ -93,7 +93,7 @@ def check_refused(facts: HostFacts) -> Iterator[Result]:
         yield Observation(
             id="driver.lists-no-device",
             severity=Severity.CRITICAL,
-            because=f"the NVIDIA driver is loaded and does not drive {device.address}{reason}",
+            because=f"the NVIDIA driver is loaded but does not drive {device.address}{reason}",
             where=(device.address,),
             evidence=(
                 seen("driver of the device", device.driver),
@@ -103,7 +103,7 @@ def check_refused(facts: HostFacts) -> Iterator[Result]:
             fix=(
                 "dmesg | grep -i NVRM",
                 *(_flavour_fix(facts, needs) if wrong and needs is not None else ()),
-                "# NVRM says which: the other flavour of modules, a newer driver, or a device that does not answer.",
+                "# NVRM names the reason: the other flavour of modules, a newer driver, or a device that does not answer.",
             ),
             undo=("# Reinstall the packages of the previous flavour, and reboot.",),
         )
@@ -123,7 +123,9 @@ def check_flavour(facts: HostFacts) -> Iterator[Result]:
             yield Observation(
                 id="driver.wrong-flavour",
                 severity=Severity.CRITICAL,
-                because=f"{device.address} takes only the {needs} NVIDIA modules, {flavour.value} ones are loaded",
+                because=(
+                    f"{device.address} supports only the {needs} NVIDIA modules, but the {flavour.value} ones are loaded"
+                ),
                 where=(device.address,),
                 evidence=(
                     seen("flavour of the loaded module", flavour),
@@ -167,11 +169,11 @@ def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
     return Observation(
         id="driver.version-mismatch",
         severity=Severity.CRITICAL,
-        because=f"{what}: the next start of an engine fails",
+        because=f"{what}: the next engine that starts fails",
         where=("machine",),
         evidence=(evidence, Evidence(fact=f"module {module}", source="/sys/module/nvidia/version")),
         fix=(
-            "# Drain the engines, then load the module that fits the library: a reboot is the sure way.",
+            "# Drain the engines, then load the module that fits the library; a reboot does so reliably.",
             "systemctl stop nvidia-persistenced nvidia-fabricmanager",
             "modprobe -r nvidia_drm nvidia_modeset nvidia_uvm nvidia && modprobe nvidia nvidia_uvm",
         ),
@@ -203,13 +205,13 @@ def check_next_kernel(facts: HostFacts) -> Iterator[Result]:
         now = dict(facts.kernel.gpu_modules).get(running.value, ())
         if following.value == running.value and has_module(facts, wanted[0]):
             yield not_judged(
-                id=id, why=f"{wanted[0]} is loaded and not in /lib/modules of this kernel: it comes from elsewhere"
+                id=id, why=f"{wanted[0]} is loaded but not in /lib/modules of this kernel: it comes from elsewhere"
             )
             continue
         yield Observation(
             id=id,
             severity=Severity.CRITICAL,
-            because=f"kernel {following.value} boots next and has no {wanted[0]} module",
+            because=f"kernel {following.value} boots next, but has no {wanted[0]} module",
             where=("machine",),
             evidence=(
                 seen("boots next", following),
@@ -264,7 +266,7 @@ def _flavour_fix(facts: HostFacts, needs: str) -> tuple[str, ...]:
     if facts.os.id == "debian":
         return (f"apt install {'nvidia-open-kernel-dkms' if needs == 'open' else 'nvidia-kernel-dkms'}", "reboot")
     suffix = "the package whose name ends in -open" if needs == "open" else "the package without -open in its name"
-    return (f"# Install {suffix} in place of the other one, of the same version.", "reboot")
+    return (f"# Install {suffix} instead of the other package, in the same version.", "reboot")
 
 
 def _build_fix(facts: HostFacts, release: str, vendor: str) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def check_memlock(facts: HostFacts) -> Iterator[Result]:
             yield Observation(
                 id=id,
                 severity=Severity.MEDIUM,
-                because=f"{group.name} may lock {render_size(min(bounds))} of memory, and {what} locks more",
+                because=f"{group.name} may lock {render_size(min(bounds))} of memory, but {what} needs to lock more",
                 where=group.where,
                 evidence=(
                     Evidence(fact=f"Max locked memory {min(bounds)}", source=f"/proc/{group.processes[0].pid}/limits"),
@@ -143,7 +143,7 @@ def check_oom(facts: HostFacts) -> Iterator[Result]:
             ),
             fix=(
                 f"choom --adjust -900 --pid {worst.pid}",
-                "# For good: OOMScoreAdjust=-900 in its unit; Kubernetes: memory requests equal to limits.",
+                "# Permanently: OOMScoreAdjust=-900 in its unit; Kubernetes: memory requests equal to limits.",
             ),
             undo=(f"choom --adjust {worst.oom_score_adj} --pid {worst.pid}",),
             confidence=Confidence.LIKELY if worst.oom_score_adj > 0 else Confidence.POSSIBLE,
@@ -195,7 +195,7 @@ def check_swapped(facts: HostFacts) -> Iterator[Result]:
             where=group.where,
             evidence=(Evidence(fact=f"VmSwap {render_size(swapped)}", source=f"/proc/{group.processes[0].pid}/status"),),
             fix=(
-                "# Keep its memory, and let the neighbours swap, each within a limit of its own:",
+                "# Protect its memory, and let the neighbours swap, each within its own limit:",
                 *set_property(facts, group, "MemorySwapMax=0", _NO_SWAP),
             ),
             undo=set_property(facts, group, "MemorySwapMax=infinity", "The old limits."),

@@ -36,11 +36,11 @@ def check_width(facts: HostFacts) -> Iterator[Result]:
         yield Observation(
             id="link.narrow",
             severity=Severity.HIGH if kind == "accelerator" and half else Severity.MEDIUM,
-            because=f"{device.address} ({device.name or kind}) runs x{link.width} where device and slot can x{least}",
+            because=f"{device.address} ({device.name or kind}) runs at x{link.width}; device and slot support x{least}",
             where=(device.address,),
             evidence=_evidence(device),
             fix=(
-                "# Power off, reseat the card and its riser or cable, look for dirt and bent pins; then read again:",
+                "# Power off, reseat the card and its riser or cable, look for dirt and bent pins; then check again:",
                 f"cat /sys/bus/pci/devices/{device.address}/current_link_width",
             ),
             confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
@@ -68,18 +68,18 @@ def check_speed(facts: HostFacts) -> Iterator[Result]:
             id="link.slow",
             severity=Severity.HIGH if kind == "accelerator" and link.speed_gts * 2 <= least else Severity.MEDIUM,
             because=(
-                f"{device.address} ({device.name or kind}) runs at {link.speed_gts:g} GT/s where both ends can {least:g}"
+                f"{device.address} ({device.name or kind}) runs at {link.speed_gts:g} GT/s; both ends support {least:g}"
             ),
             where=(device.address,),
             evidence=_evidence(device),
             fix=(
-                "# Look for errors that made the link fall back, and at the firmware's setting of the slot:",
+                "# Look for errors that made the link fall back, and check the slot's setting in the firmware:",
                 f"lspci -vv -s {device.address} | grep -E 'LnkCap|LnkSta|LnkCtl2|CESta'",
             ),
             confidence=Confidence.LIKELY,
         )
     if idle:
-        yield not_judged(id="link.slow", why=f"GPUs lower the speed at rest; look at {some(idle, 4)} under load")
+        yield not_judged(id="link.slow", why=f"GPUs lower the speed when idle; check {some(idle, 4)} under load")
 
 
 def _devices(facts: HostFacts) -> Iterator[tuple[PciDevice, str]]:

@@ -49,7 +49,7 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Result]:
                     Evidence(fact=f"node {node} has CPUs {render_cpus(nodes[node])}", source=facts.numa.source),
                 ),
                 fix=_bind(node),
-                undo=("# Start it as it was started before.",),
+                undo=("# Start it with its previous command.",),
                 effect_percent=None if len(nodes) >= _MANY_NODES else 50.0,
             )
         elif roaming:
@@ -66,7 +66,7 @@ def check_threads_remote(facts: HostFacts) -> Iterator[Result]:
                     Evidence(fact=f"node {node} has CPUs {render_cpus(nodes[node])}", source=facts.numa.source),
                 ),
                 fix=_bind(node),
-                undo=("# Start it as it was started before.",),
+                undo=("# Start it with its previous command.",),
                 confidence=Confidence.LIKELY if len(nodes) >= _MANY_NODES else Confidence.POSSIBLE,
                 effect_percent=None if len(nodes) >= _MANY_NODES else 2.0,
             )
@@ -96,7 +96,7 @@ def check_memory_remote(facts: HostFacts) -> Iterator[Result]:
                 where=(where, f"node {node}"),
                 evidence=(Evidence(fact=placed, source=f"/proc/{engine.pid}/numa_maps"),),
                 fix=_bind(node),
-                undo=("# Start it as it was started before.",),
+                undo=("# Start it with its previous command.",),
                 confidence=Confidence.LIKELY,
             )
 
@@ -113,7 +113,8 @@ def check_node_hidden(facts: HostFacts) -> Iterator[Result]:
             id="numa.node-hidden",
             severity=Severity.LOW,
             because=(
-                f"the NUMA node of {some(device.address for device in hidden)} is unknown: engines cannot be placed by it"
+                f"the NUMA node of {some(device.address for device in hidden)} is unknown, so engines cannot be"
+                " placed near it"
             ),
             where=tuple(device.address for device in hidden),
             evidence=tuple(Evidence(fact="numa_node: -1", source=device.numa_node.source) for device in hidden[:2]),
@@ -150,9 +151,9 @@ def check_exact_pins(facts: HostFacts) -> Iterator[Result]:
                 for thread in sorted(pinned, key=lambda thread: thread.tid)[:3]
             ),
             fix=(
-                "# Take taskset, numactl --physcpubind and GOMP_CPU_AFFINITY out; bind to the node: numactl --cpunodebind=N",
+                "# Remove taskset, numactl --physcpubind and GOMP_CPU_AFFINITY; bind to the node: numactl --cpunodebind=N",
             ),
-            undo=("# Start it as it was started before.",),
+            undo=("# Start it with its previous command.",),
             confidence=Confidence.LIKELY,
         )
 
@@ -177,8 +178,11 @@ def check_isolated(facts: HostFacts) -> Iterator[Result]:
         because=f"CPUs are isolated from the scheduler ({word or render_cpus(facts.cpu.isolated)})",
         where=("machine",),
         evidence=tuple(evidence),
-        fix=(*fix, "# To keep others off the engine's CPUs, confine them: AllowedCPUs= of system.slice and user.slice."),
-        undo=command_line_fix(facts, word) if word else ("# Nothing is changed.",),
+        fix=(
+            *fix,
+            "# To keep other programs off the engine's CPUs, confine them: AllowedCPUs= of system.slice and user.slice.",
+        ),
+        undo=command_line_fix(facts, word) if word else ("# Nothing was changed.",),
         confidence=Confidence.LIKELY,
     )
 
@@ -196,7 +200,7 @@ def check_nodes_known(facts: HostFacts) -> Iterator[Result]:
 
 def _bind(node: int) -> tuple[str, ...]:
     return (
-        "# Bind the whole process tree when it is started, to the node and not to single CPUs:",
+        "# Start the whole process tree bound to the node, not to single CPUs:",
         f"numactl --cpunodebind={node} --preferred={node} COMMAND",
         f"# In a unit: NUMAPolicy=preferred, NUMAMask={node}, AllowedCPUs= the CPUs of node {node}.",
     )

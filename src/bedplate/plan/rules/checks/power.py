@@ -40,7 +40,7 @@ def check_governor(facts: HostFacts) -> Iterator[Result]:
         what, evidence = f"the energy preference is {preference.value}", seen("energy preference", preference)
         severity, path, old = Severity.MEDIUM, "energy_performance_preference", preference.value
         if preference.value not in ("power", "balance_power"):
-            severity, effect = Severity.LOW, f"no evidence for {preference.value} against performance"
+            severity, effect = Severity.LOW, f"no evidence that {preference.value} is slower than performance"
     elif driver in _AUTONOMOUS and preference.unknown not in (None, Unknown.ABSENT):
         yield unknown(id, f"{driver} decides by the energy preference, which", preference)
         return
@@ -106,7 +106,7 @@ def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: 
         ),
         undo=("# Set the clocks again: nvidia-smi --applications-clocks=MEMORY,GRAPHICS",)
         if by_hand
-        else ("# Nothing is changed.",),
+        else ("# Nothing was changed.",),
         confidence=confidence,
     )
 
@@ -131,9 +131,9 @@ def check_power_limit(facts: HostFacts) -> Iterator[Result]:
         because=f"the power limit of {some(name_of(gpu) for gpu in low)} is {now:g} W, their own is {default:g} W",
         where=tuple(name_of(gpu) for gpu in low),
         evidence=(seen("power limit in W", first.power_limit_w), seen("default limit in W", first.power_default_w)),
-        fix=("# Where it is not meant, for each GPU N:", f"nvidia-smi -i N --power-limit={default:.0f}")
+        fix=("# If this is not intended, for each GPU N:", f"nvidia-smi -i N --power-limit={default:.0f}")
         if first.vendor == "nvidia"
-        else ("# Where it is not meant:", "rocm-smi --resetpoweroverdrive"),
+        else ("# If this is not intended:", "rocm-smi --resetpoweroverdrive"),
         undo=(f"nvidia-smi -i N --power-limit={now:.0f}",)
         if first.vendor == "nvidia"
         else (f"rocm-smi --setpoweroverdrive {now:.0f}",),

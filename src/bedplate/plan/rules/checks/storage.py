@@ -38,7 +38,7 @@ def check_store(facts: HostFacts) -> Iterator[Result]:
 def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Result]:
     mount = _mount_of(facts, path)
     if mount is None:
-        yield not_judged(id="storage.model-network", why=f"no mount that was read holds {path}")
+        yield not_judged(id="storage.model-network", why=f"bedplate read no mount that holds {path}")
         return
     source = Evidence(fact=f"{path} is on {mount.kind} at {mount.point}", source="/proc/self/mountinfo")
     if mount.kind in _NETWORK or mount.kind.startswith("fuse."):
@@ -50,10 +50,10 @@ def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Result]:
                 where=(*group.where, mount.point),
                 evidence=(source,),
                 fix=(
-                    "# Read it in one go: vLLM --safetensors-load-strategy=eager, llama.cpp --no-mmap.",
+                    "# Read it as a whole: vLLM --safetensors-load-strategy=eager, llama.cpp --no-mmap.",
                     "# Or keep a copy on a local disk: rsync -a MODEL /var/lib/models/",
                 ),
-                undo=("# Start it with the options that it had.",),
+                undo=("# Start it with its previous options.",),
                 confidence=Confidence.LIKELY,
             )
         return
@@ -66,16 +66,14 @@ def _judge(facts: HostFacts, group: Deployment, path: str) -> Iterator[Result]:
         yield Observation(
             id="storage.model-rotational",
             severity=Severity.MEDIUM,
-            because=f"{group.name} reads its model from a disk that turns ({some(disk.name for disk in slow)})",
+            because=f"{group.name} reads its model from a rotating disk ({some(disk.name for disk in slow)})",
             where=(*group.where, *(disk.name for disk in slow)),
             evidence=(
                 source,
                 *(Evidence(fact=f"rotational 1, {disk.model}", source=disk.rotational.source) for disk in slow[:2]),
             ),
-            fix=(
-                "# Keep the models on an NVMe drive: rsync -a MODEL DIRECTORY-ON-NVME/, and name that on its command line.",
-            ),
-            undo=("# Name the old directory again.",),
+            fix=("# Keep the models on an NVMe drive, and use their new path: rsync -a MODEL DIRECTORY-ON-NVME/",),
+            undo=("# Use the old directory again.",),
             confidence=Confidence.LIKELY,
         )
 

@@ -79,7 +79,7 @@ def check_clocksource(facts: HostFacts) -> Iterator[Result]:
         ),
         fix=(
             "dmesg | grep -iE 'tsc|clocksource'",
-            "# The kernel has found the TSC unstable: firmware, or a hypervisor that does not pass it on. Mend that first.",
+            "# The kernel found the TSC unstable. Fix the firmware, or let the hypervisor expose the TSC.",
             *((f"echo {fast} > {clock.source}",) if fast is not None else ()),
         ),
         undo=(f"echo {clock.value} > {clock.source}",),
@@ -106,7 +106,7 @@ def check_psi(facts: HostFacts) -> Iterator[Result]:
     yield Observation(
         id=id,
         severity=Severity.LOW,
-        because="the kernel tells no pressure (PSI is " + ("not built in)" if built == "n" else "off)"),
+        because="the kernel does not report pressure (PSI is " + ("not built in)" if built == "n" else "off)"),
         where=("machine",),
         evidence=tuple(evidence),
         fix=("# Boot a kernel that was built with CONFIG_PSI=y.",) if built == "n" else command_line_fix(facts, "psi=1"),
@@ -141,13 +141,13 @@ def check_autogroup(facts: HostFacts) -> Iterator[Result]:
         yield Observation(
             id=id,
             severity=Severity.LOW if groups else Severity.INFO,
-            because=f"{name} is in the root group of the scheduler with autogroup on: nice does nothing between sessions",
+            because=f"{name} is in the root group of the scheduler with autogroup on: nice has no effect between sessions",
             where=where,
             evidence=(Evidence(fact="sched_autogroup_enabled: 1", source=_AUTOGROUP), seen("cpu weight", cgroup.cpu_weight)),
             fix=(
-                "# Give weights to groups in place of nice to processes:",
+                "# Set weights of groups instead of nice values of processes:",
                 *confine(facts),
-                "# Or, for what is started from then on: sysctl -w kernel.sched_autogroup_enabled=0",
+                "# Or, for programs that start later: sysctl -w kernel.sched_autogroup_enabled=0",
             ),
             undo=(*undo_confine(facts), "sysctl -w kernel.sched_autogroup_enabled=1"),
             confidence=Confidence.CERTAIN if groups else Confidence.POSSIBLE,
@@ -168,7 +168,7 @@ def check_readers(facts: HostFacts) -> Iterator[Result]:
 def check_engines_seen(facts: HostFacts) -> Iterator[Result]:
     """Says that no engine could be checked where a recording holds no processes."""
     if not processes_seen(facts):
-        yield not_judged(id="engines", why="the recording holds no processes: engines could not be checked")
+        yield not_judged(id="engines", why="the recording has no processes, so engines could not be checked")
 
 
 def _knob(facts: HostFacts, path: str) -> Reading[str] | None:

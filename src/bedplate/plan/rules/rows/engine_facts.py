@@ -129,7 +129,7 @@ def _engine_memory_headroom(facts: HostFacts, files: KnobFiles) -> tuple[Observe
             samples.append(make_sample(f"{share:.2f}", limit.source, words, where=_where(engine), name=_unit(engine)))
         else:
             gone: Reading[str] = missing(
-                Unknown.HIDDEN, limit.source, f"{words}; the size of its weights on disk is not a fact"
+                Unknown.HIDDEN, limit.source, f"{words}; bedplate does not read the size of its weights on disk"
             )
             samples.append(ObservedValue(reading=gone, where=_where(engine), name=_unit(engine)))
     return tuple(samples)

@@ -185,8 +185,8 @@ def _parameters(failed: Iterable[Comparison], facts: HostFacts) -> tuple[list[st
 
 def _command_line(distribution: str, remove: list[str], add: list[str]) -> list[str]:
     remove, add = [" ".join(word.split()) for word in remove], [" ".join(word.split()) for word in add]
-    words = [f"take {' '.join(remove)} out"] if remove else []
-    words += [f"put {' '.join(add)} in"] if add else []
+    words = [f"remove {' '.join(remove)}"] if remove else []
+    words += [f"add {' '.join(add)}"] if add else []
     what = " and ".join(words)
     if distribution in _GRUBBY:
         flags = [f"--remove-args={shlex.quote(' '.join(remove))}"] if remove else []
@@ -208,11 +208,11 @@ def _dead(dead: tuple[BootSetting, ...]) -> tuple[tuple[str, ...], tuple[str, ..
         names = [sysctl_name(setting.path) for setting in dead if setting.source == source]
         if source == CMDLINE:
             words = " ".join(f"sysctl.{name}" for name in names)
-            fix.append(f"# Take {words} off the kernel command line.")
-            undo.append(f"# Put {words} on the kernel command line again.")
+            fix.append(f"# Remove {words} from the kernel command line.")
+            undo.append(f"# Add {words} to the kernel command line again.")
         elif source.startswith("/usr/lib/"):
             copy = "/etc/sysctl.d/" + source.rpartition("/")[2]
-            fix.append(f"# {source} belongs to a package: a copy in /etc without the lines takes its place.")
+            fix.append(f"# {source} belongs to a package: a copy in /etc without the lines replaces it.")
             fix.append(f"sed {_expressions(names)} {shlex.quote(source)} > {shlex.quote(copy)}")
             undo.append(f"rm {shlex.quote(copy)}")
         else:

@@ -96,7 +96,7 @@ def judge_check(id: str, check: Check, facts: HostFacts, files: KnobFiles) -> tu
         wanted = (value,)
     samples = _samples(check, facts, files)
     if not samples:
-        because = "this machine has nothing that the knob applies to"
+        because = "this machine has nothing to which the knob applies"
         return (Comparison(id=id, check=check, outcome=Outcome.DOES_NOT_APPLY, because=because),)
     return tuple(_compare(id, check, sample, wanted) for sample in samples)
 
