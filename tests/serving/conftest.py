@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ import pytest
 
 import bedplate
 from bedplate.act.paths import Paths
+from bedplate.catalog.protocol import read_protocol, read_request_script
+from bedplate.engines.client import Endpoint, fetch
 from bedplate.engines.llamacpp import make_launch
 from bedplate.front.haproxy import render_haproxy
 from bedplate.front.routes import FrontLimits, make_route
+from bedplate.front.script import render_script
 from bedplate.model.instance import model_file_of
 from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
 from tests.effort import wait_until
@@ -89,12 +92,20 @@ class Answer:
         return json.loads(self.text)
 
     @property
-    def code(self) -> str:
-        """error.code of an answer that must be an error in OpenAI's form."""
-        error = self.json["error"]
-        assert set(error) == {"message", "type", "param", "code"}, error
+    def error(self) -> dict[str, Any]:
+        """The error of an answer that must be one, in OpenAI's form or, with the same members, in Anthropic's."""
+        document = self.json
         assert self.headers["content-type"] == "application/json"
-        return str(error["code"])
+        assert set(document) == {"error"} or (set(document) == {"error", "type"} and document["type"] == "error"), document
+        error: dict[str, Any] = document["error"]
+        assert set(error) == {"message", "type", "param", "code"}, error
+        assert isinstance(error["code"], str) and error["message"]
+        return error
+
+    @property
+    def code(self) -> str:
+        """error.code of an answer that must be an error."""
+        return str(self.error["code"])
 
 
 def _replace_path(word: str, replaced: dict[str, str]) -> str:
@@ -109,7 +120,13 @@ class Stack:
     """A front, and engines that can be started, stopped, frozen and killed."""
 
     def __init__(
-        self, directory: Path, haproxy: list[str], tree: Path, models: dict[str, Path | ModelRef], **bounds: int
+        self,
+        directory: Path,
+        haproxy: list[str],
+        tree: Path,
+        models: dict[str, Path | ModelRef],
+        cors: Sequence[str],
+        **bounds: int,
     ) -> None:
         self._directory, self._haproxy, self._tree, self._models = directory, haproxy, tree, models
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -128,19 +145,33 @@ class Stack:
                 socket=where,
                 probe=dataclasses.replace(launch.probe, deadline_s=bounds.get("deadline_s", 5)),
             )
+            if "verbosity" in bounds:
+                argv = list(launch.argv)
+                argv[argv.index("--log-verbosity") + 1] = str(bounds["verbosity"])
+                launch = dataclasses.replace(launch, argv=tuple(argv))
             if "batch" in bounds:
                 argv = list(launch.argv)
                 for option in ("--batch-size", "--ubatch-size"):
                     argv[argv.index(option) + 1] = str(bounds["batch"])
                 launch = dataclasses.replace(launch, argv=tuple(argv))
             self._launches[name] = launch
-            route = make_route(model, launch, limits)
+            route = make_route(model, launch, limits, created=1_700_000_000)
             routes.append(dataclasses.replace(route, queue=bounds.get("queue", 8)))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         front = FrontLimits(body_bytes=BODY_LIMIT, connections=bounds.get("connections", 1024))
-        text = render_haproxy(routes, limits=front, bind=(f"127.0.0.1:{self.port}",), stats_socket=str(self.stats))
+        script = directory / "request.lua"
+        script.write_text(render_script(read_protocol(), read_request_script()))
+        text = render_haproxy(
+            routes,
+            limits=front,
+            bind=(f"127.0.0.1:{self.port}",),
+            stats_socket=str(self.stats),
+            script=str(script),
+            version="0.0",
+            cors=cors,
+        )
         self._configuration = directory / "haproxy.cfg"
         self._configuration.write_text(text)
 
@@ -157,10 +188,21 @@ class Stack:
         """What an engine, or the front, has written."""
         return self._log_of(name).read_text(errors="replace")
 
+    def end_of_log(self, name: str, size_bytes: int) -> str:
+        """The last of what an engine has written."""
+        with self._log_of(name).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - size_bytes))
+            return log.read().decode(errors="replace")
+
     def memory_bytes(self, name: str) -> int:
         """Resident memory of an engine, or of the front."""
         status = Path(f"/proc/{self.pid(name)}/status").read_text()
         return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
+    def ask_engine(self, name: str, path: str, body: object) -> bytes:
+        """The body of what an engine itself answers, past the front."""
+        endpoint = Endpoint(host="localhost", port=0, socket=self._launches[name].socket)
+        return fetch(endpoint, path, timeout_s=300, body=json.dumps(body).encode()).body
 
     def start_engine(self, name: str) -> None:
         launch = self._launches[name]
@@ -252,14 +294,14 @@ def make_stack(
     haproxy: list[str], engine_tree: Path, models: dict[str, Path]
 ) -> Iterator[Callable[..., contextlib.AbstractContextManager[Stack]]]:
     @contextlib.contextmanager
-    def make(*names: str | ModelRef, **bounds: int) -> Iterator[Stack]:
+    def make(*names: str | ModelRef, cors: Sequence[str] = (), **bounds: int) -> Iterator[Stack]:
         # A short path: a Unix socket's has 107 characters.
         with tempfile.TemporaryDirectory(prefix="bp") as directory:
             chosen = {
                 name if isinstance(name, str) else name.name: models[name] if isinstance(name, str) else name
                 for name in names
             }
-            stack = Stack(Path(directory), haproxy, engine_tree, chosen, **bounds)
+            stack = Stack(Path(directory), haproxy, engine_tree, chosen, cors, **bounds)
             try:
                 yield stack
             finally:

@@ -20,9 +20,11 @@ from typing import Any
 
 import pytest
 
+from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines.llamacpp import make_launch
 from bedplate.front.haproxy import render_haproxy
 from bedplate.front.routes import make_route, plan_front
+from bedplate.front.script import render_script
 from bedplate.model.launch import Limits, Placement
 from tests.effort import PATIENCE_S, wait_until
 from tests.serving.conftest import BODY_LIMIT, Stack, model_ref
@@ -63,16 +65,17 @@ def test_models_are_listed(stack: Stack) -> None:
         ("POST", CHAT, {"model": 'a"b\\c%[src]\n', "messages": []}, 404, "model_not_found"),
         ("POST", CHAT, {"model": "x" * 5000, "messages": []}, 404, "model_not_found"),
         ("POST", CHAT, {"model": "TINY", "messages": []}, 404, "model_not_found"),
-        ("POST", CHAT, {"model": 7, "messages": []}, 404, "model_not_found"),
+        ("POST", CHAT, {"model": 7, "messages": []}, 400, "invalid_type"),
         ("POST", CHAT, {"messages": [{"model": "tiny"}]}, 400, "missing_model"),
-        ("POST", CHAT, "hello", 400, "missing_model"),
-        ("POST", CHAT, "", 400, "missing_model"),
-        ("POST", CHAT, "[1]", 400, "missing_model"),
+        ("POST", CHAT, "hello", 400, "invalid_json"),
+        ("POST", CHAT, "", 400, "invalid_json"),
+        ("POST", CHAT, "[1]", 400, "invalid_json"),
         ("GET", CHAT, None, 405, "method_not_allowed"),
         ("POST", "/v1/nothing", {"model": "tiny"}, 404, "not_found"),
         ("GET", "/", None, 404, "not_found"),
         ("GET", "/slots", None, 404, "not_found"),
-        ("GET", "/metrics", None, 404, "not_found"),
+        ("GET", "/metrics/nobody", None, 404, "model_not_found"),
+        ("POST", "/metrics", {"model": "tiny"}, 404, "not_found"),
         ("POST", "/props", {"model": "tiny"}, 404, "not_found"),
     ],
 )
@@ -84,9 +87,17 @@ def test_what_cannot_be_answered_is_refused_as_openai_does(
     assert len(answer.text) < 1024
 
 
-def test_a_body_that_breaks_off_is_the_engine_s_400(stack: Stack) -> None:
-    answer = stack.ask(CHAT, '{"model": "tiny", "messages": [{"role": "us')
-    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ('{"model": "tiny", "messages": [{"role": "us', "invalid_json"),
+        ('{"model": "tiny", "messages": [}', "invalid_json"),
+        ('{"model": "tiny", "messages": [{"role": user}]}', "invalid_request"),  # the engine reads what is inside
+    ],
+)
+def test_a_body_that_is_no_json_is_refused(stack: Stack, body: str, code: str) -> None:
+    answer = stack.ask(CHAT, body)
+    assert (answer.status, answer.code, answer.error["type"]) == (400, code, "invalid_request_error")
 
 
 def test_a_long_prompt_before_the_model_is_served(stack: Stack) -> None:
@@ -294,9 +305,18 @@ def test_haproxy_takes_the_configuration_in_its_sandbox(haproxy: list[str], tmp_
     for name in names:
         model = model_ref(name, Path(__file__))
         routes.append(make_route(model, make_launch(model, placement, limits), limits))
+    script = tmp_path / "request.lua"
+    script.write_text(render_script(read_protocol(), read_request_script()))
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text(
-        render_haproxy(routes, limits=plan_front([], memory_bytes=1 << 31), bind=("127.0.0.1:8080",), stats_socket=None)
+        render_haproxy(
+            routes,
+            limits=plan_front([], memory_bytes=1 << 31),
+            bind=("127.0.0.1:8080",),
+            stats_socket=None,
+            script=str(script),
+            cors=("https://chat.example", "http://localhost:3000"),
+        )
     )
     done = subprocess.run(
         [*haproxy, "-c", "-f", str(configuration)],
@@ -455,11 +475,12 @@ def test_a_prompt_that_is_too_long_is_told_in_the_code_that_clients_read(stack: 
     assert "exceeds the available context size" in answer.json["error"]["message"]
 
 
-def test_a_mistake_of_a_client_that_the_engine_calls_its_own_is_not_tried_again(stack: Stack) -> None:
+def test_a_mistake_of_a_client_that_the_engine_calls_its_own_is_the_client_s(stack: Stack) -> None:
+    """The engine answers 500, and clients would ask three times."""
     content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
-    answer = stack.ask(CHAT, {"model": "tiny", "messages": [{"role": "user", "content": content}]})
-    assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")
-    assert "x-should-retry" not in stack.complete("tiny", 1).headers
+    for messages in ([{"role": "user", "content": content}], [{"content": "x"}], [{"role": 5, "content": "x"}]):
+        answer = stack.ask(CHAT, {"model": "tiny", "messages": messages})
+        assert (answer.status, answer.code, answer.error["type"]) == (400, "invalid_request", "invalid_request_error")
 
 
 def test_a_slash_that_is_escaped_in_the_name_is_a_slash(stack: Stack) -> None:

@@ -55,7 +55,7 @@ def root(built: Paths) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         path.chmod(0o755)
-    write_serving(Root(inside), [SERVED], "")  # the drop-in with the engine's root
+    write_serving(Root(inside), [SERVED], "", "")  # the drop-in with the engine's root
     yield inside
     shutil.rmtree(inside)
 

@@ -9,6 +9,7 @@ import pytest
 from tests.golden_file import compare
 
 from bedplate.engines.llamacpp import make_launch
+from bedplate.errors import UsageError
 from bedplate.front.errors import render_error
 from bedplate.front.haproxy import render_haproxy
 from bedplate.front.routes import FrontLimits, Route, make_route, plan_front
@@ -33,6 +34,14 @@ def make(name: str) -> Route:
     return make_route(model, make_launch(model, Placement(cpus=(0, 1)), limits), limits)
 
 
+def fill(text: str, *, form: str = "", server: str = "server_error") -> str:
+    """What HAProxy makes of a log-format string, with a text for each variable that a client or an engine fills."""
+    known = {"txn.form": form, "txn.type_server": server, "txn.type_missing": "not_found_error", "txn.build_0": "null"}
+    for variable, value in known.items():
+        text = text.replace(f"%[var({variable})]", value)
+    return re.sub(r"%\[[^]]*\]", "told", text)
+
+
 def test_the_configuration_for_two_models() -> None:
     text = render_haproxy([make("known-answer"), make("Qwen/Qwen3-8B")], limits=plan_front([512], memory_bytes=2 * GIB))
     compare("haproxy.cfg", text)
@@ -48,9 +57,9 @@ def test_without_models_everything_is_answered_and_nothing_routed() -> None:
 def test_every_answer_is_json() -> None:
     text = render_haproxy([make("known-answer")], limits=FrontLimits(body_bytes=1000, connections=10))
     bodies = re.findall(r"string '(\{.*?\})'", text)
-    assert len(bodies) > 15
+    assert len(bodies) > 30
     for body in bodies:
-        json.loads(body)
+        assert json.loads(fill(body))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,28 @@ def test_what_clients_can_make_the_front_hold_is_a_share_of_the_memory(memory: i
 
 
 def test_an_error_has_openai_s_form() -> None:
-    assert json.loads(render_error("No.", kind="invalid_request_error", code=None)) == {
+    assert json.loads(fill(render_error("No.", kind="invalid_request_error", code=None))) == {
         "error": {"message": "No.", "type": "invalid_request_error", "param": None, "code": None}
     }
+
+
+def test_an_error_has_anthropic_s_form_around_it() -> None:
+    assert json.loads(
+        fill(render_error("No.", kind="server_error", code="busy"), form='"type":"error",', server="api_error")
+    ) == {
+        "type": "error",
+        "error": {"message": "No.", "type": "api_error", "param": None, "code": "busy"},
+    }
+
+
+@pytest.mark.parametrize(
+    "origin", ["", "chat.example", "https://a/", "https://a b", "https://a\n", "ftp://a", "https://*", "null"]
+)
+def test_what_is_not_an_origin_is_refused(origin: str) -> None:
+    with pytest.raises(UsageError, match=r"is not an origin: expected https://HOST"):
+        render_haproxy([], limits=plan_front([], memory_bytes=2 * GIB), cors=[origin])
+
+
+def test_without_origins_nothing_of_cors_is_configured() -> None:
+    text = render_haproxy([make("known-answer")], limits=plan_front([], memory_bytes=2 * GIB))
+    assert "Access-Control-Allow" not in text

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "prove/lab": {
         *("errors", "interrupts", "model", "catalog", "host/root", "host/kernel", "plan", "engines", "act", "prove/gauge"),
     },
-    "front": {"model"},
+    "front": {"errors", "model"},
     "report": {"model"},
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/system", "host/formats", "host/record"),

@@ -54,6 +54,7 @@ def test_prepare_writes_what_the_units_read(host: Path, capsys: pytest.CaptureFi
         f"{instance}.env",
         f"{instance}.model",
         "run/bedplate/haproxy.cfg",
+        "run/bedplate/request.lua",
         dropin,
     ]
     assert "\nRequires=bedplate-layer@dev-vdc.service\nAfter=bedplate-layer@dev-vdc.service\n" in written[dropin]
@@ -67,14 +68,14 @@ def test_prepare_writes_what_the_units_read(host: Path, capsys: pytest.CaptureFi
 def test_a_second_time_changes_nothing_and_a_model_that_left_is_removed(host: Path) -> None:
     root = Root(host)
     found = find_serving(root, port=8080, affinity=None)
-    first = write_serving(root, [service.served for service in found.services], found.front)
+    first = write_serving(root, [service.served for service in found.services], found.front, found.script)
     assert (first.changed, first.same, first.gone, first.front_changed) == (("known-answer",), (), (), True)
     after = files(host)
     found = find_serving(root, port=8080, affinity=None)
-    second = write_serving(root, [service.served for service in found.services], found.front)
+    second = write_serving(root, [service.served for service in found.services], found.front, found.script)
     assert (second.changed, second.same, second.gone, second.front_changed) == ((), ("known-answer",), (), False)
     assert files(host) == after
-    third = write_serving(root, [], "")
+    third = write_serving(root, [], "", "")
     assert (third.changed, third.same, third.gone, third.front_changed) == ((), (), ("known-answer",), True)
     assert not [path for path in files(host) if "known-answer" in path]
 

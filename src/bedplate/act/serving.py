@@ -21,6 +21,7 @@ from bedplate.model.instance import ENGINE_DIRECTORY, instance_of, layer_root_of
 from bedplate.model.launch import Launch
 
 FRONT_CONFIGURATION = "/run/bedplate/haproxy.cfg"
+FRONT_SCRIPT = "/run/bedplate/request.lua"
 FRONT_UNIT = "bedplate-haproxy.service"
 SUPERVISOR_UNIT = "bedplate-supervise.service"
 """Ordered after the rest of the boot, so that to ask for it costs the first token nothing."""
@@ -106,9 +107,9 @@ def is_signed_layer(path: str) -> bool:
     return True
 
 
-def write_serving(root: Root, served: Sequence[Served], front: str) -> Written:
-    """Write environment, links and drop-in of each engine, and the front's configuration; remove those of engines no longer
-    served. Files that are as wanted are not touched."""
+def write_serving(root: Root, served: Sequence[Served], front: str, script: str) -> Written:
+    """Write environment, links and drop-in of each engine, and the front's configuration and script; remove those of engines
+    no longer served. Files that are as wanted are not touched."""
     directory = root.at(ENGINE_DIRECTORY)
     directory.mkdir(parents=True, exist_ok=True)
     before = {path.stem for path in directory.glob("*.env")}
@@ -127,7 +128,7 @@ def write_serving(root: Root, served: Sequence[Served], front: str) -> Written:
         for suffix in ("env", "model"):
             (directory / f"{name}.{suffix}").unlink(missing_ok=True)
         root.at(_dropin_of(name)).unlink(missing_ok=True)
-    front_changed = _write(root.at(FRONT_CONFIGURATION), front)
+    front_changed = any([_write(root.at(FRONT_SCRIPT), script), _write(root.at(FRONT_CONFIGURATION), front)])
     return Written(changed=tuple(changed), same=tuple(same), gone=tuple(gone), front_changed=front_changed)
 
 

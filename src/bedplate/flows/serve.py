@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from bedplate import __version__
 from bedplate.act.serving import (
     Served,
     hold_serving,
@@ -22,10 +23,12 @@ from bedplate.act.serving import (
     start_serving,
     write_serving,
 )
+from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines import Engine, engine_for
 from bedplate.errors import BedplateError, ModelRefused, ModelTooLarge, ReadError
 from bedplate.front.haproxy import PORT, STATS_SOCKET, render_haproxy
 from bedplate.front.routes import Route, make_route, plan_front
+from bedplate.front.script import render_script
 from bedplate.host.kernel.cpus import read_cpus
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
@@ -61,6 +64,9 @@ class Serving:
     services: tuple[Service, ...]
     problems: tuple[BedplateError, ...]
     front: str
+    """HAProxy's configuration."""
+    script: str
+    """The Lua script that it loads."""
 
 
 def show(root_dir: Path, *, port: int = DEFAULT_PORT) -> Serving:
@@ -83,7 +89,7 @@ def prepare(root_dir: Path, progress: Progress, *, port: int = DEFAULT_PORT) -> 
         serving = _find(root_dir, port, is_signed=is_signed)
         if live and make_room(root, serving, progress):
             serving = _find(root_dir, port, is_signed=is_signed)
-        written = write_serving(root, [service.served for service in serving.services], serving.front)
+        written = write_serving(root, [service.served for service in serving.services], serving.front, serving.script)
         if live:
             try:
                 offer_huge_pages(root)
@@ -133,7 +139,7 @@ def find_serving(
             model_file=model.path,
             memory_ceiling_bytes=memory_ceiling_bytes(limits, memory),
         )
-        route = make_route(model, launch, limits)
+        route = make_route(model, launch, limits, created=_written_s(root, model.path), engine=engine.name)
         services.append(Service(model=model, engine=engine.name, limits=limits, served=served, route=route))
     bind = [f"*:{port}"]
     if root.exists("/proc/net/if_inet6"):
@@ -142,8 +148,18 @@ def find_serving(
         [service.route for service in services],
         limits=plan_front([service.limits.context for service in services], memory_bytes=memory.total_bytes),
         bind=bind,
+        version=__version__,
     )
-    return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=front)
+    script = render_script(read_protocol(), read_request_script())
+    return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=front, script=script)
+
+
+def _written_s(root: Root, path: str) -> int:
+    """When a model's file was written, in seconds since 1970; 0 where nobody can say."""
+    try:
+        return int(root.at(path).stat().st_mtime)
+    except OSError:
+        return 0
 
 
 def make_room(root: Root, serving: Serving, progress: Progress) -> bool:

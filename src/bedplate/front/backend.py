@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from bedplate.front.errors import JSON_TYPE
+from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, render_error, shown
 from bedplate.front.routes import Route
 from bedplate.model.instance import instance_of
 
-# As OpenAI's clients read it; the engine's own has a number as its code.
-_OVERFLOW = (
-    '{"error":{"message":"%[var(txn.said),json(utf8s)]","type":"invalid_request_error","param":"messages",'
-    '"code":"context_length_exceeded"}}'
+# What llama-server 0.7.0 answers with 500 although the client is wrong: parts of its messages.
+_MISTAKES = (
+    "Failed to parse messages",
+    "Failed to parse tools",
+    "input is not supported",
+    "is required",
+    "Unable to generate parser",
+    "must be",
+    "type_error.302",
+    "out_of_range.403",
 )
+# The model wrote what is not UTF-8: nobody's mistake, and the next answer may be right.
+_BROKEN_TEXT = "type_error.316"
+_SAID = shown("txn.said")
 
 
 def render_backend(index: int, route: Route) -> str:
@@ -40,13 +49,11 @@ def render_backend(index: int, route: Route) -> str:
         # The engine names itself and lets every web page in; the front speaks for it.
         "    http-response del-header Server",
         "    http-response del-header Access-Control- -m beg",
-        # What the engine answers with 500 is mostly the client's mistake (an image to a model of text), and the same the
-        # next time. OpenAI's and Anthropic's libraries, which try three times, read this.
-        "    http-response set-header x-should-retry false if { status 500 501 }",
-        "    http-response wait-for-body time 10s if { status 400 }",
-        "    acl overflow res.body -m sub exceed_context_size_error",
-        "    http-response set-var(txn.said) res.body,json_query('$.error.message') if { status 400 } overflow",
-        f"    http-response return status 400 {JSON_TYPE} lf-string '{_OVERFLOW}' if {{ var(txn.said) -m found }}",
+        "    # A client of HTTP/1.0 knows no chunks: its answer ends with the connection.",
+        "    http-request set-var(txn.old) bool(true) if HTTP_1.0",
+        "    http-response del-header Transfer-Encoding if { var(txn.old) -m bool }",
+        *_errors(),
+        "    filter lua.rewrite",
         f"    server engine unix@{route.launch.socket} maxconn {route.parallel} {check} {observe}",
         "",
         f"backend first-token-{instance_of(route.model)}",
@@ -57,6 +64,43 @@ def render_backend(index: int, route: Route) -> str:
         # No `rstring`: HAProxy compiles a regular expression to machine code, which MemoryDenyWriteExecute= forbids.
         f"    http-check expect string '{probe.expect}'",
         f"    http-check set-var(proc.token_{index}) date()",
+        f"    http-check set-var(proc.build_{index}) res.body,json_query('$.system_fingerprint')",
         f"    server engine unix@{route.launch.socket} check inter 1h fastinter 1h downinter 250ms rise 1 fall 1",
     ]
     return "\n".join(lines)
+
+
+def _errors() -> list[str]:
+    """The engine's errors in the front's form: its message, a status that tells whose mistake it was, a code as a string.
+
+    A stream that has begun is passed on as it is, with the engine's own error in it.
+    """
+    failed = "{ status ge 400 }"
+    mistakes = " ".join(f"'{text}'" for text in _MISTAKES)
+    again = f"hdr Retry-After {RETRY_AFTER_S}"
+    # OpenAI's and Anthropic's libraries, which try three times, read this.
+    never = "hdr x-should-retry false"
+
+    def answer(status: int, *, code: str, when: str, kind: str = "invalid_request_error", **more: str) -> str:
+        extra = more.pop("extra", "")
+        body = render_error(_SAID, kind=kind, code=code, param=more.get("param"))
+        return f"    http-response return status {status} {JSON_TYPE} lf-string '{body}' {extra} if {when}"
+
+    return [
+        f"    http-response wait-for-body time 10s if {failed}",
+        f"    http-response set-var(txn.said) str('The engine gave no reason.') if {failed}",
+        f"    http-response set-var(txn.said) res.body,json_query('$.error.message') if {failed}",
+        r"""    http-response set-var(txn.field) "var(txn.said),field(2,\"'\")" if { var(txn.said) -m beg "Field '" }""",
+        "    acl overflow res.body -m sub exceed_context_size_error",
+        f"    acl mistaken var(txn.said) -m sub {mistakes}",
+        f"    acl broken_text var(txn.said) -m sub {_BROKEN_TEXT}",
+        answer(400, code="context_length_exceeded", param="messages", when="{ status 400 } overflow"),
+        answer(500, code="invalid_output", kind="server_error", when="{ status 400 500 } broken_text"),
+        answer(400, code="invalid_value", param=shown("txn.field"), when="{ status 400 500 } { var(txn.field) -m found }"),
+        answer(400, code="invalid_request", when="{ status 400 }"),
+        answer(400, code="invalid_request", when="{ status 500 } mistaken"),
+        answer(400, code="unsupported_endpoint", when="{ status 501 }"),
+        *(answer(status, code="invalid_request", when=f"{{ status {status} }}") for status in (404, 413, 415)),
+        answer(503, code="model_not_ready", kind="server_error", extra=again, when="{ status 503 }"),
+        answer(500, code="engine_error", kind="server_error", extra=never, when="{ status 500 }"),
+    ]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, refuse, render_error
+from bedplate.front.cors import render_cors
+from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, refuse, refuse_found, render_form
+from bedplate.front.operation import render_metrics, render_version
 from bedplate.front.routes import INFERENCE_PATHS, TASK_PATHS, FrontLimits, Route
 
+_HEADER_BYTES = 16 * 1024
 
-def render_frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontLimits) -> str:
+
+def render_frontend(
+    routes: Sequence[Route], *, bind: Sequence[str], limits: FrontLimits, version: str, cors: Sequence[str]
+) -> str:
     """The one frontend, on these addresses: the order of its rules is the order of the checks."""
     lines = ["frontend api"]
     lines += [f"    bind {address}" for address in bind]
@@ -17,6 +24,15 @@ def render_frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontL
         "    unique-id-format %[uuid()]",
         "    unique-id-header x-request-id",
         "    http-after-response set-header x-request-id %[unique-id]",
+        *render_form(),
+        refuse(
+            431,
+            f"The header is larger than {_HEADER_BYTES} bytes.",
+            code="header_too_large",
+            when=f"{{ req.hdrs,length gt {_HEADER_BYTES} }}",
+            extra="hdr Connection close",
+        ),
+        *render_cors(cors),
     ]
     lines += [f"    acl inference path {' '.join(INFERENCE_PATHS)}", "    acl reading method GET HEAD"]
     for index, route in enumerate(routes):
@@ -27,11 +43,12 @@ def render_frontend(routes: Sequence[Route], bind: Sequence[str], limits: FrontL
             f"    acl model_{index} var(txn.model) -m str {route.model}",
             f"    acl full_{index} queue({route.backend}) ge {route.queue}",
         ]
-    lines += _health(routes) + _models(routes)
+    lines += _health(routes) + _models(routes) + render_version(routes, version) + render_metrics(routes)
     lines += _find_model(routes, limits)
     lines.append(_refuse_unknown(routes))
     for index, route in enumerate(routes):
         lines += _refusals_of(index, route)
+    lines += [f"    use_backend {route.metrics_backend} if metrics_{index}" for index, route in enumerate(routes)]
     lines += [f"    use_backend {route.backend} if model_{index}" for index, route in enumerate(routes)]
     return "\n".join(lines)
 
@@ -42,7 +59,14 @@ def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
         refuse(
             405, "Use POST for this path.", code="method_not_allowed", when="inference !METH_POST", extra="hdr Allow POST"
         ),
-        refuse(404, "This path does not exist.", code="not_found", when="!inference"),
+        refuse(404, "This path does not exist.", kind="not_found_error", code="not_found", when="!inference"),
+        refuse(
+            415,
+            "The body must not be compressed.",
+            code="unsupported_content_encoding",
+            when="{ req.fhdr(content-encoding) -m found } !{ req.fhdr(content-encoding) -i identity }",
+            extra="hdr Accept-Encoding identity",
+        ),
         _too_large(limits.body_bytes),
         refuse(
             503,
@@ -55,14 +79,9 @@ def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
         ),
         "    http-request wait-for-body time 30s",
         _too_large(limits.body_bytes),
-        "    http-request set-var(txn.model) req.body,json_query('$.model')",
-        # json_query does not know the slash that PHP's json_encode() escapes.
-        *(
-            f"    http-request set-var(txn.model) str({route.model}) if !{{ var(txn.model) -m found }}"
-            f' {{ req.body -m sub \'"model":"{route.model.replace("/", chr(92) + "/")}"\' }}'
-            for route in routes
-            if "/" in route.model
-        ),
+        # The model as txn.model; a body that is no JSON is refused.
+        "    http-request lua.inspect",
+        *refuse_found(),
         refuse(
             400,
             "The body must be JSON with a model; /v1/models lists them.",
@@ -75,16 +94,19 @@ def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
 
 def _refuse_unknown(routes: Sequence[Route]) -> str:
     known = " ".join(f"!model_{index}" for index in range(len(routes)))
-    unknown = render_error(
-        "The model NAME does not exist.", kind="invalid_request_error", code="model_not_found", param="model"
+    # It is cut so that an answer cannot become as large as a request.
+    return refuse(
+        404,
+        "The model %[var(txn.model),bytes(0,128),json(utf8s)] does not exist.",
+        kind="not_found_error",
+        code="model_not_found",
+        param="model",
+        when=known or "TRUE",
     )
-    # The json converter escapes what the client wrote; it is cut so that an answer cannot become as large as a request.
-    shown = unknown.replace("NAME", "%[var(txn.model),bytes(0,128),json(utf8s)]")
-    return f"    http-request return status 404 {JSON_TYPE} lf-string '{shown}'" + (f" if {known}" if known else "")
 
 
 def _refusals_of(index: int, route: Route) -> list[str]:
-    """Of one model: the wrong path, an engine that does not answer, a queue that is full."""
+    """Of one model: the wrong path, what its engine would ignore, an engine that does not answer, a full queue."""
     lines: list[str] = []
     paths = TASK_PATHS[route.task]
     lines.append(
@@ -96,6 +118,7 @@ def _refusals_of(index: int, route: Route) -> list[str]:
             when=f"model_{index} !{{ path {' '.join(paths)} }}",
         )
     )
+    lines += [f"    http-request lua.check {route.engine} if model_{index}", *refuse_found()]
     for condition in (f"!alive_{index}", f"!token_{index}"):
         lines.append(
             refuse(
@@ -141,6 +164,7 @@ def _models(routes: Sequence[Route]) -> list[str]:
         refuse(
             404,
             "This model does not exist; /v1/models lists those that do.",
+            kind="not_found_error",
             code="model_not_found",
             param="model",
             when="reading { path_beg /v1/models/ }",
@@ -150,15 +174,33 @@ def _models(routes: Sequence[Route]) -> list[str]:
 
 
 def _model_row(route: Route) -> str:
-    """As vLLM's and llama.cpp's clients read it: max_model_len is what they size prompts by. All values are ours or checked,
-    and need no escaping."""
-    told = f',"max_model_len":{route.context}' if route.context else ""
-    told += "".join(
-        f',"{key}":"{value}"'
-        for key, value in (("task", route.task), ("quantisation", route.quantisation), ("sha256", route.digest))
-        if value
+    """As OpenAI's, vLLM's and llama.cpp's clients read it: max_model_len, or meta.n_ctx, is what they size prompts by.
+
+    All values are ours or checked, and need no escaping.
+    """
+    meta = {
+        "n_ctx": route.context,
+        "n_ctx_train": route.trained_context,
+        "n_params": route.parameters,
+        "size": route.size_bytes,
+    }
+    row = {
+        "id": route.model,
+        "object": "model",
+        "created": route.created,
+        "owned_by": "bedplate",
+        "root": route.model,
+        "parent": None,
+        "max_model_len": route.context or None,
+        "task": str(route.task),
+        "quantisation": route.quantisation or None,
+        "sha256": route.digest or None,
+        "meta": {key: value for key, value in meta.items() if value},
+    }
+    optional = ("max_model_len", "quantisation", "sha256")
+    return json.dumps(
+        {key: value for key, value in row.items() if value is not None or key not in optional}, separators=(",", ":")
     )
-    return f'{{"id":"{route.model}","object":"model","created":0,"owned_by":"bedplate"{told}}}'
 
 
 def _answer(status: int, body: str, path: str, condition: str = "") -> str:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from bedplate.front.backend import render_backend
 from bedplate.front.errors import JSON_TYPE, PROXY_ERRORS, RETRY_AFTER_S, render_error
 from bedplate.front.frontend import render_frontend
+from bedplate.front.operation import render_metrics_backend
 from bedplate.front.routes import HEADER_ROOM, SPARE_CONNECTIONS, FrontLimits, Route
+from bedplate.front.script import SCRIPT
 
 PORT = 8080
 STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
@@ -29,18 +31,26 @@ def render_haproxy(
     limits: FrontLimits,
     bind: Sequence[str] = (f"*:{PORT}",),
     stats_socket: str | None = STATS_SOCKET,
+    script: str = SCRIPT,
+    version: str = "",
+    cors: Sequence[str] = (),
 ) -> str:
-    """haproxy.cfg for these models; the same input gives the same text."""
+    """haproxy.cfg for these models; the same input gives the same text.
+
+    script: path of what `render_script` made. version: of bedplate. cors: origins of web pages that may call the front.
+    Raises UsageError for an origin that is none.
+    """
     parts = [
-        _global(limits, stats_socket),
+        _global(limits, stats_socket, script),
         _defaults(),
-        render_frontend(routes, bind, limits),
+        render_frontend(routes, bind=bind, limits=limits, version=version, cors=cors),
         *(render_backend(index, route) for index, route in enumerate(routes)),
+        *(render_metrics_backend(route) for route in routes),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _global(limits: FrontLimits, stats_socket: str | None) -> str:
+def _global(limits: FrontLimits, stats_socket: str | None, script: str) -> str:
     lines = [
         "# Written by `bedplate serve prepare` at each boot; changes here are lost.",
         "global",
@@ -55,6 +65,9 @@ def _global(limits: FrontLimits, stats_socket: str | None) -> str:
         "    # The model is looked up in a body that is whole in the buffer: the largest body, and room for the header.",
         f"    tune.bufsize {limits.body_bytes + HEADER_ROOM}",
         "    tune.maxrewrite 1024",
+        "    # Reads the model and the parameters of a body (catalog/request.lua); holds a copy of the body meanwhile.",
+        f"    lua-load {script}",
+        f"    tune.lua.maxmem {limits.script_mib}",
     ]
     if stats_socket is not None:
         lines.append(f"    stats socket {stats_socket} mode 660 level user")
@@ -90,6 +103,6 @@ def _defaults() -> str:
     for status, (message, kind, code) in PROXY_ERRORS.items():
         retry = f" hdr Retry-After {RETRY_AFTER_S}" if status in (502, 503) else ""
         lines.append(
-            f"    http-error status {status} {JSON_TYPE} string '{render_error(message, kind=kind, code=code)}'{retry}"
+            f"    http-error status {status} {JSON_TYPE} lf-string '{render_error(message, kind=kind, code=code)}'{retry}"
         )
     return "\n".join(lines)

@@ -33,6 +33,8 @@ _LEAST_CONNECTIONS = 64
 _MOST_CONNECTIONS = 1024
 SPARE_CONNECTIONS = 16
 """Beyond the connections that may send a body: they are answered, with 503, instead of waiting unheard."""
+_SCRIPT_SHARE = 128  # of all memory
+_LEAST_SCRIPT_MIB = 32
 _QUEUE_PER_SLOT = 4
 
 
@@ -52,6 +54,19 @@ class Route:
     quantisation: str = ""
     digest: str = ""
     """SHA-256 of the model's content."""
+    created: int = 0
+    """When the model's file was written, in seconds since 1970; 0 where that is not known."""
+    trained_context: int = 0
+    """Tokens that the model was made for; 0 where its header does not say."""
+    parameters: int = 0
+    size_bytes: int = 0
+    engine: str = "llamacpp"
+    """By whose rules its requests are checked (catalog/protocol.toml)."""
+
+    @property
+    def metrics_backend(self) -> str:
+        """The backend that requests for its engine's metrics go to."""
+        return f"metrics-{instance_of(self.model)}"
 
     @property
     def backend(self) -> str:
@@ -64,7 +79,7 @@ def backend_name(instance: str) -> str:
     return f"engine-{instance}"
 
 
-def make_route(model: ModelRef, launch: Launch, limits: Limits) -> Route:
+def make_route(model: ModelRef, launch: Launch, limits: Limits, *, created: int = 0, engine: str = "llamacpp") -> Route:
     """The route to this model's engine: `limits.parallel` requests run at once, and four times as many may wait."""
     return Route(
         model=model.name,
@@ -75,6 +90,11 @@ def make_route(model: ModelRef, launch: Launch, limits: Limits) -> Route:
         context=limits.context,
         quantisation=model.quantisation,
         digest=model.sha256,
+        created=created,
+        trained_context=model.context_length,
+        parameters=model.parameters,
+        size_bytes=model.size_bytes,
+        engine=engine,
     )
 
 
@@ -86,17 +106,24 @@ class FrontLimits:
     """The largest request body."""
     connections: int
     """Connections that may send a body at the same time."""
+    script_mib: int = _LEAST_SCRIPT_MIB
+    """Memory of the script that reads bodies."""
 
 
 def plan_front(contexts: Sequence[int], *, memory_bytes: int) -> FrontLimits:
     """Limits for models with these contexts, in tokens, on a host with so much memory.
 
     A body may have 16 bytes for each token of the longest context, between 256 KiB and 4 MiB, and no more than what leaves
-    room for 64 connections. Two buffers for each connection take 1/32 of the memory at the most.
+    room for 64 connections. Two buffers for each connection take 1/32 of the memory at the most; the script that reads
+    bodies takes 1/128, and 32 MiB at the least.
     """
     budget = memory_bytes // _MEMORY_SHARE
     affordable = budget // (_LEAST_CONNECTIONS * _BUFFERS_PER_CONNECTION) - HEADER_ROOM
     body = min(_LARGEST_BODY, affordable, _BODY_BYTES_PER_TOKEN * max(contexts, default=0))
     body = max(_SMALLEST_BODY, body)
     connections = budget // (_BUFFERS_PER_CONNECTION * (body + HEADER_ROOM)) - SPARE_CONNECTIONS
-    return FrontLimits(body_bytes=body, connections=max(1, min(_MOST_CONNECTIONS, connections)))
+    return FrontLimits(
+        body_bytes=body,
+        connections=max(1, min(_MOST_CONNECTIONS, connections)),
+        script_mib=max(_LEAST_SCRIPT_MIB, memory_bytes // _SCRIPT_SHARE // 1024**2),
+    )
