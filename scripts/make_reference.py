@@ -29,8 +29,10 @@ from bedplate.catalog.policies import read_policies
 from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
+from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
 from bedplate.model.facts.finding import Severity
 from bedplate.model.knob import Knob, Recommendation
+from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, TlsConfig
 from bedplate.model.plan_part import Part
 from bedplate.model.policy import Neighbours
 from bedplate.model.proof import Antagonist
@@ -73,6 +75,17 @@ _MEANINGS = {
     "Recipe.slots": "A table of its own, below.",
     "Slots.root_mib": "Each of the two root partitions.",
     "Slots.verity_mib": "Each of the two hash partitions.",
+    "MachineConfig.front": "Tables of their own, below.",
+    "FrontConfig.tls": "A table of its own, below.",
+    "FrontConfig.limits": "A table of its own, below.",
+    "TlsConfig.source": "Where certificate and private key come from.",
+    "ClientKey.requests_per_minute": "As `front.limits.requests_per_minute`, for this key.",
+    "ClientKey.concurrency": "As `front.limits.concurrency`, for this key.",
+    "ClientKey.max_tokens": "As `front.limits.max_tokens`, for this key.",
+    "ClientKey.previous_expires_s": "When that key stops being valid, in seconds since 1970.",
+    "ClientKeyFile.schema": "Version of this file's form; 1.",
+    "ClientKeyFile.revoked": "Ids of keys of the image that no longer hold on this machine.",
+    "ClientKeyFile.key": "A table for each client, below.",
     "EngineRecipe.schema": "Version of this file's form; 1.",
     "EngineRecipe.name": "Name of the layer; its disk has the serial bp-NAME, its file is NAME_VERSION.raw.",
     "EngineRecipe.suite": "Debian suite that the packages come from.",
@@ -104,6 +117,58 @@ def render_recipe() -> str:
         _render_keys(ToolsRecipe, REPOSITORY / "image/tools.toml"),
     ]
     return "\n".join(parts)
+
+
+_MACHINE = """\
+What an operator decides about one machine, apart from its image. Every key has a default. An unknown key, a value of the
+wrong type or out of its range is an error that names the file, the key, the value and what was expected; a file with an
+error closes the front end, and `bedplate status` says why.
+
+The first of these files that exists is read, and no other: {files}. The last one is part of the image; the first one can be
+read once /var is open. Apply a change with `bedplate serve prepare`.
+"""
+_CLIENT_KEYS = """\
+Keys of clients are not in machine.toml but in {image} (part of the image, made by `bedplate key` on the build host) and
+{machine} (made by `bedplate key` on the machine). They hold digests and bounds; the keys themselves are stored nowhere.
+"""
+
+
+def render_machine() -> str:
+    """docs/reference/machine.md: every key of machine.toml and of the files of clients' keys."""
+    files = ", ".join(f"`{file}`" for file in MACHINE_FILES)
+    text = "\n".join(_in_lines(paragraph) for paragraph in _MACHINE.format(files=files).split("\n\n"))
+    parts = [_HEAD, "# machine.toml\n", text, _render_defaults(MachineConfig)]
+    for name, table in (("front", FrontConfig), ("front.tls", TlsConfig), ("front.limits", LimitsConfig)):
+        parts += [f"## [{name}]\n", _in_words(table).partition(": ")[2].capitalize(), _render_defaults(table)]
+    keys = _CLIENT_KEYS.format(image=f"`{IMAGE_KEYS}`", machine=f"`{MACHINE_KEYS}`")
+    parts += ["## client-keys.toml\n", _in_lines(keys), _render_defaults(ClientKeyFile)]
+    parts += ["### [[key]]\n", _in_words(ClientKey), _render_defaults(ClientKey)]
+    return "\n".join(parts)
+
+
+def _render_defaults(cls: type) -> str:
+    """A table of the keys with their defaults; a key without one must be given."""
+    said, hints = _read_field_docs(cls), typing.get_type_hints(cls)
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        default = field.default
+        shown = "" if default is dataclasses.MISSING else "none" if default is None else _default(default)
+        meaning = said.get(field.name) or _MEANINGS[f"{cls.__name__}.{field.name}"]
+        choices = _choices(_no_none(hints[field.name]))
+        row = (f"`{field.name}`", _kind(_no_none(hints[field.name])), shown, _cell(_sentence(choices or meaning)))
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
+
+
+def _no_none(hint: object) -> object:
+    """The type without `| None`."""
+    if isinstance(hint, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
 
 
 def render_cli() -> str:
@@ -447,6 +512,7 @@ def render_policies() -> str:
 
 PAGES = {
     "docs/reference/recipe.md": render_recipe,
+    "docs/reference/machine.md": render_machine,
     "docs/reference/cli.md": render_cli,
     "docs/reference/knobs.md": render_knobs,
     "docs/reference/findings.md": render_findings,

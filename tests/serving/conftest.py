@@ -316,3 +316,31 @@ def stack(make_stack: Callable[..., contextlib.AbstractContextManager[Stack]]) -
     with make_stack("tiny", "Lab/slow:v1") as running:
         running.start_all()
         yield running
+
+
+@pytest.fixture(scope="module")
+def make_front(built: Paths, engine_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Machines whose front end is closed (tests/serving/closed_front.py), each with a machine.toml; the image's openssl."""
+    from tests.serving.closed_front import ClosedFront
+
+    programs = tmp_path_factory.mktemp("programs")
+    argv = " ".join(in_tree(built.tools, "usr/bin/openssl"))
+    (programs / "openssl").write_text(f'#!/bin/sh\nexec {argv} "$@"\n')
+    (programs / "openssl").chmod(0o755)
+    made: list[ClosedFront] = []
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEDPLATE_PATH_PREFIX", str(programs))
+
+        def make(text: str = "") -> ClosedFront:
+            # A short path: a Unix socket's has 107 characters.
+            top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bp")))
+            front = ClosedFront(top, built.tools, engine_tree)
+            front.configure(text)
+            made.append(front)
+            return front
+
+        try:
+            yield make
+        finally:
+            for front in made:
+                front.stop()

@@ -53,6 +53,7 @@ def test_prepare_writes_what_the_units_read(host: Path, capsys: pytest.CaptureFi
     assert sorted(written) == [
         f"{instance}.env",
         f"{instance}.model",
+        "run/bedplate/front.json",
         "run/bedplate/haproxy.cfg",
         "run/bedplate/request.lua",
         dropin,

@@ -41,6 +41,11 @@ class Paths:
         return self.state / "keys"
 
     @property
+    def client_keys(self) -> Path:
+        """Keys of clients that go into each image that is built (`bedplate key add` on a host)."""
+        return self.keys / "client-keys.toml"
+
+    @property
     def images(self) -> Path:
         """One directory for each published image, named by its version; those whose names begin with a dot are half-made."""
         return self.state / "images"

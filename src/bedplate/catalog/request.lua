@@ -332,11 +332,30 @@ local function name_tool(txn, body, found, forced)
   txn:set_var("txn.forced", forced.text)
 end
 
--- http-request lua.inspect: sets txn.model, or the three variables of a refusal.
+-- The longest answer that the body asks for, in tokens, under any name; a negative number asks for one without an end.
+local LENGTHS = { "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict" }
+local function longest_answer(body, found)
+  local longest
+  for _, name in ipairs(LENGTHS) do
+    local value = found[name]
+    if value and value.kind == "number" then
+      local number = tonumber(raw(body, value))
+      number = number and number >= 0 and number < 2 ^ 53 and math.ceil(number) or math.maxinteger
+      longest = math.max(longest or 0, number)
+    end
+  end
+  return longest
+end
+
+-- http-request lua.inspect: sets txn.model and txn.asked, or the three variables of a refusal.
 core.register_action("inspect", { "http-req" }, function(txn)
   local body = txn.f:req_body() or ""
   local found = read(txn, body)
   if found then
+    local longest = longest_answer(body, found)
+    if longest then
+      txn:set_var("txn.asked", longest)
+    end
     local model = found.model
     if model and model.kind ~= "string" then
       refuse(txn, "invalid_type", "model", "The parameter model must be a string.")

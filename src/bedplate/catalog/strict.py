@@ -45,13 +45,16 @@ def read_toml(path: Path, cls: type[T]) -> T:
     return parse_toml(read_data(path), cls, name=path.name)
 
 
-def parse_toml(text: str, cls: type[T], *, name: str) -> T:
-    """The text as a `cls`; name stands for the file in messages. Raises DataError with all of its problems."""
+def parse_toml(text: str, cls: type[T], *, name: str, reference: str = "docs/reference/recipe.md") -> T:
+    """The text as a `cls`; name stands for the file in messages, reference is the page that lists its keys.
+
+    Raises DataError with all of its problems.
+    """
     table = parse_table(text, name=name)
     problems: list[str] = []
     value = _build(table, cls, name + ":", problems)
     if problems:
-        raise DataError(problems, hint=f"Correct {name}; the keys are listed in docs/reference/recipe.md.")
+        raise DataError(problems, hint=f"Correct {name}; the keys are listed in {reference}.")
     return typing.cast(T, value)
 
 

@@ -48,8 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=whole_number(1, 65535),
         metavar="N",
-        default=serve.DEFAULT_PORT,
-        help="port on which the front end listens (default: %(default)s)",
+        help="port on which the front end listens (default: that of machine.toml)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

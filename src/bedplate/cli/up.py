@@ -142,7 +142,8 @@ def _say_up(arguments: argparse.Namespace, ready: UpOutcome, progress: PhaseCloc
     from bedplate.flows.ask import ask, list_served
 
     machine = ready.machine
-    served = list_served(machine.endpoint)
+    # A closed front lists its models for holders of a key alone, and `up` holds none.
+    served = machine.models if machine.tls else list_served(machine.endpoint)
     missing = [model for model in machine.models if model not in served]
     if missing:
         progress.note(f"not served: {', '.join(missing)}; why: bedplate shell -c 'bedplate serve show'")
@@ -159,7 +160,7 @@ def _say_up(arguments: argparse.Namespace, ready: UpOutcome, progress: PhaseCloc
             print(f"  {name:<26} {render_seconds(spent):>12}")
         print(flush=True)
     answer = ""
-    if not arguments.no_ask:
+    if not arguments.no_ask and not machine.tls:
         if not arguments.json:
             print(f"> {QUESTION}", flush=True)
         started = time.monotonic()
@@ -204,7 +205,12 @@ def _print_endpoint(outcome: UpOutcome, model: str) -> None:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": QUESTION}]})
     print(f"\nbedplate {machine.version} serves {', '.join(machine.models) or model} at {machine.endpoint}\n")
     url = f"{machine.endpoint}/v1/chat/completions"
-    print(f"  curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}\n")
+    closed = "--cacert ca.pem -H 'Authorization: Bearer KEY' " if machine.tls else ""
+    print(f"  curl -s {closed}{url} -H 'Content-Type: application/json' -d {shlex.quote(body)}\n")
+    if machine.tls:
+        print("The image is closed: it answers over TLS, and only clients with a key (docs/how-to/keys-and-tls.md).\n")
+    else:
+        print("Anybody on this host can use it, without a key; other hosts cannot reach it.\n")
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ class Endpoint:
     prefix: str = ""
     socket: str = ""
     model: str = ""
+    tls: bool = False
+    """TLS whose certificate is not verified: for questions whose answer anybody may know, sent without a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,13 @@ def parse_endpoint(text: str, *, model: str = "") -> Endpoint:
 
 def connect(endpoint: Endpoint, *, timeout_s: float) -> http.client.HTTPConnection:
     """A connection that is open, to be closed by the caller. Raises OSError when nothing answers."""
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port or 80, timeout=timeout_s)
+    connection: http.client.HTTPConnection
+    if endpoint.tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout_s, context=context)
+    else:
+        connection = http.client.HTTPConnection(endpoint.host, endpoint.port or 80, timeout=timeout_s)
     try:
         if endpoint.socket:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -166,6 +175,11 @@ def parse_pieces(lines: Iterator[bytes]) -> Iterator[str]:
 
 
 def _connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
+    if endpoint.startswith("unix:/"):
+        try:
+            return connect(parse_endpoint(endpoint), timeout_s=timeout_s)
+        except OSError as error:
+            raise NotRunningError(f"{endpoint}: {error}", hint="Check the machine: bedplate status") from error
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"--endpoint: got {endpoint!r}, expected http://HOST:PORT")
@@ -176,7 +190,7 @@ def _connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
 def _request(
     connection: http.client.HTTPConnection, endpoint: str, method: str, path: str, body: dict[str, Any] | None
 ) -> http.client.HTTPResponse:
-    path = urlsplit(endpoint).path.rstrip("/") + path
+    path = path if endpoint.startswith("unix:/") else urlsplit(endpoint).path.rstrip("/") + path
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -208,6 +222,7 @@ def _refusal(endpoint: str, status: int, body: bytes) -> BedplateError:
     except (ValueError, TypeError):
         text = body.decode(errors="replace").strip()[:200]
     hint = {
+        401: "The endpoint asks for a key: see bedplate key --help.",
         404: "See the models that it has: bedplate status",
         429: "It is full; ask again in a moment.",
         503: "It is not ready, or full; see bedplate status.",

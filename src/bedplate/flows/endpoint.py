@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bedplate.errors import NotRunningError
+from bedplate.front.tls import LOCAL_SOCKET
 from bedplate.host.root.root import Root
 from bedplate.host.system.system import is_bedplate_system
-
-_INSIDE_PORT = 8080
 
 
 def find_endpoint() -> str:
@@ -15,7 +14,7 @@ def find_endpoint() -> str:
     Raises NotRunningError when none runs.
     """
     if is_bedplate_system(Root()):
-        return f"http://127.0.0.1:{_INSIDE_PORT}"
+        return f"unix:{LOCAL_SOCKET}"  # whatever machine.toml says of addresses, TLS and keys
     from bedplate.act.paths import find_paths
     from bedplate.image.machine import read_machine  # the image is built without it
 

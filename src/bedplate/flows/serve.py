@@ -7,14 +7,17 @@ reported and left out; the others are served all the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from bedplate import __version__
+from bedplate.act.consoles import write_consoles
 from bedplate.act.serving import (
     Served,
+    Written,
     hold_serving,
     is_any_layer_mounted,
     is_mounted_layer,
@@ -25,10 +28,19 @@ from bedplate.act.serving import (
 )
 from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines import Engine, engine_for
-from bedplate.errors import BedplateError, ModelRefused, ModelTooLarge, ReadError
-from bedplate.front.haproxy import PORT, STATS_SOCKET, render_haproxy
+from bedplate.errors import BedplateError, CommandError, ModelRefused, ModelTooLarge, ReadError
+from bedplate.flows.front import (
+    FrontSetting,
+    apply_front,
+    key_rules_of,
+    listeners_of,
+    read_front_setting,
+    write_front,
+)
+from bedplate.front.haproxy import STATS_SOCKET, render_haproxy
 from bedplate.front.routes import Route, make_route, plan_front
 from bedplate.front.script import render_script
+from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.kernel.cpus import read_cpus
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
@@ -38,8 +50,6 @@ from bedplate.model.units import render_size
 from bedplate.plan.limits import memory_ceiling_bytes, plan_limits
 from bedplate.plan.place import plan_placement, sort_layers
 
-DEFAULT_PORT = PORT
-"""Where the front listens."""
 # In this order: a disk that was attached, then what was added to this host. The first of two models of one name is served.
 MODEL_DIRECTORIES = ("/run/bedplate/models", "/var/lib/bedplate/models")
 LAYER_DIRECTORY = "/var/lib/bedplate/engines"
@@ -69,8 +79,8 @@ class Serving:
     """The Lua script that it loads."""
 
 
-def show(root_dir: Path, *, port: int = DEFAULT_PORT) -> Serving:
-    """What is served below a directory, "/" for this host; changes nothing."""
+def show(root_dir: Path, *, port: int | None = None) -> Serving:
+    """What is served below a directory, "/" for this host; changes nothing. port: None for that of machine.toml."""
     return _find(root_dir, port, is_signed=_is_mounted if root_dir == Path("/") else None)
 
 
@@ -79,27 +89,51 @@ def _is_mounted(path: str) -> bool:
     return is_mounted_layer(path) or not is_any_layer_mounted()
 
 
-def prepare(root_dir: Path, progress: Progress, *, port: int = DEFAULT_PORT) -> Serving:
+def prepare(root_dir: Path, progress: Progress, *, port: int | None = None) -> Serving:
     """Write what is served below a directory; on this host ("/") take memory back where a model lacks it, and start the
-    units. Raises CommandError when the service manager refuses."""
+    units. Raises CommandError when the service manager refuses. port: None for that of machine.toml."""
     root = Root(root_dir)
     live = root_dir == Path("/")
     is_signed = _is_signed(root_dir)
     with hold_serving(root):
-        serving = _find(root_dir, port, is_signed=is_signed)
+        front = write_front(root, _with_port(read_front_setting(root), port), progress, now_s=int(time.time()))
+        if live:
+            for remark in front.remarks:
+                write_consoles(root, f"bedplate: {remark}")
+        affinity = _affinity(root_dir)
+        serving = find_serving(root, front=front.setting, affinity=affinity, is_signed=is_signed)
         if live and make_room(root, serving, progress):
-            serving = _find(root_dir, port, is_signed=is_signed)
+            serving = find_serving(root, front=front.setting, affinity=affinity, is_signed=is_signed)
         written = write_serving(root, [service.served for service in serving.services], serving.front, serving.script)
         if live:
             try:
                 offer_huge_pages(root)
             except (BedplateError, OSError) as error:  # slower, not broken: the engines start all the same
                 progress.note(f"huge pages: {error}")
-            start_serving(written, front_runs=root.exists(STATS_SOCKET))
+            front_runs = root.exists(STATS_SOCKET)
+            if front_runs and front.changed and not written.front_changed:
+                written = _apply(root, front.changed, written, progress)
+            start_serving(written, front_runs=front_runs)
     return serving
 
 
-def _find(root_dir: Path, port: int, *, is_signed: Callable[[str], bool] | None) -> Serving:
+def _apply(root: Root, changed: Sequence[str], written: Written, progress: Progress) -> Written:
+    """Give the running front end its new files; where it does not take them, it reads all of them by a reload."""
+    try:
+        apply_front(root, changed)
+    except CommandError as error:
+        progress.note(f"the front end is reloaded: {error.message}")
+        return replace(written, front_changed=True)
+    return written
+
+
+def _with_port(setting: FrontSetting, port: int | None) -> FrontSetting:
+    if port is None:
+        return setting
+    return replace(setting, config=replace(setting.config, front=replace(setting.front, port=port)))
+
+
+def _find(root_dir: Path, port: int | None, *, is_signed: Callable[[str], bool] | None) -> Serving:
     return find_serving(Root(root_dir), port=port, affinity=_affinity(root_dir), is_signed=is_signed)
 
 
@@ -113,10 +147,16 @@ def _affinity(root_dir: Path) -> set[int] | None:
 
 
 def find_serving(
-    root: Root, *, port: int, affinity: set[int] | None, is_signed: Callable[[str], bool] | None = None
+    root: Root,
+    *,
+    affinity: set[int] | None,
+    port: int | None = None,
+    front: FrontSetting | None = None,
+    is_signed: Callable[[str], bool] | None = None,
 ) -> Serving:
-    """Read the host and decide what is served; changes nothing. is_signed: as for `find_layer`."""
-    problems: list[BedplateError] = []
+    """Read the host and decide what is served; changes nothing. is_signed: as for `find_layer`. front: None to read it."""
+    setting = front or _with_port(read_front_setting(root), port)
+    problems: list[BedplateError] = list(setting.problems)
     models = read_models(root, problems)
     placement = plan_placement(read_cpus(root, affinity=affinity, cgroup="inference.slice"))
     memory = read_memory(root)
@@ -141,17 +181,18 @@ def find_serving(
         )
         route = make_route(model, launch, limits, created=_written_s(root, model.path), engine=engine.name)
         services.append(Service(model=model, engine=engine.name, limits=limits, served=served, route=route))
-    bind = [f"*:{port}"]
-    if root.exists("/proc/net/if_inet6"):
-        bind.append(f"[::]:{port} v6only")
-    front = render_haproxy(
+    text = render_haproxy(
         [service.route for service in services],
         limits=plan_front([service.limits.context for service in services], memory_bytes=memory.total_bytes),
-        bind=bind,
+        bind=listeners_of(setting),
+        admin_socket=ADMIN_SOCKET,
+        keys=key_rules_of(setting),
+        access_log=setting.front.access_log,
         version=__version__,
+        cors=setting.front.cors_origins,
     )
     script = render_script(read_protocol(), read_request_script())
-    return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=front, script=script)
+    return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=text, script=script)
 
 
 def _written_s(root: Root, path: str) -> int:

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from bedplate.errors import CommandError, ReadError
+from bedplate.front.tls import LOCAL_SOCKET
 from bedplate.host.root.root import Root
 from bedplate.host.system.system import is_bedplate_system, read_system
+from bedplate.model.machine_config import DEFAULT_PORT
 from bedplate.model.progress import Progress
 from bedplate.model.system import Unit
 
-_INSIDE_PORT = 8080
 _PROBE_S = 5.0
 _UNITS_S = 20.0
 
@@ -28,23 +29,33 @@ def read_status(progress: Progress) -> dict[str, Any]:
     return _inside(root, progress) if is_bedplate_system(root) else _outside()
 
 
-def probe_health(port: int) -> tuple[int | None, list[str]]:
-    """(HTTP status of /health, models that are served); (None, []) when nothing answers."""
-    status, _ = _get(port, "/health")
+def probe_health(front: int | str) -> tuple[int | None, list[str]]:
+    """(HTTP status of /health, models that are served) of a port of 127.0.0.1 or a Unix socket; (None, []) when nothing
+    answers."""
+    status, _ = _get(front, "/health")
     if status is None:
         return None, []
-    listed, body = _get(port, "/v1/models")
+    listed, body = _get(front, "/v1/models")
     try:
         return status, [str(row["id"]) for row in json.loads(body)["data"]] if listed == 200 else []
     except (ValueError, KeyError, TypeError):
         return status, []
 
 
-def _get(port: int, path: str) -> tuple[int | None, str]:
+def _connect(front: int | str) -> socket.socket:
+    if isinstance(front, int):
+        return socket.create_connection(("127.0.0.1", front), timeout=_PROBE_S)
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(_PROBE_S)
+    client.connect(front)
+    return client
+
+
+def _get(front: int | str, path: str) -> tuple[int | None, str]:
     # A socket of our own: importing http.client takes longer than all else that status does.
     request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=_PROBE_S) as client:
+        with _connect(front) as client:
             client.sendall(request.encode())
             answer = b""
             while chunk := client.recv(65536):
@@ -63,7 +74,12 @@ def _outside() -> dict[str, Any]:
     machine = read_machine(find_paths())
     if machine is None:
         return {"schema": 1, "where": "host", "running": False}
-    health, models = probe_health(machine.port)
+    if machine.tls:  # its models are listed for holders of a key alone
+        from bedplate.image.machine import read_health
+
+        health, models = read_health(machine.port, tls=True, timeout_s=_PROBE_S), list(machine.models)
+    else:
+        health, models = probe_health(machine.port)
     return {
         "schema": 1,
         "where": "host",
@@ -83,7 +99,8 @@ def _outside() -> dict[str, Any]:
 
 
 def _inside(root: Root, progress: Progress) -> dict[str, Any]:
-    health, models = probe_health(_INSIDE_PORT)
+    health, models = probe_health(LOCAL_SOCKET)
+    front = _read_front(root, progress)
     units = _read_units(progress, "bedplate-*", "--all")
     failed = _read_units(progress, "--state=failed")
     return {
@@ -92,11 +109,22 @@ def _inside(root: Root, progress: Progress) -> dict[str, Any]:
         **asdict(read_system(root)),
         "units": [asdict(unit) for unit in units],
         "failed": [unit.name for unit in failed],
-        "endpoint": f"http://127.0.0.1:{_INSIDE_PORT}",
+        "endpoint": f"{'https' if front.get('tls') else 'http'}://127.0.0.1:{front.get('port', DEFAULT_PORT)}",
+        "front": front,
         "health": health,
         "models": models,
         "engines": _read_engines(root, progress),
     }
+
+
+def _read_front(root: Root, progress: Progress) -> dict[str, Any]:
+    from bedplate.flows.front import read_front_record
+
+    try:
+        return read_front_record(root)
+    except ReadError as error:
+        progress.note(error.message)
+        return {}
 
 
 def _read_engines(root: Root, progress: Progress) -> dict[str, Any]:

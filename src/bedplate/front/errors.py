@@ -1,7 +1,7 @@
 """Errors in one form, whoever made them, and the rules that answer with them.
 
 The form is OpenAI's, and on Anthropic's paths Anthropic's around it: {"type":"error","error":{...}} with the same members.
-Anthropic calls some types otherwise; the three variables of `render_form` hold what differs. A client's text in an error is
+Anthropic calls some types otherwise; the four variables of `render_form` hold what differs. A client's text in an error is
 cut and escaped by HAProxy's own converter.
 """
 
@@ -12,7 +12,11 @@ JSON_TYPE = "content-type application/json"
 _ANTHROPIC = "{ path_beg /v1/messages }"
 _SHOWN = "bytes(0,1000),json(utf8s)"  # of a text that a client or an engine wrote
 # A type of ours: what stands in the configuration, since Anthropic has another name for it.
-_TYPES = {"server_error": "%[var(txn.type_server)]", "not_found_error": "%[var(txn.type_missing)]"}
+_TYPES = {
+    "server_error": "%[var(txn.type_server)]",
+    "not_found_error": "%[var(txn.type_missing)]",
+    "authentication_error": "%[var(txn.type_key)]",
+}
 
 # status: (what an operator should read, OpenAI's type, code); HAProxy answers these by itself
 PROXY_ERRORS = {
@@ -66,9 +70,11 @@ def render_form() -> list[str]:
     return [
         "    http-request set-var(txn.type_server) str(server_error)",
         "    http-request set-var(txn.type_missing) str(invalid_request_error)",
+        "    http-request set-var(txn.type_key) str(invalid_request_error)",
         f'    http-request set-var-fmt(txn.form) \'"type":"error",\' if {_ANTHROPIC}',
         f"    http-request set-var(txn.type_server) str(api_error) if {_ANTHROPIC}",
         f"    http-request set-var(txn.type_missing) str(not_found_error) if {_ANTHROPIC}",
+        f"    http-request set-var(txn.type_key) str(authentication_error) if {_ANTHROPIC}",
     ]
 
 

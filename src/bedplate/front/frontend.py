@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from bedplate.front.access_log import render_access_log, render_known_models, render_known_path
 from bedplate.front.cors import render_cors
 from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, refuse, refuse_found, render_form
+from bedplate.front.keys import KeyRules, render_key_removal, render_key_rules, render_length_rules, render_visible
 from bedplate.front.operation import render_metrics, render_version
 from bedplate.front.routes import INFERENCE_PATHS, TASK_PATHS, FrontLimits, Route
 
 _HEADER_BYTES = 16 * 1024
+_LOGGED_PATHS = (*INFERENCE_PATHS, "/health", "/v1/models", "/metrics", "/version")
 
 
 def render_frontend(
-    routes: Sequence[Route], *, bind: Sequence[str], limits: FrontLimits, version: str, cors: Sequence[str]
+    routes: Sequence[Route],
+    *,
+    bind: Sequence[str],
+    limits: FrontLimits,
+    version: str,
+    cors: Sequence[str],
+    keys: KeyRules | None,
+    access_log: bool,
 ) -> str:
     """The one frontend, on these addresses: the order of its rules is the order of the checks."""
     lines = ["frontend api"]
@@ -24,6 +34,7 @@ def render_frontend(
         "    unique-id-format %[uuid()]",
         "    unique-id-header x-request-id",
         "    http-after-response set-header x-request-id %[unique-id]",
+        *(render_access_log() + render_known_path(_LOGGED_PATHS) if access_log else []),
         *render_form(),
         refuse(
             431,
@@ -43,9 +54,17 @@ def render_frontend(
             f"    acl model_{index} var(txn.model) -m str {route.model}",
             f"    acl full_{index} queue({route.backend}) ge {route.queue}",
         ]
-    lines += _health(routes) + _models(routes) + render_version(routes, version) + render_metrics(routes)
+    lines += _health(routes)
+    if keys is not None:
+        lines += render_key_rules(keys)
+    lines += render_key_removal() + render_visible([route.model for route in routes], keys)
+    lines += _models(routes, filtered=keys is not None) + render_version(routes, version) + render_metrics(routes)
     lines += _find_model(routes, limits)
-    lines.append(_refuse_unknown(routes))
+    if access_log:
+        lines += render_known_models([route.model for route in routes])
+    lines += _refuse_unknown(routes)
+    if keys is not None:
+        lines += render_length_rules()
     for index, route in enumerate(routes):
         lines += _refusals_of(index, route)
     lines += [f"    use_backend {route.metrics_backend} if metrics_{index}" for index, route in enumerate(routes)]
@@ -92,17 +111,22 @@ def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
     ]
 
 
-def _refuse_unknown(routes: Sequence[Route]) -> str:
+def _refuse_unknown(routes: Sequence[Route]) -> list[str]:
+    """A model that is not there, and one that the client may not see, get the same answer."""
     known = " ".join(f"!model_{index}" for index in range(len(routes)))
-    # It is cut so that an answer cannot become as large as a request.
-    return refuse(
-        404,
-        "The model %[var(txn.model),bytes(0,128),json(utf8s)] does not exist.",
-        kind="not_found_error",
-        code="model_not_found",
-        param="model",
-        when=known or "TRUE",
-    )
+    unseen = [f"model_{index} !visible_{index}" for index in range(len(routes))]
+    return [
+        refuse(
+            404,
+            # It is cut so that an answer cannot become as large as a request.
+            "The model %[var(txn.model),bytes(0,128),json(utf8s)] does not exist.",
+            kind="not_found_error",
+            code="model_not_found",
+            param="model",
+            when=condition,
+        )
+        for condition in [known or "TRUE", *unseen]
+    ]
 
 
 def _refusals_of(index: int, route: Route) -> list[str]:
@@ -155,11 +179,24 @@ def _health(routes: Sequence[Route]) -> list[str]:
     return lines
 
 
-def _models(routes: Sequence[Route]) -> list[str]:
+def _models(routes: Sequence[Route], *, filtered: bool) -> list[str]:
+    """/v1/models and /v1/models/MODEL. filtered: whether a client may see some of them alone."""
     rows = [_model_row(route) for route in routes]
-    lines = [_answer(200, f'{{"object":"list","data":[{",".join(rows)}]}}', "/v1/models")]
-    for route, row in zip(routes, rows, strict=True):
-        lines.append(_answer(200, row, f"/v1/models/{route.model}"))
+    if filtered:
+        asked = "reading { path,url_dec /v1/models }"
+        lines = []
+        for index, row in enumerate(rows):
+            listed = f"'%[var(txn.listed)]%[var(txn.comma)]{row}'"
+            lines += [
+                f"    http-request set-var-fmt(txn.listed) {listed} if {asked} visible_{index}",
+                f"    http-request set-var-fmt(txn.comma) ',' if {asked} visible_{index}",
+            ]
+        body = '{"object":"list","data":[%[var(txn.listed)]]}'
+        lines.append(f"    http-request return status 200 {JSON_TYPE} lf-string '{body}' if {asked}")
+    else:
+        lines = [_answer(200, f'{{"object":"list","data":[{",".join(rows)}]}}', "/v1/models")]
+    for index, (route, row) in enumerate(zip(routes, rows, strict=True)):
+        lines.append(_answer(200, row, f"/v1/models/{route.model}", f"visible_{index}"))
     lines.append(
         refuse(
             404,

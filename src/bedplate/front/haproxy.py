@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from bedplate.front.backend import render_backend
 from bedplate.front.errors import JSON_TYPE, PROXY_ERRORS, RETRY_AFTER_S, render_error
 from bedplate.front.frontend import render_frontend
+from bedplate.front.keys import KeyRules, render_key_tables
 from bedplate.front.operation import render_metrics_backend
 from bedplate.front.routes import HEADER_ROOM, SPARE_CONNECTIONS, FrontLimits, Route
 from bedplate.front.script import SCRIPT
 
-PORT = 8080
 STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
 
 _LOG_FORMAT = (
@@ -29,28 +29,32 @@ def render_haproxy(
     routes: Sequence[Route],
     *,
     limits: FrontLimits,
-    bind: Sequence[str] = (f"*:{PORT}",),
+    bind: Sequence[str] = ("*:8080",),
     stats_socket: str | None = STATS_SOCKET,
+    admin_socket: str | None = None,
     script: str = SCRIPT,
     version: str = "",
     cors: Sequence[str] = (),
+    keys: KeyRules | None = None,
+    access_log: bool = False,
 ) -> str:
     """haproxy.cfg for these models; the same input gives the same text.
 
     script: path of what `render_script` made. version: of bedplate. cors: origins of web pages that may call the front.
-    Raises UsageError for an origin that is none.
+    keys: None answers everybody. Raises UsageError for an origin that is none.
     """
     parts = [
-        _global(limits, stats_socket, script),
+        _global(limits, stats_socket, admin_socket, script),
         _defaults(),
-        render_frontend(routes, bind=bind, limits=limits, version=version, cors=cors),
+        render_frontend(routes, bind=bind, limits=limits, version=version, cors=cors, keys=keys, access_log=access_log),
+        *([render_key_tables()] if keys is not None else []),
         *(render_backend(index, route) for index, route in enumerate(routes)),
         *(render_metrics_backend(route) for route in routes),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _global(limits: FrontLimits, stats_socket: str | None, script: str) -> str:
+def _global(limits: FrontLimits, stats_socket: str | None, admin_socket: str | None, script: str) -> str:
     lines = [
         "# Written by `bedplate serve prepare` at each boot; changes here are lost.",
         "global",
@@ -71,6 +75,8 @@ def _global(limits: FrontLimits, stats_socket: str | None, script: str) -> str:
     ]
     if stats_socket is not None:
         lines.append(f"    stats socket {stats_socket} mode 660 level user")
+    if admin_socket is not None:
+        lines.append(f"    stats socket {admin_socket} mode 600 level admin")
     return "\n".join(lines)
 
 

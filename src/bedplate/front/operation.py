@@ -10,11 +10,12 @@ from bedplate.front.routes import Route
 
 def render_metrics(routes: Sequence[Route]) -> list[str]:
     """/metrics is HAProxy's own exporter, /metrics/MODEL what the engine of that model exports."""
-    lines = ["    http-request use-service prometheus-exporter if reading { path /metrics }"]
+    lines = ["    http-request use-service prometheus-exporter if reading { path /metrics } all_visible"]
     for index, route in enumerate(routes):
+        asked = f"reading {{ path,url_dec /metrics/{route.model} }} visible_{index}"
         lines += [
             f"    acl metrics_{index} var(txn.metrics) -m str {route.model}",
-            f"    http-request set-var(txn.metrics) str({route.model}) if reading {{ path,url_dec /metrics/{route.model} }}",
+            f"    http-request set-var(txn.metrics) str({route.model}) if {asked}",
         ]
     known = "{ var(txn.metrics) -m found }"
     return [
@@ -63,5 +64,5 @@ def render_version(routes: Sequence[Route], version: str) -> list[str]:
     body = f'{{"bedplate":"{version}","haproxy":"%[lua.haproxy_version]","engines":[{",".join(builds)}]}}'
     return [
         *(f"{line} if {{ path /version }}" if " if " not in line else f"{line} {{ path /version }}" for line in lines),
-        f"    http-request return status 200 {JSON_TYPE} lf-string '{body}' if reading {{ path /version }}",
+        f"    http-request return status 200 {JSON_TYPE} lf-string '{body}' if reading {{ path /version }} all_visible",
     ]

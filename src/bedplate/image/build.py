@@ -24,6 +24,7 @@ from bedplate.act.files import write_whole
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
+from bedplate.catalog.client_keys import parse_client_keys
 from bedplate.errors import BuildError, CommandError, ReadError
 from bedplate.image.base import base_key, prepare_base
 from bedplate.image.contents import (
@@ -62,6 +63,7 @@ from bedplate.image.render import (
 )
 from bedplate.image.tools import Tools, ensure_tools, read_tools
 from bedplate.image.trees import set_modes
+from bedplate.model.client_key import IMAGE_KEYS
 from bedplate.model.progress import Progress
 
 _SEED_SPACE = uuid.UUID("5f0c0f6e-2f0b-4d0c-9e0a-0b0d91a7e000")
@@ -157,9 +159,9 @@ def inputs_digest(recipes: Path, recipe: Recipe, tools: Tools, lock: Lock, keys:
     add("variant", recipe.variant.encode())
     add("packages", lock.digest.encode())
     add("tools", tools.digest.encode())
-    for certificate in (keys.owner_certificate, keys.pcr_certificate, keys.recovery_certificate):
-        if certificate is not None:
-            add(certificate.name, certificate.read_bytes())
+    for given in (keys.owner_certificate, keys.pcr_certificate, keys.recovery_certificate, keys.client_keys):
+        if given is not None:
+            add(given.name, given.read_bytes())
     return digest.hexdigest()
 
 
@@ -393,6 +395,10 @@ def _write_trees(paths: Paths, recipes: Path, recipe: Recipe, keys: Keys, direct
     (rendered / "usr/lib/bedplate/image.json").write_text(json.dumps(record))
     if keys.recovery_certificate is not None:
         (rendered / "usr/lib/bedplate/recovery.json").write_text(render_recovery(paths, keys.recovery_certificate))
+    if keys.client_keys is not None:
+        text = keys.client_keys.read_text()
+        parse_client_keys(text, name=str(keys.client_keys))  # a damaged file would close the front end of every machine
+        (rendered / IMAGE_KEYS.lstrip("/")).write_text(text)
     _write_environment(rendered / "usr/lib/bedplate", recipe)
     # What signs an engine layer; the kernel knows the key only where the firmware's db holds it (Secure Boot).
     (rendered / "usr/lib/verity.d").mkdir()

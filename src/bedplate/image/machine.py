@@ -46,6 +46,7 @@ from bedplate.image.qemu import (
     takes_turns,
 )
 from bedplate.image.qmp import connect_unix, send_qmp
+from bedplate.image.recipe import Variant
 from bedplate.interrupts import hold_signals
 from bedplate.model.machine import BootMode
 from bedplate.model.progress import Progress
@@ -114,6 +115,8 @@ class Machine:
     engine: str | None = None
     """Path of the engine's disk image; None where an older bedplate has started the machine."""
     open_network: bool = False
+    tls: bool = False
+    """Whether the guest's front speaks TLS and asks for keys: that of a production image does."""
     since: float
     """When it was started, in seconds of the epoch."""
     ready: bool
@@ -130,7 +133,7 @@ class Machine:
     @property
     def endpoint(self) -> str:
         """URL of the guest's front on this host, without a path; it answers once the guest serves."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
 
 def read_machine(paths: Paths) -> Machine | None:
@@ -196,6 +199,7 @@ def start_machine(
         models=models,
         engine=options.engine,
         open_network=options.open_network,
+        tls=image.variant is Variant.PRODUCTION,
         since=time.time(),
         ready=False,
         tpm=None,
@@ -240,7 +244,7 @@ def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Mac
                 raise BootError(f"{meaning}{_quote(text)}", hint=f"Read {log}.")
         progress.detail(last_meaningful_line(text) or "starting")
         if time.monotonic() >= next_probe:
-            status = read_health(machine.port)
+            status = read_health(machine.port, tls=machine.tls)
             if status == 200:
                 ready = replace(machine, ready=True)
                 _write_state(ready)
@@ -292,10 +296,10 @@ def kill_machine(paths: Paths) -> None:
     _forget(paths.machine)
 
 
-def read_health(port: int, *, timeout_s: float = 5.0) -> int | None:
+def read_health(port: int, *, tls: bool = False, timeout_s: float = 5.0) -> int | None:
     """HTTP status of /health at the port of 127.0.0.1; None when nothing answers within timeout_s, or not in HTTP."""
     try:
-        return fetch(Endpoint(host="127.0.0.1", port=port), "/health", timeout_s=timeout_s).status
+        return fetch(Endpoint(host="127.0.0.1", port=port, tls=tls), "/health", timeout_s=timeout_s).status
     except (OSError, http.client.HTTPException):
         return None
 

@@ -38,8 +38,28 @@ def _system(record: dict[str, Any]) -> list[str]:
         *(f"unit      {unit['name']}: {unit['active']} ({unit['sub']})" for unit in record["units"]),
         *([f"FAILED    {', '.join(record['failed'])}"] if record["failed"] else []),
         *(_engine(name, engine) for name, engine in record.get("engines", {}).items()),
+        *_front(record.get("front", {})),
         *_endpoint(record),
     ]
+
+
+def _front(front: dict[str, Any]) -> list[str]:
+    """Who is answered, and everything that a person should know: what is open, and what is damaged."""
+    if not front:
+        return []
+    if front["problems"]:
+        return [f"CLOSED    {problem.splitlines()[0]}" for problem in front["problems"]]
+    certificate = front["certificate"] or {}
+    kinds = {
+        "own-ca": "certificate of the machine's own CA",
+        "files": "certificate from files",
+        "ephemeral": "self-signed certificate",
+        "temporary": "temporary certificate until /var is open",
+    }
+    tls = f"TLS with a {kinds.get(str(certificate.get('kind')), 'certificate')}" if front["tls"] else "plain HTTP"
+    keys = f"{plural(front['keys'], 'key')}{'' if front['keys_complete'] else ', more once /var is open'}"
+    lines = [f"front     {tls}; {keys if front['require_key'] else 'no key is needed'}"]
+    return [*lines, *(f"OPEN      {opening}" for opening in front["openings"])]
 
 
 def _engine(name: str, engine: dict[str, Any]) -> str:

@@ -1,0 +1,70 @@
+"""The certificate authority of this machine: show it, and renew what it signs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bedplate.act.certificates import read_fingerprint
+from bedplate.act.serving import hold_serving
+from bedplate.errors import BedplateError, CommandError, ReadError
+from bedplate.flows.front import (
+    CA_DIRECTORY,
+    apply_front,
+    read_front_record,
+    read_front_setting,
+    write_certificate,
+    write_keys,
+)
+from bedplate.front.tls import ADMIN_SOCKET
+from bedplate.host.root.root import Root
+from bedplate.model.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownAuthority:
+    """The certificate of a CA, and the one of the front end that is in use."""
+
+    pem: str
+    fingerprint: str
+    """SHA-256, as openssl writes it: "AB:CD:..."."""
+    certificate: dict[str, Any] | None
+    """As `bedplate status --json` has it; None where the front end has none."""
+
+
+def show(root: Root | None = None) -> ShownAuthority:
+    """The CA that this machine made. Raises ReadError where it made none."""
+    root = root or Root()
+    path = f"{CA_DIRECTORY}/ca.pem"
+    pem = root.read_text(path)
+    if pem is None:
+        raise ReadError(
+            f"{path}: this machine has no CA of its own",
+            hint='It makes one when /var is open and front.tls.source is "own-ca": bedplate serve prepare',
+        )
+    fingerprint = read_fingerprint(root.at(path))
+    return ShownAuthority(pem=f"{pem}\n", fingerprint=fingerprint, certificate=read_front_record(root).get("certificate"))
+
+
+def renew(progress: Progress, *, now_s: int, root: Root | None = None) -> bool:
+    """Make the certificate anew if half of its time is over, it lacks a name, or the supplied files changed; whether it was.
+
+    The running front end takes it without a reload. What cannot be renewed stays in use until it ends. Raises BedplateError
+    for that, and where the running front end does not take the new one.
+    """
+    root = root or Root()
+    with hold_serving(root):
+        setting, remarks = read_front_setting(root), list[str]()
+        certificate, changed = write_certificate(root, setting, remarks, now_s=now_s)
+        for remark in remarks:
+            progress.note(remark)
+        write_keys(root, setting, certificate)
+        if changed and root.exists(ADMIN_SOCKET):
+            try:
+                apply_front(root, changed)
+            except CommandError as error:
+                raise BedplateError(
+                    f"the running front end did not take the certificate: {error.message}",
+                    hint="Restart it: systemctl restart bedplate-haproxy",
+                ) from error
+    return bool(changed)
