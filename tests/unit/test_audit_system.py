@@ -134,6 +134,14 @@ def test_a_clock_source_that_is_not_read() -> None:
     assert list(system.check_clocksource(facts)) == []
 
 
+def test_an_open_front_end() -> None:
+    assert list(system.check_front(make_facts())) == []
+    (case,) = cases(
+        system.check_front, make_facts(os=make_os(front_openings=("it answers everybody", "it speaks plain HTTP")))
+    )
+    assert case.because == "it answers everybody; it speaks plain HTTP"
+
+
 def test_psi() -> None:
     assert list(system.check_psi(make_facts())) == []
     facts = make_facts(pressure=(), knobs=(absent("/proc/pressure/cpu"),))

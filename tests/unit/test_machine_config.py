@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from bedplate.catalog.machine_config import parse_machine_config
 from bedplate.errors import DataError
-from bedplate.flows.front import find_openings, listeners_of, read_front_setting
+from bedplate.flows.front import find_openings, listeners_of, read_front_setting, write_keys
 from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses, read_host_name
-from bedplate.model.machine_config import CLOSED, MACHINE_FILES, MachineConfig, TlsSource
+from bedplate.host.system.osinfo import read_os
+from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, MachineConfig, TlsSource
 
 OS = Path(__file__).parents[2] / "image/os"
 
@@ -132,6 +133,16 @@ def test_the_files_of_the_variants(tmp_path: Path) -> None:
     setting = read_front_setting(Root(tmp_path))
     assert setting.config == MachineConfig()
     assert (setting.has_tls, find_openings(setting)) == (True, [])
+
+
+def test_what_is_open_is_a_fact_that_doctor_reads(tmp_path: Path) -> None:
+    put(tmp_path, MACHINE_FILES[2], (OS / "development/usr/lib/bedplate/machine.toml").read_text())
+    setting = read_front_setting(Root(tmp_path))
+    write_keys(Root(tmp_path), setting, None)
+    assert read_os(Root(tmp_path), (), (), ()).front_openings == tuple(find_openings(setting))
+    for text in ("", "[]", "{}", '{"openings": 7}', '{"openings": [7, "a\\nb"]}', "[" * 5000):
+        put(tmp_path, FRONT_RECORD, text)
+        assert read_os(Root(tmp_path), (), (), ()).front_openings == ()
 
 
 FIB_TRIE = """Main:

@@ -27,11 +27,9 @@ from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses, read_host_name
 from bedplate.host.system.system import is_bedplate_system
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile, merge_keys
-from bedplate.model.machine_config import CLOSED, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
+from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
 from bedplate.model.progress import Progress
 
-FRONT_RECORD = "/run/bedplate/front.json"
-"""What `bedplate status` reads: how the front end was set up, and what is wrong with it."""
 CA_DIRECTORY = "/var/lib/bedplate/front/ca"
 _DAY_S = 86_400
 _MAPS = ("keys", "clients", "scopes", "state")

@@ -7,6 +7,7 @@ Container Device Interface specification (/etc/cdi, /var/run/cdi).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from bedplate.host.root.root import Root
 from bedplate.host.system.upgrades import read_driver_held, read_unattended
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.system import Mount, OsFacts
+from bedplate.model.machine_config import FRONT_RECORD
 
 # DMI text: what systemd's table says, most telling field first.
 _DMI = ("product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version", "chassis_asset_tag")
@@ -100,7 +102,17 @@ def read_os(root: Root, processes: Sequence[Process], mounts: Sequence[Mount], f
             if name.endswith((".json", ".yaml", ".yml"))
         ),
         runtimes=tuple(name for name, files in _RUNTIMES if any(root.exists(file) for file in files)),
+        front_openings=_read_front_openings(root),
     )
+
+
+def _read_front_openings(root: Root) -> tuple[str, ...]:
+    """What `bedplate serve prepare` has recorded; () for a file that is none of its."""
+    try:
+        openings = json.loads(root.read(FRONT_RECORD).value or "{}")["openings"]
+        return tuple(text for text in openings[:8] if isinstance(text, str) and len(text) < 200 and text.isprintable())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
 
 
 def parse_os_release(text: str) -> dict[str, str]:

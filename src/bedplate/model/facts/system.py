@@ -59,6 +59,8 @@ class OsFacts:
     cdi_files: tuple[str, ...]
     runtimes: tuple[str, ...]
     """Container runtimes whose binary or socket is there."""
+    front_openings: tuple[str, ...] = ()
+    """Ways in which bedplate's own front end is open to others than holders of keys, as sentences; () where none runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,7 @@ CHECKS: tuple[CheckFunction, ...] = (
     system.check_upgrades,
     system.check_clocksource,
     system.check_psi,
+    system.check_front,
     system.check_autogroup,
     system.check_readers,
     system.check_engines_seen,

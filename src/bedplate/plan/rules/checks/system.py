@@ -9,6 +9,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
+from bedplate.model.machine_config import FRONT_RECORD
 from bedplate.plan.rules.checks.fixes import confine, undo_confine
 from bedplate.plan.rules.observation import Observation, not_judged, seen, unknown
 from bedplate.plan.rules.rule import Result
@@ -112,6 +113,25 @@ def check_psi(facts: HostFacts) -> Iterator[Result]:
         fix=("# Boot a kernel that was built with CONFIG_PSI=y.",) if built == "n" else command_line_fix(facts, "psi=1"),
         undo=("# Boot the previous kernel.",) if built == "n" else command_line_fix(facts, "psi=1", take_out=True),
         confidence=Confidence.CERTAIN if is_container(facts) is False else Confidence.LIKELY,
+    )
+
+
+def check_front(facts: HostFacts) -> Iterator[Result]:
+    """bedplate's own front end answers without a key, or in the clear on the network."""
+    if not facts.os.front_openings:
+        return
+    yield Observation(
+        id="system.front-open",
+        severity=Severity.MEDIUM,
+        because="; ".join(facts.os.front_openings),
+        where=("machine",),
+        evidence=tuple(Evidence(fact=opening, source=FRONT_RECORD) for opening in facts.os.front_openings),
+        fix=(
+            "bedplate key add",
+            "# In machine.toml, take out `insecure = true` and `require_key = false` (docs/how-to/keys-and-tls.md). Then:",
+            "bedplate serve prepare",
+        ),
+        undo=("# Put the machine.toml of before in its place. Then:", "bedplate serve prepare"),
     )
 
 
