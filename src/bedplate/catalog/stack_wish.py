@@ -1,0 +1,110 @@
+"""A wish as people write it: a few lines of TOML, read by the strict loader into values that plan/resolve takes.
+
+`accelerators` are ids of devices of the catalogue ("8x h100" is h100); without the key any machine is meant, and an empty
+list means a machine without accelerators. `host` lists what else the machine has: "nvswitch", "nodes=2".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bedplate.catalog.strict import parse_toml
+from bedplate.errors import DataError, UsageError
+from bedplate.model.stack import StackCatalogue, StackDevice, StackHardware, StackPolicy, StackWish
+from bedplate.model.version_condition import VersionCondition, parse_condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WishFile:
+    """The keys of a wish, as text; all but schema may be missing."""
+
+    schema: int
+    engines: tuple[str, ...] = ()
+    """Each an engine, with bounds or without: "vllm >=0.19, <0.20"."""
+    one_layer: bool = False
+    """Whether the engines share one layer; without it each has its own."""
+    accelerators: tuple[str, ...] | None = None
+    """Ids of devices; "this-host" stands for those of the machine that runs the command."""
+    host: tuple[str, ...] = ()
+    """What else the machine has: "nvswitch", "rdma", "confidential", "nodes=2", "module-signatures=enforced"."""
+    models: tuple[str, ...] = ()
+    """Files or names of models; the format follows from the name."""
+    require: tuple[str, ...] = ()
+    """Conditions on any component: "kernel >=7", "nvidia-driver.flavour ==open", "ggml-backend.api ==cuda"."""
+    policy: StackPolicy = StackPolicy.STABLE
+    sources: tuple[str, ...] = ()
+    """Sources or groups of them; without the key the default ones."""
+    licences: tuple[str, ...] = ()
+    """Licences; without the key all."""
+
+
+def parse_wish(text: str, *, name: str) -> WishFile:
+    """The wish of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
+    wish = parse_toml(text, WishFile, name=name, reference="docs/how-to/choose-a-stack.md")
+    problems = [f"{name}:schema: got {wish.schema}, expected 1"] if wish.schema != 1 else []
+    for key in ("engines", "require"):
+        for entry in getattr(wish, key):
+            try:
+                parse_condition(entry)
+            except ValueError as error:
+                problems.append(f"{name}:{key}: {error}")
+    if problems:
+        raise DataError(problems, hint="The keys of a wish are in docs/how-to/choose-a-stack.md.")
+    return wish
+
+
+def make_wish(file: WishFile) -> StackWish:
+    """The wish without its hardware. Raises UsageError for a condition that cannot be read."""
+    return StackWish(
+        engines=_conditions(file.engines),
+        one_layer=file.one_layer,
+        models=file.models,
+        require=_conditions(file.require),
+        policy=file.policy,
+        sources=file.sources,
+        licences=file.licences,
+    )
+
+
+def _conditions(texts: Iterable[str]) -> tuple[VersionCondition, ...]:
+    try:
+        return tuple(parse_condition(text) for text in texts)
+    except ValueError as error:
+        raise UsageError(str(error), hint='Write a component and bounds: "kernel >=6.12, <6.13".') from error
+
+
+def make_hardware(accelerators: Sequence[str] | None, host: Sequence[str], catalogue: StackCatalogue) -> StackHardware:
+    """The hardware that a wish describes; `accelerators` None leaves it open. Raises UsageError for an unknown device."""
+    devices = {device.id: device for device in catalogue.devices}
+    chosen: list[StackDevice] = []
+    for text in accelerators or ():
+        id = re.sub(r"^\d+\s*x\s*", "", text.strip().lower())
+        if id not in devices:
+            near = difflib.get_close_matches(id, devices, 2, 0.5)
+            meant = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise UsageError(
+                f"accelerators: the catalogue has no device {id!r}",
+                hint=f"{meant}A file in /etc/bedplate/catalog.d can add one: docs/how-to/stack-rows.md.",
+            )
+        if devices[id] not in chosen:
+            chosen.append(devices[id])
+    properties = dict(_host_properties(host))
+    if accelerators is not None:
+        properties["gpu"] = gpu_vendors(chosen)
+    return StackHardware(accelerators=tuple(chosen), properties=properties)
+
+
+def gpu_vendors(devices: Iterable[StackDevice]) -> tuple[str, ...]:
+    """The value of `host.gpu`: the vendors of the accelerators, sorted; ("none",) without accelerators."""
+    return tuple(sorted({vendor for device in devices for vendor in device.properties.get("vendor", ())})) or ("none",)
+
+
+def _host_properties(host: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    properties: dict[str, tuple[str, ...]] = {}
+    for text in host:
+        name, _, value = text.partition("=")
+        properties[name.strip()] = (value.strip() or "yes",)
+    return properties
