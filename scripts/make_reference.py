@@ -26,6 +26,7 @@ from bedplate.catalog.antagonists import KINDS, read_antagonists
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
 from bedplate.catalog.policies import read_policies
+from bedplate.catalog.stack import read_stack
 from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
@@ -36,6 +37,7 @@ from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConf
 from bedplate.model.plan_part import Part
 from bedplate.model.policy import Neighbours
 from bedplate.model.proof import Antagonist
+from bedplate.report import stack_pages
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
 from bedplate.report.explain import GRADES, render_check
 from bedplate.report.proof.schema import PROOF_SCHEMA_PAGE, make_proof_schema
@@ -510,6 +512,16 @@ def render_policies() -> str:
     return "\n".join([*parts, ""])
 
 
+def render_support_matrix() -> str:
+    """docs/reference/support-matrix.md: what the rows of the stack know to go together."""
+    return _HEAD + stack_pages.render_support_matrix(read_stack(drop_ins=None))
+
+
+def render_known_bad() -> str:
+    """docs/reference/known-bad.md: combinations that the resolver never takes."""
+    return _HEAD + stack_pages.render_known_bad(read_stack(drop_ins=None))
+
+
 PAGES = {
     "docs/reference/recipe.md": render_recipe,
     "docs/reference/machine.md": render_machine,
@@ -518,6 +530,8 @@ PAGES = {
     "docs/reference/findings.md": render_findings,
     "docs/reference/antagonists.md": render_antagonists,
     "docs/reference/policies.md": render_policies,
+    "docs/reference/support-matrix.md": render_support_matrix,
+    "docs/reference/known-bad.md": render_known_bad,
     SCHEMA_PAGE: render_audit_schema,
     PROOF_SCHEMA_PAGE: render_proof_schema,
 }

@@ -32,6 +32,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "images, models and files": {
         "image": ("image", "build, list, show and remove operating system images"),
         "model": ("model", "add, list, show, verify, remove and make models"),
+        "stack": ("stack", "resolve kernel, driver, framework and engine into one lock, and explain it"),
         "clean": ("clean", "remove what bedplate keeps in its cache and state directories"),
     },
     "any host": {

@@ -1,0 +1,225 @@
+"""Resolve kernel, driver, CUDA or ROCm, framework and engine into one lock; explain a choice or a conflict.
+
+A wish is a TOML file of a few lines, or the options of `resolve`. The answer is one lock that no row of the catalogue
+forbids: each component with its version and source, why it is this version, and what held back a newer one. If there is
+none, the answer is the shortest chain of facts that excludes the wish, with the evidence of each, and the nearest wishes
+that are possible. Rows that you add to /etc/bedplate/catalog.d count as well.
+
+examples:
+  bedplate stack resolve wish.toml                             resolve a wish and print the stack
+  bedplate stack resolve wish.toml --output stack.lock         write the lock as a file
+  bedplate stack resolve --engine vllm --accelerator h100      resolve a wish that the options state
+  bedplate stack resolve wish.toml --lock stack.lock           change as little of the present lock as possible
+  bedplate stack why nvidia-driver wish.toml                   explain why the driver has this version
+  bedplate stack why "kernel >=7.4" wish.toml                  explain what excludes a version
+  bedplate stack diff old.lock new.lock                        list what differs between two locks
+  bedplate stack show stack.lock                               print a lock with all evidence
+
+Exit status: 1 when the wish is not possible (`resolve`, `why`), or when the locks differ (`diff`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bedplate.cli.subcommand import add_subcommand
+from bedplate.model.stack import StackConflict, StackPolicy
+
+if TYPE_CHECKING:
+    from bedplate.flows.stack import StackRequest
+
+HELP = "resolve kernel, driver, framework and engine into one lock, and explain it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verbs of `bedplate stack` with the options of each."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print one JSON object")
+    wished = argparse.ArgumentParser(add_help=False)
+    wished.add_argument("wish", nargs="?", metavar="WISH", type=Path, help="TOML file of the wish")
+    _add_wish_options(wished)
+    resolve = add_subcommand(
+        verbs,
+        "resolve",
+        parents=[wished, shared],
+        help="find the stack that meets a wish, or say why there is none",
+        examples=(
+            "bedplate stack resolve wish.toml --output stack.lock",
+            'bedplate stack resolve --engine "vllm >=0.19" --accelerator h100 --require "kernel >=7"',
+            "bedplate stack resolve --engine llama-cpp --accelerator this-host --json",
+        ),
+    )
+    resolve.add_argument("--output", metavar="FILE", type=Path, help="also write the lock to this file")
+    resolve.add_argument("--verbose", action="store_true", help="show the evidence of each component")
+    why = add_subcommand(
+        verbs,
+        "why",
+        help="explain why a component has its version, or what excludes a version",
+        examples=(
+            "bedplate stack why nvidia-driver wish.toml",
+            'bedplate stack why "vllm ==0.33.0" --accelerator a100',
+            "bedplate stack why kernel --from-lock stack.lock",
+        ),
+    )
+    why.add_argument("component", metavar="COMPONENT", help='a component ("kernel"), or one with bounds ("kernel >=7.4")')
+    why.add_argument("wish", nargs="?", metavar="WISH", type=Path, help="TOML file of the wish")
+    _add_wish_options(why)
+    why.add_argument("--from-lock", metavar="LOCK", type=Path, help="explain a component of this lock instead of a wish")
+    why.add_argument("--json", action="store_true", help="print one JSON object")
+    diff = add_subcommand(
+        verbs,
+        "diff",
+        parents=[shared],
+        help="list the components that differ between two locks",
+        examples=("bedplate stack diff old.lock new.lock",),
+    )
+    diff.add_argument("old", metavar="OLD", type=Path, help="the lock to compare with")
+    diff.add_argument("new", metavar="NEW", type=Path, help="the lock that is compared")
+    show = add_subcommand(
+        verbs,
+        "show",
+        parents=[shared],
+        help="print a lock with the evidence of each component",
+        examples=("bedplate stack show stack.lock", "bedplate stack show stack.lock --json"),
+    )
+    show.add_argument("lock", metavar="LOCK", type=Path, help="file of the lock")
+
+
+def _add_wish_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine", action="append", metavar="ENGINE", help='engine, with bounds or without: "vllm >=0.19"; may be repeated'
+    )
+    parser.add_argument(
+        "--accelerator",
+        action="append",
+        metavar="DEVICE",
+        help="device of the machine (h100, mi300x), this-host for those of this machine, none for a machine without any",
+    )
+    parser.add_argument("--host", action="append", metavar="NAME[=VALUE]", help="property of the machine: nvswitch, nodes=2")
+    parser.add_argument("--model", action="append", metavar="NAME", help="model file or name of a model that is served")
+    parser.add_argument(
+        "--require", action="append", metavar="CONDITION", help='condition on any component: "kernel >=7, <7.4"'
+    )
+    parser.add_argument("--source", action="append", metavar="SOURCE", help="source, or group of sources, that is allowed")
+    parser.add_argument("--licence", action="append", metavar="LICENCE", help="licence that is allowed (default: all)")
+    parser.add_argument(
+        "--policy",
+        choices=[policy.value for policy in StackPolicy],
+        help="newest: the newest possible; stable: few changes of the present lock; pinned: none (default: stable)",
+    )
+    parser.add_argument(
+        "--lock", metavar="LOCK", type=Path, help="the present lock, which the policies stable and pinned keep"
+    )
+    parser.add_argument("--from", dest="recording", metavar="PATH", type=Path, help="take the hardware from this recording")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Exit status 0 for a lock, 1 where the wish is not possible or two locks differ.
+
+    Raises UsageError, DataError and ReadError for files and options that are wrong, PreflightError where the resolver is not
+    installed.
+    """
+    match arguments.verb:
+        case "resolve":
+            return _resolve(arguments)
+        case "why":
+            return _why(arguments)
+        case "diff":
+            return _diff(arguments)
+    return _show(arguments)
+
+
+def _request(arguments: argparse.Namespace) -> StackRequest:
+    from bedplate.flows.stack import StackRequest
+
+    named = arguments.accelerator
+    return StackRequest(
+        file=arguments.wish,
+        engines=tuple(arguments.engine or ()),
+        accelerators=None if named is None else tuple(name for name in named if name != "none"),
+        host=tuple(arguments.host or ()),
+        models=tuple(arguments.model or ()),
+        require=tuple(arguments.require or ()),
+        sources=tuple(arguments.source or ()),
+        licences=tuple(arguments.licence or ()),
+        policy=StackPolicy(arguments.policy) if arguments.policy else None,
+        present=arguments.lock,
+        recording=arguments.recording,
+    )
+
+
+def _resolve(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.screen import this_screen
+    from bedplate.flows.stack import resolve_stack, write_lock
+    from bedplate.report.stack import lock_object, render_stack_text
+
+    answer = resolve_stack(_request(arguments))
+    if isinstance(answer, StackConflict):
+        return _print_conflict(answer, arguments)
+    if arguments.output is not None:
+        write_lock(arguments.output, answer)
+    if arguments.json:
+        print(json.dumps(lock_object(answer), indent=1))
+    else:
+        print(render_stack_text(answer, this_screen(), verbose=arguments.verbose), end="")
+    return 0
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.screen import this_screen
+    from bedplate.flows.stack import explain_component, find_choices, read_record
+    from bedplate.report.stack import choice_object, render_why_text
+
+    if arguments.from_lock is not None:
+        answer = find_choices(read_record(arguments.from_lock).lock, arguments.component)
+    else:
+        explained = explain_component(_request(arguments), arguments.component)
+        if isinstance(explained, StackConflict):
+            return _print_conflict(explained, arguments)
+        answer = explained
+    if arguments.json:
+        print(json.dumps({"possible": True, "components": [choice_object(choice) for choice in answer]}, indent=1))
+    else:
+        print(render_why_text(answer, this_screen()), end="")
+    return 0
+
+
+def _print_conflict(conflict: StackConflict, arguments: argparse.Namespace) -> int:
+    from bedplate.cli.screen import this_screen
+    from bedplate.report.stack import conflict_object, render_conflict_text
+
+    if arguments.json:
+        print(json.dumps(conflict_object(conflict), indent=1))
+    else:
+        print(render_conflict_text(conflict, this_screen()), end="")
+    return 1
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from bedplate.flows.stack import read_record
+    from bedplate.report.stack import difference_objects, render_difference
+
+    old, new = read_record(arguments.old), read_record(arguments.new)
+    rows = difference_objects(old, new)
+    if arguments.json:
+        print(json.dumps({"differences": rows}, indent=1))
+    else:
+        print(render_difference(old, new) or "The locks have the same components.\n", end="")
+    return 1 if rows else 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.screen import this_screen
+    from bedplate.flows.stack import read_record
+    from bedplate.report.stack import lock_object, render_stack_text
+
+    record = read_record(arguments.lock)
+    if arguments.json:
+        print(json.dumps(lock_object(record), indent=1))
+    else:
+        print(render_stack_text(record, this_screen(), verbose=True), end="")
+    return 0

@@ -1,0 +1,177 @@
+"""Resolve a stack, explain it, compare two: wishes and locks are files, rows come from the catalogue and its drop-ins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bedplate.act.files import write_report
+from bedplate.catalog.stack import read_stack
+from bedplate.catalog.stack_lock import read_lock
+from bedplate.catalog.stack_wish import WishFile, gpu_vendors, make_hardware, make_wish, parse_wish
+from bedplate.catalog.strict import read_data
+from bedplate.errors import UsageError
+from bedplate.flows.machine import read_facts_of
+from bedplate.model.facts.host import HostFacts
+from bedplate.model.stack import (
+    ChosenRelease,
+    StackCatalogue,
+    StackConflict,
+    StackHardware,
+    StackLock,
+    StackPolicy,
+    StackRecord,
+    StackWish,
+)
+from bedplate.plan.resolve.resolve import resolve
+from bedplate.plan.rules.terms import is_nvswitch
+from bedplate.report.stack import render_lock
+
+THIS_HOST = "this-host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackRequest:
+    """A wish from a file, from options, or from both: an option replaces the key of the file, lists of conditions grow."""
+
+    file: Path | None = None
+    engines: tuple[str, ...] = ()
+    accelerators: tuple[str, ...] | None = None
+    host: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    policy: StackPolicy | None = None
+    present: Path | None = None
+    """The lock in force."""
+    recording: Path | None = None
+    """A recording that stands for this host."""
+
+
+def resolve_stack(request: StackRequest, *, catalogue: StackCatalogue | None = None) -> StackRecord | StackConflict:
+    """The lock of a request as the record of this day, or why there is none.
+
+    Raises UsageError, DataError or ReadError for a wish, a lock, a recording or a row that is wrong, PreflightError where
+    resolvelib is missing.
+    """
+    rows = read_stack() if catalogue is None else catalogue
+    file = _merged(request)
+    hardware = _hardware(file, request.recording, rows)
+    wish = make_wish(file)
+    if not wish.engines and not wish.require and not hardware.accelerators:
+        raise UsageError(
+            "the wish is empty: it names no engine, no accelerator and no requirement",
+            hint='Name a file, or for example --engine "vllm >=0.19" --accelerator h100.',
+        )
+    present = read_lock(request.present).lock if request.present is not None else None
+    answer = resolve(wish, hardware, rows, present)
+    if isinstance(answer, StackConflict):
+        return answer
+    return StackRecord(date=time.strftime("%Y-%m-%d"), catalogue=rows.digest, wish=_wish_lines(wish, hardware), lock=answer)
+
+
+def explain_component(request: StackRequest, component: str) -> tuple[ChosenRelease, ...] | StackConflict:
+    """Why a component has its version: a choice for each layer that has it; or why the wish is not possible.
+
+    `component` may have bounds ("nvidia-driver >=580"): they are required as well, so that the answer says why not. Raises
+    UsageError where the stack has no such component, and all that `resolve_stack` raises.
+    """
+    extra = (component,) if " " in component.strip() else ()
+    answer = resolve_stack(replace(request, require=(*request.require, *extra)))
+    if isinstance(answer, StackConflict):
+        return answer
+    return find_choices(answer.lock, component.split()[0])
+
+
+def find_choices(lock: StackLock, component: str) -> tuple[ChosenRelease, ...]:
+    """The choices of a component in all layers. Raises UsageError where the lock has none."""
+    name = component.partition(".")[0]
+    found = tuple(choice for choice in lock.choices if choice.release.component == name)
+    if not found:
+        there = ", ".join(dict.fromkeys(choice.release.component for choice in lock.choices))
+        raise UsageError(f"{name}: the stack has no such component", hint=f"It has: {there}.")
+    return found
+
+
+def read_record(path: Path) -> StackRecord:
+    """The lock of a file. Raises ReadError or DataError."""
+    return read_lock(path)
+
+
+def write_lock(path: Path, record: StackRecord) -> None:
+    """Write the lock as TOML, whole or not at all. Raises OSError."""
+    write_report(path, render_lock(record))
+
+
+def hardware_of(facts: HostFacts, catalogue: StackCatalogue) -> StackHardware:
+    """The accelerators of a machine that the catalogue knows, by their PCI ids, and whether it has an NVSwitch.
+
+    Raises UsageError for an accelerator that no row knows: it must not be left out silently.
+    """
+    by_id = {number: device for device in catalogue.devices for number in device.pci}
+    by_address = {device.address: device for device in facts.pci}
+    found = []
+    for accelerator in facts.accelerators:
+        function = by_address.get(accelerator.address or "")
+        number = f"{function.vendor:04x}:{function.device:04x}" if function is not None else "unknown"
+        if number not in by_id:
+            raise UsageError(
+                f"{accelerator.address or 'an accelerator'}: the catalogue has no device with the PCI id {number}",
+                hint="Add a row to a file in /etc/bedplate/catalog.d (docs/how-to/stack-rows.md), or name --accelerator.",
+            )
+        if by_id[number] not in found:
+            found.append(by_id[number])
+    properties = {"gpu": gpu_vendors(found)}
+    if any(is_nvswitch(device) for device in facts.pci):
+        properties["nvswitch"] = ("yes",)
+    return StackHardware(accelerators=tuple(found), properties=properties)
+
+
+def _hardware(file: WishFile, recording: Path | None, rows: StackCatalogue) -> StackHardware:
+    named = file.accelerators
+    if recording is None and (named is None or THIS_HOST not in named):
+        return make_hardware(named, file.host, rows)
+    if named is not None and set(named) != {THIS_HOST}:
+        raise UsageError(
+            f"accelerators: got {', '.join(named)}, and those of a machine as well",
+            hint=f"Name devices, or {THIS_HOST} alone.",
+        )
+    machine = hardware_of(read_facts_of(recording, ()), rows)
+    described = make_hardware(None, file.host, rows)
+    return StackHardware(accelerators=machine.accelerators, properties={**machine.properties, **described.properties})
+
+
+def _merged(request: StackRequest) -> WishFile:
+    file = WishFile(schema=1)
+    if request.file is not None:
+        file = parse_wish(read_data(request.file), name=request.file.name)
+    return replace(
+        file,
+        engines=request.engines or file.engines,
+        accelerators=file.accelerators if request.accelerators is None else request.accelerators,
+        host=(*file.host, *request.host),
+        models=(*file.models, *request.models),
+        require=(*file.require, *request.require),
+        sources=request.sources or file.sources,
+        licences=request.licences or file.licences,
+        policy=request.policy or file.policy,
+    )
+
+
+def _wish_lines(wish: StackWish, hardware: StackHardware) -> tuple[str, ...]:
+    properties = [f"{name}={'/'.join(values)}" for name, values in hardware.properties.items() if name != "gpu"]
+    rows: dict[str, Sequence[str]] = {
+        "accelerators": [device.id for device in hardware.accelerators] or list(hardware.properties.get("gpu", ())),
+        "host": properties,
+        "engines": [str(condition) for condition in wish.engines],
+        "one layer": ["yes"] if wish.one_layer else [],
+        "models": wish.models,
+        "require": [str(condition) for condition in wish.require],
+        "sources": wish.sources,
+        "licences": wish.licences,
+        "policy": [wish.policy.value],
+    }
+    return tuple(f"{key}: {'; '.join(values)}" for key, values in rows.items() if values)

@@ -1,0 +1,184 @@
+"""A stack as text: the lock as the TOML file that it is kept in, an answer for a terminal, an explanation, a difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from bedplate.model.stack import ChosenRelease, ReasonLink, StackConflict, StackLock, StackRecord, StackRelease
+from bedplate.report.terminal import Screen, prose
+
+_HEAD = """\
+# A stack, as `bedplate stack resolve` decided it. Each component says why it is this one; `bedplate stack why` says more.
+"""
+
+
+def render_lock(record: StackRecord) -> str:
+    """The lock as TOML, the same text for the same record; catalog/stack_lock.py reads it back."""
+    lines = [_HEAD + "schema = 1", f"date = {_quoted(record.date)}", f"catalogue = {_quoted(record.catalogue)}"]
+    for name, texts in (("wish", record.wish), ("facts", record.lock.facts), ("cautions", record.lock.cautions)):
+        lines += [f"{name} = [", *(f"  {_quoted(text)}," for text in texts), "]"] if texts else [f"{name} = []"]
+    for choice in record.lock.choices:
+        release = choice.release
+        rows = {
+            "id": release.component,
+            "layer": choice.layer,
+            "version": release.version,
+            "source": release.source,
+            "licence": release.licence,
+            "file": release.file,
+            "sha256": release.sha256,
+            "because": choice.because,
+            "held_back": choice.held_back,
+            "checked": release.checked.value,
+            "date": release.date,
+        }
+        lines += ["", "[[component]]", *(f"{key} = {_quoted(value)}" for key, value in rows.items() if value)]
+        lines.append(f"evidence = {_listed(release.evidence)}")
+        if release.properties:
+            table = ", ".join(f"{name} = {_listed(values)}" for name, values in release.properties.items())
+            lines.append(f"properties = {{ {table} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string; what JSON escapes, TOML reads, and DEL, which JSON leaves, is escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(_quoted(text) for text in texts) + "]"
+
+
+def render_stack_text(record: StackRecord, screen: Screen, *, verbose: bool) -> str:
+    """A line for each component below the layer that it is in, then why; with a line end after the last line."""
+    lines: list[str] = []
+    for layer in dict.fromkeys(choice.layer for choice in sorted(record.lock.choices, key=lambda choice: choice.layer)):
+        lines += prose(screen, f"layer {layer}" if layer else "host", style="bold")
+        for choice in record.lock.choices:
+            if choice.layer == layer:
+                lines += _choice_lines(choice, screen, verbose=verbose)
+        lines.append("")
+    for caution in record.lock.cautions:
+        lines += prose(screen, f"caution: {caution}", rest="    ")
+    lines += prose(screen, f"Made on {record.date} with the rows {record.catalogue[:12]}.", style="dim")
+    return "\n".join(lines) + "\n"
+
+
+def _choice_lines(choice: ChosenRelease, screen: Screen, *, verbose: bool) -> list[str]:
+    release = choice.release
+    variant = f"{release.variant}, " if release.variant else ""
+    lines = prose(screen, f"{release.component:<22} {release.version}  ({variant}{release.source})", first="  ", rest="    ")
+    lines += prose(screen, f"why: {choice.because}", first="      ", rest="      ")
+    if choice.held_back:
+        lines += prose(screen, choice.held_back, first="      ", rest="      ")
+    if verbose:
+        lines += prose(screen, f"checked: {release.checked}, {release.date}", first="      ", rest="      ", style="dim")
+        for text in release.evidence:
+            lines += prose(screen, f"evidence: {text}", first="      ", rest="      ", style="dim")
+        if release.sha256:
+            lines += prose(screen, f"{release.file} sha256 {release.sha256}", first="      ", rest="      ", style="dim")
+    return lines
+
+
+def render_conflict_text(conflict: StackConflict, screen: Screen) -> str:
+    """The chain, link by link with its evidence, then what is possible; with a line end after the last line."""
+    lines = prose(screen, "This wish is not possible, because all of these hold:", style="bold")
+    lines += list(_link_lines(conflict.chain, screen))
+    if conflict.nearest:
+        lines += ["", *prose(screen, "Possible, if one of these lines of the wish is given up:", style="bold")]
+        for nearest in conflict.nearest:
+            lines += prose(screen, f"{nearest.line}: possible {nearest.sentence}", first="  - ", rest="    ")
+    else:
+        lines += ["", *prose(screen, "No change of one or two lines of the wish makes it possible.")]
+    return "\n".join(lines) + "\n"
+
+
+def _link_lines(chain: Sequence[ReasonLink], screen: Screen) -> Iterator[str]:
+    for number, link in enumerate(chain, 1):
+        yield from prose(screen, link.sentence, first=f"{number:>3}. ", rest="     ")
+        for text in link.evidence:
+            yield from prose(screen, f"evidence: {text}", first="       ", rest="       ", style="dim")
+
+
+def render_why_text(choices: Sequence[ChosenRelease], screen: Screen) -> str:
+    """Why these components have their versions, with all evidence; with a line end after the last line."""
+    lines: list[str] = []
+    for choice in choices:
+        if choice.layer:
+            lines += prose(screen, f"layer {choice.layer}", style="bold")
+        lines += _choice_lines(choice, screen, verbose=True)
+    return "\n".join(lines) + "\n"
+
+
+def render_difference(old: StackRecord, new: StackRecord) -> str:
+    """A line for each component that differs, "" when none does: `kernel: 6.12.118 (...) -> 7.3.4 (...)`."""
+    lines: list[str] = []
+    for row in difference_objects(old, new):
+        name = f"{row['component']} ({row['layer']})" if row["layer"] else row["component"]
+        lines.append(f"{name}: {row['old']} -> {row['new']}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def difference_objects(old: StackRecord, new: StackRecord) -> list[dict[str, str]]:
+    """Components that differ, as `--json` prints them: component, layer, old, new; "absent" for one that is not there."""
+    before, after = _by_key(old.lock), _by_key(new.lock)
+    rows = [
+        {"component": key[0], "layer": key[1], "old": _told(before.get(key)), "new": _told(after.get(key))}
+        for key in dict.fromkeys([*after, *before])
+    ]
+    return [row for row in rows if row["old"] != row["new"]]
+
+
+def _by_key(lock: StackLock) -> dict[tuple[str, str], StackRelease]:
+    return {(choice.release.component, choice.layer): choice.release for choice in lock.choices}
+
+
+def _told(release: StackRelease | None) -> str:
+    if release is None:
+        return "absent"
+    return f"{release.version} ({', '.join(filter(None, (release.variant, release.source)))})"
+
+
+def lock_object(record: StackRecord) -> dict[str, object]:
+    """The lock as `--json` prints it; `possible` is true."""
+    return {
+        "possible": True,
+        "date": record.date,
+        "catalogue": record.catalogue,
+        "wish": list(record.wish),
+        "components": [choice_object(choice) for choice in record.lock.choices],
+        "facts": list(record.lock.facts),
+        "cautions": list(record.lock.cautions),
+    }
+
+
+def choice_object(choice: ChosenRelease) -> dict[str, object]:
+    """One component of a lock as `--json` prints it; `file` and `sha256` are "" where the artefact is not known."""
+    release = choice.release
+    return {
+        "component": release.component,
+        "layer": choice.layer,
+        "version": release.version,
+        "source": release.source,
+        "properties": {name: list(values) for name, values in release.properties.items()},
+        "licence": release.licence,
+        "file": release.file,
+        "sha256": release.sha256,
+        "because": choice.because,
+        "held_back": choice.held_back,
+        "checked": release.checked.value,
+        "date": release.date,
+        "evidence": list(release.evidence),
+    }
+
+
+def conflict_object(conflict: StackConflict) -> dict[str, object]:
+    """The chain and the nearest wishes as `--json` prints them; `possible` is false."""
+    return {
+        "possible": False,
+        "chain": [
+            {"sentence": link.sentence, "fact": link.fact, "evidence": list(link.evidence)} for link in conflict.chain
+        ],
+        "nearest": [{"line": nearest.line, "possible": nearest.sentence} for nearest in conflict.nearest],
+    }

@@ -1,0 +1,177 @@
+"""`bedplate stack`: wish to lock and back, from an inventory too, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.unit.facts_factory import make_facts, make_gpu, make_pci
+
+from bedplate.catalog.stack import read_stack
+from bedplate.catalog.stack_lock import parse_lock
+from bedplate.cli.main import main
+from bedplate.errors import DataError, UsageError
+from bedplate.flows.stack import StackRequest, hardware_of, resolve_stack
+from bedplate.model.stack import StackConflict, StackPolicy, StackRecord
+from bedplate.plan.resolve.resolve import resolve
+from bedplate.report.stack import render_lock
+
+INVENTED = Path(__file__).parents[1] / "stack/invented.toml"
+ROWS = read_stack(drop_ins=None)
+
+
+def lock_of(request: StackRequest) -> StackRecord:
+    answer = resolve_stack(request, catalogue=ROWS)
+    assert isinstance(answer, StackRecord), answer
+    return answer
+
+
+def versions(record: StackRecord) -> dict[str, str]:
+    return {choice.release.component: choice.release.version for choice in record.lock.choices}
+
+
+A100 = StackRequest(engines=("vllm",), accelerators=("a100",))
+
+
+def test_the_default_stack_of_a_data_centre_card_takes_the_newest_kernel_that_has_its_module() -> None:
+    found = versions(lock_of(A100))
+    assert found["kernel"] == "7.3.4"
+    assert found["nvidia-driver"] == found["nvidia-userspace"] == "535.274.02-3"
+    assert (found["vllm"], found["torch"], found["cuda"]) == ("0.19.1", "2.10.0", "12.8")
+
+
+def test_two_runs_on_one_day_are_byte_equal_and_the_lock_reads_back() -> None:
+    first, second = lock_of(A100), lock_of(A100)
+    text = render_lock(first)
+    assert text == render_lock(second)
+    assert render_lock(parse_lock(text, name="stack.lock")) == text
+
+
+def test_an_artefact_that_is_known_has_its_hash() -> None:
+    vllm = next(choice.release for choice in lock_of(A100).lock.choices if choice.release.component == "vllm")
+    assert vllm.file.startswith("vllm-0.19.1-")
+    assert len(vllm.sha256) == 64
+
+
+def test_a_choice_says_what_held_back_a_newer_one() -> None:
+    vllm = next(choice for choice in lock_of(A100).lock.choices if choice.release.component == "vllm")
+    assert "vllm 0.33.0" in vllm.held_back
+    assert "CUDA 13 needs a driver >= 580" in vllm.held_back
+
+
+def test_the_smallest_change_against_the_present_lock(tmp_path: Path) -> None:
+    old = lock_of(replace(A100, require=("kernel ==6.12.118", "vllm ==0.18.1")))
+    (tmp_path / "stack.lock").write_text(render_lock(old))
+    present = replace(A100, present=tmp_path / "stack.lock")
+    assert versions(lock_of(present)) == versions(old)
+    moved = versions(lock_of(replace(present, require=("vllm ==0.19.1",))))
+    assert moved["kernel"] == "6.12.118"
+    assert {name for name, version in moved.items() if versions(old)[name] != version} == {"vllm"}
+    assert versions(lock_of(replace(present, policy=StackPolicy.NEWEST)))["kernel"] == "7.3.4"
+
+
+def test_a_pinned_stack_does_not_move(tmp_path: Path) -> None:
+    (tmp_path / "stack.lock").write_text(render_lock(lock_of(replace(A100, require=("kernel ==6.12.118",)))))
+    pinned = replace(A100, present=tmp_path / "stack.lock", policy=StackPolicy.PINNED)
+    assert versions(lock_of(pinned))["kernel"] == "6.12.118"
+    answer = resolve_stack(replace(pinned, require=("kernel ==7.3.4",)), catalogue=ROWS)
+    assert isinstance(answer, StackConflict)
+    assert any("is in the present lock" in link.sentence for link in answer.chain)
+    with pytest.raises(UsageError, match="no present lock"):
+        resolve_stack(replace(A100, policy=StackPolicy.PINNED), catalogue=ROWS)
+
+
+def test_a_machine_without_accelerators_needs_a_source_of_the_cpu_build() -> None:
+    request = StackRequest(engines=("transformers",), accelerators=())
+    answer = resolve_stack(request, catalogue=ROWS)
+    assert isinstance(answer, StackConflict)
+    assert any("pytorch-cpu" in link.sentence for link in answer.chain)
+    torch = next(
+        choice.release
+        for choice in lock_of(replace(request, sources=("debian", "pypi", "pytorch-cpu"))).lock.choices
+        if choice.release.component == "torch"
+    )
+    assert (torch.source, torch.variant) == ("pytorch-cpu", "cpu")
+
+
+def test_a_kernel_that_no_build_is_known_for_is_a_no() -> None:
+    answer = resolve_stack(StackRequest(accelerators=("h100",), require=("kernel ==7.9.1",)), catalogue=ROWS)
+    assert isinstance(answer, StackConflict)
+    assert any("before a build of the module for it was seen" in link.sentence for link in answer.chain)
+
+
+def test_an_invented_device_works_from_inventory_to_lock(tmp_path: Path) -> None:
+    (tmp_path / "z900.toml").write_text(INVENTED.read_text())
+    rows = read_stack(drop_ins=tmp_path)
+    device = make_pci("0000:19:00.0", vendor=0x10DE, device=0xFFFF)
+    facts = make_facts(pci=(device,), accelerators=(make_gpu(0, "0000:19:00.0"),))
+    hardware = hardware_of(facts, rows)
+    assert [found.id for found in hardware.accelerators] == ["z900"]
+    with pytest.raises(UsageError, match="no device with the PCI id 10de:ffff"):
+        hardware_of(facts, ROWS)
+    from bedplate.catalog.stack_wish import WishFile, make_wish
+
+    wish = make_wish(WishFile(schema=1, engines=("vllm ==0.33.0",), sources=("debian", "pypi", "invented")))
+    answer = resolve(wish, hardware, rows)
+    assert not isinstance(answer, StackConflict)
+    assert any(choice.release.version == "700.10" for choice in answer.choices)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = main(["stack", *words])
+    done = capsys.readouterr()
+    return status, done.out, done.err
+
+
+def test_the_command_writes_shows_explains_and_compares_locks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wish = tmp_path / "wish.toml"
+    wish.write_text('schema = 1\nengines = ["llama-cpp"]\naccelerators = ["2x l4"]\nsources = ["debian"]\n')
+    lock, other = str(tmp_path / "a.lock"), str(tmp_path / "b.lock")
+    status, out, _ = run(capsys, "resolve", str(wish), "--output", lock)
+    assert status == 0
+    assert "ggml-backend" in out
+    assert run(capsys, "resolve", str(wish), "--require", "kernel ==6.12.118", "--output", other, "--json")[0] == 0
+    assert run(capsys, "show", lock)[1].count("evidence:") > 5
+    status, out, _ = run(capsys, "diff", lock, other)
+    assert status == 1
+    assert "kernel: 7.3.4 (amd64, debian-13-backports) -> 6.12.118 (amd64, debian-13-security)" in out
+    assert run(capsys, "diff", lock, lock)[0] == 0
+    assert "why:" in run(capsys, "why", "nvidia-driver", str(wish))[1]
+    assert "why:" in run(capsys, "why", "kernel", "--from-lock", lock)[1]
+    status, out, _ = run(capsys, "why", "kernel >=7.4", str(wish), "--json")
+    assert status == 1
+    assert json.loads(out)["possible"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("resolve",), "the wish is empty"),
+        (("resolve", "--engine", "vlm"), "Did you mean 'vllm'?"),
+        (("resolve", "--accelerator", "h10"), "Did you mean h100"),
+        (("resolve", "--engine", "vllm 0.33"), "expected a bound such as"),
+        (("resolve", "--engine", "vllm", "--source", "mars"), "no source 'mars'"),
+        (("resolve", "--engine", "vllm", "--licence", "beer"), "no release has the licence 'beer'"),
+        (("why", "doca", "--engine", "vllm"), "doca: the stack has no such component"),
+        (("show", "/nonexistent/stack.lock"), "cannot read"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_a_way_out(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, *words)
+    assert status in (1, 2)
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_lock_or_wish_is_refused_with_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match=r"stack\.lock:lock\.date: missing"):
+        parse_lock("schema = 1\n", name="stack.lock")
+    wish = tmp_path / "wish.toml"
+    wish.write_text('schema = 1\nengine = ["vllm"]\n')
+    status, _, err = run(capsys, "resolve", str(wish))
+    assert status == 1
+    assert "did you mean 'engines'?" in err
