@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield mount
     finally:
         subprocess.run(["fsfreeze", "--unfreeze", mount], capture_output=True)
-        unmount = ["umount", mount]  # busy until the programs that slept have ended
+        unmount = ["umount", str(mount)]  # busy until the programs that slept have ended
         wait_until(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, f"{mount} unmounted")
 
 
