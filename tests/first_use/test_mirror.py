@@ -92,7 +92,7 @@ def test_a_mirror_that_does_not_work(behave: Callable[[socket.socket], None], re
     with server(behave) as mirror, pytest.raises(BuildError, match=reason) as caught:
         check_mirror(mirror, "trixie", told, timeout_s=1)
     assert mirror in caught.value.message and "BEDPLATE_MIRROR" in (caught.value.hint or "")
-    assert told.notes == [f"asking the mirror {mirror}"]
+    assert told.notes == [f"check the mirror {mirror}"]
 
 
 def test_a_mirror_that_works_and_one_that_is_no_http() -> None:
@@ -114,7 +114,7 @@ def test_a_build_says_which_mirror_and_why(tmp_path: Path, behave: Callable[[soc
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert f"error: the mirror {mirror} cannot be used: " in done.stderr
-    assert f"asking the mirror {mirror}" in done.stderr
+    assert f"check the mirror {mirror}" in done.stderr
     if behave is None:
         assert "Connection refused" in done.stderr
 

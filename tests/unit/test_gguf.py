@@ -133,7 +133,7 @@ CORRUPT: dict[str, tuple[G | Callable[[], bytes], str]] = {
     "version 1": (G(version=1), "version 1, expected 2 or 3"),
     "version 4": (G(version=4), "version 4"),
     "big-endian": (G(version=3 << 24), "big-endian"),
-    "no tensors": (G(tensors=()), "no tensors in it"),
+    "no tensors": (G(tensors=()), "has no tensors"),
     "tensor count 2^63": (G(tensor_count=HUGE), f"tensor count {HUGE}"),
     "tensor count 2^64-1": (G(tensor_count=2**64 - 1), "tensor count"),
     "tensor count one too many": (G(tensor_count=4), "name of tensor 3"),
@@ -175,7 +175,7 @@ CORRUPT: dict[str, tuple[G | Callable[[], bytes], str]] = {
         G(pairs=(*without("general.architecture"), pair("general.architecture", STRING, "../llama"))),
         "general.architecture",
     ),
-    "an adapter": (with_pair(pair("general.type", STRING, "adapter")), "a LoRA adapter, and no model"),
+    "an adapter": (with_pair(pair("general.type", STRING, "adapter")), "is a LoRA adapter, not a model"),
     "an adapter of before general.type": (with_pair(pair("adapter.type", STRING, "lora")), "a LoRA adapter"),
     "a projector": (with_pair(pair("general.type", STRING, "mmproj")), "a projector"),
     "a projector of before general.type": (
@@ -184,7 +184,7 @@ CORRUPT: dict[str, tuple[G | Callable[[], bytes], str]] = {
     ),
     "an importance matrix": (with_pair(pair("general.type", STRING, "imatrix")), "an importance matrix"),
     "of another type": (with_pair(pair("general.type", STRING, "vocab")), "got 'vocab', expected 'model'"),
-    "no tokenizer": (G(pairs=without("tokenizer.ggml.model")), "no tokenizer in it"),
+    "no tokenizer": (G(pairs=without("tokenizer.ggml.model")), "has no tokenizer"),
     "one part of a split": (with_pair(pair("split.count", U32, 3)), "part 1 of 3"),
     "a part beyond the last": (
         with_pair(pair("split.count", U32, 3), pair("split.no", U32, 3)),

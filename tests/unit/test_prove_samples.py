@@ -107,7 +107,7 @@ def test_events_of_a_stream() -> None:
     assert not any(_take_line(line, log, float(at)) for at, line in enumerate(lines))
     assert log.token_s == [1.0, 4.0] and log.tokens == 4
     assert _take_line(b"data: [DONE]", log, 9.0)
-    with pytest.raises(ValueError, match="the engine says"):
+    with pytest.raises(ValueError, match="the engine reported"):
         _take_line(b'data: {"error": {"message": "out of memory"}}', log, 9.0)
 
 

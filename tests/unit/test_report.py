@@ -497,7 +497,7 @@ def test_hidden_devices_have_a_box_of_their_own() -> None:
         ),
         (FINDINGS[1:2], "One finding may cost a factor of speed."),
         (FINDINGS[3:4], "One finding may cost percents, or is a risk."),
-        (FINDINGS[4:], "Nothing that costs speed was found in what could be judged; 1 small thing to know."),
+        (FINDINGS[4:], "Nothing that costs speed was found in what could be judged; 1 minor finding."),
         ((), "Nothing was found wrong in what could be judged."),
     ],
 )

@@ -1,7 +1,7 @@
 """Add, list, show, verify, remove and make models.
 
 A model is a GGUF file, whole or split into parts, a safetensors file, a directory of either, a snapshot in the cache of a
-hub, or a model in a store of Ollama. Of several in one place --file chooses. The store keeps a model under the SHA-256 of
+hub, or a model in a store of Ollama. If PATH has several, --file chooses one. The store keeps a model under the SHA-256 of
 its content; an interrupted `add` leaves no part of it. NAME may also be the beginning of a digest.
 
 examples:
@@ -85,19 +85,27 @@ def _add_options_of_add(verbs: argparse._SubParsersAction[argparse.ArgumentParse
         "path",
         type=Path,
         metavar="PATH",
-        help="a .gguf file (of a split model any part), a .safetensors file, a directory, or a store of Ollama",
+        help="a .gguf file (any part of a split model), a .safetensors file, a directory, or a store of Ollama",
     )
     add.add_argument(
-        "--file", default="", metavar="NAME", help="of several models there: the file, or a part of its name (Q4_K_M)"
+        "--file",
+        default="",
+        metavar="NAME",
+        help=("which model to add, if PATH has several: its file, or part of the name (Q4_K_M)"),
     )
     add.add_argument(
         "--mmproj",
         default="",
         metavar="FILE",
-        help="the projector by which the model sees images (default: the one in the directory; none: without it)",
+        help="projector with which the model sees images (default: the one in the directory; `none` omits it)",
     )
     add.add_argument(
-        "--lora", type=Path, action="append", default=[], metavar="FILE", help="a LoRA adapter to apply; may be repeated"
+        "--lora",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=("LoRA adapter to apply to every request; repeatable"),
     )
     add.add_argument("--name", help="name that clients use for the model (default: the name of the file)")
     add.add_argument("--replace", action="store_true", help="give this model the name even if another model has it")

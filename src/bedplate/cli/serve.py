@@ -1,10 +1,10 @@
 """Configure and start the engines and the HTTP front end of this host.
 
 `prepare` finds models and engine layers, computes how to serve each model, writes the configuration to /run/bedplate and
-starts the units. It runs at each boot (bedplate-serve.service); run it again after you added a model. `show` prints the same
+starts the units. It runs at each boot (bedplate-serve.service); run it again after you add a model. `show` prints the same
 configuration and changes nothing. A model that cannot be served is reported and left out; the others are served. `supervise`
-watches the engines beside the front end: it ends one that makes no progress, so that it starts anew, and gives one up that
-ends for the same reason again and again. It runs as bedplate-supervise.service; requests do not pass through it.
+watches the engines beside the front end: it restarts an engine that makes no progress, and gives up an engine that keeps
+ending for the same reason. It runs as bedplate-supervise.service; requests do not pass through it.
 
 examples:
   bedplate serve show                   show which models would be served, with which limits, and which would not

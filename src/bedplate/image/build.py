@@ -532,5 +532,8 @@ def _explain(error: CommandError, log: Path) -> BuildError:
 def _no_space(where: object) -> BuildError:
     return BuildError(
         f"the image could not be built: no space left on the device ({where})",
-        hint="Free space, or put cache and state elsewhere: BEDPLATE_CACHE_DIR, BEDPLATE_STATE_DIR. What was done is kept.",
+        hint=(
+            "Free some space, or move cache and state with BEDPLATE_CACHE_DIR and BEDPLATE_STATE_DIR. Finished steps"
+            " are kept."
+        ),
     )

@@ -119,5 +119,5 @@ def _finish_interrupted(paths: Paths, files: Sequence[Path], missing: Sequence[P
     present = next(file.name for file in files if file not in missing)
     raise ReadError(
         f"{paths.keys}: {', '.join(file.name for file in missing)} missing or empty beside {present}",
-        hint="Restore the missing files from your backup; new keys would lock out every machine that trusts the old.",
+        hint="Restore the missing files from your backup; machines that trust the old keys would reject new ones.",
     )

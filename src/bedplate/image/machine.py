@@ -77,10 +77,10 @@ _FAILED_ENGINE = re.compile(r"^bedplate: engine (\S+) failed: (.{1,400})", re.MU
 """What the supervisor says on the consoles of an engine that it gives up (flows/supervise.py)."""
 _HOPELESS = (
     ("Kernel panic", "the guest's kernel panicked"),
-    ("bedplate: the machine stopped", "the guest's boot cannot go on"),
+    ("bedplate: the machine stopped", "the guest's boot cannot continue"),
     ("You are in emergency mode", "the guest stopped in emergency mode"),
     ("bedplate: cannot start:", "the initrd refused to start the system"),
-    ("is corrupted", "the root is not what was signed: dm-verity"),
+    ("is corrupted", "the root differs from the signed one: dm-verity"),
     ("Unable to mount root", "the guest found no root file system"),
     ("No bootable option or device was found", "the firmware found nothing to boot"),
     ("UEFI Interactive Shell", "the firmware found nothing to boot"),
@@ -237,7 +237,7 @@ def wait_ready(machine: Machine, progress: Progress, *, timeout_s: float) -> Mac
             model, reason = failed_engine.groups()
             raise BootError(
                 f"the engine of {model} failed: {reason.strip()}",
-                hint=f"Its own lines are in the journal of the machine, and the boot is in {log}.",
+                hint=f"Its messages are in the machine's journal; the boot is in {log}.",
             )
         for sign, meaning in _HOPELESS:
             if sign in text:
@@ -487,7 +487,7 @@ def _read_state(directory: Path) -> Machine | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ReadError(
             f"{file}: not the state of a machine: {error}",
-            hint=f"If no qemu-system-x86_64 of yours runs, remove it: rm {file}",
+            hint=f"If you run no qemu-system-x86_64, remove the file: rm {file}",
         ) from error
 
 

@@ -69,7 +69,7 @@ def read_image(directory: Path) -> Image:
     Whole means: the manifest can be read, and each file that it names is there with the size that it names.
     """
     manifest = directory / "manifest.json"
-    hint = f"Remove it: bedplate image rm {directory.name}. The recipe's own image is made again by: bedplate image build"
+    hint = f"Remove it: bedplate image rm {directory.name}. To build the recipe's image again: bedplate image build"
     try:
         record = read_record(manifest)
         files = {kind: (directory / file["name"], file["size_bytes"]) for kind, file in record["files"].items()}

@@ -30,7 +30,7 @@ def check_mirror(mirror: str, suite: str, progress: Progress, *, timeout_s: floa
     if not mirror.startswith(("http://", "https://")) or not _HELPER.is_file():
         return
     name = f"{mirror.rstrip('/')}/dists/{suite}/InRelease"
-    progress.note(f"asking the mirror {mirror}")
+    progress.note(f"check the mirror {mirror}")
     with tempfile.TemporaryDirectory(prefix="bedplate-mirror-") as directory:
         configuration, target = Path(directory) / "apt.conf", Path(directory) / "InRelease"
         configuration.write_text(render_configuration(timeout_s))
@@ -38,12 +38,12 @@ def check_mirror(mirror: str, suite: str, progress: Progress, *, timeout_s: floa
             run([_HELPER, "download-file", name, target], timeout_s=3 * timeout_s, env={"APT_CONFIG": str(configuration)})
             begin = target.read_bytes()[: len(_SIGNED)]
         except CommandError as error:
-            reason = find_reason(error.tail) if error.status is not None else f"no whole answer in {3 * timeout_s:.0f} s"
+            reason = find_reason(error.tail) if error.status is not None else f"no complete answer in {3 * timeout_s:.0f} s"
             raise BuildError(f"the mirror {mirror} cannot be used: {reason or error.message}", hint=HINT) from error
     if begin != _SIGNED:
         raise BuildError(
             f"the mirror {mirror} cannot be used: dists/{suite}/InRelease begins with {begin!r}, unlike any archive's",
-            hint=f"A login page of the network may answer in its place. {HINT}",
+            hint=f"A login page of the network may have answered instead. {HINT}",
         )
 
 

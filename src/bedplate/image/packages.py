@@ -242,7 +242,7 @@ def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, pro
         if not source.is_file():
             raise BuildError(
                 f"{package.file}: the archive no longer has this version",
-                hint="Take newer versions: bedplate image build --update",
+                hint="Use newer versions: bedplate image build --update",
             )
         got = _sha256(source)
         if got != package.sha256:

@@ -186,7 +186,7 @@ def _consoles(options: BootOptions) -> list[str]:
 def _credential(name: str, value: bytes) -> str:
     text = base64.b64encode(value).decode()
     if len(text) > _SMBIOS_LIMIT:
-        raise ValueError(f"credential {name}: {len(value)} bytes do not fit one SMBIOS string of the command line")
+        raise ValueError(f"credential {name}: {len(value)} bytes do not fit into one SMBIOS string of the command line")
     return f"io.systemd.credential.binary:{name}={text}"
 
 

@@ -146,18 +146,18 @@ def whole_model(file: GgufFile, name: str) -> Header:
     """The header of a file that is a model by itself. Raises ModelRefused for other files."""
     if file.role is FileRole.PROJECTOR:
         raise ModelRefused(
-            f"{name}: a projector (mmproj), which turns images into what a model reads, and no model",
+            f"{name}: is a projector (mmproj) for images, not a model",
             hint="Add it with its model: bedplate model add MODEL --mmproj FILE.",
         )
     if file.role is FileRole.ADAPTER:
         raise ModelRefused(
-            f"{name}: a LoRA adapter, and no model",
+            f"{name}: is a LoRA adapter, not a model",
             hint="Add it with the model that it was made for: bedplate model add MODEL --lora FILE.",
         )
     if file.parts > 1:
         raise ModelRefused(
             f"{name}: part {file.part} of {file.parts} of a split model",
-            hint="Put all parts into one directory, under their own names, and add the directory.",
+            hint="Put all parts, with their original names, into one directory, and add the directory.",
         )
     check_tokenizer(file, name)
     return file.header
@@ -167,7 +167,7 @@ def check_tokenizer(file: GgufFile, name: str) -> None:
     """Raise ModelRefused for a model without a tokenizer, which no engine loads."""
     if not file.tokenizer:
         raise ModelRefused(
-            f"{name}: no tokenizer in it (tokenizer.ggml.model)", hint="Convert the model again, with its tokenizer."
+            f"{name}: has no tokenizer (tokenizer.ggml.model)", hint="Convert the model again, with its tokenizer."
         )
 
 
@@ -180,9 +180,7 @@ def parse_gguf_file(file: BinaryIO, name: str) -> GgufFile:
     architecture = _architecture(cursor, metadata, part)
     role = _role(cursor, metadata, architecture)
     if tensor_count == 0 and parts == 1:
-        raise cursor.refuse(
-            "no tensors in it: a vocabulary, or a header alone", hint="Get the file that the weights are in."
-        )
+        raise cursor.refuse("has no tensors: only a vocabulary, or a header", hint="Add the file that contains the weights.")
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1) or alignment > 1024**2:
         raise cursor.refuse(f"general.alignment: got {alignment!r}, expected a power of two")
@@ -235,7 +233,7 @@ class _Cursor:
         if count > left:
             raise self.refuse(
                 f"{what}: needs {count} bytes at offset {self.position}, the file has {left} more",
-                hint="The file is truncated or damaged; fetch it again.",
+                hint="The file is truncated or damaged; download it again.",
             )
         if self.position + count > MAX_HEADER_BYTES:
             raise self.refuse(f"{what}: the header is longer than {MAX_HEADER_BYTES} bytes")
@@ -264,19 +262,19 @@ class _Cursor:
             if len(raw) < 8:
                 raise self.refuse(
                     f"the file ends inside {key}[{index}], at {self.size} bytes",
-                    hint="The file is truncated or damaged; fetch it again.",
+                    hint="The file is truncated or damaged; download it again.",
                 )
             (length,) = struct.unpack("<Q", raw)
             self.position += 8
             if self.size < self.position + length <= self.size + MAX_STRING_BYTES:
                 raise self.refuse(
                     f"the file ends inside {key}[{index}]: {length} bytes long at offset {self.position} of {self.size}",
-                    hint="The file is truncated or damaged; fetch it again.",
+                    hint="The file is truncated or damaged; download it again.",
                 )
             if length > MAX_STRING_BYTES or self.position + length > min(self.size, MAX_HEADER_BYTES):
                 raise self.refuse(
                     f"{key}[{index}]: {length} bytes long at offset {self.position} of {self.size}",
-                    hint="The file is truncated or damaged; fetch it again.",
+                    hint="The file is truncated or damaged; download it again.",
                 )
             self._file.read(length)
             self.position += length
@@ -374,7 +372,7 @@ def _architecture(cursor: _Cursor, metadata: dict[str, Value], part: int) -> str
         return ""
     if metadata.get("general.type") == "imatrix":
         raise cursor.refuse(
-            "an importance matrix, by which models are quantised, and no model", hint="Add the model that was made with it."
+            "an importance matrix for quantising models, not a model", hint="Add the model that was quantised with it."
         )
     if not isinstance(architecture, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", architecture):
         raise cursor.refuse(f"general.architecture: got {architecture!r}, expected a name such as 'llama'")
@@ -420,7 +418,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Tensor, 
         shape = tuple(cursor.u64(f"shape of {name}") for _ in range(dimensions))
         kind = cursor.u32(f"type of {name}")
         if kind not in TENSOR_TYPES:
-            raise cursor.refuse(f"tensor {name}: unknown type {kind}", hint="A newer bedplate may know it.")
+            raise cursor.refuse(f"tensor {name}: unknown type {kind}", hint="A newer bedplate may support it.")
         type_name, block, block_bytes = TENSOR_TYPES[kind]
         if min(shape) < 1 or math.prod(shape) >= 2**63:
             raise cursor.refuse(f"tensor {name}: impossible shape {shape}")
@@ -437,7 +435,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[Tensor, 
     if end > cursor.size:
         raise cursor.refuse(
             f"truncated: its tensors end at byte {end}, the file at byte {cursor.size}",
-            hint="The file is incomplete; fetch it again.",
+            hint="The file is incomplete; download it again.",
         )
     return tuple(
         Tensor(name=name, type=type_name, shape=shape, offset=start + offset, size_bytes=size)

@@ -134,8 +134,8 @@ def _take_part(models: dict[str, _Model], path: Path, file: GgufFile) -> None:
     if named is None or (int(named[2]), int(named[3])) != (file.part, file.parts):  # engines want ".gguf" in small letters
         expected = f"NAME-{file.part:05d}-of-{file.parts:05d}.gguf"
         problem = ModelRefused(
-            f"{path.name}: is part {file.part} of {file.parts}, and engines find it by the name {expected} alone",
-            hint="Give the file its own name back.",
+            f"{path.name}: is part {file.part} of {file.parts}, which engines find only under the name {expected}",
+            hint="Give the file this name.",
         )
         models[path.name] = _Model(label=path.name, problem=problem)
         return
@@ -161,9 +161,9 @@ def _choose(models: dict[str, _Model], choice: str, where: str, refused: Sequenc
     if not any(model.problem is None for model in found) and (problems := [*refused, *(model.problem for model in found)]):
         raise next(problem for problem in problems if problem is not None)
     if not found:
-        raise ModelRefused(f"{where}: no model in it", hint="Add a GGUF file, or a directory that holds a model.")
+        raise ModelRefused(f"{where}: contains no model", hint="Add a GGUF file, or a directory that holds a model.")
     raise ModelRefused(
-        f"{where}: {len(found)} models in it; {_listed(found)}",
+        f"{where}: contains {len(found)} models; {_listed(found)}",
         hint=f"Choose one: bedplate model add {shlex.quote(where)} --file={shlex.quote(found[0].label)}",
     )
 
@@ -185,7 +185,7 @@ def _check_parts(model: _Model, where: str, broken: dict[str, BedplateError]) ->
     if missing:
         names = ", ".join(model.label.replace("-00001-of-", f"-{number:05d}-of-") for number in missing[:5])
         raise ModelRefused(
-            f"{where}: {len(missing)} of {model.wanted} parts are missing: {names}", hint="Fetch the missing parts."
+            f"{where}: {len(missing)} of {model.wanted} parts are missing: {names}", hint="Download the missing parts."
         )
     parts = [model.parts[number] for number in sorted(model.parts)]
     wanted = parts[0][1].tensors_in_all
@@ -193,7 +193,7 @@ def _check_parts(model: _Model, where: str, broken: dict[str, BedplateError]) ->
     if model.wanted > 1 and wanted and wanted != found:
         raise ModelRefused(
             f"{where}: the parts of {model.label} hold {found} tensors, the first part announces {wanted}",
-            hint="The parts are of different models, or one is damaged; fetch them again.",
+            hint="The parts belong to different models, or one is damaged; download them again.",
         )
     check_tokenizer(parts[0][1], parts[0][0].name)
     return parts
@@ -202,7 +202,7 @@ def _check_parts(model: _Model, where: str, broken: dict[str, BedplateError]) ->
 def _check_adapter(path: Path, within: tuple[Path, ...], model: GgufFile) -> Path:
     file = read_gguf_file(path, within=within if any(path.is_relative_to(directory) for directory in within) else ())
     if file.role is not FileRole.ADAPTER:
-        raise ModelRefused(f"{path}: is a {file.role}, and no LoRA adapter", hint="Give the adapter with --lora.")
+        raise ModelRefused(f"{path}: is a {file.role}, not a LoRA adapter", hint="Give the adapter with --lora.")
     if file.header.architecture != model.header.architecture:
         raise ModelRefused(
             f"{path}: was made for a model of architecture {file.header.architecture!r}, this one is of"
@@ -220,10 +220,10 @@ def _choose_projector(projectors: Sequence[Path], wanted: str, where: str) -> Pa
         for path in projectors:
             if wanted == path.name or Path(wanted) == path:
                 return path
-        raise UsageError(f"--mmproj {wanted}: is no projector in {where}; there: {names}")
+        raise UsageError(f"--mmproj {wanted}: is not a projector in {where}; it has: {names}")
     if len(projectors) > 1:
         raise ModelRefused(
-            f"{where}: {len(projectors)} projectors (mmproj) in it: {names}",
+            f"{where}: {len(projectors)} projectors (mmproj): {names}",
             hint=f"Choose one with --mmproj NAME, or none with --mmproj {NO_FILE}.",
         )
     return projectors[0] if projectors else None

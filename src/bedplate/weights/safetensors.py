@@ -87,7 +87,7 @@ def parse_safetensors(file: BinaryIO, name: str) -> Header:
             raise ModelRefused(f"{name}: tensor {tensor.name}: begins at byte {tensor.offset}, expected {end}: it {what}")
         end = tensor.offset + tensor.size_bytes
     if end != size:
-        hint = "The file is incomplete; fetch it again." if end > size else None
+        hint = "The file is incomplete; download it again." if end > size else None
         raise ModelRefused(f"{name}: its tensors end at byte {end}, the file at byte {size}", hint=hint)
     return _header(tuple(tensors), size_bytes=size)
 
@@ -182,7 +182,7 @@ def _tensor(file: str, name: str, row: object, start: int) -> Tensor:
         raise ModelRefused(f"{where}: expected exactly dtype, shape and data_offsets")
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ModelRefused(f"{where}: unknown dtype {dtype!r}"[:200], hint="A newer bedplate may know it.")
+        raise ModelRefused(f"{where}: unknown dtype {dtype!r}"[:200], hint="A newer bedplate may support it.")
     if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise ModelRefused(f"{where}: shape is not a list of at most {MAX_DIMENSIONS} sizes")
     if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:

@@ -201,9 +201,9 @@ def _arrival(at_s: float, input_tokens: int, output_tokens: int) -> Arrival:
 
 def _ordered(rows: list[Arrival], where: str) -> tuple[Arrival, ...]:
     if not rows:
-        raise ReadError(f"{where}: holds no request")
+        raise ReadError(f"{where}: contains no request")
     if len(rows) > _MOST:
-        raise ReadError(f"{where}: holds more than {_MOST} requests")
+        raise ReadError(f"{where}: contains more than {_MOST} requests")
     return tuple(sorted(rows, key=lambda row: row.at_s))
 
 

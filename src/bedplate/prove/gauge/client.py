@@ -74,7 +74,7 @@ async def send(endpoint: Endpoint, log: RequestLog, prompt: str, *, timeout_s: f
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         log.problem = f"{type(error).__name__}: {error}"
     if not log.problem and not log.token_s and not log.counted:  # a token may be half a character, and show nothing
-        log.problem = "the stream held no token"
+        log.problem = "the stream contained no token"
     log.ended_s = time.monotonic()
 
 
@@ -213,9 +213,9 @@ def _take_line(line: bytes, log: RequestLog, now: float) -> bool:
         return True
     record = json.loads(text)
     if not isinstance(record, dict):
-        raise ValueError("an event that is no object")
+        raise ValueError("an event that is not a JSON object")
     if record.get("error"):
-        raise ValueError(f"the engine says {str(record['error'])[:200]}")
+        raise ValueError(f"the engine reported {str(record['error'])[:200]}")
     usage = record.get("usage")
     if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
         log.counted = usage["completion_tokens"]

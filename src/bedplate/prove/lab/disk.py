@@ -108,7 +108,7 @@ def _scratch_file(directory: Path, disk: Disk, progress: Progress) -> Iterator[P
     except CommandError as error:
         raise PreflightError(
             f"{directory}: the scratch file cannot be made in it: {error.tail.rpartition(': ')[2]}",
-            hint="Name a directory on the same disk that you may write into.",
+            hint="Name a directory on the same disk in which you may write.",
         ) from error
     try:
         with scratch.open("rb") as file:
@@ -159,13 +159,13 @@ def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: in
         for load in _LOADS:
             with progress.phase(load.name):
                 results.append(_run_load(fio, scratch, scratch_bytes, load, load_s, disk, progress))
-        with progress.phase("reads as of a model that is loaded"):
+        with progress.phase("reads as a model loader makes them"):
             part = scratch_bytes // _LOADERS
             parts = [f"--size={part}", f"--offset_increment={part}", f"--runtime={load_s}"]
             as_loaded = [*_fio(fio, scratch, scratch_bytes), "--name=load", *_AS_LOADED, *parts, *_REPORT]
-            loaded = _timed(as_loaded, "reads as of a model", load_s, disk, progress)
+            loaded = _timed(as_loaded, "reads of a model loader", load_s, disk, progress)
         speed = _speed(disk, [max(results[0], loaded, key=lambda speed: speed.bytes_per_s), *results[1:]])
-        with progress.phase("io.cost as it would be planned"):
+        with progress.phase("io.cost as `tune` would set it"):
             kept_pct = _try_cost(speed, disk, as_loaded, load_s, progress)
     return replace(speed, kept_pct=kept_pct)
 
@@ -294,6 +294,6 @@ def _check_room(directory: Path, scratch_bytes: int) -> None:
     if room < scratch_bytes * 2:
         raise PreflightError(
             f"{directory}: {render_size(room)} free,"
-            f" expected {render_size(scratch_bytes * 2)}: the scratch file and the same again",
+            f" expected {render_size(scratch_bytes * 2)}: twice the size of the scratch file",
             hint="Give a smaller --size, or a directory with more space.",
         )

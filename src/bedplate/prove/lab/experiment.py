@@ -148,7 +148,7 @@ def run_blocks(
             missing = timing.pairs - len(pair_up(samples))
             wanted = min(missing + missing % 2, timing.pairs * 2 - first + 1)
             if wanted > 0:
-                progress.note(f"{missing} of {timing.pairs} pairs were spoilt ({_last_reason(samples)}); measuring again")
+                progress.note(f"{missing} of {timing.pairs} pairs were rejected ({_last_reason(samples)}); measuring again")
         return tuple(samples)
     finally:
         with hold_signals():

@@ -52,7 +52,7 @@ def check_provable(plan: Plan) -> None:
     problems = [f"{refusal.what}: {refusal.because}" for refusal in plan.refusals]
     for change in plan.changes:
         if needs_boot(change.setting) or ChangeNeed.REBOOT in change.needs:
-            problems.append(f"{change.setting}: takes effect at a reboot, and one host cannot be both arms")
+            problems.append(f"{change.setting}: takes effect at a reboot, so one host cannot run both arms")
         elif ChangeNeed.FIRMWARE in change.needs:
             problems.append(f"{change.setting}: is set in the firmware")
         elif not change.reversible:
@@ -71,12 +71,12 @@ def _hint_of(plan: Plan) -> str:
     """What to do about a plan that cannot be proved here."""
     if any(refusal.what in UNIT_NEEDS for refusal in plan.refusals):
         return (
-            "Properties of units need systemd and control groups of version 2: prove it on a host that boots with both. "
+            "Properties of units need systemd and control groups of version 2: test it on a host that has both. "
             "A file of the kernel, such as vm.stat_interval, needs neither."
         )
     if plan.refusals:
         return "\n".join(dict.fromkeys(refusal.hint for refusal in plan.refusals if refusal.hint))
-    return "Prove a setting that can be switched at run time, such as vm.stat_interval=10."
+    return "Test a setting that can be switched at run time, such as vm.stat_interval=10."
 
 
 class PlanSwitch:

@@ -65,7 +65,7 @@ def verdict(report: AuditReport) -> str:
         parts.append(f"{_findings_word(count, parts)} may cost percents, or {'is a risk' if count == 1 else 'are risks'}")
     judged = " in what could be judged" if report.audit.not_judged else ""
     if not parts and (count := counts[Severity.LOW] + counts[Severity.INFO]):
-        return f"Nothing that costs speed was found{judged}; {plural(count, 'small thing')} to know."
+        return f"Nothing that costs speed was found{judged}; {plural(count, 'minor finding')}."
     if not parts:
         return f"Nothing was found wrong{judged}."
     return "; ".join(parts) + "."

@@ -39,7 +39,7 @@ def parse_stress_ng(text: str) -> float:
     """
     found = _BOGO.findall(text)
     if not found and not _METRICS.search(text):
-        raise ReadError("stress-ng: its YAML has no bogo-ops", hint="It ended before its stressors did; see its log.")
+        raise ReadError("stress-ng: its YAML has no bogo-ops", hint="It ended before its stressors; see its log.")
     return sum(float(text) for text in found)
 
 

@@ -60,7 +60,7 @@ def check_place(place: CgroupTarget) -> None:
             raise UsageError(f"the antagonist's place: got {place.slice!r}, expected a name such as neighbour.slice")
         if not systemd.can_make_scopes():
             raise PreflightError(
-                f"{place.slice}: systemd is not running this host", hint="Leave the slice out, or name control groups."
+                f"{place.slice}: systemd is not running this host", hint="Omit the slice, or name control groups."
             )
         if os.geteuid() != 0:
             raise PreflightError(f"{place.slice}: only root may start a unit in it", hint="Run the same command with sudo.")
@@ -70,4 +70,4 @@ def check_place(place: CgroupTarget) -> None:
         if not os.access(cgroup / "cgroup.procs", os.W_OK):
             raise PreflightError(f"{cgroup}: cannot be written by this user", hint="Run the same command with sudo.")
     if place.prefix and find_program(place.prefix[0]) is None:
-        raise PreflightError(f"{place.prefix[0]}: is not installed", hint="Install it, or leave the prefix out.")
+        raise PreflightError(f"{place.prefix[0]}: is not installed", hint="Install it, or omit the prefix.")

@@ -43,7 +43,7 @@ def resident_bytes(path: Path, *, enough_bytes: int | None = None) -> int:
                         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
                     pages += answer.raw.count(b"\x01")  # bit 0; the others are reserved and zero
     except (OSError, ValueError) as error:
-        raise ReadError(f"{path}: cannot tell what of it is in the page cache: {error}") from error
+        raise ReadError(f"{path}: cannot determine which part of it is in the page cache: {error}") from error
     return min(pages * _PAGE, size)
 
 
@@ -60,6 +60,6 @@ def evict(path: Path, *, most_left: float = 0.02) -> int:
     if left > size * most_left:
         raise ReadError(
             f"{path}: {left >> 20} of {size >> 20} MiB stayed in the page cache",
-            hint="Something has it mapped, or it lies on a tmpfs.",
+            hint="A program has mapped it, or it is on a tmpfs.",
         )
     return left
