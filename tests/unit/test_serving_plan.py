@@ -54,8 +54,8 @@ def test_a_model_with_room_gets_the_default_context() -> None:
     limits = plan_limits(make_model(), TWO, make_memory(32 * GIB))
     assert (limits.context, limits.parallel) == (8192, 2)
     assert limits.memory_bytes == memory_need(make_model(), context=8192, parallel=2).total_bytes
-    # 4 GiB of weights, 2 * 8192 + 64 tokens of 128 KiB, 48 MiB and the logits of a batch
-    assert limits.memory_bytes == 4 * GIB + (2 * 8192 + 64) * 131072 + 48 * MIB + 4 * 160_000 * 512
+    # 4 GiB of weights, 2 * 8192 + 64 tokens of 128 KiB in blocks of 256, 48 MiB, the logits and the mask of a batch
+    assert limits.memory_bytes == 4 * GIB + 16640 * 131072 + 48 * MIB + 4 * 160_000 * 512 + 2 * 16640 * 512
 
 
 def test_the_context_is_halved_until_it_fits() -> None:
@@ -77,7 +77,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic() -> None:
     with pytest.raises(ModelRefused) as refused:
         plan_limits(make_model(name="big"), TWO, make_memory(4 * GIB, total_bytes=5 * GIB), promised_bytes=512 * MIB)
     assert refused.value.message == (
-        "big: does not fit: 4.0 GiB weights + 136.0 MiB KV cache + 360.5 MiB buffers = 4.5 GiB for 2 requests of 512 tokens,"
+        "big: does not fit: 4.0 GiB weights + 160.0 MiB KV cache + 361.8 MiB buffers = 4.5 GiB for 2 requests of 512 tokens,"
         " but 3.3 GiB of 5.0 GiB is available after 512.0 MiB for the models before it"
     )
     assert refused.value.hint

@@ -1,14 +1,19 @@
-"""Names of accelerators by their PCI numbers: accelerators.toml, for what names a device by numbers only."""
+"""Accelerators, read from accelerators.toml: what a device holds and does, and names by PCI numbers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.catalog.near import near_hint
 from bedplate.catalog.strict import parse_toml, read_data
-from bedplate.errors import DataError
+from bedplate.errors import DataError, UsageError
+from bedplate.model.catalogued import AcceleratorRow
 
+ACCELERATORS = Path(__file__).parent / "accelerators.toml"
+_PCI = re.compile(r"([0-9a-f]{4}):([0-9a-f]{4})")
 _ROW = re.compile(r"([0-9a-f]{4}) (\S.{0,60})")
 
 
@@ -26,10 +31,38 @@ class AcceleratorFile:
     """accelerators.toml as it is parsed, before its lines are taken apart; `schema` must be 1."""
 
     schema: int
-    maker: tuple[Maker, ...]
+    maker: tuple[Maker, ...] = ()
+    accelerator: tuple[AcceleratorRow, ...] = ()
 
 
-def read_accelerator_names(path: Path = Path(__file__).parent / "accelerators.toml") -> dict[tuple[int, int], str]:
+def read_accelerator_rows(*more: Path) -> tuple[AcceleratorRow, ...]:
+    """The rows that ship, then those of further files. Raises ReadError, and DataError for a bad row or an id that stands
+    twice."""
+    rows: list[AcceleratorRow] = []
+    problems: list[str] = []
+    for path in (ACCELERATORS, *more):
+        file = parse_toml(read_data(path), AcceleratorFile, name=path.name)
+        for row in file.accelerator:
+            if row.id in (known.id for known in rows):
+                problems.append(f"{path.name}:{row.id}: stands twice")
+            if row.memory_gib <= 0 or row.bandwidth_gbs <= 0 or row.devices_per_card < 1:
+                problems.append(f"{path.name}:{row.id}: memory_gib, bandwidth_gbs and devices_per_card must be above 0")
+            rows.append(row)
+    if problems:
+        raise DataError(problems)
+    return tuple(rows)
+
+
+def find_accelerator_row(name: str, rows: Sequence[AcceleratorRow]) -> AcceleratorRow:
+    """The row with this id or name, whatever its case. Raises UsageError that lists near names."""
+    for row in rows:
+        if name.lower() in (row.id, row.name.lower()):
+            return row
+    names = {known.lower(): row.id for row in rows for known in (row.id, row.name)}
+    raise UsageError(f"{name[:200]!r}: is no accelerator of the catalog", hint=near_hint(name, names))
+
+
+def read_accelerator_names(path: Path = ACCELERATORS) -> dict[tuple[int, int], str]:
     """Name by (vendor, device). Raises ReadError or DataError with every problem."""
     return parse_accelerator_names(read_data(path), name=path.name)
 
@@ -49,6 +82,16 @@ def parse_accelerator_names(text: str, *, name: str) -> dict[tuple[int, int], st
             if key in names:
                 problems.append(f"{name}:names: {maker.vendor:04x}:{found[1]} stands twice")
             names[key] = found[2]
+    for accelerator in file.accelerator:
+        for id in accelerator.pci:
+            numbers = _PCI.fullmatch(id)
+            if numbers is None:
+                problems.append(f"{name}:{accelerator.id}.pci: got {id!r}, expected VENDOR:DEVICE in hexadecimal digits")
+                continue
+            key = int(numbers[1], 16), int(numbers[2], 16)
+            if key in names:
+                problems.append(f"{name}:{accelerator.id}.pci: {id} stands twice")
+            names[key] = accelerator.name
     if problems:
         raise DataError(problems)
     return names

@@ -1,6 +1,7 @@
 """How much one engine may take: context, requests at once, memory; or the refusal, with its arithmetic. Pure.
 
-need = weights + KV pool + buffers. The buffers are an upper bound: ModelRef does not carry the size of the vocabulary.
+need = weights + KV pool + buffers, by the arithmetic of plan/cache.py. The buffers are an upper bound: ModelRef does not
+carry the size of the vocabulary. So is the KV pool of a model with windows, whose record has one number for all layers.
 """
 
 from __future__ import annotations
@@ -8,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bedplate.errors import ModelTooLarge
-from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS
+from bedplate.model.instance import BATCH_TOKENS
 from bedplate.model.launch import Limits, ModelRef, Placement
 from bedplate.model.serving_host import MemoryBudget
-from bedplate.model.units import KIB, MIB, render_size
+from bedplate.model.units import KIB, render_size
+from bedplate.plan.cache import PROCESS_BYTES, mask_bytes, pool_cells
 from bedplate.plan.shares import reserve_bytes
 
 SMALLEST_CONTEXT = 512
 DEFAULT_CONTEXT = 8192
 UNKNOWN_CONTEXT = 4096  # tokens, for a model whose header does not say
-_PROCESS_BYTES = 48 * MIB  # llama-server 0.7.0 itself: 25 MiB anonymous and 26 MiB of libraries with a 9 MiB model
 _LARGEST_VOCABULARY = 160_000  # tokens; Qwen 3 has 151 936, Llama 3 128 256
 _LEAST_WEIGHTS_PER_TOKEN = 256  # embedding length of the smallest models, so that a tiny one is not charged for a big table
 _UNKNOWN_KV_BYTES = 128 * KIB  # a token, where the header does not say; Llama 3 8B has just this
@@ -83,10 +84,11 @@ def memory_need(model: ModelRef, *, context: int, parallel: int) -> MemoryNeed:
     per_token = model.kv_bytes_per_token or _UNKNOWN_KV_BYTES
     vocabulary = min(_LARGEST_VOCABULARY, model.parameters // _LEAST_WEIGHTS_PER_TOKEN)
     logits_bytes = 4 * vocabulary * BATCH_TOKENS  # 32-bit floats for each token of a batch
+    cells = pool_cells(context, parallel)
     return MemoryNeed(
         weights_bytes=model.size_bytes,
-        kv_bytes=per_token * (context * parallel + PROBE_TOKENS),
-        buffers_bytes=_PROCESS_BYTES + logits_bytes,
+        kv_bytes=per_token * cells,
+        buffers_bytes=PROCESS_BYTES + logits_bytes + mask_bytes(cells, BATCH_TOKENS),
     )
 
 
