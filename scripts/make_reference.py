@@ -22,9 +22,12 @@ import typing
 from enum import StrEnum
 from pathlib import Path
 
+from bedplate.catalog.accelerators import read_accelerator_rows
 from bedplate.catalog.antagonists import KINDS, read_antagonists
 from bedplate.catalog.findings import read_findings
+from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
+from bedplate.catalog.models import read_model_rows
 from bedplate.catalog.policies import read_policies
 from bedplate.catalog.stack import read_stack
 from bedplate.cli.main import VERBS
@@ -37,9 +40,12 @@ from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConf
 from bedplate.model.plan_part import Part
 from bedplate.model.policy import Neighbours
 from bedplate.model.proof import Antagonist
+from bedplate.plan.parameters import count_parameters
 from bedplate.report import stack_pages
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
 from bedplate.report.explain import GRADES, render_check
+from bedplate.report.fit.document import FIT_SCHEMA_PAGE, make_fit_schema
+from bedplate.report.fit.reference import render_accelerators_page, render_models_page
 from bedplate.report.proof.schema import PROOF_SCHEMA_PAGE, make_proof_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -522,6 +528,25 @@ def render_known_bad() -> str:
     return _HEAD + stack_pages.render_known_bad(read_stack(drop_ins=None))
 
 
+def render_accelerators() -> str:
+    """docs/reference/accelerators.md: accelerators, and what engines take of them."""
+    file = read_fit_engines()
+    return _HEAD + "\n" + render_accelerators_page(read_accelerator_rows(), file.engine, file.precision)
+
+
+def render_models() -> str:
+    """docs/reference/models.md: the models of the catalog."""
+    rows = read_model_rows()
+    counts = {row.id: count_parameters(row.shape) for row in rows}
+    counted = {row.id: row.parameters or (count.total if (count := counts[row.id]) else None) for row in rows}
+    return _HEAD + "\n" + render_models_page(rows, counted)
+
+
+def render_fit_schema() -> str:
+    """docs/reference/fit.schema.json: JSON Schema of what `bedplate fit --json` prints."""
+    return json.dumps(make_fit_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES = {
     "docs/reference/recipe.md": render_recipe,
     "docs/reference/machine.md": render_machine,
@@ -532,6 +557,9 @@ PAGES = {
     "docs/reference/policies.md": render_policies,
     "docs/reference/support-matrix.md": render_support_matrix,
     "docs/reference/known-bad.md": render_known_bad,
+    "docs/reference/accelerators.md": render_accelerators,
+    "docs/reference/models.md": render_models,
+    FIT_SCHEMA_PAGE: render_fit_schema,
     SCHEMA_PAGE: render_audit_schema,
     PROOF_SCHEMA_PAGE: render_proof_schema,
 }

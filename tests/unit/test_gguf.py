@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests.effort import at_most
 
 from bedplate.errors import ModelRefused, ReadError
-from bedplate.weights.gguf import TENSOR_TYPES, parse_gguf, printable, read_gguf
+from bedplate.weights.gguf import parse_gguf, printable, read_gguf
+from bedplate.weights.gguf_types import TENSOR_TYPES
 
 U8, U32, F32, BOOL, STRING, ARRAY, U64 = 0, 4, 6, 7, 8, 9, 10
 CODES = {U8: "<B", U32: "<I", F32: "<f", BOOL: "<B", U64: "<Q"}

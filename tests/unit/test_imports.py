@@ -39,8 +39,20 @@ MAY_IMPORT = {
     "front": {"errors", "model"},
     "report": {"model"},
     "flows": {
-        *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/system", "host/formats", "host/record"),
-        *("interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge", "prove/lab", "front", "report"),
+        *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/formats"),
+        *(
+            "host/record",
+            "interrupts",
+            "plan",
+            "engines",
+            "act",
+            "weights",
+            "image",
+            "prove/gauge",
+            "prove/lab",
+            "front",
+            "report",
+        ),
     },
     "cli": {"errors", "interrupts", "model", "report", "flows"},
 }

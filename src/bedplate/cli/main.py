@@ -38,6 +38,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "any host": {
         "inspect": ("inspect", "show the hardware on one screen, with each problem marked where it is"),
         "doctor": ("doctor", "find what keeps accelerators from full speed, with the fix and the undo"),
+        "fit": ("fit", "say whether a model fits: accelerators, engines, context, requests, ceilings of speed"),
         "record": ("record", "record the machine's facts, without identifiers, to analyse them elsewhere"),
         "tune": ("tune", "plan, apply, verify and undo settings that protect the engines of this host"),
         "measure": ("measure", "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"),

@@ -1,4 +1,4 @@
-"""Rows of the catalogue that `bedplate fit` reckons with: models, accelerators, precisions, and what engines allocate."""
+"""Rows of the catalog that `bedplate fit` reckons with: models, accelerators, precisions, and what engines allocate."""
 
 from __future__ import annotations
 
@@ -125,6 +125,10 @@ class EngineRow:
 
     id: str
     title: str
+    vendors: tuple[str, ...]
+    """PCI vendor ids of the accelerators that it runs on: "10de"."""
+    on_cpu: bool
+    """Whether its rules hold for a host without accelerators, too."""
     split: Split
     memory_fraction: float
     """Share of the memory that the engine uses in all, by default."""

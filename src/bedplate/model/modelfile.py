@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bedplate.model.decoder import DecoderShape
 from bedplate.model.launch import Format, ModelTask
 
 
@@ -42,6 +43,8 @@ class Header:
     size_bytes: int
     tensors: tuple[Tensor, ...]
     task: ModelTask = ModelTask.GENERATE
+    shape: DecoderShape | None = None
+    """What memory and speed follow from; None where the file says too little."""
 
 
 class FileRole(StrEnum):

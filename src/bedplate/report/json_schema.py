@@ -1,7 +1,8 @@
-"""JSON Schema 2020-12 of dataclasses: what a document says and what its schema allows come from the same fields. Pure."""
+"""Dataclasses as JSON, and their JSON Schema 2020-12: a document and its schema come from the same fields. Pure."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import types
 import typing
@@ -9,6 +10,23 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from bedplate.model.facts.number_lists import NumberList
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: dataclasses as objects, tuples as arrays."""
+    kind = type(value)
+    if kind is str or kind is int or value is None or kind is bool or kind is float:
+        return value if value == value and value not in (float("inf"), float("-inf")) else None
+    if kind is tuple:
+        return [plain(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    names = _FIELDS.get(kind)
+    if names is None:
+        names = _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(value))
+    return {name: plain(getattr(value, name)) for name in names}
 
 
 def schema_of(hint: Any, definitions: dict[str, Any], describe: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def render_removal(removal: Removal) -> str:
 
 def render_count(count: int) -> str:
     """1235814400 -> "1.24 B" """
-    for unit, name in ((10**9, "B"), (10**6, "M")):
+    for unit, name in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
         if count >= unit:
             return f"{count / unit:.3g} {name}"
     return str(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 # Advance widths of the common sans-serif fonts in thousandths of the size, of the wider ones: what is cut must not overlap.
@@ -56,4 +57,13 @@ def badge(x: float, y: float, number: int, severity: str) -> str:
     return (
         f'<a href="#f{number}" tabindex="-1"><circle cx="{x:g}" cy="{y:g}" r="8.5" class="b {severity}"/>'
         f'<text x="{x:g}" y="{y + 3.6:g}" class="bt" text-anchor="middle">{number}</text></a>'
+    )
+
+
+def plot(width: float, height: float, name: str, parts: Sequence[str]) -> str:
+    """A chart of that size in pixels; one below 600 is shown on narrow screens only. `name` is for screen readers."""
+    kind = "narrow" if width < 600 else "wide"
+    return (
+        f'<svg class="plot {kind}" viewBox="0 0 {width:g} {height:.0f}" width="{width:g}" height="{height:.0f}" role="img" '
+        f'aria-label="{escape(name)}">{"".join(parts)}</svg>'
     )

@@ -18,8 +18,11 @@ from typing import BinaryIO
 
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.root.regular import open_regular
+from bedplate.model.decoder import DecoderShape
 from bedplate.model.launch import Format, ModelTask
 from bedplate.model.modelfile import FileRole, GgufFile, Header, Tensor
+from bedplate.weights.gguf_shape import PATTERN_KEY, make_shape
+from bedplate.weights.gguf_types import FILE_TYPES, TENSOR_TYPES
 
 MAGIC = b"GGUF"
 # Bounds far above any real model, so that a header costs bounded time and memory whatever it claims.
@@ -33,7 +36,7 @@ MAX_STRING_BYTES = 4 * 1024**2  # chat templates are the longest
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME less its NUL
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 KEPT_ITEMS = 4096  # of arrays of numbers: one per layer is what we need
-KEPT_KEYS = ("attention.head_count", "attention.head_count_kv")  # ends of the keys whose arrays are needed
+KEPT_KEYS = ("attention.head_count", "attention.head_count_kv", PATTERN_KEY)  # ends of the keys whose arrays are needed
 MAX_KEPT = 262_144  # items of all such arrays
 
 _U8, _I8, _U16, _I16, _U32, _I32, _F32, _BOOL, _STRING, _ARRAY, _U64, _I64, _F64 = range(13)
@@ -49,55 +52,6 @@ _SCALARS = {
     _U64: "<Q",
     _I64: "<q",
     _F64: "<d",
-}
-# ggml type: (name, elements in a block, bytes of a block); ggml.c type_traits. Q8_1 (9) is never stored; others are gone.
-TENSOR_TYPES = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-    40: ("NVFP4", 64, 36),
-    41: ("Q1_0", 128, 18),
-}
-# general.file_type where it says more than the type of most tensors; llama.h enum llama_ftype
-_FILE_TYPES = {
-    10: "Q2_K",
-    11: "Q3_K_S",
-    12: "Q3_K_M",
-    13: "Q3_K_L",
-    14: "Q4_K_S",
-    15: "Q4_K_M",
-    16: "Q5_K_S",
-    17: "Q5_K_M",
-    18: "Q6_K",
-    21: "Q2_K_S",
 }
 
 # Kinds that make no text, where the header names no pooling; the others of them say how they pool.
@@ -185,6 +139,7 @@ def parse_gguf_file(file: BinaryIO, name: str) -> GgufFile:
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1) or alignment > 1024**2:
         raise cursor.refuse(f"general.alignment: got {alignment!r}, expected a power of two")
     tensors = _read_tensors(cursor, tensor_count, alignment)
+    shape = _shape(cursor, metadata, architecture, lengths.get("tokenizer.ggml.tokens", 0), tensors)
     header = Header(
         format=Format.GGUF,
         architecture=architecture,
@@ -192,12 +147,15 @@ def parse_gguf_file(file: BinaryIO, name: str) -> GgufFile:
         parameters=sum(math.prod(tensor.shape) for tensor in tensors),
         quantisation=quantisation_of(tensors, metadata.get("general.file_type")),
         context_length=_number(cursor, metadata, f"{architecture}.context_length"),
-        kv_bytes_per_token=_kv_bytes_per_token(cursor, metadata, architecture),
+        kv_bytes_per_token=shape.kv_bytes_per_token
+        if shape is not None and shape.latent
+        else _kv_bytes_per_token(cursor, metadata, architecture),
         vocabulary=lengths.get("tokenizer.ggml.tokens", 0),
         chat_template=bool(metadata.get("tokenizer.chat_template")),
         size_bytes=cursor.size,
         tensors=tensors,
         task=_task(metadata, architecture),
+        shape=shape,
     )
     return GgufFile(
         role=role,
@@ -342,7 +300,7 @@ def _read_array(cursor: _Cursor, key: str) -> tuple[Value, int]:
         raise cursor.refuse(f"{key}: array of {'arrays' if kind == _ARRAY else f'unknown type {kind}'}")
     width = struct.calcsize(_SCALARS[kind])
     data = cursor.take(width * count, key)
-    if count > KEPT_ITEMS or kind in (_F32, _F64, _BOOL) or not key.endswith(KEPT_KEYS):
+    if count > KEPT_ITEMS or kind in (_F32, _F64) or not key.endswith(KEPT_KEYS):
         return None, count
     cursor.kept += count
     if cursor.kept > MAX_KEPT:
@@ -454,7 +412,7 @@ def quantisation_of(tensors: Iterable[Tensor], file_type: Value = None) -> str:
     for tensor in tensors:
         parameters[tensor.type] += math.prod(tensor.shape)
     most = next((name for name, _ in parameters.most_common(1)), "")
-    claimed = _FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else ""
+    claimed = FILE_TYPES.get(file_type, "") if isinstance(file_type, int) else ""
     return claimed if most and claimed.startswith(most) else most
 
 
@@ -475,6 +433,25 @@ def _kv_bytes_per_token(cursor: _Cursor, metadata: dict[str, Value], architectur
     key_size = _number(cursor, metadata, f"{architecture}.attention.key_length", head_size)
     value_size = _number(cursor, metadata, f"{architecture}.attention.value_length", head_size)
     return sum(kv_heads) * (key_size + value_size) * 2
+
+
+def _shape(
+    cursor: _Cursor, metadata: dict[str, Value], architecture: str, vocabulary: int, tensors: tuple[Tensor, ...]
+) -> DecoderShape | None:
+    def number(key: str, default: int) -> int:
+        return _number(cursor, metadata, f"{architecture}.{key}", default)
+
+    layers = number("block_count", 0)
+    pattern = metadata.get(f"{architecture}.{PATTERN_KEY}")
+    return make_shape(
+        number,
+        architecture=architecture,
+        heads=_per_layer(cursor, metadata, f"{architecture}.attention.head_count", layers),
+        kv_heads=_per_layer(cursor, metadata, f"{architecture}.attention.head_count_kv", layers),
+        pattern=pattern if isinstance(pattern, tuple) else (),
+        vocabulary=vocabulary,
+        tied=all(tensor.name != "output.weight" for tensor in tensors),
+    )
 
 
 def _per_layer(cursor: _Cursor, metadata: dict[str, Value], key: str, layers: int) -> tuple[int, ...]:

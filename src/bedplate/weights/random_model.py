@@ -19,7 +19,7 @@ from bedplate.catalog.shapes import ModelShape
 from bedplate.errors import PreflightError
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
-from bedplate.weights.gguf import TENSOR_TYPES
+from bedplate.weights.gguf_types import TENSOR_TYPES
 
 if TYPE_CHECKING:
     import numpy as np

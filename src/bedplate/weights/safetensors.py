@@ -98,7 +98,7 @@ def read_safetensors_directory(path: Path) -> Header:
     Which files count says `counted_shards`. Raises ModelRefused when config.json or weights are missing, when
     model.safetensors.index.json names a file that is not there, or when a tensor is in two files.
     """
-    config = _read_json(path / "config.json")
+    config = read_config(path / "config.json")
     counted = counted_shards(path)
     parts = [(name, read_safetensors(path / name)) for name in sorted(counted)]
     if not parts:
@@ -125,7 +125,7 @@ def counted_shards(path: Path) -> frozenset[str]:
     if not index.exists():
         others = {name for name in there if not name.startswith("consolidated")}
         return frozenset(others or there)
-    wanted = _read_json(index).get("weight_map")
+    wanted = read_config(index).get("weight_map")
     if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
         raise ModelRefused(f"{index}: weight_map: expected an object of file names")
     missing = sorted(set(wanted.values()) - there)
@@ -216,7 +216,8 @@ def _header(tensors: tuple[Tensor, ...], *, size_bytes: int) -> Header:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON file beside the weights, bounded, at most 32 deep. Raises ReadError; ModelRefused for a missing or bad one."""
     try:
         with open_regular(path) as file:
             data = _read_to(file, MAX_CONFIG_BYTES + 1)
@@ -280,4 +281,4 @@ def _with_config(header: Header, config: dict[str, Any], path: Path) -> Header:
 
 def _tokenizer_has_template(path: Path) -> bool:
     tokenizer = path / "tokenizer_config.json"
-    return tokenizer.exists() and bool(_read_json(tokenizer).get("chat_template"))
+    return tokenizer.exists() and bool(read_config(tokenizer).get("chat_template"))

@@ -7,24 +7,21 @@ changes its meaning; new fields come without.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import typing
-from enum import StrEnum
 from typing import Any
 
 from bedplate.model.audit import NotJudged, SuppressedFinding
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
-from bedplate.report.json_schema import schema_of
+from bedplate.report.json_schema import plain, schema_of
 
 SCHEMA = "bedplate.audit/1"
 SCHEMA_PAGE = "docs/reference/audit.schema.json"
 
 _NUMBERS = re.compile(r"\[\n\s+(-?\d+(?:,\n\s+-?\d+)*)\n\s+\]")  # a text in JSON has no line end, so this is no text
-_FIELDS: dict[type, tuple[str, ...]] = {}
 
 
 def render_document(report: AuditReport) -> str:
@@ -40,27 +37,12 @@ def make_document(report: AuditReport) -> dict[str, Any]:
         "bedplate": report.version,
         "origin": report.facts.origin,
         "summary": {severity.value: count for severity, count in report.counts.items()},
-        "findings": [_plain(finding) for finding in report.findings],
-        "suppressed": [_plain(suppressed) for suppressed in report.audit.suppressed],
-        "not_judged": [_plain(not_judged) for not_judged in report.audit.not_judged],
+        "findings": [plain(finding) for finding in report.findings],
+        "suppressed": [plain(suppressed) for suppressed in report.audit.suppressed],
+        "not_judged": [plain(not_judged) for not_judged in report.audit.not_judged],
         "notes": list(report.audit.notes),
-        "facts": _plain(report.facts),
+        "facts": plain(report.facts),
     }
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: dataclasses as objects, tuples as arrays."""
-    kind = type(value)
-    if kind is str or kind is int or value is None or kind is bool or kind is float:
-        return value if value == value and value not in (float("inf"), float("-inf")) else None
-    if kind is tuple:
-        return [_plain(item) for item in value]
-    if isinstance(value, StrEnum):
-        return value.value
-    names = _FIELDS.get(kind)
-    if names is None:
-        names = _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(value))
-    return {name: _plain(getattr(value, name)) for name in names}
 
 
 def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bedplate.model.percentile import percentile
 from bedplate.model.proof_summary import ProofSummary, Scenario
 from bedplate.report.format import clean
 from bedplate.report.proof.phrases import interval, percent, seconds
-from bedplate.report.svg import fit, label, pair, text_width, wire
+from bedplate.report.svg import fit, label, pair, plot, text_width, wire
 
 WIDE, NARROW = 1042, 344  # pixels of the page's column
 _BINS_A_DECADE = 14
@@ -97,7 +97,7 @@ def render_kept(summary: ProofSummary, *, width: int) -> str:
         label(full, 10, "100% = without a neighbour", "s", anchor="end" if full > width / 2 else "middle"),
         wire("axis", left_bar, 14, (left_bar, bottom)),
     ]
-    return _svg(width, bottom + 4, "Share of the quiet speed that is kept, by neighbour", [*axis, *parts])
+    return plot(width, bottom + 4, "Share of the quiet speed that is kept, by neighbour", [*axis, *parts])
 
 
 def render_gaps(strips: Sequence[Strip], *, width: int) -> str:
@@ -145,7 +145,7 @@ def render_gaps(strips: Sequence[Strip], *, width: int) -> str:
         )
         parts.append(wire("axis", left, base, (left + room, base)))
         y += high + gap
-    return _svg(width, bottom + 24, "Distribution of gaps in each arm", parts)
+    return plot(width, bottom + 24, "Distribution of gaps in each arm", parts)
 
 
 def _shape(strip: Strip, first: float, last: float, left: float, room: float, base: float, high: float) -> str:
@@ -231,7 +231,7 @@ def render_timeline(summary: ProofSummary, scenario: Scenario, *, width: int) ->
         x = x_of(begin + tick)
         anchor = "end" if width - x < 24 else "middle"
         parts.append(label(x, ladder_base + 17, f"{tick:g} s", "s", anchor=anchor))
-    return _svg(width, ladder_base + 24, "Work in each second of the experiment, and the neighbour's level", parts)
+    return plot(width, ladder_base + 24, "Work in each second of the experiment, and the neighbour's level", parts)
 
 
 def _plain(tick: float) -> str:
@@ -246,11 +246,3 @@ def _ticks(most: float, count: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= raw * 0.999)
     return [round(index * step, 10) for index in range(int(most / step + 1e-9) + 1)]
-
-
-def _svg(width: float, height: float, name: str, parts: Sequence[str]) -> str:
-    kind = "narrow" if width < 600 else "wide"
-    return (
-        f'<svg class="plot {kind}" viewBox="0 0 {width:g} {height:.0f}" width="{width:g}" height="{height:.0f}" role="img" '
-        f'aria-label="{escape(name)}">{"".join(parts)}</svg>'
-    )

@@ -1,0 +1,120 @@
+"""What the text and the page of `fit` say alike: the parts of memory, figures with their units, and where they come from."""
+
+from __future__ import annotations
+
+from bedplate.model.fit import FitModel, FitReport, FitResult, FitTarget, MemoryParts
+from bedplate.model.units import render_size
+from bedplate.report.format import clean, memory
+from bedplate.report.models import render_count
+
+HEADS = ("ENGINE", "PRECISION", "DEVICES", "HOLDS IT", "REQUESTS", "CONTEXT", "ONE REQUEST", "ALL", "PROMPTS", "COST/M")
+"""Of the table of one target; the last four are ceilings."""
+
+
+def parts_of(parts: MemoryParts) -> tuple[tuple[str, str, int], ...]:
+    """(class, name, bytes) of each part that is not empty, in the order in which it is drawn."""
+    every = (
+        ("weights", "weights", parts.weights_bytes),
+        ("kv", "KV cache", parts.kv_bytes),
+        ("state", "recurrent states", parts.state_bytes),
+        ("buffers", "work buffers", parts.buffers_bytes),
+        ("runtime", "engine's runtime", parts.runtime_bytes),
+        ("reserve", "left alone", parts.reserve_bytes),
+    )
+    return tuple((css, name, size) for css, name, size in every if size > 0)
+
+
+def headline(report: FitReport) -> str:
+    """One sentence: whether it fits, where, and with what."""
+    name = clean(report.model.name)
+    wish = f"{report.wish.concurrency} x {report.wish.context} tokens"
+    known = [result for result in report.results if result.fits is not None]
+    if not known:
+        return f"{name}: nothing can be said: {report.results[0].reason if report.results else 'no engine for it was found'}"
+    holding = [result for result in known if result.fits]
+    if not holding:
+        return f"{name} with {wish} fits nowhere in what was asked"
+    best = min(holding, key=lambda result: result.devices)
+    target = best.target
+    copies = min(best.copies, report.wish.concurrency)
+    where = clean(target.name) if target.host_memory else f"{copies * best.devices} x {clean(target.name)}"
+    spread = f", {copies} copies" if copies > 1 else ""
+    return f"{name} with {wish} fits in {where} ({best.engine}, {clean(best.precision)}{spread})"
+
+
+def model_line(model: FitModel) -> str:
+    """Parameters, KV cache and context in one line."""
+    shape = model.shape
+    words = [f"{render_count(model.parameters)} parameters" if model.parameters is not None else "parameters not known"]
+    if model.active_parameters is not None and model.routed_parameters:
+        words.append(f"{render_count(model.active_parameters)} of them active")
+    kv = f"KV cache {render_size(shape.kv_bytes_per_token)} a token at 16 bits"
+    if shape.window_layers:
+        kv += f", {render_size(shape.kv_bytes_beyond_window)} beyond {shape.window} tokens"
+    words.append(kv)
+    if shape.state_layers:
+        values = shape.state_layers * (shape.conv_values + shape.state_values)
+        words.append(f"state {render_size(4 * values)} a request at 32 bits")
+    if shape.context:
+        words.append(f"made for {shape.context} tokens")
+    return ", ".join(words)
+
+
+def target_line(target: FitTarget) -> str:
+    """How many of what, and how large: "8 x NVIDIA H100 SXM5 80GB, 80 GiB each"."""
+    size = memory(target.memory_bytes) if target.memory_bytes is not None else "memory not known"
+    if target.host_memory:
+        return f"{clean(target.name)}, {size}"
+    return f"{target.count} x {clean(target.name)}, {size} each"
+
+
+def target_notes(target: FitTarget) -> tuple[str, ...]:
+    """How the row was checked and what rests on one source; nothing of it was measured here."""
+    if target.row is None:
+        return (clean(target.note),) if target.note else ()
+    row = target.row
+    notes = [f"figures: {clean(row.checked)}"]
+    if row.unverified:
+        notes.append(f"unverified: {clean(row.unverified)}")
+    if row.trap:
+        notes.append(clean(row.trap))
+    return tuple(notes)
+
+
+def cells(result: FitResult) -> tuple[str, ...]:
+    """One row of the table, in the order of HEADS."""
+    ceilings = result.ceilings
+    rates = (ceilings.decode_one_tps, ceilings.decode_all_tps, ceilings.prefill_tps) if ceilings is not None else (None,) * 3
+    return (
+        result.engine,
+        clean(result.precision),
+        _devices(result),
+        {True: "yes", False: "no", None: "unknown"}[result.fits],
+        str(result.most_sequences) if result.most_sequences else "-",
+        str(result.most_context) if result.most_context else "-",
+        *(_rate(rate) for rate in rates),
+        _cost(ceilings.cost_per_million if ceilings is not None else None),
+    )
+
+
+def _devices(result: FitResult) -> str:
+    if result.copies < 1 or not result.fits:
+        return str(result.devices)
+    return f"{result.copies} x {result.devices}" if result.copies > 1 else str(result.devices)
+
+
+def _rate(tps: float | None) -> str:
+    if tps is None:
+        return "-"
+    return f"{tps:.0f} tok/s" if tps < 10_000 else f"{tps / 1000:.0f}k tok/s"
+
+
+def _cost(cost: float | None) -> str:
+    return "-" if cost is None else f"{cost:.2f}"
+
+
+LEGEND = (
+    "REQUESTS: most at once with this context. CONTEXT: longest with these requests. DEVICES: copies x devices of one copy.",
+    "ONE REQUEST, ALL (generated tokens) and PROMPTS are ceilings by peak memory and arithmetic; engines are slower.",
+)
+COST_LEGEND = "COST/M: cost of a million generated tokens at the ceiling, so the least; in the currency of --price."
