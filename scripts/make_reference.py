@@ -405,7 +405,7 @@ def render_findings() -> str:
     for row in rows:
         effect = row.effect if not row.sources else f"{row.effect} ({'; '.join(row.sources)})"
         parts += [f"## {row.id}\n", f"**{row.title}**\n", f"{row.why}\n"]
-        parts += [f"- Said when: {_cell(row.means)}", f"- Published effect: {_cell(effect)}", "- By hand:\n"]
+        parts += [f"- Reported if: {_cell(row.means)}", f"- Published effect: {_cell(effect)}", "- Check by hand:\n"]
         parts += ["```text", *row.check, "```", ""]
     return "\n".join(parts)
 

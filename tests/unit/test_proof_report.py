@@ -112,10 +112,10 @@ def test_kept_is_the_share_of_the_quiet_rate() -> None:
             Judgement.KEEP,
             29,
             98,
-            "It pays: the engine keeps 98% of its quiet speed beside matrix products on every CPU, and 29%",
+            "The change helps: the engine keeps 98% of its quiet speed beside matrix products on every CPU, and 29%",
         ),
         (Judgement.NO_EFFECT, 97, 97, "No effect was shown: the engine keeps 97%"),
-        (Judgement.REVERT, 90, 40, "It harms: the engine keeps 40%"),
+        (Judgement.REVERT, 90, 40, "The change harms: the engine keeps 40%"),
         (Judgement.REFUSED, 90, 40, "Not judged: Because of the numbers."),
     ],
 )
@@ -128,7 +128,7 @@ def test_the_first_line_says_what_it_is_worth(judgement: Judgement, before: floa
 
 def test_the_cost_to_the_neighbour_is_said() -> None:
     assert cost(summarise_proofs([proof(Judgement.KEEP, 29, 98)])) == (
-        "The neighbour did 40% less of its own work; it had 90% of the CPU time that the engine left over."
+        "The neighbour did 40% less of its own work; it got 90% of the CPU time that the engine left over."
     )
 
 

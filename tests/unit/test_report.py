@@ -203,7 +203,7 @@ def test_devices_whose_node_is_hidden_stand_apart() -> None:
     machine = make_machine(report)
     (apart,) = machine.apart
     assert apart.title == "NUMA node unknown"
-    assert apart.details == ("the platform does not say (numa_node -1)",)
+    assert apart.details == ("the platform does not report it (numa_node -1)",)
     assert len(apart.branches) == 8
     assert all(not node.branches for package in machine.packages for node in package.nodes)
 
@@ -492,13 +492,13 @@ def test_hidden_devices_have_a_box_of_their_own() -> None:
             FINDINGS,
             (
                 "One finding keeps accelerators from being used, now or after the next boot; "
-                "two may each cost a factor of speed."
+                "two may each slow serving down by a factor."
             ),
         ),
-        (FINDINGS[1:2], "One finding may cost a factor of speed."),
-        (FINDINGS[3:4], "One finding may cost percents, or is a risk."),
+        (FINDINGS[1:2], "One finding may slow serving down by a factor."),
+        (FINDINGS[3:4], "One finding may cost some percent of speed, or is a risk."),
         (FINDINGS[4:], "Nothing that costs speed was found in what could be judged; 1 minor finding."),
-        ((), "Nothing was found wrong in what could be judged."),
+        ((), "Nothing wrong was found in what could be judged."),
     ],
 )
 def test_the_verdict_says_what_it_costs(findings: Any, said: str) -> None:

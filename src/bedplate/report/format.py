@@ -18,7 +18,7 @@ from bedplate.model.wording import render_cpus
 WHY_UNKNOWN = {
     Unknown.ABSENT: "not there",
     Unknown.DENIED: "permission denied",
-    Unknown.HIDDEN: "the platform does not say",
+    Unknown.HIDDEN: "the platform does not report it",
     Unknown.MALFORMED: "unreadable text",
     Unknown.NOT_RECORDED: "not recorded",
 }

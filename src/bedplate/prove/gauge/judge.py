@@ -194,7 +194,7 @@ def _decide(
         return Judgement.KEEP, f"A gain was shown: {said}; no guard metric loses more than its margin."
     if shown:
         what = "; ".join(f"{describe(effect, None)}, margin {margin:.0%}" for _, effect, margin in open_guards)
-        return Judgement.NO_EFFECT, f"A gain ({said}) was shown, but not that it has no cost: {what}."
+        return Judgement.NO_EFFECT, f"A gain ({said}) was shown, but a cost cannot be ruled out: {what}."
     seen = detectable(deviation_of_pairs=deviation(primary), pairs=len(primary))
     because = (
         f"No gain of {rules.least_effect:.0%} or more was shown: {said}."

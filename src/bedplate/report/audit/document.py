@@ -67,7 +67,7 @@ def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None)
         },
         "suppressed": {
             "type": "array",
-            "description": "Findings that a person has set aside, in the same order.",
+            "description": "Suppressed findings, in the same order.",
             "items": schema_of(SuppressedFinding, definitions, describe),
         },
         "not_judged": {
@@ -77,7 +77,7 @@ def make_schema(describe: typing.Callable[[type], dict[str, str]] | None = None)
         },
         "notes": {
             "type": "array",
-            "description": "What a person should know of the suppressions.",
+            "description": "Remarks on the suppressions.",
             "items": {"type": "string"},
         },
         "facts": schema_of(HostFacts, definitions, describe),

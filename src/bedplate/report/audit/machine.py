@@ -500,7 +500,7 @@ def _joined(*marks: tuple[int, ...]) -> tuple[int, ...]:
 def _why_not(unknown: Unknown | None) -> str:
     return {
         None: "",
-        Unknown.HIDDEN: "the platform does not say (numa_node -1)",
+        Unknown.HIDDEN: "the platform does not report it (numa_node -1)",
         Unknown.DENIED: "permission denied",
         Unknown.MALFORMED: "unreadable numa_node",
         Unknown.NOT_RECORDED: "not recorded",

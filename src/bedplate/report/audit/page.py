@@ -57,17 +57,19 @@ def verdict(report: AuditReport) -> str:
     gpus = bool(report.facts.accelerators)
     parts: list[str] = []
     if count := counts[Severity.CRITICAL]:
-        what = "accelerators from being used, now or after the next boot" if gpus else "this machine from its work"
+        what = "accelerators from being used, now or after the next boot" if gpus else "this machine from working"
         parts.append(f"{_findings_word(count, parts)} {'keeps' if count == 1 else 'keep'} {what}")
     if count := counts[Severity.HIGH]:
-        parts.append(f"{_findings_word(count, parts)} may {'' if count == 1 else 'each '}cost a factor of speed")
+        parts.append(f"{_findings_word(count, parts)} may {'' if count == 1 else 'each '}slow serving down by a factor")
     if (count := counts[Severity.MEDIUM]) and len(parts) < 2:
-        parts.append(f"{_findings_word(count, parts)} may cost percents, or {'is a risk' if count == 1 else 'are risks'}")
+        parts.append(
+            f"{_findings_word(count, parts)} may cost some percent of speed, or {'is a risk' if count == 1 else 'are risks'}"
+        )
     judged = " in what could be judged" if report.audit.not_judged else ""
     if not parts and (count := counts[Severity.LOW] + counts[Severity.INFO]):
         return f"Nothing that costs speed was found{judged}; {plural(count, 'minor finding')}."
     if not parts:
-        return f"Nothing was found wrong{judged}."
+        return f"Nothing wrong was found{judged}."
     return "; ".join(parts) + "."
 
 

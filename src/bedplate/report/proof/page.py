@@ -108,7 +108,7 @@ def _tiles(summary: ProofSummary) -> str:
             )
         )
     elif before.rate:
-        tiles.append((_tone(after.rate / before.rate), "work a second", number(before.rate), number(after.rate)))
+        tiles.append((_tone(after.rate / before.rate), "work per second", number(before.rate), number(after.rate)))
     if before.gap_p99_s is not None and after.gap_p99_s:
         tone = _tone(before.gap_p99_s / after.gap_p99_s)
         tiles.append((tone, "gap, 99th percentile", seconds(before.gap_p99_s), seconds(after.gap_p99_s)))

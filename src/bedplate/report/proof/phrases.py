@@ -10,7 +10,7 @@ from bedplate.model.proof_summary import ArmResult, ProofSummary, most_foreign, 
 _MOST_FOREIGN = 0.05  # as prove allows unless it is told otherwise
 _LEAST = 0.02  # effects below are never claimed
 _NAMES = {
-    "rate": "work a second",
+    "rate": "work per second",
     "itl_p99": "gap p99",
     "ttft_p99": "TTFT p99",
     "isol01": "isol-01",
@@ -18,9 +18,9 @@ _NAMES = {
     "neighbour_work": "neighbour's work",
 }
 _VERDICTS = {
-    Judgement.KEEP: "It pays",
+    Judgement.KEEP: "The change helps",
     Judgement.NO_EFFECT: "No effect was shown",
-    Judgement.REVERT: "It harms",
+    Judgement.REVERT: "The change harms",
     Judgement.REFUSED: "Not judged",
 }
 
@@ -36,7 +36,7 @@ def verdict(summary: ProofSummary) -> str:
     assert before is not None and after is not None  # worst_scenario gives no other
     beside = f" beside {scenario.description}" if scenario.antagonist else ""
     if before.kept is None or after.kept is None:
-        said = f"x{number(after.rate / before.rate)} work a second{beside}" if before.rate else f"work a second{beside}"
+        said = f"x{number(after.rate / before.rate)} work per second{beside}" if before.rate else f"work per second{beside}"
     elif judged is not None:
         said = f"the engine keeps {percent(after.kept)} of its quiet speed{beside}, and {percent(before.kept)} without it"
     else:
@@ -44,7 +44,7 @@ def verdict(summary: ProofSummary) -> str:
         return f"Beside {scenario.description} the engine keeps {said}."
     first = scenario.proof.effects[0] if scenario.proof is not None and scenario.proof.effects else None
     if judged is Judgement.NO_EFFECT and first is not None and is_better(first):
-        return f"A gain was shown, but not that it has no cost: {said}."
+        return f"A gain was shown, but a cost cannot be ruled out: {said}."
     return f"{_VERDICTS[judged]}: {said}." if judged is not None else f"{said}."
 
 
@@ -61,7 +61,7 @@ def cost(summary: ProofSummary) -> str:
         said = f"The neighbour did {percent(abs(change))} {'more' if change > 0 else 'less'} of its own work"
     if after.left_over is None:
         return said + "."
-    return f"{said}; it had {percent(after.left_over)} of the CPU time that the engine left over."
+    return f"{said}; it got {percent(after.left_over)} of the CPU time that the engine left over."
 
 
 def foreign(summary: ProofSummary) -> str:

@@ -31,7 +31,7 @@ _SHOWN = 100  # characters of a value in a sentence
 _WHY = {
     Unknown.ABSENT: "is not there",
     Unknown.DENIED: "may not be read by this user",
-    Unknown.HIDDEN: "is not said",
+    Unknown.HIDDEN: "is not reported by the platform",
     Unknown.MALFORMED: "makes no sense",
     Unknown.NOT_RECORDED: "was not recorded",
 }
