@@ -78,8 +78,8 @@ class Told:
 @pytest.mark.parametrize(
     ("behave", "reason"),
     [
-        (hang, "Connection failed|timed out|no whole answer"),
-        (drip, "no whole answer in 3 s"),
+        (hang, "Connection failed|timed out|no complete answer"),
+        (drip, "no complete answer in 3 s"),
         (answer("404 Not Found", b""), "404 Not Found"),
         (answer("503 Busy", b""), "503 Busy"),
         (answer("200 OK", b"<!doctype html><title>Log in</title>"), "begins with b'<!doctype html>"),

@@ -63,7 +63,7 @@ def test_a_second_up_that_asks_for_another_machine_says_what_differs(host: FakeH
         "--model other is asked for, it serves tiny",
         "its network is closed",
         "--engine /etc/hostname is asked for",
-        "--fresh asks for a new disk",
+        "--fresh is given",
         "bedplate down",
     ):
         assert said in second.stderr
@@ -155,7 +155,7 @@ def test_a_machine_that_was_killed_is_cleared_away(host: FakeHost) -> None:
     assert host.run("status").returncode == 4
     again = host.up("--no-ask")
     assert again.returncode == 0, again.stderr
-    assert "had ended by itself" in again.stderr
+    assert "had stopped by itself" in again.stderr
 
 
 def test_a_process_that_reused_the_id_is_never_touched(host: FakeHost) -> None:

@@ -151,7 +151,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: zoo.write_known_answer(path, architecture="flux", without="llama."),
         "does not know the architecture 'flux'",
     ),
-    "no tokenizer": (lambda path: zoo.write_known_answer(path, without="tokenizer."), "no tokenizer in it"),
+    "no tokenizer": (lambda path: zoo.write_known_answer(path, without="tokenizer."), "has no tokenizer"),
     "a projector alone": (zoo.write_projector, "a projector"),
     "a projector of before general.type": (lambda path: zoo.write_projector(path, named=False), "a projector"),
     "an adapter alone": (zoo.write_lora, "a LoRA adapter"),
