@@ -159,11 +159,11 @@ def own_peak() -> int:
 
 def render(commands: Sequence[Command], samples: Sequence[Sample], words: Sequence[str]) -> list[str]:
     """The tables, and the machine that they were measured on."""
-    lines = _render_table([command.what for command in commands if not command.compared], samples)
+    lines = render_table([command.what for command in commands if not command.compared], samples)
     compared = [command.what for command in commands if command.compared]
     if compared:
         absent = [name for name in (_LSTOPO, _TUNED) if shutil.which(name) is None]
-        lines += ["", *_render_table(compared, samples)]
+        lines += ["", *render_table(compared, samples)]
         lines += [
             line for sentence in (*words, *(f"{name} is not installed." for name in absent)) for line in ("", sentence)
         ]
@@ -176,7 +176,7 @@ def render(commands: Sequence[Command], samples: Sequence[Sample], words: Sequen
     ]
 
 
-def _render_table(names: Iterable[str], samples: Sequence[Sample]) -> list[str]:
+def render_table(names: Iterable[str], samples: Sequence[Sample]) -> list[str]:
     lines = ["| | runs | s | CPU s | peak, MB | status |", "|---|---|---|---|---|---|"]
     for what in names:
         those = [sample for sample in samples if sample.what == what]
