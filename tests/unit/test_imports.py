@@ -40,19 +40,8 @@ MAY_IMPORT = {
     "report": {"model"},
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/formats"),
-        *(
-            "host/record",
-            "interrupts",
-            "plan",
-            "engines",
-            "act",
-            "weights",
-            "image",
-            "prove/gauge",
-            "prove/lab",
-            "front",
-            "report",
-        ),
+        *("host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge", "prove/lab"),
+        *("front", "report"),
     },
     "cli": {"errors", "interrupts", "model", "report", "flows"},
 }
