@@ -160,7 +160,9 @@ class Stack:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        front = FrontLimits(body_bytes=BODY_LIMIT, connections=bounds.get("connections", 1024))
+        front = FrontLimits(
+            body_bytes=BODY_LIMIT, connections=bounds.get("connections", 1024), script_mib=bounds.get("script_mib", 32)
+        )
         script = directory / "request.lua"
         script.write_text(render_script(read_protocol(), read_request_script()))
         text = render_haproxy(

@@ -93,6 +93,17 @@ def test_a_schema_of_many_levels_does_not_hide_the_model(stack: Stack) -> None:
     assert answer.status == 200, answer.text
 
 
+def test_a_body_that_the_front_has_no_memory_for_is_refused_and_the_next_is_served(make_stack: MakeStack) -> None:
+    with make_stack("tiny", script_mib=1) as stack:
+        stack.start_all()
+        small = {"model": "tiny", "messages": HELLO, "max_tokens": 1}
+        escaped = '{"model":"' + "\\n" * 100_000 + '"}'
+        answers = [stack.ask(CHAT, escaped) for _ in range(3)]
+        assert {(answer.status, answer.code) for answer in answers} == {(503, "front_busy")}
+        assert answers[0].headers["retry-after"] == "5"
+        assert stack.ask(CHAT, small).status == 200
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "br", "gzip, identity"])
 def test_a_compressed_body_is_415(stack: Stack, encoding: str) -> None:
     answer = stack.ask(CHAT, b"\x1f\x8b", **{"Content-Encoding": encoding})

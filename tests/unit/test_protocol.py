@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from tests.unit.test_haproxy import make
 
 from bedplate.catalog.protocol import parse_protocol, read_protocol, read_request_script
 from bedplate.errors import DataError
+from bedplate.front.haproxy import render_haproxy
+from bedplate.front.keys import KeyRules
+from bedplate.front.routes import plan_front
 from bedplate.front.script import render_script
 from bedplate.model.protocol import JsonKind, ParameterEffect, ParameterRow
+from bedplate.report.protocol import ERRORS, render_protocol
 
 ROW = """
 [[parameter]]
@@ -80,6 +87,20 @@ def test_the_script_has_a_rule_for_each_row() -> None:
 def test_a_row_inside_of_a_parameter_that_has_none_is_refused() -> None:
     with pytest.raises(ValueError, match="inside a parameter without a row: inner"):
         render_script(parse(ROW.replace('"best_of"', '"outer.inner"')), "")
+
+
+def test_the_page_has_every_error_of_the_front_and_no_other() -> None:
+    rules = KeyRules(refusals_per_minute=20, certificates=True)
+    text = render_haproxy([make("known-answer")], limits=plan_front([], memory_bytes=2 << 30), keys=rules)
+    text += read_request_script()
+    written = re.findall(r'"code":"(\w+)"', text) + re.findall(r'(?:nil|refuse\(txn), "(\w+)"', text)
+    assert {code for code, _, _ in ERRORS} == set(written)
+
+
+def test_the_page_has_no_empty_cell() -> None:
+    rows = [line for line in render_protocol(read_protocol()).splitlines() if line.startswith("|")]
+    assert len(rows) > 200
+    assert [line for line in rows if "| |" in line.replace("  ", " ")] == []
 
 
 def test_the_script_that_ships_needs_the_rules_and_nothing_else() -> None:

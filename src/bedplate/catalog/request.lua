@@ -347,7 +347,8 @@ local function longest_answer(body, found)
   return longest
 end
 
--- http-request lua.inspect: sets txn.model and txn.asked, or the three variables of a refusal.
+-- http-request lua.inspect: sets txn.model and txn.asked, or the three variables of a refusal; and, as the other action does,
+-- txn.inspected once it has come to its end. An action that fails, for want of memory or time, leaves no other trace.
 core.register_action("inspect", { "http-req" }, function(txn)
   local body = txn.f:req_body() or ""
   local found = read(txn, body)
@@ -368,14 +369,10 @@ core.register_action("inspect", { "http-req" }, function(txn)
       end
     end
   end
+  txn:set_var("txn.inspected", true)
 end, 0)
 
--- http-request lua.check ENGINE: refuses what this engine would ignore, by the rules of the request's path.
-core.register_action("check", { "http-req" }, function(txn, engine)
-  local rules = (RULES[engine] or {})[txn.f:path()]
-  if not rules then
-    return
-  end
+local function check(txn, rules)
   local body = txn.f:req_body() or ""
   local found = read(txn, body)
   if not found then
@@ -397,6 +394,15 @@ core.register_action("check", { "http-req" }, function(txn, engine)
   if rules.forced then
     name_tool(txn, body, found, rules.forced)
   end
+end
+
+-- http-request lua.check ENGINE: refuses what this engine would ignore, by the rules of the request's path.
+core.register_action("check", { "http-req" }, function(txn, engine)
+  local rules = (RULES[engine] or {})[txn.f:path()]
+  if rules then
+    check(txn, rules)
+  end
+  txn:set_var("txn.checked", true)
 end, 1)
 
 -- filter lua.rewrite: applies what name_tool found. The whole body is in the buffer (http-request wait-for-body).

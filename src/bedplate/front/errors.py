@@ -50,8 +50,9 @@ def shown(variable: str) -> str:
     return f"%[var({variable}),{_SHOWN}]"
 
 
-def refuse_found() -> list[str]:
-    """The rules that answer what the script has refused (catalog/request.lua): with the parameter's name, and without."""
+def refuse_found(ended: str, *, when: str = "") -> list[str]:
+    """The rules that answer what the script has refused (catalog/request.lua), with the parameter's name and without; and an
+    action of it that was asked, `when` this holds, and failed before it could set the variable `ended`."""
     message, code, param = (shown(f"txn.refused_{part}") for part in ("message", "code", "param"))
     return [
         refuse(
@@ -62,6 +63,14 @@ def refuse_found() -> list[str]:
             when="{ var(txn.refused_code) -m found } { var(txn.refused_param) -m found }",
         ),
         refuse(400, message, code=code, when="{ var(txn.refused_code) -m found }"),
+        refuse(
+            503,
+            "The front has no memory or time to read the body.",
+            kind="server_error",
+            code="front_busy",
+            when=f"!{{ var({ended}) -m found }} {when}".rstrip(),
+            extra=f"hdr Retry-After {RETRY_AFTER_S}",
+        ),
     ]
 
 

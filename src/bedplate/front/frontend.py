@@ -100,7 +100,7 @@ def _find_model(routes: Sequence[Route], limits: FrontLimits) -> list[str]:
         _too_large(limits.body_bytes),
         # The model as txn.model; a body that is no JSON is refused.
         "    http-request lua.inspect",
-        *refuse_found(),
+        *refuse_found("txn.inspected"),
         refuse(
             400,
             "The body must be JSON with a model; /v1/models lists them.",
@@ -142,7 +142,10 @@ def _refusals_of(index: int, route: Route) -> list[str]:
             when=f"model_{index} !{{ path {' '.join(paths)} }}",
         )
     )
-    lines += [f"    http-request lua.check {route.engine} if model_{index}", *refuse_found()]
+    lines += [
+        f"    http-request lua.check {route.engine} if model_{index}",
+        *refuse_found("txn.checked", when=f"model_{index}"),
+    ]
     for condition in (f"!alive_{index}", f"!token_{index}"):
         lines.append(
             refuse(
