@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from bedplate.catalog.protocol import read_protocol
 from bedplate.front.routes import INFERENCE_PATHS
 from bedplate.model.launch import ModelTask
 from bedplate.model.protocol import JsonKind, ParameterEffect, ParameterRow
+from tests.effort import wait_until
 from tests.serving import zoo
 from tests.serving.conftest import Stack, model_ref
 from tests.serving.scripted_gguf import GREETING, write_scripted_model
@@ -42,6 +44,7 @@ OF_ANOTHER_KIND = {
     JsonKind.ARRAY: 5,
     JsonKind.OBJECT: 5,
 }
+_SEEDS = itertools.count(1_000_000)
 _RECENT_BYTES = 256 * 1024  # of the engine's log: what a request or two write
 ROWS = [(path, row) for row in read_protocol() for path in row.paths]
 
@@ -78,16 +81,25 @@ def with_value(body: dict[str, object], name: str, value: object) -> dict[str, o
 
 
 def settings(stack: Stack) -> dict[str, Any]:
-    """What the engine sampled the last request with. It writes that down when its slot gets the next one: each gets one."""
-    for slot in (0, 1):
-        stack.ask_engine("scripted", "/v1/completions", {"prompt": "a", "max_tokens": 1, "id_slot": slot})
-    lines = [
-        line
-        for line in stack.end_of_log("scripted", _RECENT_BYTES).splitlines()
-        if "launching slot : " in line and '"params":' in line
-    ]
-    states = [json.loads(line.partition("launching slot : ")[2]) for line in lines[-2:]]
-    found: dict[str, Any] = max(states, key=lambda state: state["id_task"])["params"]
+    """What the engine sampled the last request with.
+
+    It writes that down when the slot of a request gets the next one, and writes late: so each slot gets a request with a
+    seed of its own, and once more, until those stand in the log.
+    """
+    seed = next(_SEEDS)
+    for slot in (0, 1, 0, 1):
+        stack.ask_engine("scripted", "/v1/completions", {"prompt": "a", "max_tokens": 1, "id_slot": slot, "seed": seed})
+    states: list[dict[str, Any]] = []
+
+    def is_written() -> bool:
+        lines = stack.end_of_log("scripted", _RECENT_BYTES).split("\n")[1:-1]
+        told = [line.partition("launching slot : ")[2] for line in lines if '"params":' in line]
+        states[:] = [json.loads(text) for text in told if text]
+        return [state["params"]["seed"] for state in states].count(seed) == 2
+
+    wait_until(is_written, "the settings are in the log")
+    last = max((state for state in states if state["params"]["seed"] != seed), key=lambda state: int(state["id_task"]))
+    found: dict[str, Any] = last["params"]
     return found
 
 
