@@ -18,12 +18,13 @@ from bedplate.act.certificates import LEAF_DAYS, CertificateAuthority, issue_cer
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.catalog.client_keys import render_client_keys
-from bedplate.errors import CommandError, NotRunningError
+from bedplate.engines.client import list_models
+from bedplate.errors import BedplateError, CommandError, NotRunningError
 from bedplate.flows.key import open_key_store, revoke_key
 from bedplate.host.root.root import Root
 from bedplate.model.client_key import ClientKey, ClientKeyFile
 from tests.effort import wait_until
-from tests.serving.closed_front import COMPLETIONS, ClosedFront, MakeFront
+from tests.serving.closed_front import COMPLETIONS, SERVED, ClosedFront, MakeFront
 from tests.serving.conftest import in_tree
 
 pytestmark = pytest.mark.build
@@ -316,3 +317,16 @@ def test_an_ephemeral_certificate_is_its_own_anchor_and_stays_until_the_next_boo
     assert machine.ask("/v1/models", tls=tls).status == 401
     assert not machine.renew(now_s=NOW + 300 * 86_400)
     assert not list((machine.top / "var/lib/bedplate").rglob("*.key"))
+
+
+def test_bedplate_s_own_client_sends_a_key_and_verifies(front: ClosedFront, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = f"https://localhost:{front.port}"
+    monkeypatch.setenv("SSL_CERT_FILE", str(front.ca))
+    with pytest.raises(BedplateError, match="refused with 401: A key is required"):
+        list_models(endpoint, timeout_s=60)
+    monkeypatch.setenv("BEDPLATE_KEY", front.add_key())
+    assert SERVED in list_models(endpoint, timeout_s=60)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(NotRunningError, match="CERTIFICATE_VERIFY_FAILED"):
+        list_models(endpoint, timeout_s=60)
+    assert SERVED in list_models(f"unix:{front.top}/run/bedplate/haproxy/local.sock", timeout_s=60)

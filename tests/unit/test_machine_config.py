@@ -27,11 +27,11 @@ def test_an_empty_file_is_all_defaults_and_they_are_closed() -> None:
 
 def test_every_table_is_read() -> None:
     config = parse_machine_config(
-        "schema = 1\n[front]\naddresses = ['192.0.2.1', '2001:db8::1']\nport = 443\ncors_origins = ['https://a.example:8443']\n"
+        "schema = 1\n[front]\naddresses = ['192.0.2.1', '2001:db8::1']\nport = 4443\ncors_origins = ['https://a.example:8443']\n"
         "[front.tls]\nsource = 'files'\nnames = ['*.example.org', '::1']\n[front.limits]\nmax_tokens = 100\n",
         name="m",
     )
-    assert (config.front.port, config.front.tls.source, config.front.limits.max_tokens) == (443, TlsSource.FILES, 100)
+    assert (config.front.port, config.front.tls.source, config.front.limits.max_tokens) == (4443, TlsSource.FILES, 100)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_every_table_is_read() -> None:
         ("[frontt]", "m:frontt: unknown key; did you mean 'front'?"),
         ("[front]\nports = 1", "m:front.ports: unknown key; did you mean 'port'?"),
         ("[front]\nport = '80'", "m:front.port: got text '80', expected int"),
-        ("[front]\nport = 0", "m:front.port: got 0, expected 1 to 65535"),
+        ("[front]\nport = 443", "m:front.port: got 443, expected 1024 to 65535"),
         ("[front]\ninsecure = 1", "m:front.insecure: got int 1, expected bool"),
         ("[front]\naddresses = ['localhost']", "m:front.addresses[0]: got 'localhost', expected an IP address or \"*\""),
         (

@@ -16,6 +16,7 @@ _NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(?::[0-9]{1,5})?")
 _PATH = re.compile(r"/[A-Za-z0-9._/@+-]{1,250}")
 _MOST = 1_000_000
+_PORTS = (1024, 65535)  # HAProxy has no capabilities, so that it cannot listen below
 
 
 def parse_machine_config(text: str, *, name: str) -> MachineConfig:
@@ -50,7 +51,7 @@ def _check_front(front: FrontConfig) -> list[str]:
             problems.append(f'front.addresses[{index}]: got {_shown(address)}, expected an IP address or "*"')
     if len(set(front.addresses)) < len(front.addresses) or ("*" in front.addresses and len(front.addresses) > 1):
         problems.append('front.addresses: names an address twice; "*" already stands for all of them')
-    problems += _check_range("front.port", front.port, 1, 65535)
+    problems += _check_range("front.port", front.port, *_PORTS)
     for index, origin in enumerate(front.cors_origins):
         if origin != "*" and _ORIGIN.fullmatch(origin) is None:
             problems.append(
@@ -67,7 +68,7 @@ def _check_tls(tls: TlsConfig) -> list[str]:
     for key, path in (("certificate", tls.certificate), ("private_key", tls.private_key), ("client_ca", tls.client_ca)):
         if (path or key != "client_ca") and (_PATH.fullmatch(path) is None or ".." in path.split("/")):
             problems.append(f"front.tls.{key}: got {_shown(path)}, expected an absolute path of letters, digits and ._@+-")
-    return problems + _check_range("front.tls.client_port", tls.client_port, 1, 65535)
+    return problems + _check_range("front.tls.client_port", tls.client_port, *_PORTS)
 
 
 def _check_limits(limits: LimitsConfig) -> list[str]:

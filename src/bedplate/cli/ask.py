@@ -5,6 +5,7 @@ examples:
   git diff | bedplate ask -                         read the question from standard input
   bedplate ask --json --max-tokens 16 "Name a GPU"  print one JSON object with the answer and its times
   bedplate ask --endpoint http://10.0.0.7:8080 "Hello"
+  BEDPLATE_KEY=bp_... SSL_CERT_FILE=ca.pem bedplate ask --endpoint https://llm.example.org:8080 "Hello"
 """
 
 from __future__ import annotations

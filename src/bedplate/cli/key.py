@@ -125,6 +125,8 @@ def main(arguments: argparse.Namespace) -> int:
     made = keys.add_key(store, request, now_s=now_s)
     if not store.on_machine:
         print(f"{store.file}: images that you build from now on accept this client", file=sys.stderr)
+    for opening in keys.find_open_front(store):
+        print(f"warning: {opening}", file=sys.stderr)
     return _print_made(made, arguments)
 
 

@@ -1,9 +1,13 @@
-"""Speak to an OpenAI-compatible endpoint: which models it has, and one answer as it is made (server-sent events)."""
+"""Speak to an OpenAI-compatible endpoint: which models it has, and one answer as it is made (server-sent events).
+
+A key in $BEDPLATE_KEY is sent along. Certificates are verified as Python does it: $SSL_CERT_FILE names a CA.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -192,6 +196,8 @@ def _request(
 ) -> http.client.HTTPResponse:
     path = path if endpoint.startswith("unix:/") else urlsplit(endpoint).path.rstrip("/") + path
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    if key := os.environ.get("BEDPLATE_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         return connection.getresponse()
@@ -222,7 +228,7 @@ def _refusal(endpoint: str, status: int, body: bytes) -> BedplateError:
     except (ValueError, TypeError):
         text = body.decode(errors="replace").strip()[:200]
     hint = {
-        401: "The endpoint asks for a key: see bedplate key --help.",
+        401: "Put a key of it (bedplate key add) into BEDPLATE_KEY.",
         404: "See the models that it has: bedplate status",
         429: "It is full; ask again in a moment.",
         503: "It is not ready, or full; see bedplate status.",

@@ -17,7 +17,15 @@ from bedplate.act.files import write_whole
 from bedplate.act.serving import hold_serving
 from bedplate.catalog.client_keys import MOST_KEYS, is_key_id, is_model_text, is_note, parse_client_keys, render_client_keys
 from bedplate.errors import BedplateError, CommandError, NotRunningError, UsageError
-from bedplate.flows.front import apply_front, is_var_open, read_certificate, read_front_setting, read_key_file, write_keys
+from bedplate.flows.front import (
+    apply_front,
+    find_openings,
+    is_var_open,
+    read_certificate,
+    read_front_setting,
+    read_key_file,
+    write_keys,
+)
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.root.root import Root
 from bedplate.host.system.system import is_bedplate_system
@@ -120,6 +128,11 @@ def add_key(store: KeyStore, request: KeyRequest, *, now_s: int) -> ShownKey:
         )
         write(replace(file, key=(*file.key, key)))
     return ShownKey(key=key, secret=secret)
+
+
+def find_open_front(store: KeyStore) -> tuple[str, ...]:
+    """Why keys do not protect this machine now, as sentences; () where they do, and on a build host."""
+    return tuple(find_openings(read_front_setting(store.root))) if store.on_machine else ()
 
 
 def list_keys(store: KeyStore) -> tuple[ListedKey, ...]:

@@ -296,10 +296,13 @@ def kill_machine(paths: Paths) -> None:
     _forget(paths.machine)
 
 
-def read_health(port: int, *, tls: bool = False, timeout_s: float = 5.0) -> int | None:
-    """HTTP status of /health at the port of 127.0.0.1; None when nothing answers within timeout_s, or not in HTTP."""
+def read_health(port: int, *, tls: bool = False, path: str = "/health", timeout_s: float = 5.0) -> int | None:
+    """HTTP status of /health at the port of 127.0.0.1; None when nothing answers within timeout_s, or not in HTTP.
+
+    path: "/health/MODEL" asks for one model.
+    """
     try:
-        return fetch(Endpoint(host="127.0.0.1", port=port, tls=tls), "/health", timeout_s=timeout_s).status
+        return fetch(Endpoint(host="127.0.0.1", port=port, tls=tls), path, timeout_s=timeout_s).status
     except (OSError, http.client.HTTPException):
         return None
 

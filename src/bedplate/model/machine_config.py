@@ -46,8 +46,8 @@ class TlsConfig:
     client_ca: str = ""
     """Certificates of the CAs whose clients may connect to `client_port`, PEM. Empty: that port is closed."""
     client_port: int = 8443
-    """Port on which each client must show a certificate of `client_ca`, whose common name is the name of an entry made by
-    `bedplate key add --certificate`. Such a client needs no other key."""
+    """Port, 1024 or higher, on which each client must show a certificate of `client_ca`, whose common name is the name of an
+    entry made by `bedplate key add --certificate`. Such a client needs no other key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,10 @@ class FrontConfig:
     """[front]: where the front end listens, and for whom."""
 
     addresses: tuple[str, ...] = ("*",)
-    """IP addresses to listen on; "*" stands for all of IPv4 and IPv6. Empty: only the machine's own Unix socket."""
+    """IP addresses to listen on; "*" stands for all of IPv4 and IPv6. Empty: only the machine's own Unix socket. Until the
+    machine has an address that is named here, the front end does not start, and tries again."""
     port: int = DEFAULT_PORT
-    """TCP port of the API."""
+    """TCP port of the API, 1024 or higher."""
     insecure: bool = False
     """true: plain HTTP instead of TLS, on every address. false: plain HTTP is served only if all addresses are loopback."""
     require_key: bool = True
