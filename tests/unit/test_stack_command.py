@@ -119,6 +119,13 @@ def test_an_invented_device_works_from_inventory_to_lock(tmp_path: Path) -> None
     assert any(choice.release.version == "700.10" for choice in answer.choices)
 
 
+def test_a_recording_without_pci_devices_is_unknown_and_not_without_accelerators() -> None:
+    with pytest.raises(UsageError, match="whether it has accelerators is unknown"):
+        hardware_of(make_facts(pci=(), accelerators=()), ROWS)
+    cpu_only = hardware_of(make_facts(pci=(make_pci(vendor=0x8086, device=1),), accelerators=()), ROWS)
+    assert cpu_only.properties["gpu"] == ("none",)
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     status = main(["stack", *words])
     done = capsys.readouterr()

@@ -10,12 +10,16 @@ examples:
   bedplate stack resolve wish.toml --output stack.lock         write the lock as a file
   bedplate stack resolve --engine vllm --accelerator h100      resolve a wish that the options state
   bedplate stack resolve wish.toml --lock stack.lock           change as little of the present lock as possible
+  bedplate stack resolve wish.toml --python-locks locks        also lock the Python packages of each layer
   bedplate stack why nvidia-driver wish.toml                   explain why the driver has this version
   bedplate stack why "kernel >=7.4" wish.toml                  explain what excludes a version
   bedplate stack diff old.lock new.lock                        list what differs between two locks
   bedplate stack show stack.lock                               print a lock with all evidence
 
-Exit status: 1 when the wish is not possible (`resolve`, `why`), or when the locks differ (`diff`).
+With --python-locks, uv locks the Python packages of each layer with hashes. It reads the registry's own metadata, with the
+driver of the lock as a package, and so checks the rows: if it finds no solution, the rows are wrong or out of date.
+
+Exit status: 1 when the wish is not possible or uv disagrees (`resolve`, `why`), or when the locks differ (`diff`).
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from bedplate.model.stack import StackConflict, StackPolicy
 
 if TYPE_CHECKING:
     from bedplate.flows.stack import StackRequest
+    from bedplate.model.python_lock import PythonLock
+    from bedplate.model.stack import StackRecord
 
 HELP = "resolve kernel, driver, framework and engine into one lock, and explain it"
 
@@ -54,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     resolve.add_argument("--output", metavar="FILE", type=Path, help="also write the lock to this file")
+    resolve.add_argument(
+        "--python-locks",
+        metavar="DIR",
+        type=Path,
+        help="also lock the Python packages of each layer with uv, and write DIR/LAYER.txt with their hashes",
+    )
     resolve.add_argument("--verbose", action="store_true", help="show the evidence of each component")
     why = add_subcommand(
         verbs,
@@ -155,18 +167,29 @@ def _request(arguments: argparse.Namespace) -> StackRequest:
 def _resolve(arguments: argparse.Namespace) -> int:
     from bedplate.cli.screen import this_screen
     from bedplate.flows.stack import resolve_stack, write_lock
-    from bedplate.report.stack import lock_object, render_stack_text
+    from bedplate.report.stack import lock_object, python_object, render_python_lock, render_stack_text
 
     answer = resolve_stack(_request(arguments))
     if isinstance(answer, StackConflict):
         return _print_conflict(answer, arguments)
     if arguments.output is not None:
         write_lock(arguments.output, answer)
+    locks = _lock_python(answer, arguments.python_locks) if arguments.python_locks is not None else ()
     if arguments.json:
-        print(json.dumps(lock_object(answer), indent=1))
+        print(json.dumps({**lock_object(answer), "python": [python_object(lock) for lock in locks]}, indent=1))
     else:
         print(render_stack_text(answer, this_screen(), verbose=arguments.verbose), end="")
-    return 0
+        for lock in locks:
+            print(render_python_lock(lock), end="")
+    return 1 if any(lock.conflict for lock in locks) else 0
+
+
+def _lock_python(record: StackRecord, directory: Path) -> tuple[PythonLock, ...]:
+    from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows.stack import lock_python_packages
+
+    with terminal_progress() as progress:
+        return lock_python_packages(record, directory, progress)
 
 
 def _why(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from bedplate.catalog.strict import read_data
 from bedplate.errors import UsageError
 from bedplate.flows.machine import read_facts_of
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.progress import Progress
+from bedplate.model.python_lock import PythonLayer, PythonLock
 from bedplate.model.stack import (
     ChosenRelease,
     StackCatalogue,
@@ -106,11 +108,74 @@ def write_lock(path: Path, record: StackRecord) -> None:
     write_report(path, render_lock(record))
 
 
+def lock_python_packages(
+    record: StackRecord, directory: Path, progress: Progress, *, catalogue: StackCatalogue | None = None
+) -> tuple[PythonLock, ...]:
+    """Lock the Python packages of each layer with uv and write DIRECTORY/LAYER.txt, a requirements file with hashes.
+
+    A layer without Python packages has none. A lock with a conflict is not written: then the rows and the registry's
+    metadata disagree. Raises PreflightError where uv is missing or the registry cannot be reached, CommandError when uv
+    fails.
+    """
+    from bedplate.image.python_lock import find_uv, make_python_lock
+
+    rows = read_stack() if catalogue is None else catalogue
+    layers = python_layers(record.lock, rows)
+    uv = find_uv() if layers else Path()
+    locks: list[PythonLock] = []
+    for layer in layers:
+        with progress.phase(f"lock the Python packages of layer {layer.name}"):
+            locks.append(make_python_lock(layer, uv))
+    directory.mkdir(parents=True, exist_ok=True)
+    for lock in locks:
+        if not lock.conflict:
+            write_report(directory / f"{lock.layer}.txt", lock.text)
+    return tuple(locks)
+
+
+def python_layers(lock: StackLock, catalogue: StackCatalogue) -> tuple[PythonLayer, ...]:
+    """What uv is asked for each layer that has Python packages."""
+    python = {component.id for component in catalogue.components if component.python}
+    releases = {(choice.release.component, choice.layer): choice.release for choice in lock.choices}
+    driver = releases.get(("nvidia-driver", ""))
+    layers: list[PythonLayer] = []
+    for name in dict.fromkeys(choice.layer for choice in lock.choices if choice.layer):
+        pins = tuple(
+            f"{component}=={release.version}"
+            for (component, layer), release in releases.items()
+            if layer == name and component in python
+        )
+        root = releases.get(("root", name))
+        if pins and root is not None:
+            layers.append(
+                PythonLayer(
+                    name=name,
+                    pins=pins,
+                    python=root.values("python")[-1],
+                    glibc=root.values("glibc")[0],
+                    driver=driver.version if driver is not None else None,
+                    driver_floors=_driver_floors(catalogue),
+                )
+            )
+    return tuple(layers)
+
+
+def _driver_floors(catalogue: StackCatalogue) -> dict[str, str]:
+    """The lowest driver by the CUDA runtime's name in the Python registry, from the same rows that the resolver reads."""
+    names = {"cuda12-driver-525": "nvidia-cuda-runtime-cu12", "cuda13-driver-580": "nvidia-cuda-runtime"}
+    return {names[fact.id]: fact.needs[0].alternatives[0][0].value for fact in catalogue.facts if fact.id in names}
+
+
 def hardware_of(facts: HostFacts, catalogue: StackCatalogue) -> StackHardware:
     """The accelerators of a machine that the catalogue knows, by their PCI ids, and whether it has an NVSwitch.
 
     Raises UsageError for an accelerator that no row knows: it must not be left out silently.
     """
+    if not facts.accelerators and not facts.pci:
+        raise UsageError(
+            f"{facts.origin}: lists no PCI device, so whether it has accelerators is unknown",
+            hint="Name them with --accelerator DEVICE, or --accelerator none for a machine without any.",
+        )
     by_id = {number: device for device in catalogue.devices for number in device.pci}
     by_address = {device.address: device for device in facts.pci}
     found = []

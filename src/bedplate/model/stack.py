@@ -57,6 +57,8 @@ class StackComponent:
     order: int
     open: bool = False
     """Whether a wish may name a version that no row has, such as a kernel that is newer than the catalogue."""
+    python: bool = False
+    """Whether it is a Python package of the same name."""
     listed: bool = False
     """Whether releases are wanted in the order of their rows, not the newest first: the newest root is no better one."""
 

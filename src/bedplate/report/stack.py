@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from bedplate.model.python_lock import PythonLock
 from bedplate.model.stack import ChosenRelease, ReasonLink, StackConflict, StackLock, StackRecord, StackRelease
+from bedplate.report.format import clean
 from bedplate.report.terminal import Screen, prose
 
 _HEAD = """\
@@ -171,6 +173,18 @@ def choice_object(choice: ChosenRelease) -> dict[str, object]:
         "date": release.date,
         "evidence": list(release.evidence),
     }
+
+
+def render_python_lock(lock: PythonLock) -> str:
+    """What uv answered for a layer, in a line or more; ends with a line end."""
+    if lock.conflict:
+        return f"layer {lock.layer}: uv finds no solution, so rows and registry disagree: {clean(lock.conflict)}\n"
+    return f"layer {lock.layer}: {lock.packages} Python packages locked with hashes\n"
+
+
+def python_object(lock: PythonLock) -> dict[str, object]:
+    """What uv answered for a layer as `--json` prints it; `conflict` is "" where uv agrees."""
+    return {"layer": lock.layer, "packages": lock.packages, "conflict": lock.conflict}
 
 
 def conflict_object(conflict: StackConflict) -> dict[str, object]:

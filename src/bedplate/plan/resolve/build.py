@@ -135,12 +135,11 @@ class _ProblemBuilder:
         values = subject.values.get(condition.name, ())
         if not values:
             return ""
+        text = f"{condition.name}: {', '.join(values)}" if values != ("yes",) else condition.name
+        if condition.name == "gpu" and values == ("none",):
+            text = "no accelerator"
         return self._premise(
-            Premise(
-                id=f"host {condition.name}",
-                rank=PremiseRank.MACHINE,
-                sentence=f"the machine has {condition.name}: {', '.join(values)}",
-            )
+            Premise(id=f"host {condition.name}", rank=PremiseRank.MACHINE, sentence=f"the machine has {text}")
         )
 
     def _premise(self, premise: Premise) -> str:
