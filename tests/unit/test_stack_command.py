@@ -96,6 +96,15 @@ def test_a_machine_without_accelerators_needs_a_source_of_the_cpu_build() -> Non
     assert (torch.source, torch.variant) == ("pytorch-cpu", "cpu")
 
 
+def test_what_uv_found_in_the_registry_stands_in_the_rows() -> None:
+    request = StackRequest(engines=("sglang",), accelerators=("h100",), sources=("debian", "pypi", "nvidia"))
+    found = versions(lock_of(request))
+    assert (found["sglang"], found["root"]) == ("0.5.23", "debian-12")
+    answer = resolve_stack(replace(request, engines=("sglang ==0.5.21",)), catalogue=ROWS)
+    assert isinstance(answer, StackConflict)
+    assert "sglang-cuda-tile-withdrawn" in [link.fact for link in answer.chain]
+
+
 def test_a_kernel_that_no_build_is_known_for_is_a_no() -> None:
     answer = resolve_stack(StackRequest(accelerators=("h100",), require=("kernel ==7.9.1",)), catalogue=ROWS)
     assert isinstance(answer, StackConflict)

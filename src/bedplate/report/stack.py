@@ -178,7 +178,8 @@ def choice_object(choice: ChosenRelease) -> dict[str, object]:
 def render_python_lock(lock: PythonLock) -> str:
     """What uv answered for a layer, in a line or more; ends with a line end."""
     if lock.conflict:
-        return f"layer {lock.layer}: uv finds no solution, so rows and registry disagree: {clean(lock.conflict)}\n"
+        words = "".join(f"  {clean(line)}\n" for line in lock.conflict.splitlines())
+        return f"layer {lock.layer}: uv finds no solution, so rows and registry disagree:\n{words}"
     return f"layer {lock.layer}: {lock.packages} Python packages locked with hashes\n"
 
 

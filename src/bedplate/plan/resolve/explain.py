@@ -32,10 +32,10 @@ def make_chain(problem: StackProblem, core: Sequence[str]) -> tuple[ReasonLink, 
     """
     premises = sorted((problem.premises[id] for id in core), key=lambda premise: (-premise.rank // 6, premise.order))
     lines = [premise for premise in premises if premise.rank >= PremiseRank.MACHINE or premise.rank is PremiseRank.SOURCES]
-    lines.sort(key=lambda premise: -premise.rank)
-    bounded = {premise.relaxes for premise in lines if premise.relaxes and premise.id != f"wish {premise.relaxes[0]}"}
-    lines = [line for line in lines if line.relaxes not in bounded or line.id != f"wish {line.relaxes[0]}"]
     facts = sorted((premise for premise in premises if premise not in lines), key=lambda premise: premise.order)
+    lines.sort(key=lambda premise: -premise.rank)
+    bounded = {line.relaxes for line in lines if line.relaxes is not None and line.id != f"wish {line.relaxes[0]}"}
+    lines = [line for line in lines if line.relaxes not in bounded or line.id != f"wish {line.relaxes[0]}"]
     links = [_link(premise) for premise in lines]
     seen: set[tuple[str, str]] = set()
     unknown = [premise for premise in facts if premise.rank is PremiseRank.UNKNOWN_BUILD]

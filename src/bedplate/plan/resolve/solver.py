@@ -52,13 +52,18 @@ def solve(problem: StackProblem, premises: Collection[str], pinned: Mapping[Key,
     if not _make_consistent(problem, left, pairs):
         return None
     _drop_equals(problem, left, pairs)
-    provider = _make_provider(resolvelib, problem, pairs)
-    resolver: Any = resolvelib.Resolver(provider, resolvelib.BaseReporter())
-    try:
-        result = resolver.resolve([_Requirement(key, mask) for key, mask in left.items()], max_rounds=_MOST_ROUNDS)
-    except resolvelib.ResolutionImpossible:
-        return None
-    return {key: candidate.number for key, candidate in result.mapping.items()}
+    pairs = _open_pairs(left, pairs)
+    found = {key: _most_wanted(problem, key, left[key]) for key in problem.order if not pairs[key]}
+    asked = [_Requirement(key, left[key]) for key in problem.order if pairs[key]]
+    if asked:
+        provider = _make_provider(resolvelib, problem, pairs)
+        resolver: Any = resolvelib.Resolver(provider, resolvelib.BaseReporter())
+        try:
+            result = resolver.resolve(asked, max_rounds=_MOST_ROUNDS)
+        except resolvelib.ResolutionImpossible:
+            return None
+        found |= {key: candidate.number for key, candidate in result.mapping.items()}
+    return found
 
 
 def _make_consistent(problem: StackProblem, left: dict[Key, int], pairs: Mapping[Key, Sequence[Constraint]]) -> bool:
@@ -80,6 +85,22 @@ def _make_consistent(problem: StackProblem, left: dict[Key, int], pairs: Mapping
                 left[other] &= ~far
                 waiting[other] = None
     return all(left.values())
+
+
+def _open_pairs(left: Mapping[Key, int], pairs: Mapping[Key, Sequence[Constraint]]) -> dict[Key, list[Constraint]]:
+    """Constraints that still exclude something; a key without any takes what it wants, and resolvelib need not know of it."""
+    return {
+        key: [
+            constraint
+            for constraint in constraints
+            if constraint.left_mask & left[constraint.left] and constraint.right_mask & left[constraint.right]
+        ]
+        for key, constraints in pairs.items()
+    }
+
+
+def _most_wanted(problem: StackProblem, key: Key, mask: int) -> int:
+    return next(number for number in problem.preference[key] if mask >> number & 1)
 
 
 def _drop_equals(problem: StackProblem, left: dict[Key, int], pairs: Mapping[Key, Sequence[Constraint]]) -> None:
