@@ -88,7 +88,7 @@ def _make_consistent(problem: StackProblem, left: dict[Key, int], pairs: Mapping
 
 
 def _open_pairs(left: Mapping[Key, int], pairs: Mapping[Key, Sequence[Constraint]]) -> dict[Key, list[Constraint]]:
-    """Constraints that still exclude something; a key without any takes what it wants, and resolvelib need not know of it."""
+    """Constraints that still exclude something; a key without one takes what it wants, unknown to resolvelib."""
     return {
         key: [
             constraint
