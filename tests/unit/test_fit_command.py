@@ -14,6 +14,7 @@ from tests.unit.facts_factory import GIB, make_gpu, make_pci
 from tests.unit.json_schema import problems_of
 
 import bedplate
+from bedplate.catalog.accelerators import read_accelerator_rows
 from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.cli.fit import FITS_NOWHERE
 from bedplate.cli.main import main
@@ -196,7 +197,9 @@ def test_the_accelerators_of_a_host_are_found_by_their_numbers() -> None:
     )
     strange = make_gpu(2, "0000:50:00.0", name="NVIDIA Later")
     memory = MemoryBudget(total_bytes=64 * GIB, available_bytes=40 * GIB, engines_bytes=0)
-    found = host_targets((*pci, make_pci("0000:50:00.0", device=0x9999)), (*gpus, strange), memory, engines)
+    found = host_targets(
+        (*pci, make_pci("0000:50:00.0", device=0x9999)), (*gpus, strange), memory, engines, read_accelerator_rows()
+    )
     assert [(target.name, target.count) for target in found] == [
         ("NVIDIA H100 SXM5 80GB", 2),
         ("NVIDIA Later", 1),
@@ -204,3 +207,42 @@ def test_the_accelerators_of_a_host_are_found_by_their_numbers() -> None:
     ]
     assert found[0].memory_bytes == 79 * GIB and found[1].row is None
     assert found[2].engines == ("llamacpp",) and found[2].reserve_bytes > 24 * GIB
+
+
+MODEL_ROW = """
+schema = 1
+
+[[model]]
+id = "ours-1b"
+shape = { layers = 2, hidden = 64, heads = 4, kv_heads = 2, head_size = 16, intermediate = 128, vocabulary = 1000 }
+source = "us"
+checked = "by hand"
+date = "2026-11-30"
+
+[[model.checkpoint]]
+precision = "bf16"
+"""
+ACCELERATOR_ROW = """
+schema = 1
+
+[[accelerator]]
+id = "z900"
+name = "Example Z900"
+pci = ["10de:ffff"]
+arch = "sm_700"
+memory_gib = 512
+bandwidth_gbs = 20000
+tflops = { bf16 = 9000 }
+source = "its data sheet"
+checked = "one source"
+date = "2026-11-30"
+unverified = "all"
+"""
+
+
+def test_rows_of_the_owner_count_too(tmp_path: Path) -> None:
+    for kind, text in (("models", MODEL_ROW), ("accelerators", ACCELERATOR_ROW)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "ours.toml").write_text(text)
+    report = read_fit("ours-1b", on="z900", engine="vllm", drop_ins=tmp_path)
+    assert report.holds and report.results[0].target.name == "Example Z900"

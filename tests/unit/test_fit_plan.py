@@ -17,6 +17,7 @@ from bedplate.model.fit import FitModel, FitResult, FitWish
 from bedplate.plan.fit import plan_fit, rate_of, read_share
 
 ENGINES = read_fit_engines()
+ROWS = read_accelerator_rows()
 
 
 def model(name: str, precision: str = "") -> FitModel:
@@ -30,7 +31,7 @@ def judge(
 ) -> FitResult:
     wish = FitWish(context=context, concurrency=concurrency, price_per_hour=price)
     engines = [row for row in ENGINES.engine if row.id == engine]
-    (result,) = plan_fit(model(name, precision), read_named_targets(on, engines), engines, wish)
+    (result,) = plan_fit(model(name, precision), read_named_targets(on, engines, ROWS), engines, wish)
     return result
 
 
@@ -139,10 +140,9 @@ def test_the_cost_is_of_a_million_tokens_at_the_ceiling() -> None:
 
 
 def test_a_device_without_an_arithmetic_multiplies_in_bf16() -> None:
-    rows = read_accelerator_rows()
-    assert rate_of(find_accelerator_row("a100-sxm-80gb", rows), Arithmetic.FP8) == (Arithmetic.BF16, 312e12)
-    assert rate_of(find_accelerator_row("h100", rows), Arithmetic.FP8) == (Arithmetic.FP8, 1978e12)
-    assert rate_of(find_accelerator_row("b300", rows), Arithmetic.INT8) == (Arithmetic.BF16, 2250e12)  # int8 is slower there
+    assert rate_of(find_accelerator_row("a100-sxm-80gb", ROWS), Arithmetic.FP8) == (Arithmetic.BF16, 312e12)
+    assert rate_of(find_accelerator_row("h100", ROWS), Arithmetic.FP8) == (Arithmetic.FP8, 1978e12)
+    assert rate_of(find_accelerator_row("b300", ROWS), Arithmetic.INT8) == (Arithmetic.BF16, 2250e12)  # int8 is slower there
 
 
 @given(
@@ -154,6 +154,6 @@ def test_a_device_without_an_arithmetic_multiplies_in_bf16() -> None:
 def test_more_is_never_easier(name: str, on: str, context: int, concurrency: int) -> None:
     wish = FitWish(context=context, concurrency=concurrency)
     more = FitWish(context=context * 2, concurrency=concurrency)
-    targets = read_named_targets(on, ENGINES.engine)
+    targets = read_named_targets(on, ENGINES.engine, ROWS)
     before, after = (plan_fit(model(name), targets, ENGINES.engine, asked) for asked in (wish, more))
     assert all(first.fits or not second.fits for first, second in zip(before, after, strict=True))

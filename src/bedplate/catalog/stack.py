@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from bedplate.catalog.drop_ins import DROP_INS
 from bedplate.catalog.stack_rows import StackRows
 from bedplate.catalog.strict import parse_table, read_data
 from bedplate.errors import DataError
@@ -17,7 +18,6 @@ from bedplate.model.stack import StackCatalogue
 from bedplate.model.version_condition import VersionCondition
 
 STACK_DIRECTORY = Path(__file__).parent / "stack"
-DROP_INS = Path("/etc/bedplate/catalog.d")
 FIXED_SUBJECTS = ("accelerator", "host", "model")
 """What conditions may name beside components: its values come from the machine and the wish."""
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate import __version__
+from bedplate.catalog.accelerators import read_accelerator_rows
+from bedplate.catalog.drop_ins import DROP_INS, list_drop_ins
 from bedplate.catalog.fit_engines import FitEngines, read_fit_engines
 from bedplate.catalog.models import find_model_row, read_model_rows
 from bedplate.catalog.near import near_hint
@@ -36,17 +38,20 @@ def read_fit(
     concurrency: int = 1,
     price_per_hour: float | None = None,
     recording: Path | None = None,
+    drop_ins: Path | None = DROP_INS,
 ) -> FitReport:
     """The answer for a model: a path, or a name of the catalog.
 
     on: "8xH100", several with commas, or "any"; None: this host, or the recording. context None: what the model was made
-    for, up to 8192 tokens. Raises UsageError for an unknown name, ReadError and ModelRefused for a file.
+    for, up to 8192 tokens. drop_ins: where further rows lie, in models/ and accelerators/; None: none. Raises
+    UsageError for an unknown name, ReadError and ModelRefused for a file, DataError for a bad row.
     """
     engines = read_fit_engines()
-    model = read_fit_model(name, engines)
+    model = read_fit_model(name, engines, drop_ins)
     chosen = _choose_engines(engines, engine)
     model = _choose_precision(model, precision)
-    targets = read_named_targets(on, chosen) if on is not None else read_host_targets(recording, chosen)
+    rows = read_accelerator_rows(*list_drop_ins("accelerators", drop_ins))
+    targets = read_named_targets(on, chosen, rows) if on is not None else read_host_targets(recording, chosen, rows)
     wish = FitWish(
         context=context or min(DEFAULT_CONTEXT, model.shape.context or UNKNOWN_CONTEXT),
         concurrency=concurrency,
@@ -75,7 +80,7 @@ def _choose_precision(model: FitModel, wanted: str | None) -> FitModel:
     return replace(model, weights=found)
 
 
-def read_fit_model(name: str, engines: FitEngines) -> FitModel:
+def read_fit_model(name: str, engines: FitEngines, drop_ins: Path | None = None) -> FitModel:
     """The model at a path, or of a row of the catalog. Raises UsageError listing near names, ReadError, ModelRefused."""
     path = Path(name)
     try:
@@ -86,7 +91,7 @@ def read_fit_model(name: str, engines: FitEngines) -> FitModel:
         return _of_path(path, engines)
     if name.endswith((".gguf", ".safetensors", ".json")) or name.startswith(("/", "./", "../", "~")):
         raise ReadError(f"{name[:200]}: does not exist", hint="Name a file, a directory, or a model of the catalog.")
-    return _of_row(find_model_row(name, read_model_rows()), engines.precision)
+    return _of_row(find_model_row(name, read_model_rows(*list_drop_ins("models", drop_ins))), engines.precision)
 
 
 def _of_path(path: Path, engines: FitEngines) -> FitModel:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.catalog.accelerators import find_accelerator_row, read_accelerator_rows
+from bedplate.catalog.accelerators import find_accelerator_row
 from bedplate.errors import UsageError
 from bedplate.model.catalogued import AcceleratorRow, EngineRow
 from bedplate.model.fit import FitTarget
@@ -24,9 +24,8 @@ ANY_COUNT = 8
 _ON = re.compile(r"(?:(\d{1,4}) ?[x×*] ?)?(\S.{0,99})", re.IGNORECASE)
 
 
-def read_named_targets(text: str, engines: Sequence[EngineRow]) -> tuple[FitTarget, ...]:
+def read_named_targets(text: str, engines: Sequence[EngineRow], rows: Sequence[AcceleratorRow]) -> tuple[FitTarget, ...]:
     """Targets of --on: "8xH100", "l4, 2xl40s", or "any" for eight of each. Raises UsageError listing near names."""
-    rows = read_accelerator_rows()
     targets: list[FitTarget] = []
     for part in text.split(","):
         found = _ON.fullmatch(part.strip())
@@ -51,7 +50,9 @@ def _target(row: AcceleratorRow, count: int, engines: Sequence[EngineRow], *, me
     )
 
 
-def read_host_targets(recording: Path | None, engines: Sequence[EngineRow]) -> tuple[FitTarget, ...]:
+def read_host_targets(
+    recording: Path | None, engines: Sequence[EngineRow], rows: Sequence[AcceleratorRow]
+) -> tuple[FitTarget, ...]:
     """Accelerators of this host, or of a recording, by kind; and the host's memory. Raises ReadError."""
     if recording is None:
         # Only what is needed: all facts of a host take three times as long.
@@ -62,24 +63,28 @@ def read_host_targets(recording: Path | None, engines: Sequence[EngineRow]) -> t
 
         root = Root()
         pci = read_pci(root)
-        return host_targets(pci, read_accelerators(root, pci), read_memory(root), engines)
+        return host_targets(pci, read_accelerators(root, pci), read_memory(root), engines, rows)
     from bedplate.flows.machine import read_facts_of
 
     facts = read_facts_of(recording, ())
     memory = MemoryBudget(
         total_bytes=facts.memory.total_bytes, available_bytes=facts.memory.available_bytes, engines_bytes=0
     )
-    return host_targets(facts.pci, facts.accelerators, memory, engines)
+    return host_targets(facts.pci, facts.accelerators, memory, engines, rows)
 
 
 def host_targets(
-    pci: Sequence[PciDevice], accelerators: Sequence[Accelerator], memory: MemoryBudget, engines: Sequence[EngineRow]
+    pci: Sequence[PciDevice],
+    accelerators: Sequence[Accelerator],
+    memory: MemoryBudget,
+    engines: Sequence[EngineRow],
+    rows: Sequence[AcceleratorRow],
 ) -> tuple[FitTarget, ...]:
     """The targets that a host is: one for each kind of accelerator, then its own memory for engines that compute on CPUs.
 
     A recording without /proc/meminfo has no memory (total_bytes 0), and so no such target.
     """
-    rows = {id: row for row in read_accelerator_rows() for id in row.pci}
+    by_id = {id: row for row in rows for id in row.pci}
     by_address = {device.address: f"{device.vendor:04x}:{device.device:04x}" for device in pci}
     kinds: Counter[tuple[str, str, int | None]] = Counter()
     for accelerator in accelerators:
@@ -87,7 +92,7 @@ def host_targets(
         kinds[id, accelerator.name, accelerator.memory_bytes.value] += 1
     targets: list[FitTarget] = []
     for (id, name, memory_bytes), count in kinds.items():
-        row = rows.get(id)
+        row = by_id.get(id)
         if row is not None:
             targets.append(_target(row, count, engines, memory_bytes=memory_bytes))
             continue
