@@ -237,7 +237,7 @@ def test_supplied_files_are_served_and_checked(make_front: MakeFront, clients: C
     assert machine.ask("/v1/models", tls=tls).status == 401
     serving, _ = machine.prepare()
     assert "is not the private key of" in str(serving.problems[0])
-    assert f"127.0.0.1:{machine.port}" not in serving.front, "a start with such files is closed"
+    assert f"127.0.0.1:{machine.port}" not in serving.render_front().configuration, "a start with such files is closed"
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_each_damaged_file_closes_the_front_and_is_named(
     write(place)  # type: ignore[operator]
     serving, _ = machine.prepare()
     assert message in str(serving.problems[0])
-    assert f":{machine.port}" not in serving.front
+    assert f":{machine.port}" not in serving.render_front().configuration
 
 
 def test_production_answers_nobody_without_a_key_from_its_first_second(make_front: MakeFront) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bedplate.act.paths import Paths
-from bedplate.act.serving import Served, write_serving
+from bedplate.act.serving import Served, write_engines
 from bedplate.host.root.root import Root
-from bedplate.model.launch import Launch, Probe
+from bedplate.model.launch import EnginePlan, Launch, Limits, Placement, Probe
 
 pytestmark = pytest.mark.build
 
@@ -37,7 +37,9 @@ SERVED = Served(
         socket="/s",
     ),
     layer="/dev/vdb",
-    model_file="/m",
+    plan=EnginePlan(
+        sha256="", path="/m", limits=Limits(context=1, parallel=1, memory_bytes=1), placement=Placement(cpus=(0,))
+    ),
     memory_ceiling_bytes=2,
 )
 
@@ -55,7 +57,7 @@ def root(built: Paths) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         path.chmod(0o755)
-    write_serving(Root(inside), [SERVED], "", "")  # the drop-in with the engine's root
+    write_engines(Root(inside), [SERVED])  # the drop-in with the engine's root
     yield inside
     shutil.rmtree(inside)
 

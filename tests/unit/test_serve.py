@@ -12,7 +12,16 @@ from types import SimpleNamespace
 import pytest
 
 from bedplate.act import serving
-from bedplate.act.serving import hold_serving, offer_huge_pages, render_dropin, render_environment, write_serving
+from bedplate.act.serving import (
+    ServingChange,
+    compare_serving,
+    hold_serving,
+    offer_huge_pages,
+    remove_engines,
+    render_dropin,
+    render_environment,
+    write_engines,
+)
 from bedplate.cli.main import main
 from bedplate.engines import ENGINES
 from bedplate.errors import BedplateError, CommandTimeout, ModelRefused
@@ -53,7 +62,9 @@ def test_prepare_writes_what_the_units_read(host: Path, capsys: pytest.CaptureFi
     assert sorted(written) == [
         f"{instance}.env",
         f"{instance}.model",
+        f"{instance}.plan",
         "run/bedplate/front.json",
+        "run/bedplate/haproxy-tokens.cfg",
         "run/bedplate/haproxy.cfg",
         "run/bedplate/request.lua",
         dropin,
@@ -69,28 +80,67 @@ def test_prepare_writes_what_the_units_read(host: Path, capsys: pytest.CaptureFi
 def test_a_second_time_changes_nothing_and_a_model_that_left_is_removed(host: Path) -> None:
     root = Root(host)
     found = find_serving(root, port=8080, affinity=None)
-    first = write_serving(root, [service.served for service in found.services], found.front, found.script)
-    assert (first.changed, first.same, first.gone, first.front_changed) == (("known-answer",), (), (), True)
+    assert compare_serving(root, found.served) == change_of(new=("known-answer",))
+    write_engines(root, found.served)
     after = files(host)
     found = find_serving(root, port=8080, affinity=None)
-    second = write_serving(root, [service.served for service in found.services], found.front, found.script)
-    assert (second.changed, second.same, second.gone, second.front_changed) == ((), ("known-answer",), (), False)
+    assert compare_serving(root, found.served) == change_of(same=("known-answer",))
+    write_engines(root, found.served)
     assert files(host) == after
-    third = write_serving(root, [], "", "")
-    assert (third.changed, third.same, third.gone, third.front_changed) == ((), (), ("known-answer",), True)
+    other_layer = replace(found.served[0], layer="/dev/vdx")
+    assert compare_serving(root, [other_layer]) == change_of(changed=("known-answer",))
+    assert compare_serving(root, []) == change_of(gone=("known-answer",))
+    remove_engines(root, ["known-answer"])
     assert not [path for path in files(host) if "known-answer" in path]
+
+
+def change_of(**sets: tuple[str, ...]) -> ServingChange:
+    return ServingChange(**({"new": (), "same": (), "changed": (), "gone": ()} | sets))
+
+
+def test_an_engine_keeps_its_plan_when_others_come_and_memory_and_cpus_change(host: Path) -> None:
+    """Limits follow the memory of the moment: a model that is added must not restart those that serve."""
+    index, root = host / "run/bedplate/models/index.json", Root(host)
+    (host / "proc/meminfo").write_text("MemTotal: 2000000 kB\nMemAvailable: 1500000 kB\n")
+    index.write_text(render_index([a_model("second")]))
+    before = find_serving(root, port=8080, affinity=None)
+    write_engines(root, before.served)
+    (host / "proc/meminfo").write_text("MemTotal: 2000000 kB\nMemAvailable: 300000 kB\n")
+    index.write_text(render_index([a_model("first"), a_model("second"), a_model("third")]))
+    after = find_serving(root, port=8080, affinity={0})
+    assert before.services[0].served in after.served
+    assert "second" in compare_serving(root, after.served).same
+    assert [service.model.name for service in after.services] == sorted(service.model.name for service in after.services)
+    replanned = find_serving(root, port=8080, affinity={0}, plans={})
+    assert "second" in {*compare_serving(root, replanned.served).changed, *compare_serving(root, replanned.served).gone}
+
+
+def test_a_model_of_the_same_name_and_other_content_is_planned_anew(host: Path) -> None:
+    index, root = host / "run/bedplate/models/index.json", Root(host)
+    before = find_serving(root, port=8080, affinity=None)
+    write_engines(root, before.served)
+    other = replace(a_model("known-answer"), sha256="2" * 64, path=f"sha256/{'2' * 64}", context_length=256)
+    (host / f"run/bedplate/models/sha256/{'2' * 64}").write_text("")
+    index.write_text(render_index([other]))
+    after = find_serving(root, port=8080, affinity=None)
+    assert after.services[0].limits.context == 256
+    assert compare_serving(root, after.served) == change_of(changed=("known-answer",))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"placement": {}}', '{"placement": {"cpus": 5}}'])
+def test_a_plan_that_cannot_be_read_is_made_anew(host: Path, text: str) -> None:
+    root = Root(host)
+    before = find_serving(root, port=8080, affinity=None)
+    write_engines(root, before.served)
+    (host / "run/bedplate/engine/known-answer.plan").write_text(text)
+    assert find_serving(root, port=8080, affinity=None).served == before.served
 
 
 def test_a_boot_is_one_call_of_systemctl(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr("bedplate.act.run.run", lambda argv, *, timeout_s: calls.append(list(argv)))
-    written = serving.Written(changed=("a",), same=(), gone=(), front_changed=True)
-    serving.start_serving(written, front_runs=False)
+    serving.start_serving(["a"])
     assert calls == [["systemctl", "start", "--no-block", "bedplate-engine@a.service", *ALWAYS]]
-    calls.clear()
-    written = serving.Written(changed=("b",), same=("a",), gone=("c",), front_changed=True)
-    serving.start_serving(written, front_runs=True)
-    assert [call[1] for call in calls] == ["daemon-reload", "stop", "restart", "reload-or-restart", "start"]
 
 
 def test_show_changes_nothing_and_speaks_json(host: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,10 @@
-"""Ask HAProxy on its Unix socket what its checks say (`show stat`, management.txt of HAProxy 3.0)."""
+"""Ask HAProxy on its Unix socket what its checks say and which engines made a token (management.txt of HAProxy 3.0, 9.3)."""
 
 from __future__ import annotations
 
 import csv
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from bedplate.model.supervision import FrontCheck
@@ -12,19 +13,31 @@ _ANSWER_S = 5.0
 _MOST_BYTES = 4 << 20
 
 
-def read_front(path: Path) -> dict[str, FrontCheck] | None:
-    """The check of the one server in each backend, by the backend's name; None when nothing answers in 5 s."""
+def ask_front(path: Path, command: str, *, answer_s: float = _ANSWER_S) -> str | None:
+    """What HAProxy answers to one command on one of its sockets; None when it does not in time."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(_ANSWER_S)
+            client.settimeout(answer_s)
             client.connect(str(path))
-            client.sendall(b"show stat\n")
+            client.sendall(f"{command}\n".encode())
+            client.shutdown(socket.SHUT_WR)
             text = b""
             while len(text) < _MOST_BYTES and (part := client.recv(65536)):
                 text += part
     except OSError:
         return None
-    return parse_stats(text.decode(errors="replace"))
+    return text.decode(errors="replace")
+
+
+def read_front(path: Path) -> dict[str, FrontCheck] | None:
+    """The check of the one server in each backend, by the backend's name; None when nothing answers in 5 s."""
+    text = ask_front(path, "show stat")
+    return None if text is None else parse_stats(text)
+
+
+def read_tokens(path: Path, variables: Sequence[str]) -> frozenset[str]:
+    """Those of the front's process variables that stand; all are missing where nothing answers."""
+    return frozenset(name for name in variables if "type=" in (ask_front(path, f"get var proc.{name}") or ""))
 
 
 def parse_stats(text: str) -> dict[str, FrontCheck]:

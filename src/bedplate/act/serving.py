@@ -7,10 +7,11 @@ an instance is first named is found when systemd loads it (it looks again once a
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bedplate.act import systemd
@@ -18,10 +19,12 @@ from bedplate.act.files import write_whole
 from bedplate.errors import BedplateError, CommandError, ModelRefused
 from bedplate.host.root.root import Root
 from bedplate.model.instance import ENGINE_DIRECTORY, instance_of, layer_root_of, layer_unit_of, unit_of
-from bedplate.model.launch import Launch
+from bedplate.model.launch import EnginePlan, Launch, Limits, Placement
 
 FRONT_CONFIGURATION = "/run/bedplate/haproxy.cfg"
 FRONT_SCRIPT = "/run/bedplate/request.lua"
+FRONT_TOKENS = "/run/bedplate/haproxy-tokens.cfg"
+"""Which engines have made a token, for the moment of a reload; without content at any other time."""
 FRONT_UNIT = "bedplate-haproxy.service"
 SUPERVISOR_UNIT = "bedplate-supervise.service"
 """Ordered after the rest of the boot, so that to ask for it costs the first token nothing."""
@@ -42,18 +45,20 @@ class Served:
     model: str
     launch: Launch
     layer: str
-    model_file: str
+    plan: EnginePlan
     memory_ceiling_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What changed since the last time: instances to start again, to leave, to stop."""
+class ServingChange:
+    """Instances of engines, by what becomes of them; each set is sorted."""
 
-    changed: tuple[str, ...]
+    new: tuple[str, ...]
     same: tuple[str, ...]
+    changed: tuple[str, ...]
+    """They are to be run with another model, layer or other limits."""
     gone: tuple[str, ...]
-    front_changed: bool
+    """They are run and not wanted any more."""
 
 
 @contextmanager
@@ -107,45 +112,114 @@ def is_signed_layer(path: str) -> bool:
     return True
 
 
-def write_serving(root: Root, served: Sequence[Served], front: str, script: str) -> Written:
-    """Write environment, links and drop-in of each engine, and the front's configuration and script; remove those of engines
-    no longer served. Files that are as wanted are not touched."""
+def compare_serving(root: Root, served: Sequence[Served]) -> ServingChange:
+    """What differs between these engines and what is written; changes nothing."""
     directory = root.at(ENGINE_DIRECTORY)
-    directory.mkdir(parents=True, exist_ok=True)
     before = {path.stem for path in directory.glob("*.env")}
-    changed: list[str] = []
-    same: list[str] = []
+    wanted = {instance_of(engine.model): engine for engine in served}
+    same = {name for name in before & wanted.keys() if _is_written(root, name, wanted[name])}
+    return ServingChange(
+        new=tuple(sorted(wanted.keys() - before)),
+        same=tuple(sorted(same)),
+        changed=tuple(sorted((before & wanted.keys()) - same)),
+        gone=tuple(sorted(before - wanted.keys())),
+    )
+
+
+def write_engines(root: Root, served: Sequence[Served]) -> None:
+    """Write environment, link, drop-in and plan of each engine. Files that are as wanted are not touched."""
     for engine in served:
         name = instance_of(engine.model)
-        differs = [
-            _link(directory / f"{name}.model", engine.model_file),
-            _write(directory / f"{name}.env", render_environment(engine.launch)),
-            _write(root.at(_dropin_of(name)), render_dropin(engine)),
-        ]
-        (changed if any(differs) else same).append(name)
-    gone = sorted(before - {*changed, *same})
-    for name in gone:
-        for suffix in ("env", "model"):
-            (directory / f"{name}.{suffix}").unlink(missing_ok=True)
+        _link(root.at(f"{ENGINE_DIRECTORY}/{name}.model"), engine.plan.path)
+        _write(root.at(_dropin_of(name)), render_dropin(engine))
+        _write(root.at(f"{ENGINE_DIRECTORY}/{name}.plan"), json.dumps(asdict(engine.plan)) + "\n")
+        _write(root.at(f"{ENGINE_DIRECTORY}/{name}.env"), render_environment(engine.launch))
+
+
+def remove_engines(root: Root, instances: Sequence[str]) -> None:
+    """Remove what is written of these engines: one that runs goes on, and is not started again when it ends."""
+    for name in instances:
+        for suffix in ("env", "plan", "model"):
+            root.at(f"{ENGINE_DIRECTORY}/{name}.{suffix}").unlink(missing_ok=True)
         root.at(_dropin_of(name)).unlink(missing_ok=True)
-    front_changed = any([_write(root.at(FRONT_SCRIPT), script), _write(root.at(FRONT_CONFIGURATION), front)])
-    return Written(changed=tuple(changed), same=tuple(same), gone=tuple(gone), front_changed=front_changed)
 
 
-def start_serving(written: Written, *, front_runs: bool) -> None:
-    """Ask systemd for what was written, without waiting for it. At a boot this is one call of systemctl."""
-    units = [unit_of(name) for name in written.changed]
-    if front_runs:  # not a boot: instances may be loaded with the drop-in of before
-        systemd.reload_units()
-        if written.gone:
-            systemd.stop([unit_of(name) for name in written.gone], wait=False)
-        if units:
-            systemd.restart(units, wait=False)
-        if written.front_changed:
-            systemd.reload_or_restart((FRONT_UNIT,), wait=False)
-        units = []
-    units += [unit_of(name) for name in written.same]
-    systemd.start((*units, FRONT_UNIT, SUPERVISOR_UNIT), wait=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontTexts:
+    """What the front's process is started with."""
+
+    configuration: str
+    script: str
+    """Lua, which the configuration loads."""
+    tokens: str
+    """A second file of configuration: which engines have made a token."""
+
+
+def is_front_written(root: Root, texts: FrontTexts) -> bool:
+    """Whether the files of the front hold these texts."""
+    return all(_is_text(root.at(path), text) for path, text in _front_files(texts))
+
+
+def write_front_texts(root: Root, texts: FrontTexts) -> None:
+    """Write the files of the front, those that differ."""
+    for path, text in _front_files(texts):
+        _write(root.at(path), text)
+
+
+def _front_files(texts: FrontTexts) -> tuple[tuple[str, str], ...]:
+    """The tokens first: after a kill between two of them the next rollout finds that a reload is under way."""
+    return (FRONT_TOKENS, texts.tokens), (FRONT_SCRIPT, texts.script), (FRONT_CONFIGURATION, texts.configuration)
+
+
+def read_plans(root: Root) -> dict[str, EnginePlan]:
+    """What the engines that are written were planned with, by instance; one that cannot be read is left out, and its engine
+    is planned anew."""
+    plans: dict[str, EnginePlan] = {}
+    for file in root.listdir(ENGINE_DIRECTORY):
+        if not file.endswith(".plan"):
+            continue
+        try:
+            row = json.loads(root.read_text(f"{ENGINE_DIRECTORY}/{file}") or "")
+            placement = row["placement"] | {"cpus": tuple(row["placement"]["cpus"])}
+            plans[file.removesuffix(".plan")] = EnginePlan(
+                sha256=row["sha256"], path=row["path"], limits=Limits(**row["limits"]), placement=Placement(**placement)
+            )
+        except (ValueError, KeyError, TypeError):
+            continue
+    return plans
+
+
+def start_serving(instances: Sequence[str]) -> None:
+    """Ask systemd for the engines, the front and the supervisor, in one call and without waiting for it."""
+    systemd.start((*(unit_of(name) for name in instances), FRONT_UNIT, SUPERVISOR_UNIT), wait=False)
+
+
+def find_engines() -> tuple[str, ...]:
+    """Instances whose units run or start, sorted, whether they are still written or not. Raises CommandError."""
+    prefix, _, suffix = unit_of("*").partition("*")
+    units = systemd.list_units(unit_of("*"), "--state=active,activating,reloading")
+    return tuple(sorted(unit.name.removeprefix(prefix).removesuffix(suffix) for unit in units))
+
+
+def stop_engines(instances: Sequence[str]) -> int:
+    """Stop these engines, and return when they have ended; the bytes of memory that they held. Raises CommandError when
+    their control groups are not empty then."""
+    units = [unit_of(name) for name in instances]
+    groups = [shown.get("ControlGroup", "") for shown in systemd.show(units, ["ControlGroup"]).values()]
+    places = [Path("/sys/fs/cgroup") / group.lstrip("/") for group in groups if group]
+    held = sum(_read_count(place / "memory.current") for place in places)
+    systemd.stop(units)
+    for place in places:
+        if place.exists() and _read_count(place / "pids.current") > 0:
+            raise CommandError(f"{place.name}: processes are left although it was stopped", status=None)
+    return held
+
+
+def _read_count(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def offer_huge_pages(root: Root) -> None:
@@ -191,26 +265,39 @@ def render_dropin(served: Served) -> str:
     )
 
 
+def _is_written(root: Root, instance: str, engine: Served) -> bool:
+    link = root.at(f"{ENGINE_DIRECTORY}/{instance}.model")
+    return (
+        link.is_symlink()
+        and str(link.readlink()) == engine.plan.path
+        and _is_text(root.at(f"{ENGINE_DIRECTORY}/{instance}.env"), render_environment(engine.launch))
+        and _is_text(root.at(_dropin_of(instance)), render_dropin(engine))
+    )
+
+
+def _is_text(path: Path, text: str) -> bool:
+    try:
+        return path.read_text() == text
+    except FileNotFoundError:
+        return False
+
+
 def _dropin_of(instance: str) -> str:
     return f"{_DROPINS}/bedplate-engine@{instance}.service.d/50-bedplate.conf"
 
 
 def _write(path: Path, text: str) -> bool:
     """Whether the file had to be written."""
-    try:
-        if path.read_text() == text:
-            return False
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_text(path, text):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text, sync=False)  # in /run
     return True
 
 
-def _link(path: Path, target: str) -> bool:
-    """Whether the link had to be made."""
-    if path.is_symlink():
-        if str(path.readlink()) == target:
-            return False
-        path.unlink()
+def _link(path: Path, target: str) -> None:
+    if path.is_symlink() and str(path.readlink()) == target:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     path.symlink_to(target)
-    return True

@@ -1,10 +1,12 @@
 """Configure and start the engines and the HTTP front end of this host.
 
 `prepare` finds models and engine layers, computes how to serve each model, writes the configuration to /run/bedplate and
-starts the units. It runs at each boot (bedplate-serve.service); run it again after you add a model. `show` prints the same
-configuration and changes nothing. A model that cannot be served is reported and left out; the others are served. `supervise`
-watches the engines beside the front end: it restarts an engine that makes no progress, and gives up an engine that keeps
-ending for the same reason. It runs as bedplate-supervise.service; requests do not pass through it.
+starts the units. It runs at each boot (bedplate-serve.service); run it again after you add or remove a model. Engines whose
+model did not change keep running, and no request to them is lost. A model that left gets no new requests; those that run may
+finish (--drain), and then its engine ends. `show` prints the same configuration and changes nothing. A model that cannot be
+served is reported and left out; the others are served. `supervise` watches the engines beside the front end: it restarts an
+engine that makes no progress, and gives up an engine that keeps ending for the same reason. It runs as
+bedplate-supervise.service; requests do not pass through it.
 
 examples:
   bedplate serve show                   show which models would be served, with which limits, and which would not
@@ -50,6 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="port on which the front end listens (default: that of machine.toml)",
     )
+    parser.add_argument(
+        "--drain",
+        type=whole_number(0, 86_400),
+        metavar="SECONDS",
+        default=round(serve.DRAIN_S),
+        help="time that running requests get before the engine of a removed or replaced model ends (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--replan",
+        action="store_true",
+        help="plan running engines anew as well; an engine whose limits change restarts after its requests",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -64,7 +78,9 @@ def main(arguments: argparse.Namespace) -> int:
             supervise.watch(Talk(), lambda name, remark: print(f"{name}: {escape_line(remark)}", flush=True))
         return 0
     if arguments.what == "prepare":
-        serving = serve.prepare(arguments.root, Talk(), port=arguments.port)
+        serving = serve.prepare(
+            arguments.root, Talk(), port=arguments.port, drain_s=arguments.drain, replan=arguments.replan
+        )
     else:
         serving = serve.show(arguments.root, port=arguments.port)
     if arguments.json:
@@ -97,7 +113,7 @@ def _print_json(serving: serve.Serving) -> None:
                 "name": service.model.name,
                 "engine": service.engine,
                 "layer": service.served.layer,
-                "file": service.served.model_file,
+                "file": service.served.plan.path,
                 "context": service.limits.context,
                 "parallel": service.limits.parallel,
                 "memory_bytes": service.limits.memory_bytes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bedplate.errors import ModelRefused
-from bedplate.model.instance import BATCH_TOKENS, PROBE_TOKENS, model_file_of, socket_of
+from bedplate.model.instance import BATCH_TOKENS, FRONTS_AT_ONCE, PROBE_TOKENS, model_file_of, socket_of
 from bedplate.model.launch import Launch, Limits, ModelRef, ModelTask, Placement, Probe
 
 PROGRAM = "llama-server"
@@ -50,8 +50,9 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         *("--host", socket_of(model.name)),
         *("--threads", str(threads)),
         *("--threads-batch", str(threads)),
-        # A connection keeps one of these; each request, the probe and one spare.
-        *("--threads-http", str(limits.parallel + 3)),
+        # A connection keeps one of these; each request, the probe and one spare. After a reload the front's former processes
+        # finish their requests beside the new one: without a thread for the heartbeat the engine would be taken for stuck.
+        *("--threads-http", str(FRONTS_AT_ONCE * limits.parallel + 3)),
         *("--parallel", str(limits.parallel)),
         *("--ctx-size", str(pool_tokens(limits))),
         *("--kv-unified-per-slot", str(limits.context)),

@@ -1,14 +1,15 @@
 """Serve the models of this host: which, by which engine, with which limits, behind the front door.
 
-`show` reads and decides; `prepare` also writes it to /run/bedplate and starts the units. A model that cannot be served is
-reported and left out; the others are served all the same.
+`show` reads and decides; `prepare` also writes it to /run/bedplate and starts the units. On a machine that serves already it
+changes only the engines whose model came, changed or left (flows/rollout.py). A model that cannot be served is reported and
+left out; the others are served all the same.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,15 +17,19 @@ from pathlib import Path
 from bedplate import __version__
 from bedplate.act.consoles import write_consoles
 from bedplate.act.serving import (
+    FrontTexts,
     Served,
-    Written,
+    compare_serving,
     hold_serving,
     is_any_layer_mounted,
     is_mounted_layer,
     is_signed_layer,
     offer_huge_pages,
+    read_plans,
+    remove_engines,
     start_serving,
-    write_serving,
+    write_engines,
+    write_front_texts,
 )
 from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines import Engine, engine_for
@@ -37,19 +42,22 @@ from bedplate.flows.front import (
     read_front_setting,
     write_front,
 )
-from bedplate.front.haproxy import STATS_SOCKET, render_haproxy
-from bedplate.front.routes import Route, make_route, plan_front
+from bedplate.front.haproxy import NO_TOKENS, STATS_SOCKET, render_haproxy
+from bedplate.front.routes import FrontLimits, Route, make_route, plan_front, without_engine
 from bedplate.front.script import render_script
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.kernel.cpus import read_cpus
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
-from bedplate.model.launch import Limits, ModelRef, Placement
+from bedplate.model.instance import instance_of
+from bedplate.model.launch import EnginePlan, Limits, ModelRef, Placement
 from bedplate.model.progress import Progress
 from bedplate.model.units import render_size
 from bedplate.plan.limits import memory_ceiling_bytes, plan_limits
 from bedplate.plan.place import plan_placement, sort_layers
 
+DRAIN_S = 120.0
+"""How long requests of an engine that ends may take until they are cut."""
 # In this order: a disk that was attached, then what was added to this host. The first of two models of one name is served.
 MODEL_DIRECTORIES = ("/run/bedplate/models", "/var/lib/bedplate/models")
 LAYER_DIRECTORY = "/var/lib/bedplate/engines"
@@ -73,10 +81,30 @@ class Serving:
     placement: Placement
     services: tuple[Service, ...]
     problems: tuple[BedplateError, ...]
-    front: str
-    """HAProxy's configuration."""
-    script: str
-    """The Lua script that it loads."""
+    front: FrontSetting
+    front_limits: FrontLimits
+
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """The engines, as they are to be run."""
+        return tuple(service.served for service in self.services)
+
+    def render_front(self, *, exchanged: Collection[str] = (), tokens: str = NO_TOKENS) -> FrontTexts:
+        """What the front is started with. exchanged: instances whose engine ends now and starts anew: no requests for them."""
+        routes = [service.route for service in self.services]
+        shown = [without_engine(route) if instance_of(route.model) in exchanged else route for route in routes]
+        configuration = render_haproxy(
+            shown,
+            limits=self.front_limits,
+            bind=listeners_of(self.front),
+            admin_socket=ADMIN_SOCKET,
+            keys=key_rules_of(self.front),
+            access_log=self.front.front.access_log,
+            version=__version__,
+            cors=self.front.front.cors_origins,
+        )
+        script = render_script(read_protocol(), read_request_script())
+        return FrontTexts(configuration=configuration, script=script, tokens=tokens)
 
 
 def show(root_dir: Path, *, port: int | None = None) -> Serving:
@@ -89,9 +117,15 @@ def _is_mounted(path: str) -> bool:
     return is_mounted_layer(path) or not is_any_layer_mounted()
 
 
-def prepare(root_dir: Path, progress: Progress, *, port: int | None = None) -> Serving:
-    """Write what is served below a directory; on this host ("/") take memory back where a model lacks it, and start the
-    units. Raises CommandError when the service manager refuses. port: None for that of machine.toml."""
+def prepare(
+    root_dir: Path, progress: Progress, *, port: int | None = None, drain_s: float = DRAIN_S, replan: bool = False
+) -> Serving:
+    """Write what is served below a directory; on this host ("/") take memory back where a model lacks it, and start what is
+    not running. Requests of an engine that has to end may take drain_s to finish; engines that do not change go on.
+
+    port: None for that of machine.toml. replan: plan the engines that run anew, too, with the memory and the CPUs of now.
+    Raises CommandError when the service manager or the front refuses.
+    """
     root = Root(root_dir)
     live = root_dir == Path("/")
     is_signed = _is_signed(root_dir)
@@ -101,30 +135,40 @@ def prepare(root_dir: Path, progress: Progress, *, port: int | None = None) -> S
             for remark in front.remarks:
                 write_consoles(root, f"bedplate: {remark}")
         affinity = _affinity(root_dir)
-        serving = find_serving(root, front=front.setting, affinity=affinity, is_signed=is_signed)
-        if live and make_room(root, serving, progress):
-            serving = find_serving(root, front=front.setting, affinity=affinity, is_signed=is_signed)
-        written = write_serving(root, [service.served for service in serving.services], serving.front, serving.script)
+        plans: Mapping[str, EnginePlan] | None = {} if replan else None
+
+        def find() -> Serving:
+            serving = find_serving(root, front=front.setting, affinity=affinity, is_signed=is_signed, plans=plans)
+            if live and make_room(root, serving, progress):
+                serving = find_serving(root, front=front.setting, affinity=affinity, is_signed=is_signed, plans=plans)
+            return serving
+
         if live:
             try:
                 offer_huge_pages(root)
             except (BedplateError, OSError) as error:  # slower, not broken: the engines start all the same
                 progress.note(f"huge pages: {error}")
-            front_runs = root.exists(STATS_SOCKET)
-            if front_runs and front.changed and not written.front_changed:
-                written = _apply(root, front.changed, written, progress)
-            start_serving(written, front_runs=front_runs)
+        if live and root.exists(STATS_SOCKET):
+            from bedplate.flows.rollout import roll_out  # not for a boot
+
+            return roll_out(root, find, progress, drain_s=drain_s, reload=not _apply(root, front.changed, progress))
+        serving = find()
+        remove_engines(root, compare_serving(root, serving.served).gone)
+        write_engines(root, serving.served)
+        write_front_texts(root, serving.render_front())
+        if live:
+            start_serving([instance_of(service.model.name) for service in serving.services])
     return serving
 
 
-def _apply(root: Root, changed: Sequence[str], written: Written, progress: Progress) -> Written:
-    """Give the running front end its new files; where it does not take them, it reads all of them by a reload."""
+def _apply(root: Root, changed: Sequence[str], progress: Progress) -> bool:
+    """Give the running front end its new files; False where it does not take them, and reads all of them by a reload."""
     try:
         apply_front(root, changed)
     except CommandError as error:
         progress.note(f"the front end is reloaded: {error.message}")
-        return replace(written, front_changed=True)
-    return written
+        return False
+    return True
 
 
 def _with_port(setting: FrontSetting, port: int | None) -> FrontSetting:
@@ -153,46 +197,62 @@ def find_serving(
     port: int | None = None,
     front: FrontSetting | None = None,
     is_signed: Callable[[str], bool] | None = None,
+    plans: Mapping[str, EnginePlan] | None = None,
 ) -> Serving:
-    """Read the host and decide what is served; changes nothing. is_signed: as for `find_layer`. front: None to read it."""
+    """Read the host and decide what is served; changes nothing.
+
+    is_signed: as for `find_layer`. front: None to read it. plans: what engines were planned with, by instance, which they
+    keep while their model is the same; None: as it is written below root.
+    """
     setting = front or _with_port(read_front_setting(root), port)
     problems: list[BedplateError] = list(setting.problems)
+    plans = read_plans(root) if plans is None else plans
     models = read_models(root, problems)
     placement = plan_placement(read_cpus(root, affinity=affinity, cgroup="inference.slice"))
     memory = read_memory(root)
     services: list[Service] = []
     promised_bytes = 0
-    for model in models:
+    # Those that were planned before come first: a model that is new gets what they leave.
+    for model in sorted(models, key=lambda model: not _keeps_plan(model, plans)):
         try:
             engine = engine_for(model)
             layer = find_layer(root, engine, is_signed=is_signed)
-            limits = plan_limits(model, placement, memory, promised_bytes=promised_bytes)
-            launch = engine.make_launch(model, placement, limits)
+            if _keeps_plan(model, plans):
+                plan = plans[instance_of(model.name)]
+            else:
+                limits = plan_limits(model, placement, memory, promised_bytes=promised_bytes)
+                plan = EnginePlan(sha256=model.sha256, path=model.path, limits=limits, placement=placement)
+            launch = engine.make_launch(model, plan.placement, plan.limits)
         except ModelRefused as error:
             problems.append(error)
             continue
+        limits = plan.limits
         promised_bytes += limits.memory_bytes
         served = Served(
             model=model.name,
             launch=launch,
             layer=layer,
-            model_file=model.path,
+            plan=plan,
             memory_ceiling_bytes=memory_ceiling_bytes(limits, memory),
         )
         route = make_route(model, launch, limits, created=_written_s(root, model.path), engine=engine.name)
         services.append(Service(model=model, engine=engine.name, limits=limits, served=served, route=route))
-    text = render_haproxy(
-        [service.route for service in services],
-        limits=plan_front([service.limits.context for service in services], memory_bytes=memory.total_bytes),
-        bind=listeners_of(setting),
-        admin_socket=ADMIN_SOCKET,
-        keys=key_rules_of(setting),
-        access_log=setting.front.access_log,
-        version=__version__,
-        cors=setting.front.cors_origins,
+    order = {model.name: number for number, model in enumerate(models)}
+    return Serving(
+        placement=placement,
+        services=tuple(sorted(services, key=lambda service: order[service.model.name])),
+        problems=tuple(problems),
+        front=setting,
+        front_limits=plan_front([service.limits.context for service in services], memory_bytes=memory.total_bytes),
     )
-    script = render_script(read_protocol(), read_request_script())
-    return Serving(placement=placement, services=tuple(services), problems=tuple(problems), front=text, script=script)
+
+
+def _keeps_plan(model: ModelRef, plans: Mapping[str, EnginePlan]) -> bool:
+    try:
+        plan = plans.get(instance_of(model.name))
+    except ModelRefused:  # its name; what it is refused with below
+        return False
+    return plan is not None and plan.is_of(model)
 
 
 def _written_s(root: Root, path: str) -> int:

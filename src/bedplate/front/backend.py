@@ -63,7 +63,7 @@ def render_backend(index: int, route: Route) -> str:
         "    http-check expect status 200",
         # No `rstring`: HAProxy compiles a regular expression to machine code, which MemoryDenyWriteExecute= forbids.
         f"    http-check expect string '{probe.expect}'",
-        f"    http-check set-var(proc.token_{index}) date()",
+        f"    http-check set-var(proc.{route.token_variable}) date()",
         f"    http-check set-var(proc.build_{index}) res.body,json_query('$.system_fingerprint')",
         f"    server engine unix@{route.launch.socket} check inter 1h fastinter 1h downinter 250ms rise 1 fall 1",
     ]

@@ -50,7 +50,7 @@ def render_frontend(
         # nbsrv counts a server as up until its first check has failed; the variable stands only after a token.
         lines += [
             f"    acl alive_{index} nbsrv({route.backend}) gt 0",
-            f"    acl token_{index} var(proc.token_{index}) -m found",
+            f"    acl token_{index} var(proc.{route.token_variable}) -m found",
             f"    acl model_{index} var(txn.model) -m str {route.model}",
             f"    acl full_{index} queue({route.backend}) ge {route.queue}",
         ]

@@ -17,8 +17,11 @@ from bedplate.front.keys import KeyRules, render_key_tables
 from bedplate.front.operation import render_metrics_backend
 from bedplate.front.routes import HEADER_ROOM, SPARE_CONNECTIONS, FrontLimits, Route
 from bedplate.front.script import SCRIPT
+from bedplate.model.instance import FRONTS_AT_ONCE, token_variable_of
 
 STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
+MASTER_SOCKET = "/run/bedplate/haproxy/master.sock"
+"""Of HAProxy's master process, which reloads, and reaches the former processes too."""
 
 _LOG_FORMAT = (
     '    log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r %ID"'
@@ -54,6 +57,21 @@ def render_haproxy(
     return "\n\n".join(parts) + "\n"
 
 
+NO_TOKENS = "# Written by `bedplate serve prepare`: no reload is under way.\n"
+"""The second file of configuration at any other time: what starts by itself knows of no token."""
+
+
+def render_tokens(instances: Sequence[str]) -> str:
+    """A second file of configuration: the engines of these instances have made a token for the process before this one.
+
+    A reload starts a new process, which would refuse requests to every model until its engine makes one more token, for as
+    long as a prompt of somebody else takes.
+    """
+    lines = ["# Written by `bedplate serve prepare`: a reload is under way.", "global"]
+    lines += [f"    set-var proc.{token_variable_of(instance)} int(1)" for instance in instances]
+    return "\n".join(lines) + "\n"
+
+
 def _global(limits: FrontLimits, stats_socket: str | None, admin_socket: str | None, script: str) -> str:
     lines = [
         "# Written by `bedplate serve prepare` at each boot; changes here are lost.",
@@ -63,7 +81,9 @@ def _global(limits: FrontLimits, stats_socket: str | None, admin_socket: str | N
         f"    maxconn {limits.connections + SPARE_CONNECTIONS}",
         # One thread passes some ten thousand requests a second on; the other CPUs belong to the engines.
         "    nbthread 1",
-        "    hard-stop-after 60s",
+        "    # After a reload the former process answers what it has begun, for as long as an answer may take.",
+        "    hard-stop-after 1h",
+        f"    mworker-max-reloads {FRONTS_AT_ONCE - 1}",
         "    # The first checks are spread over the longest interval otherwise, which is an hour.",
         "    max-spread-checks 100ms",
         "    # The model is looked up in a body that is whole in the buffer: the largest body, and room for the header.",
@@ -74,7 +94,7 @@ def _global(limits: FrontLimits, stats_socket: str | None, admin_socket: str | N
         f"    tune.lua.maxmem {limits.script_mib}",
     ]
     if stats_socket is not None:
-        lines.append(f"    stats socket {stats_socket} mode 660 level user")
+        lines.append(f"    stats socket {stats_socket} mode 660 level operator")
     if admin_socket is not None:
         lines.append(f"    stats socket {admin_socket} mode 600 level admin")
     return "\n".join(lines)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bedplate.model.instance import instance_of
+from bedplate.model.instance import instance_of, token_variable_of
 from bedplate.model.launch import Launch, Limits, ModelRef, ModelTask
 
 _TOKEN_PATHS = ("/tokenize", "/detokenize")
@@ -27,7 +27,7 @@ HEADER_ROOM = 32 * 1024
 """Bytes of the buffer beside the body."""
 # What a client can make HAProxy hold: a request in its buffer, and the answer, or the next request, in another.
 _BUFFERS_PER_CONNECTION = 2
-# Of all memory. The unit has a tenth (MemoryMax=10%): at a reload the old process lives beside the new one for a minute.
+# Of all memory. The unit has a tenth (MemoryMax=10%): after a reload the old process lives until it has answered everybody.
 _MEMORY_SHARE = 32
 _LEAST_CONNECTIONS = 64
 _MOST_CONNECTIONS = 1024
@@ -72,6 +72,16 @@ class Route:
     def backend(self) -> str:
         """The backend that its requests go to."""
         return backend_name(instance_of(self.model))
+
+    @property
+    def token_variable(self) -> str:
+        """The process variable that stands once its engine has made a token."""
+        return token_variable_of(instance_of(self.model))
+
+
+def without_engine(route: Route) -> Route:
+    """The same model while its engine is exchanged: it is listed, and each request gets 503 with Retry-After."""
+    return replace(route, launch=replace(route.launch, socket=f"{route.launch.socket}.exchanged"))
 
 
 def backend_name(instance: str) -> str:

@@ -11,6 +11,7 @@ ENGINE_DIRECTORY = "/run/bedplate/engine"
 LAYER_DIRECTORY = "/run/bedplate/layer"
 """Where the layers of engines are mounted, each once."""
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
+FRONTS_AT_ONCE = 8  # processes of the front that send requests to one engine: the present one, and those that a reload left
 PROBE_TOKENS = 64  # room in the KV pool beside what requests may take: a token that is decided on has a place
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _STORED_LENGTH, _STORED_FILE_LENGTH = 100, 240
@@ -47,6 +48,15 @@ def instance_of(model: str) -> str:
     if safe == model and len(safe) <= _LONGEST and _CHECKSUM.fullmatch(model) is None:
         return safe
     return f"{safe[: _LONGEST - 9]}-{zlib.crc32(model.encode()):08x}"
+
+
+def token_variable_of(instance: str) -> str:
+    """The front's process variable that stands once the engine of an instance has made a token: "token_1f0c8a3e".
+
+    By the instance and not by its place among the models: a reload of the front carries it over, and places change with the
+    set of models. HAProxy takes letters, digits, "_" and "." in such a name, so that it is a CRC-32.
+    """
+    return f"token_{zlib.crc32(instance.encode()):08x}"
 
 
 def socket_of(model: str) -> str:

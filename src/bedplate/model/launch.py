@@ -110,6 +110,21 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """What an engine was planned with when it was started. It keeps this while its model stays the same: memory and CPUs as
+    they are later would give other limits, and an engine that restarts for those of its neighbour cuts its requests."""
+
+    sha256: str
+    path: str
+    limits: Limits
+    placement: Placement
+
+    def is_of(self, model: ModelRef) -> bool:
+        """Whether it was made for this content at this place."""
+        return (self.sha256, self.path) == (model.sha256, model.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrityResult:
     """What verifying a model of the store found; problem is empty when the content is what it was when it was added."""
 

@@ -29,7 +29,8 @@ SAME_REASON = 3
 """An engine that ended so often for the same reason without having served between is not started again."""
 # Nobody answers in time; what refuses a connection or answers 503 is starting, unless it has served before.
 _SILENT = ("L4TOUT", "L6TOUT", "L7TOUT")
-_SAYS_NOTHING = ("", "INI", "L7STS", "L7RSP")  # no check yet, or an answer that is not the right one
+_NOT_CHECKED = ("", "INI")
+_SAYS_NOTHING = (*_NOT_CHECKED, "L7STS", "L7RSP")  # no check yet, or an answer that is not the right one
 _CAUSE = re.compile(r"error|failed|cannot|terminate|assert|abort|out of memory", re.IGNORECASE)
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 _LONGEST = 300
@@ -57,6 +58,8 @@ def supervise(record: EngineRecord, reading: EngineReading) -> SupervisionStep:
     record = replace(record, restarts=unit.restarts)
     if unit.active in ("inactive", "failed"):
         return SupervisionStep(record=replace(record, state=EngineState.STOPPED))
+    if record.state is EngineState.SERVING and front is not None and front.check in _NOT_CHECKED:
+        return SupervisionStep(record=record)  # the front was reloaded
     if unit.active == "active" and front is not None and not front.up:
         silent_s = _silence_s(record, front, reading.now_s)
         if silent_s >= (GRACE_S if record.served else LOADING_S) and record.killed != unit.invocation:
