@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -54,8 +54,8 @@ def split(directory: Path, prefix: str = "big", parts: int = 3) -> list[Path]:
     ]
 
 
-def projector(path: Path) -> Path:
-    return write(path, "clip", general__type="mmproj")
+def projector(path: Path, **more: str | int) -> Path:
+    return write(path, "clip", general__type="mmproj", **more)
 
 
 def adapter(path: Path) -> Path:
@@ -136,6 +136,47 @@ def test_a_projector_beside_a_model_comes_with_it_and_several_are_asked_for(stor
         store.add(directory, progress=Heard(), name="x")
     chosen = store.add(directory, progress=Heard(), name="chosen", projector="mmproj-m-f32.gguf")
     assert chosen.projector == "mmproj-m-f32.gguf"
+
+
+@pytest.mark.parametrize(
+    ("reads", "makes", "fits"),
+    [
+        (4096, 4096, True),
+        (4096, 5120, False),
+        (32, 768, True),  # of before 2025: the header has CLIP's own length, a tensor the model's (32)
+        (None, 768, True),  # not said: the engine decides
+        (4096, None, True),
+    ],
+)
+def test_a_projector_of_another_model_is_refused(
+    store: Store, tmp_path: Path, reads: int | None, makes: int | None, fits: bool
+) -> None:
+    base = model(tmp_path / "m.gguf", **({"llama__embedding_length": reads} if reads else {}))
+    seeing = projector(tmp_path / "p.gguf", **({"clip__vision__projection_dim": makes} if makes else {}))
+    if fits:
+        assert store.add(base, progress=Heard(), projector=str(seeing)).projector == "p.gguf"
+        return
+    with pytest.raises(ModelRefused, match="makes vectors of 5120 numbers, the model reads vectors of 4096") as refused:
+        store.add(base, progress=Heard(), projector=str(seeing))
+    assert refused.value.hint is not None and "--mmproj none" in refused.value.hint
+    assert store.models() == ()
+
+
+def test_a_model_of_many_parts_looks_for_what_was_left_behind_a_few_times_and_not_for_each_part(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    real = Store._settle
+
+    def settle(self: Store, going: Sequence[str] = ()) -> None:
+        nonlocal looks
+        looks += 1
+        real(self, going)
+
+    monkeypatch.setattr(Store, "_settle", settle)
+    added = store.add(split(tmp_path / "d", parts=40)[0], progress=Heard())
+    assert (len(files_of(added)), looks) == (40, 4)  # before and after each of two changes
+    assert list((store.root / "sha256").glob(".*")) == []
 
 
 def test_a_file_gets_a_projector_and_adapters_that_lie_elsewhere(store: Store, tmp_path: Path) -> None:

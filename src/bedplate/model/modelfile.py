@@ -71,4 +71,7 @@ class GgufFile:
     """Of all parts, as the file says; 0 when it does not."""
     tokenizer: bool
     """Whether a tokenizer is in it; without one no engine serves a model."""
+    embedding_length: int
+    """Of a model, the length of the vectors that it reads; of a projector, of those that it makes, by its header
+    (clip.vision.projection_dim). 0 where the header does not say."""
     header: Header

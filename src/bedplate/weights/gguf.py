@@ -163,8 +163,12 @@ def parse_gguf_file(file: BinaryIO, name: str) -> GgufFile:
         parts=parts,
         tensors_in_all=_number(cursor, metadata, "split.tensors.count"),
         tokenizer=metadata.get("tokenizer.ggml.model") not in (None, "", "none", "no_vocab"),
+        embedding_length=_number(cursor, metadata, _WIDTH_KEY.get(role, f"{architecture}.embedding_length")),
         header=header,
     )
+
+
+_WIDTH_KEY = {FileRole.PROJECTOR: "clip.vision.projection_dim"}
 
 
 def printable(text: str, limit: int = 80) -> str:

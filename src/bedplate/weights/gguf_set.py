@@ -79,7 +79,7 @@ def find_gguf_set(
     as of open_regular. Raises ModelRefused for no model, several of which none is chosen, and files that are not whole.
     """
     models: dict[str, _Model] = {}
-    projectors: list[Path] = []
+    projectors: dict[Path, GgufFile] = {}
     refused: list[BedplateError] = []
     broken: list[tuple[Path, BedplateError]] = []
     for path in dict.fromkeys(files):
@@ -91,13 +91,15 @@ def find_gguf_set(
             models[path.name] = _Model(label=path.name, problem=error)
             continue
         if file.role is FileRole.PROJECTOR:
-            projectors.append(path)
+            projectors[path] = file
         elif file.role is FileRole.MODEL:
             _take_part(models, path, file)
     model = _choose(models, choice, where, refused)
     parts = _check_parts(model, where, {path.name: problem for path, problem in broken})
     loras = tuple(_check_adapter(path, within, parts[0][1]) for path in adapters)
-    seen = _choose_projector(projectors, projector, where)
+    seen = _choose_projector(tuple(projectors), projector, where)
+    if seen is not None:
+        _check_fit(seen, projectors[seen], parts[0][1])
     return GgufSet(header=_join(parts, seen, loras), parts=tuple(path for path, _ in parts), projector=seen, adapters=loras)
 
 
@@ -227,6 +229,23 @@ def _choose_projector(projectors: Sequence[Path], wanted: str, where: str) -> Pa
             hint=f"Choose one with --mmproj NAME, or none with --mmproj {NO_FILE}.",
         )
     return projectors[0] if projectors else None
+
+
+def _check_fit(path: Path, projector: GgufFile, model: GgufFile) -> None:
+    """Raise ModelRefused for a projector whose vectors are not as long as those of the model.
+
+    Files of before 2025 have another length in the header (CLIP's own, 768), so that a layer outside of the encoder's blocks
+    that has the model's length counts as well. Source: mtmd_context of llama.cpp, which compares both and ends.
+    """
+    wanted, made = model.embedding_length, projector.embedding_length
+    if not wanted or not made or wanted == made:
+        return
+    behind = (tensor for tensor in projector.header.tensors if not tensor.name.startswith(("v.blk.", "a.blk.")))
+    if not any(wanted in tensor.shape for tensor in behind):
+        raise ModelRefused(
+            f"{path}: makes vectors of {made} numbers, the model reads vectors of {wanted}: it is another model's projector",
+            hint=f"Get the projector of this model, or leave it out with --mmproj {NO_FILE}.",
+        )
 
 
 def _join(parts: Sequence[tuple[Path, GgufFile]], projector: Path | None, adapters: Sequence[Path]) -> Header:

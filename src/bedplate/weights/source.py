@@ -24,7 +24,7 @@ from bedplate.weights.gguf_set import NO_FILE, GgufSet, find_gguf_set, list_adap
 from bedplate.weights.index import is_file_name
 from bedplate.weights.safetensors import counted_shards, read_safetensors, read_safetensors_directory
 
-MAX_FILES = 1024  # of a directory
+MAX_FILES = 4096  # of a directory
 # What an engine reads from a directory; code (.py) and pickles (.bin, .pt) can run anything and stay out.
 _WANTED = re.compile(r".+\.(safetensors|json|jinja|txt|model|md)|LICENSE.*|NOTICE.*", re.IGNORECASE)
 _KINDER = (
