@@ -22,15 +22,18 @@ from typing import Any
 import pytest
 
 import bedplate
+from bedplate.act.front_master import parse_former
+from bedplate.act.front_stats import ask_front, read_front
 from bedplate.act.paths import Paths
 from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines.client import Endpoint, fetch
 from bedplate.engines.llamacpp import make_launch
-from bedplate.front.haproxy import render_haproxy
-from bedplate.front.routes import FrontLimits, make_route
+from bedplate.front.haproxy import render_haproxy, render_tokens
+from bedplate.front.routes import FrontLimits, Route, make_route, without_engine
 from bedplate.front.script import render_script
-from bedplate.model.instance import model_file_of
+from bedplate.model.instance import instance_of, model_file_of
 from bedplate.model.launch import Format, Launch, Limits, ModelRef, Placement
+from bedplate.model.supervision import FrontCheck
 from tests.effort import wait_until
 from tests.serving.tiny_gguf import write_tiny_model
 
@@ -133,7 +136,7 @@ class Stack:
         self._launches: dict[str, Launch] = {}
         self.stats = directory / "stats.sock"
         limits = Limits(context=bounds.get("context", 8192), parallel=bounds.get("parallel", 2), memory_bytes=1 << 30)
-        routes = []
+        self._routes: dict[str, Route] = {}
         for index, (name, file) in enumerate(models.items()):
             model = file if isinstance(file, ModelRef) else model_ref(name, file)
             launch = make_launch(model, Placement(cpus=(0, 1)), limits)
@@ -156,30 +159,58 @@ class Stack:
                 launch = dataclasses.replace(launch, argv=tuple(argv))
             self._launches[name] = launch
             route = make_route(model, launch, limits, created=1_700_000_000)
-            routes.append(dataclasses.replace(route, queue=bounds.get("queue", 8)))
+            self._routes[name] = dataclasses.replace(route, queue=bounds.get("queue", 8))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        front = FrontLimits(
+        self._limits = FrontLimits(
             body_bytes=BODY_LIMIT, connections=bounds.get("connections", 1024), script_mib=bounds.get("script_mib", 32)
         )
-        script = directory / "request.lua"
-        script.write_text(render_script(read_protocol(), read_request_script()))
+        self._configuration, self._tokens = directory / "haproxy.cfg", directory / "tokens.cfg"
+        self._script, self._cors = directory / "request.lua", cors
+        self._script.write_text(render_script(read_protocol(), read_request_script()))
+        self.master = directory / "master.sock"
+        self.configure(list(models))
+
+    def configure(self, names: Sequence[str], *, ready: Sequence[str] = (), exchanged: Sequence[str] = ()) -> None:
+        """What the front is started or reloaded with: these models. Some have made a token, others have no engine."""
+        routes = [without_engine(self._routes[name]) if name in exchanged else self._routes[name] for name in names]
         text = render_haproxy(
             routes,
-            limits=front,
+            limits=self._limits,
             bind=(f"127.0.0.1:{self.port}",),
             stats_socket=str(self.stats),
-            script=str(script),
+            script=str(self._script),
             version="0.0",
-            cors=cors,
+            cors=self._cors,
         )
-        self._configuration = directory / "haproxy.cfg"
         self._configuration.write_text(text)
+        self._tokens.write_text(render_tokens([instance_of(name) for name in ready]))
 
     def start_front(self) -> None:
         self._spawn("front", [*self._haproxy, "-db", "-f", str(self._configuration)], self._directory)
+        self._wait_front()
+
+    def start_front_with_master(self) -> None:
+        """As its unit does; the program must find its libraries by itself, since a reload executes it again."""
+        files = ("-f", str(self._configuration), "-f", str(self._tokens))
+        self._spawn("front", [*self._haproxy, "-W", "-S", f"{self.master},mode,600", *files], self._directory)
+        self._wait_front()
+
+    def _wait_front(self) -> None:
         wait_until(lambda: self._listens(), "the front listens")
+
+    def break_configuration(self) -> None:
+        """What a reload would refuse."""
+        self._configuration.write_text(f"{self._configuration.read_text()}nonsense\n")
+
+    def former_count(self) -> int:
+        """Processes of the front that reloads have left."""
+        return len(parse_former(ask_front(self.master, "show proc") or ""))
+
+    def checks(self) -> dict[str, FrontCheck] | None:
+        """What the front says of its engines."""
+        return read_front(self.stats)
 
     def probe(self, name: str) -> Answer:
         """What the front's health check of a model gets."""
@@ -293,17 +324,26 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def make_stack(
-    haproxy: list[str], engine_tree: Path, models: dict[str, Path]
+    built: Paths, haproxy: list[str], engine_tree: Path, models: dict[str, Path]
 ) -> Iterator[Callable[..., contextlib.AbstractContextManager[Stack]]]:
     @contextlib.contextmanager
-    def make(*names: str | ModelRef, cors: Sequence[str] = (), **bounds: int) -> Iterator[Stack]:
-        # A short path: a Unix socket's has 107 characters.
-        with tempfile.TemporaryDirectory(prefix="bp") as directory:
+    def make(*names: str | ModelRef, cors: Sequence[str] = (), in_tools: bool = False, **bounds: int) -> Iterator[Stack]:
+        """in_tools: the front runs in the tools tree, where a reload can execute it again."""
+        with contextlib.ExitStack() as places:
+            # A short path: a Unix socket's has 107 characters.
+            directory = places.enter_context(tempfile.TemporaryDirectory(prefix="bp", dir="/tmp"))
+            program = haproxy
+            if in_tools:  # the same path inside and outside
+                inside = places.enter_context(tempfile.TemporaryDirectory(prefix="bp", dir=built.tools / "tmp"))
+                directory = f"/tmp/{Path(inside).name}"
+                Path(directory).symlink_to(inside)
+                places.callback(Path(directory).unlink)
+                program = ["/usr/sbin/chroot", str(built.tools), "/usr/sbin/haproxy"]
             chosen = {
                 name if isinstance(name, str) else name.name: models[name] if isinstance(name, str) else name
                 for name in names
             }
-            stack = Stack(Path(directory), haproxy, engine_tree, chosen, cors, **bounds)
+            stack = Stack(Path(directory), program, engine_tree, chosen, cors, **bounds)
             try:
                 yield stack
             finally:

@@ -90,7 +90,7 @@ class Serving:
         return tuple(service.served for service in self.services)
 
     def render_front(self, *, exchanged: Collection[str] = (), tokens: str = NO_TOKENS) -> FrontTexts:
-        """What the front is started with. exchanged: instances whose engine ends now and starts anew: no requests for them."""
+        """What the front is started with. exchanged: instances whose engine restarts now, which get no requests."""
         routes = [service.route for service in self.services]
         shown = [without_engine(route) if instance_of(route.model) in exchanged else route for route in routes]
         configuration = render_haproxy(
