@@ -30,7 +30,8 @@ def headline(report: FitReport) -> str:
     wish = f"{report.wish.concurrency} x {report.wish.context} tokens"
     known = [result for result in report.results if result.fits is not None]
     if not known:
-        return f"{name}: nothing can be said: {report.results[0].reason if report.results else 'no engine for it was found'}"
+        why = report.results[0].reason if report.results else "no device was found on which an engine loads it"
+        return f"{name}: nothing can be said: {why}"
     holding = [result for result in known if result.fits]
     if not holding:
         return f"{name} with {wish} fits nowhere in what was asked"
