@@ -12,7 +12,7 @@ import pytest
 
 from bedplate.act.tuning import services
 from bedplate.errors import NotAppliedError, PlanRefused, PreflightError
-from bedplate.flows import audit, serve, tune
+from bedplate.flows import audit, front, serve, tune
 from bedplate.host.root.root import Root
 from bedplate.model.tuning import Held, Policy
 from tests.tuning.tree import FakeServices, make_machine, snapshot
@@ -149,6 +149,7 @@ def test_a_tree_is_served(top: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not (top / "run/bedplate/haproxy.cfg").exists()
     prepared = serve.prepare(top, progress)
     assert (prepared.services, prepared.front) == (shown.services, shown.front)
-    assert (top / "run/bedplate/haproxy.cfg").read_text() == shown.front
+    assert (top / "run/bedplate/haproxy.cfg").read_text() == shown.render_front().configuration
     assert (top / "run/bedplate/engine/known-answer.env").is_file()
-    assert (progress.notes, *capsys.readouterr()) == ([], "", "")
+    assert progress.notes == front.find_openings(prepared.front)
+    assert capsys.readouterr() == ("", "")
