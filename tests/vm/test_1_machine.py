@@ -77,11 +77,11 @@ def test_each_of_four_models_answers_as_itself(machine: Bedplate) -> None:
 
 
 def test_a_model_that_leaves_or_does_not_fit_any_more_leaves_the_others_served(machine: Bedplate) -> None:
-    """As after `model rm` and with a model grown beyond the memory: the index that a changed disk would have."""
+    """As after `model rm` and with a larger model of the same name: the index that a changed disk would have."""
     wait_console(machine)
     index = json.loads(machine.shell("cat /run/bedplate/models/index.json"))
     rows = [row for row in index["models"] if row["name"] != SECOND_NAME]
-    next(row for row in rows if row["name"] == "one-word")["size_bytes"] = 1 << 40
+    next(row for row in rows if row["name"] == "one-word").update(size_bytes=1 << 40, sha256="0" * 64)
     text = json.dumps(index | {"models": rows})
     machine.shell(f"cat >/run/index.json <<'END'\n{text}\nEND\nmount --bind /run/index.json /run/bedplate/models/index.json")
     prepared = machine("shell", "--timeout", "180", "-c", "bedplate serve prepare", timeout_s=300, ok=False)
