@@ -78,7 +78,8 @@ def _evaluate(call: ast.Call) -> re.Pattern[Any] | None:
     for value in [*call.args[1:], *(keyword.value for keyword in call.keywords if keyword.arg == "flags")]:
         for node in ast.walk(value):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "re":
-                flags |= int(getattr(re, node.attr))
+                value_of_re = getattr(re, node.attr)
+                flags |= int(value_of_re) if isinstance(value_of_re, re.RegexFlag) else 0  # else a call inside this one
     text = call.args[0] if call.args else None
     if not isinstance(text, ast.Constant) or not isinstance(text.value, str | bytes):
         return None

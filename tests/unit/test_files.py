@@ -179,11 +179,13 @@ def test_the_commands_keep_device_nodes(tmp_path: Path) -> None:
 # filled and then renamed, a build fills its own work directory, kernel files and private files are no whole files.
 _ELSEWHERE = {
     "act/files.py": "the one place",
+    "act/certificates.py": "a temporary directory",
     "weights/records.py": "links of a tree, and a directory of records that is published",
     "act/serving.py": "a kernel file",
     "act/tuning/durable.py": "files that a transaction keeps are moved",
     "act/tuning/journal.py": "the journal takes its reserved file",
     "weights/store.py": "private files become content of the store",
+    "flows/front.py": "the directory of a certificate authority is published",
     "image/build.py": "work directory and publishing of an image",
     "image/engine.py": "work directory and publishing of a layer",
     "image/initrd.py": "work directory of a build",
@@ -192,6 +194,7 @@ _ELSEWHERE = {
     "image/mirror.py": "a temporary directory",
     "image/models_disk.py": "a disk is published",
     "image/packages.py": "the pool and the build's repository",
+    "image/python_lock.py": "a temporary directory",
     "image/tools.py": "the tools tree is published",
     "prove/lab/antagonists/scratch.py": "files of a neighbour",
 }

@@ -7,7 +7,6 @@ that cannot be read leaves no valid key. `prepare` and `renew` hold the lock of 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from bedplate.model.progress import Progress
 CA_DIRECTORY = "/var/lib/bedplate/front/ca"
 _DAY_S = 86_400
 _MAPS = ("keys", "clients", "scopes", "state")
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,10 +294,11 @@ def _ensure_authority(root: Root, host: str, remarks: list[str], now_s: int) -> 
 
 
 def _read_client_ca(root: Root, path: str) -> str:
-    found = _CERTIFICATE.findall(root.read_text(path) or "")
+    parts = [part.partition(_END) for part in (root.read_text(path) or "").split(_BEGIN)[1:]]
+    found = [f"{_BEGIN}{body}{_END}\n" for body, end, _ in parts if body and end]
     if not found:
         raise ReadError(f"{path}: expected certificates in PEM", hint="front.tls.client_ca names the CAs of the clients.")
-    return "".join(f"{certificate}\n" for certificate in found)
+    return "".join(found)
 
 
 def _render_record(setting: FrontSetting, certificate: CertificateRecord | None) -> str:

@@ -35,7 +35,7 @@ class VersionBound:
         if left[:1].isdigit() and not re.search(r"[-+]", right):
             left = re.split(r"[-+]", left, maxsplit=1)[0]
             left = left if ":" in right else left.rpartition(":")[2]
-            left, right = re.sub(r"(\.0)+$", "", left), re.sub(r"(\.0)+$", "", right)
+            left, right = _without_zeros(left), _without_zeros(right)
         return compare_versions(left, right) in _OPERATORS[self.operator]
 
     def __str__(self) -> str:
@@ -106,3 +106,10 @@ def _parse_bounds(text: str, whole: str) -> tuple[VersionBound, ...]:
             raise ValueError(f"got {part.strip()!r} in {whole!r}, expected a bound such as >=6.12, ==7.3.4 or absent")
         bounds.append(VersionBound(operator=found[1], value=found[2]))
     return tuple(bounds)
+
+
+def _without_zeros(version: str) -> str:
+    """ "12.0.0" as "12": to a bound both are the same version."""
+    while version.endswith(".0"):
+        version = version.removesuffix(".0")
+    return version

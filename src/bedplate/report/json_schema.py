@@ -89,7 +89,8 @@ def _schema_of_class(hint: Any, definitions: dict[str, Any], describe: Any) -> d
 
 def _in_json_words(text: str) -> str:
     """A field's docstring, where () and None are what JSON calls [] and null."""
-    return re.sub(r"\bNone\b", "null", re.sub(r"(?<!\w)\(\)", "[]", text))
+    text = re.sub(r"(?<!\w)\(\)", "[]", text)
+    return re.sub(r"\bNone\b", "null", text)
 
 
 def _filled(hint: Any, held: dict[Any, Any]) -> Any:
