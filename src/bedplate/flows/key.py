@@ -99,9 +99,11 @@ def open_key_store(root: Root | None = None) -> KeyStore:
         if not is_var_open(root):
             raise NotRunningError("/var is not open, so that no key can be kept", hint="See bedplate status.")
         return KeyStore(root=root, file=root.at(MACHINE_KEYS), on_machine=True)
-    from bedplate.act.paths import find_paths
+    from bedplate.act.paths import check_paths, find_paths
 
-    return KeyStore(root=root, file=find_paths().client_keys, on_machine=False)
+    paths = find_paths()
+    check_paths(paths)
+    return KeyStore(root=root, file=paths.client_keys, on_machine=False)
 
 
 def add_key(store: KeyStore, request: KeyRequest, *, now_s: int) -> ShownKey:
