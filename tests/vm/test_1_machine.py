@@ -81,7 +81,9 @@ def test_a_model_that_leaves_or_does_not_fit_any_more_leaves_the_others_served(m
     wait_console(machine)
     index = json.loads(machine.shell("cat /run/bedplate/models/index.json"))
     rows = [row for row in index["models"] if row["name"] != SECOND_NAME]
-    next(row for row in rows if row["name"] == "one-word").update(size_bytes=1 << 40, sha256="0" * 64)
+    other = next(row for row in rows if row["name"] == "known-answer")
+    larger = {"sha256": other["sha256"], "path": other["path"], "size_bytes": 1 << 40}
+    next(row for row in rows if row["name"] == "one-word").update(larger)
     text = json.dumps(index | {"models": rows})
     machine.shell(f"cat >/run/index.json <<'END'\n{text}\nEND\nmount --bind /run/index.json /run/bedplate/models/index.json")
     prepared = machine("shell", "--timeout", "180", "-c", "bedplate serve prepare", timeout_s=300, ok=False)
