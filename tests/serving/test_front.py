@@ -227,7 +227,7 @@ def test_health_says_whether_a_token_came_lately(make_stack: MakeStack) -> None:
 
         # Wedged: it still accepts connections, and a stream is open.
         with ThreadPoolExecutor() as pool:
-            open_stream = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=8000, ignore_eos=True))
+            open_stream = pool.submit(stream, stack, chat("tiny", "hello", stream=True, max_tokens=4000, ignore_eos=True))
             wait_until(lambda: stack.queued("engine-tiny") == (0, 1), "a stream is open")
             stack.signal("tiny", signal.SIGSTOP)
             wait_until(lambda: health(stack)["tiny"] == 503, "the wedge is seen")
@@ -446,7 +446,7 @@ def held(threads: list[int]) -> Iterator[None]:
 def test_an_engine_that_hangs_in_a_batch_is_found_though_its_http_threads_answer(make_stack: MakeStack) -> None:
     with make_stack(SLOW, context=8192, batch=32, deadline_s=5) as stack, ThreadPoolExecutor() as pool:
         stack.start_all()
-        prompt = pool.submit(stack.complete, SLOW, 1, prompt="a b c d " * 900, cache_prompt=False)
+        prompt = pool.submit(stack.complete, SLOW, 1, prompt="a b c d " * 300, cache_prompt=False)
         wait_until(lambda: len(busy_threads(stack.pid(SLOW))) > 1 or prompt.done(), "the prompt is computed")
         threads = busy_threads(stack.pid(SLOW))
         assert threads and health(stack)[SLOW] == 200, "the prompt was over too soon"
