@@ -14,7 +14,6 @@ import importlib
 import inspect
 import json
 import re
-import shlex
 import sys
 import tomllib
 import types
@@ -23,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from bedplate.catalog.accelerators import read_accelerator_rows
-from bedplate.catalog.antagonists import KINDS, read_antagonists
+from bedplate.catalog.antagonists import read_antagonists
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
@@ -35,18 +34,13 @@ from bedplate.cli.main import VERBS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
-from bedplate.model.facts.finding import Severity
-from bedplate.model.knob import Knob, Recommendation
 from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, TlsConfig
-from bedplate.model.plan_part import Part
-from bedplate.model.policy import Neighbours
-from bedplate.model.proof import Antagonist
 from bedplate.plan.parameters import count_parameters
-from bedplate.report import stack_pages
+from bedplate.report import catalog_pages, stack_pages
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
-from bedplate.report.explain import GRADES, render_check
 from bedplate.report.fit.document import FIT_SCHEMA_PAGE, make_fit_schema
 from bedplate.report.fit.reference import render_accelerators_page, render_models_page
+from bedplate.report.markdown import cell, one_line, sentence
 from bedplate.report.proof.schema import PROOF_SCHEMA_PAGE, make_proof_schema
 from bedplate.report.protocol import render_protocol
 
@@ -60,12 +54,6 @@ one; all problems of a file are reported at once, each as `file:key: text`.
 _TREES = """\
 Beside recipe.toml lie the trees that are copied over the root: `common/`, then the one named after the variant, if there is
 one; and `initrd/init`, the initrd's only script.
-"""
-_KNOBS = """\
-What the catalog (`src/bedplate/catalog/knobs/*.toml`) says of each setting of a host, and on what evidence.
-`bedplate explain ID` prints one of them; a row that does not hold on a machine is the finding `knob.ID`. Existence is
-decided by the running kernel: a sysctl that is set for the next boot ({files}, or the kernel command line) and that the
-kernel does not have is a dead setting.
 """
 _COMMAND = """\
 `bedplate --help` lists the verbs; `bedplate VERB --help` prints the text of this page. Results go to standard output,
@@ -146,12 +134,12 @@ Keys of clients are not in machine.toml but in {image} (part of the image, made 
 def render_machine() -> str:
     """docs/reference/machine.md: every key of machine.toml and of the files of clients' keys."""
     files = ", ".join(f"`{file}`" for file in MACHINE_FILES)
-    text = "\n".join(_in_lines(paragraph) for paragraph in _MACHINE.format(files=files).split("\n\n"))
+    text = "\n".join(one_line(paragraph) for paragraph in _MACHINE.format(files=files).split("\n\n"))
     parts = [_HEAD, "# machine.toml\n", text, _render_defaults(MachineConfig)]
     for name, table in (("front", FrontConfig), ("front.tls", TlsConfig), ("front.limits", LimitsConfig)):
         parts += [f"## [{name}]\n", _in_words(table).partition(": ")[2].capitalize(), _render_defaults(table)]
     keys = _CLIENT_KEYS.format(image=f"`{IMAGE_KEYS}`", machine=f"`{MACHINE_KEYS}`")
-    parts += ["## client-keys.toml\n", _in_lines(keys), _render_defaults(ClientKeyFile)]
+    parts += ["## client-keys.toml\n", one_line(keys), _render_defaults(ClientKeyFile)]
     parts += ["### [[key]]\n", _in_words(ClientKey), _render_defaults(ClientKey)]
     return "\n".join(parts)
 
@@ -165,7 +153,7 @@ def _render_defaults(cls: type) -> str:
         shown = "" if default is dataclasses.MISSING else "none" if default is None else _default(default)
         meaning = said.get(field.name) or _MEANINGS[f"{cls.__name__}.{field.name}"]
         choices = _choices(_no_none(hints[field.name]))
-        row = (f"`{field.name}`", _kind(_no_none(hints[field.name])), shown, _cell(_sentence(choices or meaning)))
+        row = (f"`{field.name}`", _kind(_no_none(hints[field.name])), shown, cell(sentence(choices or meaning)))
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -197,70 +185,6 @@ def render_cli() -> str:
             parts.append(f"### bedplate {verb}\n\n{_render_description(inspect.getdoc(module) or '')}")
             parts += _render_parser(parser, "")
     return "\n".join(parts)
-
-
-def render_knobs() -> str:
-    """docs/reference/knobs.md: every row of the catalog, those to keep away from last."""
-    knobs = read_knobs()
-    files = ", ".join(f"`{one}`" for one in SYSCTL_FILES)
-    parts = [_HEAD, "# Knobs\n", _in_lines(_KNOBS.format(files=files))]
-    parts += ["| grade | evidence |", "|---|---|", *(f"| {grade} | {text} |" for grade, text in GRADES.items()), ""]
-    parts += ["| verdict | meaning |", "|---|---|"]
-    said = _read_field_docs(Recommendation)
-    parts += [f"| {one.value} | {_cell(said[one.name])} |" for one in Recommendation]
-    parts += ["", "| id | name | grade | verdict | judged from facts |", "|---|---|---|---|---|"]
-    parts += [
-        f"| [{knob.id}](#{_anchor(knob.id)}) | {_cell(knob.name)} | {knob.grade} | {knob.verdict} | {_judged(knob)} |"
-        for knob in knobs
-    ]
-    parts.append("")
-    for knob in sorted(knobs, key=lambda one: one.id.startswith("cargo.")):
-        parts += _render_knob(knob)
-    return "\n".join(parts)
-
-
-def _render_knob(knob: Knob) -> list[str]:
-    """One row: a heading, what is wrong and why, and the rest as a list."""
-    interface = ", ".join(f"`{one}`" for one in knob.interface)
-    lines = [f"## {knob.id}\n", f"**{knob.name}** ({knob.kind}: {interface})\n", f"{knob.problem} {knob.why}\n"]
-    effect = f" Published effect: {knob.effect}." if knob.effect else ""
-    rows = [
-        ("Wanted", knob.wanted),
-        ("Instead", knob.instead),
-        ("Applies", " ".join([knob.applies, f"Only where {_codes(knob.when)}." if knob.when else ""]).strip()),
-        ("Verdict", f"{knob.verdict} ({knob.verdict_note})"),
-        ("Evidence", f"{knob.grade}: {knob.evidence}{effect}"),
-        ("Sources", "; ".join(knob.sources)),
-        ("Unchecked", knob.unchecked),
-        ("Risk", knob.risk),
-        ("Needs", ", ".join(knob.needs)),
-        ("Persists", knob.persist),
-        ("Undo", knob.reversible),
-        ("Read", "; ".join(f"`{render_check(one)}`" for one in knob.check)),
-        ("Not judged from facts", knob.not_evaluable),
-        ("Conflicts", _codes(knob.conflicts)),
-        ("A wrong form of", f"[{knob.knob}](#{_anchor(knob.knob)})" if knob.knob else ""),
-        ("Findings about the same", _codes(tuple(dict.fromkeys(id for one in knob.check for id in one.told_by)))),
-    ]
-    return [*lines, *(f"- {label}: {_cell(text)}" for label, text in rows if text), ""]
-
-
-def _judged(knob: Knob) -> str:
-    return "no" if knob.not_evaluable else "yes" if knob.check else f"as {knob.knob}"
-
-
-def _anchor(id: str) -> str:
-    """The anchor of a heading: dots fall away."""
-    return id.replace(".", "")
-
-
-def _codes(names: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
-
-
-def _in_lines(text: str) -> str:
-    """One paragraph a line."""
-    return " ".join(text.split()) + "\n"
 
 
 def render_audit_schema() -> str:
@@ -295,7 +219,7 @@ def _render_parser(parser: argparse.ArgumentParser, title: str) -> list[str]:
                 below += _render_parser(child, f"#### {child.prog}\n\n{_render_description(child.description or '')}")
             continue
         rows.append((_invocation(action), argparse.HelpFormatter(parser.prog)._expand_help(action) if action.help else ""))
-    table = ["| argument | meaning |", "|---|---|", *(f"| `{name}` | {_cell(text)} |" for name, text in rows), ""]
+    table = ["| argument | meaning |", "|---|---|", *(f"| `{name}` | {cell(text)} |" for name, text in rows), ""]
     return ([title] if title else []) + (["\n".join(table)] if rows else []) + below
 
 
@@ -322,7 +246,7 @@ def _render_keys(cls: type, file: Path, *, table: str | None = None) -> str:
         meaning = said.get(field.name) or _choices(hints[field.name]) or _read_comment(text, field.name)
         meaning = meaning or _MEANINGS[f"{cls.__name__}.{field.name}"]
         value = (shipped[table] if table else shipped)[field.name]
-        row = (f"`{field.name}`", _kind(hints[field.name]), _shown(value), _cell(_sentence(meaning)))
+        row = (f"`{field.name}`", _kind(hints[field.name]), _shown(value), cell(sentence(meaning)))
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -379,145 +303,24 @@ def _in_words(cls: type) -> str:
     return " ".join((inspect.getdoc(cls) or "").split()) + "\n"
 
 
-def _sentence(text: str) -> str:
-    return text and text + ("" if text.endswith(".") else ".")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").strip()
-
-
-_FINDINGS = """\
-What `bedplate doctor` may find of a machine, beside the knobs that do not hold ([knobs.md](knobs.md)): the rows of
-`src/bedplate/catalog/findings.toml`. `bedplate explain ID` prints one of them. How findings are made, ranked and suppressed
-stands in [the audit](../explanation/audit.md).
-"""
+def render_knobs() -> str:
+    """docs/reference/knobs.md: every row of the catalog, those to keep away from last."""
+    return f"{_HEAD}\n{catalog_pages.render_knobs(read_knobs(), SYSCTL_FILES, _read_field_docs)}"
 
 
 def render_findings() -> str:
     """docs/reference/findings.md: every row of the catalog's findings."""
-    rows = read_findings()
-    parts = [_HEAD, "# Findings\n", _in_lines(_FINDINGS)]
-    parts += ["| severity | meaning |", "|---|---|"]
-    said = _read_field_docs(Severity)
-    parts += [f"| {one.value} | {_cell(said[one.name])} |" for one in Severity]
-    parts += ["", "| id | what is wrong | severity |", "|---|---|---|"]
-    parts += [f"| [{row.id}](#{_anchor(row.id)}) | {_cell(row.title)} | {' or '.join(row.severities)} |" for row in rows]
-    parts.append("")
-    for row in rows:
-        effect = row.effect if not row.sources else f"{row.effect} ({'; '.join(row.sources)})"
-        parts += [f"## {row.id}\n", f"**{row.title}**\n", f"{row.why}\n"]
-        parts += [f"- Reported if: {_cell(row.means)}", f"- Published effect: {_cell(effect)}", "- Check by hand:\n"]
-        parts += ["```text", *row.check, "```", ""]
-    return "\n".join(parts)
-
-
-_ANTAGONISTS = """\
-The neighbours that `bedplate prove` runs beside the engine: the rows of `src/bedplate/catalog/antagonists.toml`. Each takes
-one resource at a level of a ladder, is bounded in time, counts its own work, and is checked for having run. To add one, add
-a row; a row that is not bounded or names unknown words is refused.
-"""
-_KIND_NAMES = {
-    "cpu": "CPU",
-    "memory": "Memory capacity",
-    "bandwidth": "Memory bandwidth and last-level cache",
-    "io": "Block I/O",
-    "pagecache": "Page cache",
-    "network": "Network and interrupts",
-    "combined": "Together",
-}
-_WORDS = {
-    "workers": "one for each CPU at 100%, times the row's workers for each CPU; at least one",
-    "load": "how busy each worker is, so that 25% of two CPUs is one worker at 50%",
-    "cpus": "CPUs that it may use",
-    "level": "the level itself, in percent",
-    "seconds": "how long it may run",
-    "bytes": "the level's share of the memory that is available when it starts",
-    "depth": "requests in flight: 64 at 100%",
-    "read_mbs": "MB/s read by each worker: 8,000 at 100%",
-    "write_mbs": "MB/s written by each worker: 2,000 at 100%",
-    "llc_bytes": "size of one last-level cache",
-    "file": "a scratch file on the disk that was named, filled with bytes that do not compress",
-    "out": "a file that may be written beside it",
-    "files": "the directory that holds both",
-    "file_bytes": "size of the scratch file; less where the disk has less room",
-    "tree": "a directory of C files with a Makefile, or of Python's own library",
-    "port": "a free port of loopback",
-}
+    return f"{_HEAD}\n{catalog_pages.render_findings(read_findings(), _read_field_docs)}"
 
 
 def render_antagonists() -> str:
     """docs/reference/antagonists.md: every row of the catalog's antagonists, by kind."""
-    rows = read_antagonists()
-    parts = [_HEAD, "# Antagonists\n", _in_lines(_ANTAGONISTS)]
-    parts += ["| word | filled in with |", "|---|---|"]
-    parts += [f"| `{{{word}}}` | {_cell(text)} |" for word, text in _WORDS.items()]
-    parts += ["", "| key | meaning |", "|---|---|"]
-    said = _read_field_docs(Antagonist)
-    parts += [f"| `{name}` | {_cell(text)} |" for name, text in said.items()]
-    parts.append("")
-    for kind in KINDS:
-        parts += [f"## {_KIND_NAMES[kind]}\n", f"`--antagonist {kind}` means the first row that is no real program.\n"]
-        for row in rows:
-            if row.kind == kind:
-                parts += _render_antagonist(row)
-    return "\n".join(parts)
-
-
-def _render_antagonist(row: Antagonist) -> list[str]:
-    """One row: what it is and why, its command, the rest as a list."""
-    real = "A real program. " if row.real else ""
-    lines = [f"### {row.id}\n", f"**{row.name[0].upper()}{row.name[1:]}.** {real}{row.problem}\n"]
-    if row.program:
-        command = [row.program, *row.argv]
-        shown = [shlex.join(row.server) + " &"] if row.server else []
-        lines += ["```text", *shown, _unquoted(command), "```\n"]
-    levels = ", ".join(f"{one}%" for one in row.levels_pct)
-    facts = [
-        ("100%", row.full),
-        ("Ladder", levels),
-        ("Runs together", _codes(row.parts)),
-        ("Its own work", row.work if row.work != "parts" else "each part's"),
-        ("Must be seen to take", row.takes if row.takes != "work" else ""),
-        ("Packages", row.package),
-        ("Sources", "; ".join(row.sources)),
-    ]
-    return [*lines, *(f"- {label}: {_cell(text)}" for label, text in facts if text), ""]
-
-
-def _unquoted(words: list[str]) -> str:
-    """A command line in which the words in braces stay readable."""
-    return " ".join(word if re.fullmatch(r"[\w{}=./:,+-]+", word) else shlex.quote(word) for word in words)
-
-
-_POLICIES = """\
-What machines are for: the rows of `src/bedplate/catalog/policies.toml`. A policy has an aim, takes parts of a plan and
-forbids knobs, and states which share of the CPUs the rest is sure of; it never holds the value of a setting: values are
-computed from the machine
-([what is planned](../explanation/tuning.md)). `bedplate tune plan --policy ID` shows what follows.
-"""
+    return f"{_HEAD}\n{catalog_pages.render_antagonists(read_antagonists(), _read_field_docs)}"
 
 
 def render_policies() -> str:
     """docs/reference/policies.md: every policy, then what a part of a plan is."""
-    parts = [_HEAD, "# Policies\n", _in_lines(_POLICIES)]
-    for row in read_policies():
-        left_out = [part for part in Part if part not in row.parts]
-        how = _read_field_docs(Neighbours)[row.neighbours.name]
-        parts += [f"## {row.id}\n", f"**{row.title}.** {row.aim}\n"]
-        parts.append(f"- **Neighbours**: {row.neighbours}. {_sentence(how)}")
-        if row.floor_pct:
-            parts.append(f"- **Floor**: {row.floor_pct} % of busy CPUs for neighbours. {_sentence(row.floor_cost)}")
-        parts.append(f"- **Service manager and logins**: {row.system_pct} % of busy CPUs each.")
-        if row.forbid:
-            parts.append(f"- **Never touched**: {_codes(row.forbid)}: {row.because}.")
-        if left_out:
-            parts.append(f"- **Left out**: {_codes(tuple(left_out))}.")
-        parts.append("")
-    parts += ["## Parts of a plan\n", "In the order in which changes are made.\n", "| part | what it decides |", "|---|---|"]
-    said = _read_field_docs(Part)
-    parts += [f"| `{part}` | {_cell(said.get(part.name, ''))} |" for part in Part]
-    return "\n".join([*parts, ""])
+    return f"{_HEAD}\n{catalog_pages.render_policies(read_policies(), _read_field_docs)}"
 
 
 def render_support_matrix() -> str:
