@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bedplate.model.stack import CheckedBy, FactKind, ModuleBuild, StackCatalogue, StackDevice, StackFact, StackRelease
+from bedplate.report.markdown import one_line, table_row
 
 CHECKED = {
     CheckedBy.BUILT: "built or run by the authors",
@@ -25,13 +26,11 @@ wish is not possible because of it.
 
 def render_support_matrix(catalogue: StackCatalogue) -> str:
     """The page of devices, module builds, releases and rules, as Markdown; ends with a line end."""
-    lines = ["# Support matrix", "", _one_line(_MATRIX), ""]
+    lines = ["# Support matrix", "", one_line(_MATRIX)]
     lines += ["| checked | meaning |", "|---|---|", *(f"| {name.value} | {text} |" for name, text in CHECKED.items()), ""]
     lines += ["## Accelerators", "", "| id | device | PCI ids | properties | needs | checked |", "|---|---|---|---|---|---|"]
     for device in catalogue.devices:
-        properties = "; ".join(f"{name}: {', '.join(values)}" for name, values in device.properties.items())
-        needs = "; ".join(f"`{need}`" for need in device.needs)
-        lines.append(_row(device.id, device.title, ", ".join(device.pci), properties, needs, _checked(device)))
+        lines.append(table_row(device.id, device.title, ", ".join(device.pci), *_terms(device), _checked(device)))
     lines += [
         "",
         "## Kernel modules that were seen to build",
@@ -40,14 +39,14 @@ def render_support_matrix(catalogue: StackCatalogue) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        _row(_conditions(build.module), f"`{build.kernel.bounds}`", _checked(build), "; ".join(build.evidence))
+        table_row(_conditions(build.module), f"`{build.kernel.bounds}`", _checked(build), "; ".join(build.evidence))
         for build in catalogue.modules
         if build.builds
     ]
     lines += ["", "## Sources", "", "| id | source | group | allowed |", "|---|---|---|---|"]
     for source in catalogue.sources:
         allowed = "always" if source.always else "by default" if source.default else "when the wish names it"
-        lines.append(_row(source.id, source.title, source.group, allowed))
+        lines.append(table_row(source.id, source.title, source.group, allowed))
     lines += ["", "## Releases", ""]
     for component in catalogue.components:
         releases = [release for release in catalogue.releases if release.component == component.id]
@@ -64,7 +63,7 @@ def render_support_matrix(catalogue: StackCatalogue) -> str:
 
 def render_known_bad(catalogue: StackCatalogue) -> str:
     """The page of known-bad combinations, as Markdown; ends with a line end."""
-    lines = ["# Known-bad combinations", "", _one_line(_KNOWN_BAD)]
+    lines = ["# Known-bad combinations", "", one_line(_KNOWN_BAD).strip()]
     for fact in catalogue.facts:
         if fact.kind is FactKind.KNOWN_BAD:
             excluded = (
@@ -87,14 +86,17 @@ def _section(id: str, because: str, excluded: str, advice: str, row: StackFact |
 
 
 def _release(release: StackRelease) -> str:
-    properties = "; ".join(f"{name}: {', '.join(values)}" for name, values in release.properties.items())
-    return _row(
-        release.version, release.source, properties, "; ".join(f"`{need}`" for need in release.needs), _checked(release)
-    )
+    return table_row(release.version, release.source, *_terms(release), _checked(release))
+
+
+def _terms(row: StackDevice | StackRelease) -> tuple[str, str]:
+    """The cells of its properties and of what it needs."""
+    properties = "; ".join(f"{name}: {', '.join(values)}" for name, values in row.properties.items())
+    return properties, "; ".join(f"`{need}`" for need in row.needs)
 
 
 def _fact(fact: StackFact) -> str:
-    return _row(fact.id, fact.because, _conditions(fact.when), _conditions(fact.needs), _checked(fact))
+    return table_row(fact.id, fact.because, _conditions(fact.when), _conditions(fact.needs), _checked(fact))
 
 
 def _conditions(conditions: Iterable[object]) -> str:
@@ -103,11 +105,3 @@ def _conditions(conditions: Iterable[object]) -> str:
 
 def _checked(row: StackDevice | StackRelease | StackFact | ModuleBuild) -> str:
     return f"{row.checked}, {row.date}"
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bedplate.model.catalogued import AcceleratorRow, EngineRow, ModelRow, Precision, Rates
 from bedplate.model.units import render_size
+from bedplate.report.markdown import one_line, table_row
 from bedplate.report.models import render_count
 
 _ACCELERATORS = """\
@@ -26,24 +27,22 @@ def render_accelerators_page(
     rows: Sequence[AcceleratorRow], engines: Sequence[EngineRow], precisions: Sequence[Precision]
 ) -> str:
     """docs/reference/accelerators.md below its first line: a table, then how each row was checked; then the engines."""
-    parts = ["# Accelerators\n", _in_lines(_ACCELERATORS)]
+    parts = ["# Accelerators\n", one_line(_ACCELERATORS)]
     parts += ["| id | name | GiB | GB/s | bf16 | fp8 | fp4 | int8 | PCI |", "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         figures = [f"{row.memory_gib:g}", f"{row.bandwidth_gbs:g}", *_rates(row.tflops)]
-        names = [f"`{row.id}`", row.name, *figures, ", ".join(f"`{id}`" for id in row.pci)]
-        parts.append(f"| {' | '.join(names)} |")
+        parts.append(table_row(f"`{row.id}`", row.name, *figures, ", ".join(f"`{id}`" for id in row.pci)))
     parts += ["", "## How the rows were checked\n", "| id | checked | unverified | trap | source |", "|---|---|---|---|---|"]
     for row in rows:
-        texts = (row.checked, row.unverified, row.trap, row.source)
-        parts.append(f"| `{row.id}` | {' | '.join(map(_cell, texts))} |")
-    parts += ["", "## Engines\n", _in_lines(_ENGINES)]
+        parts.append(table_row(f"`{row.id}`", row.checked, row.unverified, row.trap, row.source))
+    parts += ["", "## Engines\n", one_line(_ENGINES)]
     for engine in engines:
         parts += [f"### {engine.title}\n", *_engine(engine), ""]
     parts += ["## Precisions\n", "| id | bits | embedding | multiplied in | engines | source |", "|---|---|---|---|---|---|"]
     for precision in precisions:
+        bits = f"{precision.bits:g}", f"{precision.embedding_bits:g}"
         loads = ", ".join(precision.engines)
-        bits = f"{precision.bits:g} | {precision.embedding_bits:g}"
-        parts.append(f"| `{precision.id}` | {bits} | {precision.arithmetic} | {loads} | {_cell(precision.source)} |")
+        parts.append(table_row(f"`{precision.id}`", *bits, precision.arithmetic, loads, precision.source))
     return "\n".join([*parts, ""])
 
 
@@ -66,7 +65,7 @@ def _engine(engine: EngineRow) -> list[str]:
 
 def render_models_page(rows: Sequence[ModelRow], counted: Mapping[str, int | None]) -> str:
     """docs/reference/models.md below its first line: a table, then each row. counted: parameters by id; None: not known."""
-    parts = ["# Models\n", _in_lines(_MODELS)]
+    parts = ["# Models\n", one_line(_MODELS)]
     parts += [
         "| id | parameters | layers | KV a token | beyond the window | context | precisions |",
         "|---|---|---|---|---|---|---|",
@@ -83,7 +82,7 @@ def render_models_page(rows: Sequence[ModelRow], counted: Mapping[str, int | Non
             str(shape.context or ""),
             ", ".join(checkpoint.precision for checkpoint in row.checkpoint),
         )
-        parts.append(f"| {' | '.join(cells)} |")
+        parts.append(table_row(*cells))
     parts.append("")
     for row in rows:
         parts += [f"## {row.id}\n", *_model(row), ""]
@@ -121,12 +120,3 @@ def _model(row: ModelRow) -> list[str]:
 
 def _rates(rates: Rates) -> list[str]:
     return [f"{rate:g}" if rate is not None else "" for rate in (rates.bf16, rates.fp8, rates.fp4, rates.int8)]
-
-
-def _in_lines(text: str) -> str:
-    """One paragraph a line."""
-    return " ".join(text.split()) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
