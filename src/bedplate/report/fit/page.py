@@ -8,31 +8,14 @@ from pathlib import Path
 
 from bedplate.model.fit import FitReport, FitResult, MemoryParts
 from bedplate.model.units import render_size
-from bedplate.report.fit.phrases import (
-    COST_LEGEND,
-    HEADS,
-    LEGEND,
-    cells,
-    headline,
-    model_line,
-    parts_of,
-    target_line,
-    target_notes,
-)
+from bedplate.report.fit import phrases
 from bedplate.report.format import clean
 from bedplate.report.svg import box, fit, label, plot, text_width, wire
 
 _DIRECTORY = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _WIDE, _NARROW = 1042, 344  # pixels of the page's column
-_KEY = (
-    ("weights", "weights"),
-    ("kv", "KV cache"),
-    ("state", "recurrent states"),
-    ("buffers", "work buffers"),
-    ("runtime", "engine's runtime"),
-    ("reserve", "left alone by the engine, or kept for the system"),
-)
+_KEY = {**phrases.PART_NAMES, "reserve": "left alone by the engine, or kept for the system"}
 
 
 def render_fit_page(report: FitReport) -> str:
@@ -41,7 +24,7 @@ def render_fit_page(report: FitReport) -> str:
         path.read_text(encoding="utf-8")
         for path in (_DIRECTORY.parent / "style.css", _DIRECTORY.parent / "proof" / "proof.css", _DIRECTORY / "fit.css")
     )
-    first = headline(report)
+    first = phrases.headline(report)
     return "\n".join(
         [
             "<!doctype html>",
@@ -50,10 +33,10 @@ def render_fit_page(report: FitReport) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             f"<title>{_safe(first)}</title><style>{style}</style></head><body>",
             f'<header><div class="brand"><b>bedplate fit</b></div><h1>{_safe(first)}</h1>',
-            f'<p class="lede">{_safe(model_line(report.model))}.</p></header>',
+            f'<p class="lede">{_safe(phrases.model_line(report.model))}.</p></header>',
             "<main>",
             _key(report.results),
-            *(_target(report, name) for name in dict.fromkeys(result.target.name for result in report.results)),
+            *(_target(results, phrases.heads(report)) for results in phrases.by_target(report.results)),
             _origin(report),
             "</main>",
             f"<footer>Made by bedplate {_safe(report.version)}.</footer></body></html>\n",
@@ -61,16 +44,15 @@ def render_fit_page(report: FitReport) -> str:
     )
 
 
-def _target(report: FitReport, name: str) -> str:
-    results = [result for result in report.results if result.target.name == name]
+def _target(results: Sequence[FitResult], heads: Sequence[str]) -> str:
     target = results[0].target
-    notes = "".join(f"<br>{_safe(note)}" for note in target_notes(target)).removeprefix("<br>")
+    notes = "".join(f"<br>{_safe(note)}" for note in phrases.target_notes(target)).removeprefix("<br>")
     return (
-        f"<h2>{_safe(target_line(target))}</h2>"
+        f"<h2>{_safe(phrases.target_line(target))}</h2>"
         + (f'<p class="note">{notes}</p>' if notes else "")
         + render_memory(results, width=_WIDE)
         + render_memory(results, width=_NARROW)
-        + _table(results, priced=report.wish.price_per_hour is not None)
+        + _table(results, heads)
     )
 
 
@@ -108,7 +90,7 @@ def _stack(parts: MemoryParts, left: float, y: float, scale: float, end: float) 
     """One bar; what lies beyond the page is cut."""
     drawn: list[str] = []
     x = left
-    for css, name, size in parts_of(parts):
+    for css, name, size in phrases.parts_of(parts):
         wide = min(size * scale, end - x)
         if wide <= 0:
             break
@@ -124,12 +106,11 @@ def _said(result: FitResult, parts: MemoryParts) -> str:
     return f"{render_size(-parts.spare_bytes)} too large"
 
 
-def _table(results: Sequence[FitResult], *, priced: bool) -> str:
-    heads = HEADS if priced else HEADS[:-1]
+def _table(results: Sequence[FitResult], heads: Sequence[str]) -> str:
     head = "".join(f"<th>{_safe(name.capitalize())}</th>" for name in heads)
     rows = ""
     for result in results:
-        row = "".join(f"<td>{_safe(cell)}</td>" for cell in cells(result)[: len(heads)])
+        row = "".join(f"<td>{_safe(cell)}</td>" for cell in phrases.cells(result)[: len(heads)])
         rows += f"<tr>{row}</tr>"
         if result.reason:
             rows += f'<tr><td class="unknown" colspan="{len(heads)}">{_safe(result.reason)}</td></tr>'
@@ -137,14 +118,13 @@ def _table(results: Sequence[FitResult], *, priced: bool) -> str:
 
 
 def _key(results: Sequence[FitResult]) -> str:
-    used = {css for result in results if result.parts is not None for css, _, _ in parts_of(result.parts)}
-    items = "".join(f'<span class="part {css}"><i></i>{_safe(name)}</span>' for css, name in _KEY if css in used)
+    used = phrases.used_parts(results)
+    items = "".join(f'<span class="part {css}"><i></i>{_safe(name)}</span>' for css, name in _KEY.items() if css in used)
     return f'<div class="key">{items}</div>'
 
 
 def _origin(report: FitReport) -> str:
-    sentences = [*LEGEND, COST_LEGEND] if report.wish.price_per_hour is not None else list(LEGEND)
-    sentences.append(f"The model is read from {report.model.source}.")
+    sentences = [*phrases.legend(report), f"The model is read from {report.model.source}."]
     if report.model.unverified:
         sentences.append(f"Unverified: {report.model.unverified}.")
     sentences += [f"Note: {note}." for note in report.model.notes]

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bedplate.model.fit import FitModel, FitReport, FitResult, FitTarget, MemoryParts
 from bedplate.model.units import render_size
 from bedplate.report.format import clean, memory
 from bedplate.report.models import render_count
 
-HEADS = ("ENGINE", "PRECISION", "DEVICES", "HOLDS IT", "REQUESTS", "CONTEXT", "ONE REQUEST", "ALL", "PROMPTS", "COST/M")
-"""Of the table of one target; the last four are ceilings."""
+_HEADS = ("ENGINE", "PRECISION", "DEVICES", "HOLDS IT", "REQUESTS", "CONTEXT", "ONE REQUEST", "ALL", "PROMPTS", "COST/M")
+PART_NAMES = {
+    "weights": "weights",
+    "kv": "KV cache",
+    "state": "recurrent states",
+    "buffers": "work buffers",
+    "runtime": "engine's runtime",
+    "reserve": "left alone",
+}
+"""By the class of the part, in the order in which parts are drawn."""
 
 
 def parts_of(parts: MemoryParts) -> tuple[tuple[str, str, int], ...]:
     """(class, name, bytes) of each part that is not empty, in the order in which it is drawn."""
-    every = (
-        ("weights", "weights", parts.weights_bytes),
-        ("kv", "KV cache", parts.kv_bytes),
-        ("state", "recurrent states", parts.state_bytes),
-        ("buffers", "work buffers", parts.buffers_bytes),
-        ("runtime", "engine's runtime", parts.runtime_bytes),
-        ("reserve", "left alone", parts.reserve_bytes),
-    )
-    return tuple((css, name, size) for css, name, size in every if size > 0)
+    sizes = {
+        "weights": parts.weights_bytes,
+        "kv": parts.kv_bytes,
+        "state": parts.state_bytes,
+        "buffers": parts.buffers_bytes,
+        "runtime": parts.runtime_bytes,
+        "reserve": parts.reserve_bytes,
+    }
+    return tuple((css, name, sizes[css]) for css, name in PART_NAMES.items() if sizes[css] > 0)
+
+
+def used_parts(results: Iterable[FitResult]) -> set[str]:
+    """Classes of the parts that are drawn for these results, which a key explains."""
+    return {css for result in results if result.parts is not None for css, _, _ in parts_of(result.parts)}
+
+
+def by_target(results: Iterable[FitResult]) -> tuple[tuple[FitResult, ...], ...]:
+    """The results of each target, in the order of the targets."""
+    found: dict[str, list[FitResult]] = {}
+    for result in results:
+        found.setdefault(result.target.name, []).append(result)
+    return tuple(map(tuple, found.values()))
+
+
+def legend(report: FitReport) -> tuple[str, ...]:
+    """What the columns of the tables mean, in sentences."""
+    return (*_LEGEND, _COST_LEGEND) if report.wish.price_per_hour is not None else _LEGEND
+
+
+def heads(report: FitReport) -> tuple[str, ...]:
+    """Heads of the columns: the cost only where there is a price."""
+    return _HEADS if report.wish.price_per_hour is not None else _HEADS[:-1]
 
 
 def headline(report: FitReport) -> str:
@@ -83,7 +116,7 @@ def target_notes(target: FitTarget) -> tuple[str, ...]:
 
 
 def cells(result: FitResult) -> tuple[str, ...]:
-    """One row of the table, in the order of HEADS."""
+    """One row of the table, in the order of the heads, with the cost at the end."""
     ceilings = result.ceilings
     rates = (ceilings.decode_one_tps, ceilings.decode_all_tps, ceilings.prefill_tps) if ceilings is not None else (None,) * 3
     return (
@@ -99,9 +132,7 @@ def cells(result: FitResult) -> tuple[str, ...]:
 
 
 def _devices(result: FitResult) -> str:
-    if result.copies < 1 or not result.fits:
-        return str(result.devices)
-    return f"{result.copies} x {result.devices}" if result.copies > 1 else str(result.devices)
+    return f"{result.copies} x {result.devices}" if result.fits and result.copies > 1 else str(result.devices)
 
 
 def _rate(tps: float | None) -> str:
@@ -114,8 +145,8 @@ def _cost(cost: float | None) -> str:
     return "-" if cost is None else f"{cost:.2f}"
 
 
-LEGEND = (
+_LEGEND = (
     "REQUESTS: most at once with this context. CONTEXT: longest with these requests. DEVICES: copies x devices of one copy.",
     "ONE REQUEST, ALL (generated tokens) and PROMPTS are ceilings by peak memory and arithmetic; engines are slower.",
 )
-COST_LEGEND = "COST/M: cost of a million generated tokens at the ceiling, so the least; in the currency of --price."
+_COST_LEGEND = "COST/M: cost of a million generated tokens at the ceiling, so the least; in the currency of --price."

@@ -6,30 +6,12 @@ from collections.abc import Sequence
 
 from bedplate.model.fit import FitReport, FitResult, MemoryParts
 from bedplate.model.units import render_size
-from bedplate.report.fit.phrases import (
-    COST_LEGEND,
-    HEADS,
-    LEGEND,
-    cells,
-    headline,
-    model_line,
-    parts_of,
-    target_line,
-    target_notes,
-)
+from bedplate.report.fit import phrases
 from bedplate.report.format import clean
 from bedplate.report.terminal import Screen, prose
 
 _BLOCKS = {"weights": "█", "kv": "▓", "state": "▒", "buffers": "░", "runtime": "■", "reserve": "·"}
 _ASCII = {"weights": "#", "kv": "=", "state": "%", "buffers": "+", "runtime": "@", "reserve": "."}
-_NAMES = {
-    "weights": "weights",
-    "kv": "KV cache",
-    "state": "recurrent states",
-    "buffers": "work buffers",
-    "runtime": "engine's runtime",
-    "reserve": "left alone",
-}
 _MANY_TARGETS = 4  # more of them get their best rows only
 _WIDEST_BAR = 60
 _MOST_SHOWN = 1.5  # times the device: what is larger is cut there
@@ -37,25 +19,25 @@ _MOST_SHOWN = 1.5  # times the device: what is larger is cut there
 
 def render_fit(report: FitReport, screen: Screen) -> str:
     """The whole answer; ends with a line end."""
-    lines = prose(screen, headline(report) + ".", style="bold")
-    lines += prose(screen, model_line(report.model) + ".")
+    lines = prose(screen, phrases.headline(report) + ".", style="bold")
+    lines += prose(screen, phrases.model_line(report.model) + ".")
     lines += prose(screen, f"From {clean(report.model.source)}", rest="  ", style="dim")
     if report.model.unverified:
         lines += prose(screen, f"unverified: {clean(report.model.unverified)}", rest="  ")
     for note in report.model.notes:
         lines += prose(screen, f"note: {clean(note)}", rest="  ")
-    targets = list(dict.fromkeys(result.target.name for result in report.results))
+    targets = phrases.by_target(report.results)
     many = len(targets) > _MANY_TARGETS
-    used: set[str] = set()
-    for name in targets:
-        results = [result for result in report.results if result.target.name == name]
+    every: list[FitResult] = []
+    for results in targets:
         shown = _best(results) if many else results
-        lines += ["", screen.paint("bold", screen.plain(target_line(results[0].target)))]
-        for note in target_notes(results[0].target):
+        every += shown
+        lines += ["", screen.paint("bold", screen.plain(phrases.target_line(results[0].target)))]
+        for note in phrases.target_notes(results[0].target):
             lines += prose(screen, note, first="  ", rest="    ", style="dim")
-        lines += _table(screen, shown, priced=report.wish.price_per_hour is not None)
-        lines += _bars(screen, shown, used)
-    lines += _legend(screen, report, used, many=many)
+        lines += _table(screen, shown, phrases.heads(report))
+        lines += _bars(screen, shown)
+    lines += _legend(screen, report, phrases.used_parts(every), many=many)
     return "\n".join(lines) + "\n"
 
 
@@ -74,9 +56,8 @@ def _order(result: FitResult) -> tuple[int, int, int]:
     return (0 if result.fits else 1, result.devices if result.fits else 0, 0 if result.fits else -spare)
 
 
-def _table(screen: Screen, results: Sequence[FitResult], *, priced: bool) -> list[str]:
-    heads = HEADS if priced else HEADS[:-1]
-    rows = [heads, *(cells(result)[: len(heads)] for result in results)]
+def _table(screen: Screen, results: Sequence[FitResult], heads: Sequence[str]) -> list[str]:
+    rows = [heads, *(phrases.cells(result)[: len(heads)] for result in results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     gap = 2 if sum(widths) + 2 * len(widths) + 2 <= screen.width else 1
     lines: list[str] = []
@@ -92,7 +73,7 @@ def _table(screen: Screen, results: Sequence[FitResult], *, priced: bool) -> lis
     return lines
 
 
-def _bars(screen: Screen, results: Sequence[FitResult], used: set[str]) -> list[str]:
+def _bars(screen: Screen, results: Sequence[FitResult]) -> list[str]:
     known = [(result, result.parts) for result in results if result.parts is not None]
     if not known:
         return []
@@ -102,7 +83,6 @@ def _bars(screen: Screen, results: Sequence[FitResult], used: set[str]) -> list[
     length = int(max(10, min(_WIDEST_BAR, screen.width - wide - 28) / max(1.0, over)))
     lines = [""]
     for (_, parts), name in zip(known, names, strict=True):
-        used |= {css for css, _, _ in parts_of(parts)}
         size = f"{render_size(parts.used_bytes - parts.reserve_bytes)} of {render_size(parts.total_bytes)}"
         lines.append(f"  {name.ljust(wide)} {_bar(screen, parts, length)} {size}")
     return lines
@@ -113,7 +93,7 @@ def _bar(screen: Screen, parts: MemoryParts, length: int) -> str:
     glyphs = _BLOCKS if screen.utf8 else _ASCII
     scale = length / parts.total_bytes
     text, place = "", 0.0
-    for css, _, size in parts_of(parts):
+    for css, _, size in phrases.parts_of(parts):
         place += size * scale
         text += glyphs[css] * max(0, round(min(place, length * _MOST_SHOWN)) - len(text))
     inside, outside = text[:length].ljust(length), text[length:]
@@ -124,12 +104,10 @@ def _legend(screen: Screen, report: FitReport, used: set[str], *, many: bool) ->
     glyphs = _BLOCKS if screen.utf8 else _ASCII
     lines = [""]
     if used:
-        key = "   ".join(f"{glyphs[css]} {name}" for css, name in _NAMES.items() if css in used)
+        key = "   ".join(f"{glyphs[css]} {name}" for css, name in phrases.PART_NAMES.items() if css in used)
         lines += prose(screen, f"Bars: one device. {key}")
-    for sentence in LEGEND:
+    for sentence in phrases.legend(report):
         lines += prose(screen, sentence, style="dim")
-    if report.wish.price_per_hour is not None:
-        lines += prose(screen, COST_LEGEND, style="dim")
     if many:
         lines += prose(
             screen, "Of each engine the precision that takes the fewest devices is shown; --json has all.", style="dim"
