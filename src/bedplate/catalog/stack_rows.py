@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -272,12 +272,11 @@ class StackRows:
         self._judge_origin(table.date, table.evidence, where)
         if not table.builds and not table.because.strip():
             self.problems.append(f"{where}.because: missing; a row that says no names the cause")
-        module, kernel = (
-            self._conditions(table.module, f"{where}.module"),
-            self._conditions((table.kernel,), f"{where}.kernel"),
-        )
+        module = self._conditions(table.module, f"{where}.module")
+        kernel = self._conditions((table.kernel,), f"{where}.kernel")
+        if not module:
+            self.problems.append(f"{where}.module: is empty")
         if not module or not kernel:
-            self.problems.append(f"{where}.module: is empty") if not module else None
             return
         if len({condition.component for condition in module}) != 1:
             self.problems.append(f"{where}.module: names more than one component")
@@ -303,14 +302,13 @@ class StackRows:
         )
 
     def _conditions(self, texts: Iterable[str], where: str) -> tuple[VersionCondition, ...]:
-        return tuple(self._parsed(texts, where))
-
-    def _parsed(self, texts: Iterable[str], where: str) -> Iterator[VersionCondition]:
+        conditions: list[VersionCondition] = []
         for text in texts:
             try:
-                yield parse_condition(text)
+                conditions.append(parse_condition(text))
             except ValueError as error:
                 self.problems.append(f"{where}: {error}")
+        return tuple(conditions)
 
     def _properties(self, row: dict[str, Any], key: str, where: str) -> dict[str, tuple[str, ...]]:
         """Lists of text by name, taken out of the row; {} when it has none."""
