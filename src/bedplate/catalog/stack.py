@@ -14,12 +14,10 @@ from bedplate.catalog.drop_ins import DROP_INS
 from bedplate.catalog.stack_rows import StackRows
 from bedplate.catalog.strict import parse_table, read_data
 from bedplate.errors import DataError
-from bedplate.model.stack import StackCatalogue
+from bedplate.model.stack import FIXED_SUBJECTS, StackCatalogue
 from bedplate.model.version_condition import VersionCondition
 
 STACK_DIRECTORY = Path(__file__).parent / "stack"
-FIXED_SUBJECTS = ("accelerator", "host", "model")
-"""What conditions may name beside components: its values come from the machine and the wish."""
 
 
 def read_stack(directory: Path = STACK_DIRECTORY, drop_ins: Path | None = DROP_INS) -> StackCatalogue:

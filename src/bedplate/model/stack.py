@@ -13,6 +13,8 @@ from enum import StrEnum
 from bedplate.model.version_condition import VersionCondition
 
 HOST, LAYER = "host", "layer"
+FIXED_SUBJECTS = ("accelerator", "host", "model")
+"""What conditions may name beside components: its values come from the machine and the wish, and no release changes them."""
 
 
 class CheckedBy(StrEnum):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bedplate.model.stack import (
+    FIXED_SUBJECTS,
+    HOST,
     FactKind,
     ModuleBuild,
     StackCatalogue,
@@ -17,7 +19,7 @@ from bedplate.model.stack import (
 )
 from bedplate.model.version_condition import VersionCondition
 from bedplate.model.versions import version_key
-from bedplate.plan.resolve.layout import FIXED, KERNEL, WISH_SOURCE, engine_layers, find_keys, layer_names, named_releases
+from bedplate.plan.resolve.layout import KERNEL, WISH_SOURCE, engine_layers, find_keys, layer_names, named_releases
 from bedplate.plan.resolve.problem import ABSENT, Constraint, Key, Premise, PremiseRank, StackProblem
 
 _SAFETENSORS, _GGUF = "safetensors", "gguf"
@@ -170,13 +172,13 @@ class _ProblemBuilder:
     def _add_fact(self, fact: StackFact) -> None:
         conditions = (*fact.when, *fact.needs)
         layered = any(
-            condition.component not in FIXED and self.components[condition.component].scope != "host"
+            condition.component not in FIXED_SUBJECTS and self.components[condition.component].scope != HOST
             for condition in conditions
         )
-        order = min((self.components[c.component].order for c in fact.when if c.component not in FIXED), default=-1)
+        order = min((self.components[c.component].order for c in fact.when if c.component not in FIXED_SUBJECTS), default=-1)
         rank = PremiseRank.RULE if fact.kind is FactKind.RULE else PremiseRank.CAUSE
         premise = Premise(id=fact.id, rank=rank, sentence=fact.because, evidence=fact.evidence, fact=fact.id, order=order)
-        asked = [kind for kind in FIXED if any(condition.component == kind for condition in conditions)]
+        asked = [kind for kind in FIXED_SUBJECTS if any(condition.component == kind for condition in conditions)]
         for layer in self.layers if layered else ("",):
             for subjects in itertools.product(*(self.fixed[kind] for kind in asked)):
                 self._add_instance(premise, fact, layer, dict(zip(asked, subjects, strict=True)))
@@ -185,7 +187,7 @@ class _ProblemBuilder:
         masks: dict[Key, int] = {}
         premises = {premise.id}
         for condition in fact.when:
-            if condition.component in FIXED:
+            if condition.component in FIXED_SUBJECTS:
                 subject = subjects[condition.component]
                 if not self._fixed_holds(condition, subject):
                     return
@@ -211,7 +213,7 @@ class _ProblemBuilder:
         layer: str,
         subjects: Mapping[str, _Subject],
     ) -> None:
-        if need.component in FIXED:
+        if need.component in FIXED_SUBJECTS:
             subject = subjects[need.component]
             if not self._fixed_holds(need, subject):
                 self._forbid(premises | ({self._fixed_premise(need, subject)} - {""}), masks)
@@ -225,7 +227,7 @@ class _ProblemBuilder:
         self._forbid(premises, {**masks, key: masks.get(key, self._full(key)) & bad})
 
     def _key(self, component: str, layer: str) -> Key:
-        return component, "" if self.components[component].scope == "host" else layer
+        return component, "" if self.components[component].scope == HOST else layer
 
     # Needs of releases
 
@@ -246,7 +248,7 @@ class _ProblemBuilder:
                         order=order,
                     )
                 )
-                kinds = [need.component] if need.component in FIXED else []
+                kinds = [need.component] if need.component in FIXED_SUBJECTS else []
                 for layer_name in (layer,) if layer else self.layers:
                     for subjects in itertools.product(*(self.fixed[kind] for kind in kinds)):
                         at = dict(zip(kinds, subjects, strict=True))
@@ -264,7 +266,7 @@ class _ProblemBuilder:
                         fact=device.id,
                     )
                 )
-                layered = need.component not in FIXED and self.components[need.component].scope != "host"
+                layered = need.component not in FIXED_SUBJECTS and self.components[need.component].scope != HOST
                 for layer in self.layers if layered else ("",):
                     self._add_need(frozenset({premise, f"accelerator {device.id}"}), {}, need, layer, {})
 

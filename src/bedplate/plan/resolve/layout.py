@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bedplate.errors import UsageError
 from bedplate.model.stack import (
+    FIXED_SUBJECTS,
     HOST,
     FactKind,
     StackCatalogue,
@@ -19,11 +20,11 @@ from bedplate.model.stack import (
 from bedplate.model.version_condition import VersionCondition
 from bedplate.plan.resolve.problem import Key
 
-FIXED = ("accelerator", "host", "model")
-"""Subjects that are no component: their values come from the machine and the wish, and no release changes them."""
 KERNEL = "kernel"
 BASE = "base"
 """The layer of a wish without an engine."""
+WISH_SOURCE = "wish"
+"""The source of what only the wish names; no list of sources excludes it."""
 
 
 def layer_names(wish: StackWish) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ def find_keys(
             waiting += _keys_of(need.component, layers, components)
     general = [fact for fact in catalogue.facts if fact.kind is not FactKind.CAUTION]
     for fact in general:
-        if all(condition.component in FIXED for condition in fact.when):
+        if all(condition.component in FIXED_SUBJECTS for condition in fact.when):
             for need in fact.needs:
                 waiting += _keys_of(need.component, layers, components)
     found: set[Key] = set()
@@ -92,7 +93,7 @@ def _known(condition: VersionCondition, components: Mapping[str, StackComponent]
 
 def _keys_of(component: str, layers: tuple[str, ...], components: Mapping[str, StackComponent]) -> list[Key]:
     """The keys of a component; none for what is fixed."""
-    if component in FIXED:
+    if component in FIXED_SUBJECTS:
         return []
     return [(component, "")] if components[component].scope == HOST else [(component, layer) for layer in layers]
 
@@ -100,12 +101,12 @@ def _keys_of(component: str, layers: tuple[str, ...], components: Mapping[str, S
 def _needs_of(component: str, releases: Mapping[str, tuple[StackRelease, ...]], facts: Iterable[StackFact]) -> Iterator[str]:
     """Components that may have to be there because this one is."""
     for release in releases.get(component, ()):
-        yield from (need.component for need in release.needs if need.component not in FIXED)
+        yield from (need.component for need in release.needs if need.component not in FIXED_SUBJECTS)
     for fact in facts:
         if any(condition.component == component for condition in fact.when):
-            yield from (need.component for need in fact.needs if need.component not in FIXED)
+            yield from (need.component for need in fact.needs if need.component not in FIXED_SUBJECTS)
             # "not without": where absence is forbidden, too, only its presence can help
-            yield from (other.component for other in fact.when if other.absent and other.component not in FIXED)
+            yield from (other.component for other in fact.when if other.absent and other.component not in FIXED_SUBJECTS)
 
 
 def named_releases(wish: StackWish, catalogue: StackCatalogue) -> tuple[StackRelease, ...]:
@@ -133,7 +134,3 @@ def named_releases(wish: StackWish, catalogue: StackCatalogue) -> tuple[StackRel
                 )
             )
     return tuple(named)
-
-
-WISH_SOURCE = "wish"
-"""The source of what only the wish names; no list of sources excludes it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bedplate.errors import UsageError
 from bedplate.model.stack import (
+    FIXED_SUBJECTS,
     ChosenRelease,
     FactKind,
     ReasonLink,
@@ -21,7 +22,6 @@ from bedplate.model.version_condition import VersionCondition
 from bedplate.plan.resolve.build import make_problem, same_release
 from bedplate.plan.resolve.choose import choose, choose_near, with_choices
 from bedplate.plan.resolve.explain import explain_conflict, held_back_by, make_chain
-from bedplate.plan.resolve.layout import FIXED
 from bedplate.plan.resolve.problem import Assignment, Constraint, Key, StackProblem, broken
 
 
@@ -81,7 +81,7 @@ def _check_names(wish: StackWish, catalogue: StackCatalogue) -> None:
             hint=f"Known: {', '.join(sorted(licences))}.",
         )
     for condition in wish.require:
-        if condition.component in FIXED:
+        if condition.component in FIXED_SUBJECTS:
             raise UsageError(f"{condition}: {condition.component} is no component", hint="Use the key of its own for it.")
 
 
@@ -123,7 +123,7 @@ def _make_lock(
             choices.append(ChosenRelease(release=release, layer=key[1], because=because, held_back=held_back))
         before[key] = chosen[key]
     releases = {(choice.release.component, choice.layer): choice.release for choice in choices}
-    there = {component for component, _ in releases} | set(FIXED)
+    there = {component for component, _ in releases} | set(FIXED_SUBJECTS)
     facts = [
         fact
         for fact in catalogue.facts
