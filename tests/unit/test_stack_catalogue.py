@@ -8,8 +8,9 @@ import pytest
 
 from bedplate.catalog.stack import STACK_DIRECTORY, parse_stack, read_stack
 from bedplate.errors import DataError
-from bedplate.model.stack import CheckedBy, StackCatalogue
+from bedplate.model.stack import CheckedBy, StackCatalogue, StackConflict, StackHardware, StackLock, StackWish
 from bedplate.model.version_condition import parse_condition
+from bedplate.plan.resolve.resolve import resolve
 
 INVENTED = Path(__file__).parents[1] / "stack/invented.toml"
 ROW = 'checked = "document"\ndate = "2026-11-28"\nevidence = ["a page"]\n'
@@ -83,6 +84,17 @@ def test_a_drop_in_adds_a_device_and_a_release(tmp_path: Path, shipped: StackCat
     more = read_stack(drop_ins=tmp_path)
     assert {device.id for device in more.devices} - {device.id for device in shipped.devices} == {"z900"}
     assert more.digest != shipped.digest
+
+
+@pytest.mark.parametrize(("host", "possible"), [({"nvswitch": ("yes",)}, True), ({}, False)])
+def test_a_device_may_need_a_property_of_the_machine(host: dict[str, tuple[str, ...]], possible: bool) -> None:
+    row = f'[[device]]\nid = "q"\ntitle = "a Q"\nneeds = ["host.nvswitch ==yes"]\n{ROW}'
+    rows = parse_stack(with_rows(row))
+    devices = tuple(device for device in rows.devices if device.id == "q")
+    answer = resolve(StackWish(engines=()), StackHardware(accelerators=devices, properties=host), rows)
+    assert isinstance(answer, StackLock) is possible
+    if isinstance(answer, StackConflict):
+        assert "a Q needs host.nvswitch ==yes" in [link.sentence for link in answer.chain]
 
 
 def test_without_a_directory_of_drop_ins_the_rows_that_ship_count(tmp_path: Path, shipped: StackCatalogue) -> None:

@@ -229,7 +229,7 @@ class _ProblemBuilder:
     def _key(self, component: str, layer: str) -> Key:
         return component, "" if self.components[component].scope == HOST else layer
 
-    # Needs of releases
+    # Needs of releases and devices
 
     def _add_needs(self, key: Key) -> None:
         component, layer = key
@@ -248,11 +248,8 @@ class _ProblemBuilder:
                         order=order,
                     )
                 )
-                kinds = [need.component] if need.component in FIXED_SUBJECTS else []
-                for layer_name in (layer,) if layer else self.layers:
-                    for subjects in itertools.product(*(self.fixed[kind] for kind in kinds)):
-                        at = dict(zip(kinds, subjects, strict=True))
-                        self._add_need(frozenset({premise}), {key: 1 << number}, need, layer_name, at)
+                layers = (layer,) if layer else self.layers
+                self._add_own_need(frozenset({premise}), {key: 1 << number}, need, layers)
 
     def _add_device_needs(self) -> None:
         for device in self.hardware.accelerators:
@@ -267,8 +264,18 @@ class _ProblemBuilder:
                     )
                 )
                 layered = need.component not in FIXED_SUBJECTS and self.components[need.component].scope != HOST
-                for layer in self.layers if layered else ("",):
-                    self._add_need(frozenset({premise, f"accelerator {device.id}"}), {}, need, layer, {})
+                layers = self.layers if layered else ("",)
+                self._add_own_need(frozenset({premise, f"accelerator {device.id}"}), {}, need, layers)
+
+    def _add_own_need(
+        self, premises: frozenset[str], masks: Mapping[Key, int], need: VersionCondition, layers: Iterable[str]
+    ) -> None:
+        """What one release or device needs, in each layer; of the machine or the models it is asked of each of them."""
+        kind = need.component
+        subjects = [{kind: subject} for subject in self.fixed[kind]] if kind in FIXED_SUBJECTS else [{}]
+        for layer in layers:
+            for asked in subjects:
+                self._add_need(premises, masks, need, layer, asked)
 
     # Kernel modules
 
