@@ -18,6 +18,7 @@ from bedplate.catalog.accelerators import read_accelerator_rows
 from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.cli.fit import FITS_NOWHERE
 from bedplate.cli.main import main
+from bedplate.errors import DataError
 from bedplate.flows.fit import read_fit
 from bedplate.flows.fit_targets import host_targets
 from bedplate.model.facts.reading import known
@@ -238,6 +239,22 @@ checked = "one source"
 date = "2026-11-30"
 unverified = "all"
 """
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("schema = 1", "schema = 2", "schema: got 2, expected 1"),
+        ("pci = [", "pci = [] #", r"z900\.pci: is empty"),
+        ("pci = [", 'pci = ["zz", ', r"z900\.pci: got 'zz', expected VENDOR:DEVICE"),
+    ],
+)
+def test_a_bad_row_of_the_owner_is_refused_by_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
+    (tmp_path / "accelerators").mkdir()
+    assert old in ACCELERATOR_ROW
+    (tmp_path / "accelerators/ours.toml").write_text(ACCELERATOR_ROW.replace(old, new, 1))
+    with pytest.raises(DataError, match=f"ours.toml:{says}"):
+        read_fit("llama-3.1-8b", on="z900", drop_ins=tmp_path)
 
 
 def test_rows_of_the_owner_count_too(tmp_path: Path) -> None:

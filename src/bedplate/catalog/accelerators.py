@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.catalog.near import near_hint
-from bedplate.catalog.strict import parse_toml, read_data
+from bedplate.catalog.strict import parse_toml, read_data, read_toml
 from bedplate.errors import DataError, UsageError
 from bedplate.model.catalogued import AcceleratorRow
 
@@ -41,16 +41,24 @@ def read_accelerator_rows(*more: Path) -> tuple[AcceleratorRow, ...]:
     rows: list[AcceleratorRow] = []
     problems: list[str] = []
     for path in (ACCELERATORS, *more):
-        file = parse_toml(read_data(path), AcceleratorFile, name=path.name)
+        file = read_toml(path, AcceleratorFile)
+        problems += [] if file.schema == 1 else [f"{path.name}:schema: got {file.schema}, expected 1"]
         for row in file.accelerator:
             if row.id in (known.id for known in rows):
                 problems.append(f"{path.name}:{row.id}: stands twice")
+            if not row.pci:
+                problems.append(f"{path.name}:{row.id}.pci: is empty")
+            problems += [_pci_problem(path.name, row.id, id) for id in row.pci if _PCI.fullmatch(id) is None]
             if row.memory_gib <= 0 or row.bandwidth_gbs <= 0 or row.devices_per_card < 1:
                 problems.append(f"{path.name}:{row.id}: memory_gib, bandwidth_gbs and devices_per_card must be above 0")
             rows.append(row)
     if problems:
         raise DataError(problems)
     return tuple(rows)
+
+
+def _pci_problem(file: str, row: str, id: str) -> str:
+    return f"{file}:{row}.pci: got {id!r}, expected VENDOR:DEVICE in hexadecimal digits"
 
 
 def find_accelerator_row(name: str, rows: Sequence[AcceleratorRow]) -> AcceleratorRow:
@@ -86,7 +94,7 @@ def parse_accelerator_names(text: str, *, name: str) -> dict[tuple[int, int], st
         for id in accelerator.pci:
             numbers = _PCI.fullmatch(id)
             if numbers is None:
-                problems.append(f"{name}:{accelerator.id}.pci: got {id!r}, expected VENDOR:DEVICE in hexadecimal digits")
+                problems.append(_pci_problem(name, accelerator.id, id))
                 continue
             key = int(numbers[1], 16), int(numbers[2], 16)
             if key in names:
