@@ -114,9 +114,14 @@ class StackRelease:
         )
 
     @property
+    def artefact(self) -> str:
+        """ "550.163.01-2 (open, debian-13)"."""
+        return f"{self.version} ({', '.join(filter(None, (self.variant, self.source)))})"
+
+    @property
     def label(self) -> str:
         """ "nvidia-driver 550.163.01-2 (open, debian-13)"."""
-        return f"{self.component} {self.version} ({', '.join(filter(None, (self.variant, self.source)))})"
+        return f"{self.component} {self.artefact}"
 
 
 class FactKind(StrEnum):

@@ -137,9 +137,7 @@ def _by_key(lock: StackLock) -> dict[tuple[str, str], StackRelease]:
 
 
 def _told(release: StackRelease | None) -> str:
-    if release is None:
-        return "absent"
-    return f"{release.version} ({', '.join(filter(None, (release.variant, release.source)))})"
+    return release.artefact if release is not None else "absent"
 
 
 def lock_object(record: StackRecord) -> dict[str, object]:

@@ -129,7 +129,7 @@ class _ProblemBuilder:
 
     def _fixed_holds(self, condition: VersionCondition, subject: _Subject) -> bool:
         values = subject.values.get(condition.name, ())
-        return condition.absent if not values and condition.absent else condition.holds_for(values)
+        return (condition.absent and not values) or condition.holds_for(values)
 
     def _fixed_premise(self, condition: VersionCondition, subject: _Subject) -> str:
         if subject.premise:
@@ -377,7 +377,6 @@ class _ProblemBuilder:
         numbers = [number for number, release in enumerate(self.candidates[key]) if release is not None]
         if not self.components[key[0]].listed:
             numbers.sort(key=lambda number: (places.get(self._release(key, number).source, -1), number))
-        if not self.components[key[0]].listed:
             numbers.sort(key=lambda number: version_key(self._release(key, number).version), reverse=True)
         numbers.sort(key=lambda number: self._release(key, number).source not in (*allowed, WISH_SOURCE))
         present = self.present.get(key)

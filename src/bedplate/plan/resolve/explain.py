@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 
-from bedplate.model.stack import NearestWish, ReasonLink, StackCatalogue, StackConflict, StackRelease, StackWish
+from bedplate.model.stack import NearestWish, ReasonLink, StackCatalogue, StackConflict, StackWish
 from bedplate.plan.resolve.build import allowed_sources
 from bedplate.plan.resolve.choose import choose
 from bedplate.plan.resolve.core import find_core
@@ -99,15 +99,11 @@ def _offered(problem: StackProblem, core: Sequence[str], catalogue: StackCatalog
         }
         numbers = sorted((number for number in problem.preference[key] if number), key=lambda number: excluded[number])
         releases = [problem.candidates[key][number] for number in numbers]
-        labels = list(dict.fromkeys(_short(release) for release in releases if release is not None))
+        labels = list(dict.fromkeys(release.artefact for release in releases if release is not None))
         if labels:
             yield ReasonLink(sentence=f"releases of {key[0]} in the catalogue: {_some(labels)}")
         else:
             yield ReasonLink(sentence=f"the catalogue has no release of {key[0]}")
-
-
-def _short(release: StackRelease) -> str:
-    return f"{release.version} ({', '.join(filter(None, (release.variant, release.source)))})"
 
 
 def _nearest(
