@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bedplate.catalog.drop_ins import DROP_INS
+from bedplate.catalog.drop_ins import DROP_INS, list_drop_ins
 from bedplate.catalog.stack_rows import StackRows
 from bedplate.catalog.strict import parse_table, read_data
 from bedplate.errors import DataError
@@ -26,9 +26,7 @@ def read_stack(directory: Path = STACK_DIRECTORY, drop_ins: Path | None = DROP_I
     A directory of drop-ins that does not exist adds nothing. Raises ReadError for a file that cannot be read, DataError with
     the problems of all files.
     """
-    paths = sorted(directory.glob("*.toml"))
-    if drop_ins is not None:
-        paths += sorted(drop_ins.glob("*.toml"))
+    paths = (*sorted(directory.glob("*.toml")), *list_drop_ins(".", drop_ins))
     return parse_stack({(path.name if path.parent == directory else str(path)): read_data(path) for path in paths})
 
 
