@@ -85,7 +85,7 @@ def host_targets(
     A recording without /proc/meminfo has no memory (total_bytes 0), and so no such target.
     """
     by_id = {id: row for row in rows for id in row.pci}
-    by_address = {device.address: f"{device.vendor:04x}:{device.device:04x}" for device in pci}
+    by_address = {device.address: device.pci_id for device in pci}
     kinds: Counter[tuple[str, str, int | None]] = Counter()
     for accelerator in accelerators:
         id = by_address.get(accelerator.address or "", "")

@@ -181,7 +181,7 @@ def hardware_of(facts: HostFacts, catalogue: StackCatalogue) -> StackHardware:
     found = []
     for accelerator in facts.accelerators:
         function = by_address.get(accelerator.address or "")
-        number = f"{function.vendor:04x}:{function.device:04x}" if function is not None else "unknown"
+        number = function.pci_id if function is not None else "unknown"
         if number not in by_id:
             raise UsageError(
                 f"{accelerator.address or 'an accelerator'}: the catalogue has no device with the PCI id {number}",

@@ -77,6 +77,11 @@ class PciDevice:
     bars_bytes: tuple[int, ...]
     """Sizes of its memory BARs; () when not known."""
 
+    @property
+    def pci_id(self) -> str:
+        """Vendor and device as rows of the catalog write them: "10de:2330"."""
+        return f"{self.vendor:04x}:{self.device:04x}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:

@@ -79,7 +79,7 @@ def render_tables(facts: HostFacts) -> str:
 def _pci(one: PciDevice) -> tuple[object, ...]:
     acs = one.acs.value
     redirect = shown(one.acs) if acs is None else "on" if acs.request_redirect or acs.completion_redirect else "off"
-    name = one.name or f"{one.vendor:04x}:{one.device:04x}"
+    name = one.name or one.pci_id
     return (
         one.address, name, one.kind.value, shown(one.driver), shown(one.numa_node), link_words(one.link), redirect,
         one.numa_node.source,
