@@ -21,10 +21,6 @@ class WindowPattern:
     """Tokens of the window where the file does not say them; 0: it does."""
     source: str
 
-    def window_layers(self, layers: int) -> int:
-        """How many of so many layers keep only a window."""
-        return layers - layers // self.period
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPatterns:
@@ -32,6 +28,11 @@ class WindowPatterns:
 
     schema: int
     pattern: tuple[WindowPattern, ...]
+
+
+def count_window_layers(layers: int, period: int) -> int:
+    """How many of so many layers keep only a window where the last of each `period` keeps everything."""
+    return layers - layers // period
 
 
 @functools.cache

@@ -19,11 +19,12 @@ from bedplate.model.decoder import DecoderShape
 from bedplate.model.fit import FitModel, FitReport, FitWish, WeightsChoice
 from bedplate.model.launch import Format
 from bedplate.model.modelfile import Header
+from bedplate.model.units import GIB
 from bedplate.plan.fit import plan_fit, weights_bytes
 from bedplate.plan.limits import DEFAULT_CONTEXT, UNKNOWN_CONTEXT
 from bedplate.plan.parameters import ParameterCount, count_parameters
 
-_BF16_TYPES = frozenset(["F32", "F16", "BF16"])
+_BF16_TYPES = frozenset(["F32", "F16", "BF16", "AWQ", "GPTQ", "I32"])  # packed integers are multiplied in bf16, too
 _FP4_TYPES = frozenset(["MXFP4", "NVFP4", "F4"])
 _FP8_TYPES = frozenset(["FP8", "F8_E4M3", "F8_E5M2"])
 
@@ -178,7 +179,7 @@ def _choices(
     return tuple(
         WeightsChoice(
             precision=precision.id,
-            size_bytes=int(sizes[precision.id] * (1 << 30))
+            size_bytes=int(sizes[precision.id] * GIB)
             if precision.id in sizes
             else weights_bytes(count, parameters, precision),
             arithmetic=precision.arithmetic,
@@ -217,7 +218,7 @@ def _make(
 def _arithmetic(quantisation: str) -> Arithmetic:
     """Of what most weights of a file are stored in; integers of ggml are multiplied as 8-bit ones."""
     kind = quantisation.upper()
-    if kind in _BF16_TYPES or kind in ("AWQ", "GPTQ", "I32"):
+    if kind in _BF16_TYPES:
         return Arithmetic.BF16
     if kind in _FP8_TYPES:
         return Arithmetic.FP8

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bedplate.model.decoder import DecoderShape
+from bedplate.model.units import GIB, MIB
 
 
 class Arithmetic(StrEnum):
@@ -101,7 +102,7 @@ class AcceleratorRow:
     @property
     def memory_bytes(self) -> int:
         """`memory_gib` in bytes."""
-        return int(self.memory_gib * (1 << 30))
+        return int(self.memory_gib * GIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,4 +151,4 @@ class EngineRow:
     @property
     def runtime_bytes(self) -> int:
         """`runtime_mib` in bytes."""
-        return self.runtime_mib << 20
+        return self.runtime_mib * MIB

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bedplate.model.catalogued import AcceleratorRow, Arithmetic, EngineRow, Precision, Split
 from bedplate.model.fit import Ceilings, FitModel, FitResult, FitTarget, FitWish, MemoryParts, WeightsChoice
+from bedplate.model.units import GIB
 from bedplate.plan.cache import PROCESS_BYTES, buffer_bytes, kv_cache_bytes, layer_share, read_bytes, state_bytes
 from bedplate.plan.parameters import ParameterCount
 
@@ -106,7 +107,7 @@ def _unknown(weights: WeightsChoice, target: FitTarget) -> str:
 
 
 def _missing(parts: MemoryParts, devices: int) -> str:
-    gib = -parts.spare_bytes / (1 << 30)
+    gib = -parts.spare_bytes / GIB
     return f"{gib:.1f} GiB too large for {'the device' if devices == 1 else f'each of {devices} devices'}"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.window_patterns import find_window_pattern
+from bedplate.catalog.window_patterns import count_window_layers, find_window_pattern
 from bedplate.errors import ModelRefused
 from bedplate.model.decoder import DecoderShape
 from bedplate.weights.safetensors import read_config
@@ -143,7 +143,7 @@ def _window(
         return (window, kept) if kept else (0, 0)
     period = keys.number("sliding_window_pattern") or (row.period if row is not None else 0)
     if period > 1:
-        return window, layers - layers // period
+        return window, count_window_layers(layers, period)
     notes.append(f"the file has a window of {window} tokens and does not say for which layers: none is counted")
     return 0, 0
 

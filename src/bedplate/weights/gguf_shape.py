@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bedplate.catalog.window_patterns import find_window_pattern
+from bedplate.catalog.window_patterns import count_window_layers, find_window_pattern
 from bedplate.model.decoder import DecoderShape
 
 Number = Callable[[str, int], int]
@@ -84,5 +84,5 @@ def _window(number: Number, architecture: str, layers: int, pattern: tuple[int, 
     if pattern:
         kept = sum(1 for flag in pattern[:layers] if flag)
     else:
-        kept = row.window_layers(layers) if row is not None else 0
+        kept = count_window_layers(layers, row.period) if row is not None else 0
     return (window, kept) if kept else (0, 0)
