@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from tests.golden_file import compare
@@ -12,6 +13,7 @@ from bedplate.engines.llamacpp import make_launch
 from bedplate.errors import UsageError
 from bedplate.front.errors import render_error
 from bedplate.front.haproxy import render_haproxy
+from bedplate.front.keys import KeyRules
 from bedplate.front.routes import FrontLimits, Route, make_route, plan_front
 from bedplate.model.launch import Format, Limits, ModelRef, Placement
 from bedplate.model.units import GIB, KIB, MIB
@@ -60,6 +62,17 @@ def test_every_answer_is_json() -> None:
     assert len(bodies) > 30
     for body in bodies:
         assert json.loads(fill(body))
+
+
+@pytest.mark.parametrize("keys", [None, KeyRules(refusals_per_minute=20)])
+def test_what_a_models_disk_calls_its_quantisation_stays_inside_of_its_string(keys: KeyRules | None) -> None:
+    """The index of a disk is read before anybody has verified it: no word of it may become a rule or an expression."""
+    said = "F16' if FALSE %[var(proc.x)] %%\n    http-request allow"
+    route = replace(make("known-answer"), quantisation=said)
+    text = render_haproxy([route], limits=plan_front([512], memory_bytes=2 * GIB), keys=keys)
+    rows = re.findall(r"(\{\"id\":\"known-answer\".*?\}\})[^\n]*'", text)
+    assert rows and all(json.loads(row)["quantisation"] == said for row in rows)
+    assert not any("'" in row or "%" in row for row in rows)
 
 
 @pytest.mark.parametrize(

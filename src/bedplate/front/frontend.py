@@ -216,7 +216,8 @@ def _models(routes: Sequence[Route], *, filtered: bool) -> list[str]:
 def _model_row(route: Route) -> str:
     """As OpenAI's, vLLM's and llama.cpp's clients read it: max_model_len, or meta.n_ctx, is what they size prompts by.
 
-    All values are ours or checked, and need no escaping.
+    A models disk can come from anybody, and its index says what the quantisation is called: what would end a quoted word of
+    the configuration, or begin an expression in it, is written as JSON's escape.
     """
     meta = {
         "n_ctx": route.context,
@@ -238,9 +239,8 @@ def _model_row(route: Route) -> str:
         "meta": {key: value for key, value in meta.items() if value},
     }
     optional = ("max_model_len", "quantisation", "sha256")
-    return json.dumps(
-        {key: value for key, value in row.items() if value is not None or key not in optional}, separators=(",", ":")
-    )
+    shown = {key: value for key, value in row.items() if value is not None or key not in optional}
+    return json.dumps(shown, separators=(",", ":")).replace("'", "\\u0027").replace("%", "\\u0025")
 
 
 def _answer(status: int, body: str, path: str, condition: str = "") -> str:
