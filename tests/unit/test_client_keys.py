@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.test_lock import Notes
 
 from bedplate.catalog.client_keys import parse_client_keys, render_client_keys
 from bedplate.errors import BedplateError, DataError, UsageError
+from bedplate.flows import ca
+from bedplate.flows.front import read_front_setting, write_front
 from bedplate.flows.key import KeyRequest, KeyStore, add_key, list_keys, revoke_key, rotate_key
 from bedplate.front.keys import KeyRules, render_key_maps, render_key_rules, render_length_rules, render_visible
 from bedplate.host.root.root import Root
@@ -154,6 +157,18 @@ def test_a_key_of_the_image_can_be_revoked_and_rotated_on_the_machine(store: Key
         revoke_key(store, "one")
     with pytest.raises(UsageError, match="was revoked"):
         add_key(store, KeyRequest(id="one"), now_s=NOW)
+
+
+def test_keys_that_are_edited_by_hand_are_left_to_prepare_by_a_renewal(store: KeyStore) -> None:
+    """What `prepare` does not find changed it does not give to the running front end, where a removed key would go on."""
+    config = store.root.at("/etc/bedplate/machine.toml")
+    config.parent.mkdir(parents=True)
+    config.write_text('schema = 1\n[front]\naddresses = ["127.0.0.1"]\n')
+    add_key(store, KeyRequest(id="gone"), now_s=NOW)
+    store.file.write_text(render_client_keys(ClientKeyFile()))
+    assert not ca.renew(Notes(), now_s=NOW, root=store.root)
+    written = write_front(store.root, read_front_setting(store.root), Notes(), now_s=NOW)
+    assert "keys.map" in written.changed
 
 
 def test_a_damaged_file_is_not_written_over(store: KeyStore) -> None:

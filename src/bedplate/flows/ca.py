@@ -14,7 +14,7 @@ from bedplate.flows.front import (
     read_front_record,
     read_front_setting,
     write_certificate,
-    write_keys,
+    write_front_record,
 )
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.root.root import Root
@@ -58,7 +58,8 @@ def renew(progress: Progress, *, now_s: int, root: Root | None = None) -> bool:
         certificate, changed = write_certificate(root, setting, remarks, now_s=now_s)
         for remark in remarks:
             progress.note(remark)
-        write_keys(root, setting, certificate)
+        # Not the maps of keys: a map that is written and not applied would be taken for applied by the next `prepare`.
+        write_front_record(root, setting, certificate)
         if changed and root.exists(ADMIN_SOCKET):
             try:
                 apply_front(root, changed)

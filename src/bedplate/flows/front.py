@@ -187,10 +187,15 @@ def write_keys(root: Root, setting: FrontSetting, certificate: CertificateRecord
         maps = render_key_maps(setting.keys, setting.front.limits, complete=setting.complete)
         texts = {f"{name}.map": getattr(maps, name) for name in _MAPS}
         changed = write_front_files(root.at(FRONT_DIRECTORY), texts)
+    write_front_record(root, setting, certificate)
+    return changed
+
+
+def write_front_record(root: Root, setting: FrontSetting, certificate: CertificateRecord | None) -> None:
+    """Write the record for `bedplate status`, which also says what the certificate in use is. Raises OSError."""
     record = root.at(FRONT_RECORD)
     record.parent.mkdir(parents=True, exist_ok=True)
     write_whole(record, _render_record(setting, certificate), sync=False)
-    return changed
 
 
 def read_certificate(root: Root) -> CertificateRecord | None:
