@@ -47,6 +47,8 @@ def request(body: str, *, version: str = "1.1", path: str = CHAT, header: str = 
     [
         (b'{"model":"tiny","model":"Lab/slow:v1","messages":[]}', 400, "duplicate_parameter"),
         (b'{"model":"tiny","mod\\u0065l":"tiny","messages":[]}', 400, "duplicate_parameter"),
+        (b'{"model":"tiny","messages":[],"tools":[{"type":"web","type":"function"}]}', 400, "duplicate_parameter"),
+        (b'{"model":"tiny","messages":[],"tools":[web]}', 400, "invalid_json"),
         (b'{"model":"tiny","messages":[],"user":"\x00"}', 400, "invalid_utf8"),
         (b'{"model":"tiny","messages":[],"user":"\xff"}', 400, "invalid_utf8"),
         (b'{"model":"tiny","messages":[],"user":"\xed\xa0\x80"}', 400, "invalid_utf8"),

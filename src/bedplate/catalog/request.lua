@@ -151,15 +151,18 @@ local function members(body, first)
   return nil, "invalid_json"
 end
 
--- Elements of the array that begins at `first`, each {kind, first, last}; nil where there are too many. The array was skipped
--- once, so its brackets are right.
+-- Elements of the array that begins at `first`, each {kind, first, last}; nil and a code where one is no value or there are too
+-- many. The array was skipped once, so its brackets are right.
 local function elements(body, first)
   local found = {}
   local at = body:match("^%s*()", first + 1)
   while at and body:sub(at, at) ~= "]" do
     local behind = skip_value(body, at)
-    if not behind or #found == ELEMENTS then
-      return nil
+    if not behind then
+      return nil, "invalid_json"
+    end
+    if #found == ELEMENTS then
+      return nil, "invalid_value"
     end
     found[#found + 1] = { kind = KINDS[body:sub(at, at)], first = at, last = behind - 1 }
     at = body:match("^%s*,?%s*()", behind)
@@ -186,6 +189,19 @@ local MESSAGES = {
   json_too_deep = "The body has more than " .. DEPTH .. " brackets inside each other.",
 }
 
+-- The members of an object, and the position behind it; nil once the request is refused. param: the parameter that the object
+-- is or stands in, nil for the body itself.
+local function read_members(txn, body, first, param)
+  local found, behind, name = members(body, first)
+  if found then
+    return found, behind
+  end
+  if behind == "duplicate_parameter" then
+    return refuse(txn, behind, param or name, "The parameter " .. name:sub(1, SHOWN) .. " stands twice.")
+  end
+  return refuse(txn, behind, param, MESSAGES[behind])
+end
+
 -- The members of the body's object; nil once the request is refused.
 local function read(txn, body)
   if body:find("\0", 1, true) or not utf8.len(body) then
@@ -195,12 +211,9 @@ local function read(txn, body)
   if not first then
     return refuse(txn, "invalid_json", nil, MESSAGES.invalid_json)
   end
-  local found, behind, name = members(body, first)
+  local found, behind = read_members(txn, body, first)
   if not found then
-    if behind == "duplicate_parameter" then
-      return refuse(txn, behind, name, "The parameter " .. name:sub(1, SHOWN) .. " stands twice.")
-    end
-    return refuse(txn, behind, nil, MESSAGES[behind])
+    return nil
   end
   if body:match("^%s*()", behind) <= #body then
     return refuse(txn, "invalid_json", nil, MESSAGES.invalid_json)
@@ -236,25 +249,24 @@ local function check_value(txn, body, name, value, rule)
     return true
   end
   if rule.members and value.kind == "object" then
-    local inner, code = members(body, value.first)
-    if not inner then
-      refuse(txn, code, name, MESSAGES[code] or MESSAGES.invalid_json)
-      return true
-    end
-    if check_members(txn, body, name .. ".", inner, rule.members) then
+    local inner = read_members(txn, body, value.first, name)
+    if not inner or check_members(txn, body, name .. ".", inner, rule.members) then
       return true
     end
   end
   if rule.items and value.kind == "array" then
-    local list = elements(body, value.first)
+    local list, code = elements(body, value.first)
     if not list then
-      refuse(txn, "invalid_value", name, "The parameter " .. name .. " has more than " .. ELEMENTS .. " elements.")
+      local many = "The parameter " .. name .. " has more than " .. ELEMENTS .. " elements."
+      refuse(txn, code, name, MESSAGES[code] or many)
       return true
     end
     for _, element in ipairs(list) do
-      local inner = element.kind == "object" and members(body, element.first)
-      if inner and check_members(txn, body, name .. "[].", inner, rule.items) then
-        return true
+      if element.kind == "object" then
+        local inner = read_members(txn, body, element.first, name)
+        if not inner or check_members(txn, body, name .. "[].", inner, rule.items) then
+          return true
+        end
       end
     end
   end
