@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, render_error, shown
+from bedplate.front.errors import RETRY_AFTER_S, refuse, shown
 from bedplate.front.routes import Route
 from bedplate.model.instance import instance_of
 
@@ -82,9 +82,7 @@ def _errors() -> list[str]:
     never = "hdr x-should-retry false"
 
     def answer(status: int, *, code: str, when: str, kind: str = "invalid_request_error", **more: str) -> str:
-        extra = more.pop("extra", "")
-        body = render_error(_SAID, kind=kind, code=code, param=more.get("param"))
-        return f"    http-response return status {status} {JSON_TYPE} lf-string '{body}' {extra} if {when}"
+        return refuse(status, _SAID, code=code, when=when, kind=kind, rule="http-response", **more)
 
     return [
         f"    http-response wait-for-body time 10s if {failed}",

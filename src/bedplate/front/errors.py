@@ -96,7 +96,11 @@ def refuse(
     kind: str = "invalid_request_error",
     param: str | None = None,
     extra: str = "",
+    rule: str = "http-request",
 ) -> str:
-    """The rule that answers with this error when the condition (in HAProxy's words) holds; extra: headers of the answer."""
+    """The rule that answers with this error when the condition (in HAProxy's words) holds; extra: headers of the answer.
+
+    rule: "http-response" to answer so in the place of the engine.
+    """
     body = render_error(message, kind=kind, code=code, param=param)
-    return f"    http-request return status {status} {JSON_TYPE} lf-string '{body}'{' ' if extra else ''}{extra} if {when}"
+    return f"    {rule} return status {status} {JSON_TYPE} lf-string '{body}'{' ' if extra else ''}{extra} if {when}"

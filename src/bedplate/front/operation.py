@@ -52,17 +52,18 @@ def render_version(routes: Sequence[Route], version: str) -> list[str]:
 
     An engine for vectors or scores names none.
     """
+    asked = "{ path /version }"
     lines: list[str] = []
     builds = []
     for index, route in enumerate(routes):
-        known = f"{{ var(proc.build_{index}) -m found }}"
+        known = f"{{ var(proc.build_{index}) -m found }} {asked}"
         lines += [
-            f"    http-request set-var(txn.build_{index}) str(null)",
+            f"    http-request set-var(txn.build_{index}) str(null) if {asked}",
             f"    http-request set-var-fmt(txn.build_{index}) '\"%[var(proc.build_{index}),json(utf8s)]\"' if {known}",
         ]
         builds.append(f'{{"model":"{route.model}","engine":"{route.engine}","build":%[var(txn.build_{index})]}}')
     body = f'{{"bedplate":"{version}","haproxy":"%[lua.haproxy_version]","engines":[{",".join(builds)}]}}'
     return [
-        *(f"{line} if {{ path /version }}" if " if " not in line else f"{line} {{ path /version }}" for line in lines),
-        f"    http-request return status 200 {JSON_TYPE} lf-string '{body}' if reading {{ path /version }} all_visible",
+        *lines,
+        f"    http-request return status 200 {JSON_TYPE} lf-string '{body}' if reading {asked} all_visible",
     ]
