@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bedplate.act.files import write_whole
 from bedplate.act.run import Argument, run
 from bedplate.errors import CommandError
 
@@ -53,16 +54,16 @@ class IssuedCertificate:
 
 
 def make_authority(directory: Path, *, name: str, now_s: int, openssl: Sequence[str] = ("openssl",)) -> CertificateAuthority:
-    """A new CA in `directory`, ca.key (0600) and ca.pem, valid for ten years. Raises CommandError.
+    """A new CA in `directory`, ca.key (0600) and ca.pem, valid for ten years. Raises CommandError, OSError.
 
-    The caller puts the directory into its place once both are whole.
+    Both are on the disk when this returns; the caller puts the directory into its place once both are whole.
     """
     authority = CertificateAuthority(key=directory / "ca.key", certificate=directory / "ca.pem")
     with tempfile.TemporaryDirectory(dir=directory) as work:
         argv = _request(Path(work), name, _CA_EXTENSIONS, now_s, CA_DAYS, openssl)
         run([*argv, "-keyout", authority.key, "-out", authority.certificate], timeout_s=_LIMIT_S)
-    authority.key.chmod(0o600)
-    authority.certificate.chmod(0o644)
+    for path, mode in ((authority.key, 0o600), (authority.certificate, 0o644)):
+        write_whole(path, path.read_bytes(), sync=True, mode=mode)  # openssl leaves to the kernel when it is on the disk
     return authority
 
 
