@@ -6,7 +6,6 @@ command reads a configuration written here, so that none of the system's decides
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from bedplate.act.files import write_whole
 from bedplate.act.run import Argument, run
 from bedplate.errors import CommandError
+from bedplate.model.network_names import is_ip_address
 
 CA_DAYS, LEAF_DAYS = 3650, 8
 BACKDATED_S = 3600
@@ -80,7 +80,7 @@ def issue_certificate(
 
     work: a directory in memory, where the private key lies until this returns. Raises CommandError.
     """
-    alternatives = ",".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
+    alternatives = ",".join(f"{'IP' if is_ip_address(name) else 'DNS'}:{name}" for name in names)
     extensions = f"{_LEAF_EXTENSIONS}subjectAltName={alternatives}\n"
     with tempfile.TemporaryDirectory(dir=work) as path:  # mode 0700
         private = Path(path)
@@ -147,11 +147,3 @@ def _output(argv: Sequence[Argument], problem: str) -> str:
         return run(argv, timeout_s=_LIMIT_S, split=True).output
     except CommandError as error:
         raise CommandError(problem, status=error.status, tail=error.tail, hint=_HINT) from error
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

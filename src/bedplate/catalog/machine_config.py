@@ -8,10 +8,10 @@ import re
 from bedplate.catalog.strict import parse_toml
 from bedplate.errors import DataError
 from bedplate.model.machine_config import FrontConfig, LimitsConfig, MachineConfig, TlsConfig
+from bedplate.model.network_names import is_dns_name, is_ip_address
 
 REFERENCE = "docs/reference/machine.md"
 _MOST_ENTRIES = 64
-_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 # Origin of RFC 6454, without what HAProxy's configuration would need quotes for.
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(?::[0-9]{1,5})?")
 _PATH = re.compile(r"/[A-Za-z0-9._/@+-]{1,250}")
@@ -47,7 +47,7 @@ def _check(config: MachineConfig) -> list[str]:
 def _check_front(front: FrontConfig) -> list[str]:
     problems = _check_list("front.addresses", front.addresses) + _check_list("front.cors_origins", front.cors_origins)
     for index, address in enumerate(front.addresses):
-        if address != "*" and not _is_address(address):
+        if address != "*" and not is_ip_address(address):
             problems.append(f'front.addresses[{index}]: got {_shown(address)}, expected an IP address or "*"')
     if len(set(front.addresses)) < len(front.addresses) or ("*" in front.addresses and len(front.addresses) > 1):
         problems.append('front.addresses: names an address twice; "*" already stands for all of them')
@@ -63,7 +63,7 @@ def _check_front(front: FrontConfig) -> list[str]:
 def _check_tls(tls: TlsConfig) -> list[str]:
     problems = _check_list("front.tls.names", tls.names)
     for index, name in enumerate(tls.names):
-        if not _is_address(name) and (len(name) > 253 or _NAME.fullmatch(name.removeprefix("*.")) is None):
+        if not is_ip_address(name) and not is_dns_name(name.removeprefix("*.")):
             problems.append(f"front.tls.names[{index}]: got {_shown(name)}, expected a DNS name or an IP address")
     for key, path in (("certificate", tls.certificate), ("private_key", tls.private_key), ("client_ca", tls.client_ca)):
         if (path or key != "client_ca") and (_PATH.fullmatch(path) is None or ".." in path.split("/")):
@@ -86,13 +86,6 @@ def _check_range(key: str, value: int, least: int, most: int) -> list[str]:
 
 def _check_list(key: str, entries: tuple[str, ...]) -> list[str]:
     return [] if len(entries) <= _MOST_ENTRIES else [f"{key}: got {len(entries)} entries, expected at most {_MOST_ENTRIES}"]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return "%" not in text and ipaddress.ip_address(text) is not None
-    except ValueError:
-        return False
 
 
 def _shown(text: str) -> str:

@@ -6,10 +6,10 @@ import ipaddress
 import re
 
 from bedplate.host.root.root import Root
+from bedplate.model.network_names import is_dns_name, is_ip_address
 
 _MOST = 32
 _LOCAL = re.compile(r"\|-- ([0-9.]+)\n +/32 host LOCAL\n")
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 
 
 def read_addresses(root: Root) -> tuple[str, ...]:
@@ -22,7 +22,7 @@ def read_addresses(root: Root) -> tuple[str, ...]:
         digits = line.split()[:1]
         if digits and re.fullmatch(r"[0-9a-f]{32}", digits[0]):
             found.add(str(ipaddress.IPv6Address(int(digits[0], 16))))
-    addresses = [ipaddress.ip_address(text) for text in found if _is_address(text)]
+    addresses = [ipaddress.ip_address(text) for text in found if is_ip_address(text)]
     usable = [address for address in addresses if not (address.is_loopback or address.is_link_local)]
     return tuple(str(address) for address in sorted(usable, key=lambda address: (address.version, int(address)))[:_MOST])
 
@@ -30,12 +30,4 @@ def read_addresses(root: Root) -> tuple[str, ...]:
 def read_host_name(root: Root) -> str:
     """The host name where it is one that a certificate can hold; "" otherwise."""
     name = root.read("/proc/sys/kernel/hostname").value or ""
-    return name if len(name) <= 64 and _HOST_NAME.fullmatch(name) is not None else ""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return name if len(name) <= 64 and is_dns_name(name) else ""
