@@ -8,12 +8,10 @@ import re
 from bedplate.catalog.strict import parse_toml
 from bedplate.errors import DataError
 from bedplate.model.machine_config import FrontConfig, LimitsConfig, MachineConfig, TlsConfig
-from bedplate.model.network_names import is_dns_name, is_ip_address
+from bedplate.model.network_names import is_dns_name, is_ip_address, is_origin
 
 REFERENCE = "docs/reference/machine.md"
 _MOST_ENTRIES = 64
-# Origin of RFC 6454, without what HAProxy's configuration would need quotes for.
-_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(?::[0-9]{1,5})?")
 _PATH = re.compile(r"/[A-Za-z0-9._/@+-]{1,250}")
 _MOST = 1_000_000
 _PORTS = (1024, 65535)  # HAProxy has no capabilities, so that it cannot listen below
@@ -53,7 +51,7 @@ def _check_front(front: FrontConfig) -> list[str]:
         problems.append('front.addresses: names an address twice; "*" already stands for all of them')
     problems += _check_range("front.port", front.port, *_PORTS)
     for index, origin in enumerate(front.cors_origins):
-        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+        if origin != "*" and not is_origin(origin):
             problems.append(
                 f"front.cors_origins[{index}]: got {_shown(origin)}, expected http(s)://HOST or http(s)://HOST:PORT"
             )

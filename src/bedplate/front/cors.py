@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from bedplate.errors import UsageError
+from bedplate.model.network_names import is_origin
 
 ANY = "*"
-_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _PREFLIGHT_S = 600
 
 
 def check_origins(origins: Sequence[str]) -> None:
     """Raise UsageError for what is not an origin as browsers write it: https://host, http://host:port, or "*" for all."""
     for origin in origins:
-        if origin != ANY and _ORIGIN.fullmatch(origin) is None:
+        if origin != ANY and not is_origin(origin):
             raise UsageError(
                 f"{origin!r} is not an origin: expected https://HOST, http://HOST:PORT or {ANY}",
                 hint="Write it as the browser sends it, without a path and without a slash at the end.",
