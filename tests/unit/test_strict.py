@@ -32,6 +32,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     [
         ("a = " + "9" * 5000, "a number of too many digits"),
         ("a = " + "[" * 50_000, "nested too deeply"),
+        ("a." * 50_000 + "a = 1", "a key has 32 dots or more"),
+        ("[[" + '"\\"" . ' * 50_000 + "a]]", "a key has 32 dots or more"),
+        ("a = {b = 1, " + "'c'." * 50_000 + "c = 1}", "a key has 32 dots or more"),
         ("a = ", "not TOML: Invalid value"),
     ],
 )

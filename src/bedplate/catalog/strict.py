@@ -23,6 +23,9 @@ from bedplate.errors import DataError, ReadError
 T = TypeVar("T")
 # int() bounds decimal digits alone; of other bases come numbers that no message can print (int_max_str_digits).
 _LONG_NUMBER = re.compile(r"0[xob][0-9a-fA-F_]{60}")
+# tomllib takes time and memory by the square of the parts of a dotted key: 200 KB of them take minutes.
+_LONG_KEY = re.compile(r"""(?m)^[ \t]*+\[{0,2}+(?:[ \t]*+(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.){32}""")
+_LONG_INNER_KEY = re.compile(r"""[{,][ \t]*+(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
 _MOST_BYTES = 4 << 20  # the longest of ours has 60 KB
 
 
@@ -60,6 +63,8 @@ def parse_toml(text: str, cls: type[T], *, name: str, reference: str = "docs/ref
 
 def parse_table(text: str, *, name: str) -> dict[str, Any]:
     """The text as tomllib reads it, for loaders that build their rows one by one. Raises DataError when it is not TOML."""
+    if _LONG_KEY.search(text) is not None or _LONG_INNER_KEY.search(text) is not None:
+        raise DataError([f"{name}: not TOML that can be read: a key has 32 dots or more"])
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -99,7 +104,8 @@ def _build(table: dict[str, Any], cls: type, where: str, problems: list[str]) ->
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             help_text = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
-            problems.append(f"{where}{key}: unknown key; {help_text}")
+            shown = key if key.isprintable() else repr(key)
+            problems.append(f"{where}{shown}: unknown key; {help_text}")
     values: dict[str, object] = {}
     for key, field in fields.items():
         if key in table:
