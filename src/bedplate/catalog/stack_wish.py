@@ -16,6 +16,9 @@ from bedplate.errors import DataError, UsageError
 from bedplate.model.stack import StackCatalogue, StackDevice, StackHardware, StackPolicy, StackWish
 from bedplate.model.version_condition import VersionCondition, parse_condition
 
+_MOST_ENTRIES = 100
+_LONGEST_ENTRY = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WishFile:
@@ -45,7 +48,8 @@ def parse_wish(text: str, *, name: str) -> WishFile:
     """The wish of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     wish = parse_toml(text, WishFile, name=name, reference="docs/how-to/choose-a-stack.md")
     problems = [f"{name}:schema: got {wish.schema}, expected 1"] if wish.schema != 1 else []
-    for key in ("engines", "require"):
+    problems += _find_too_long(wish, name)
+    for key in ("engines", "require") if not problems else ():
         for entry in getattr(wish, key):
             try:
                 parse_condition(entry)
@@ -54,6 +58,19 @@ def parse_wish(text: str, *, name: str) -> WishFile:
     if problems:
         raise DataError(problems, hint="The keys of a wish are in docs/how-to/choose-a-stack.md.")
     return wish
+
+
+def _find_too_long(wish: WishFile, name: str) -> list[str]:
+    """Lists that no person writes: the search asks about each line of the wish, and about each bound of a line."""
+    problems: list[str] = []
+    for key in ("engines", "accelerators", "host", "models", "require", "sources", "licences"):
+        entries = getattr(wish, key) or ()
+        if len(entries) > _MOST_ENTRIES:
+            problems.append(f"{name}:{key}: got {len(entries)} entries, expected at most {_MOST_ENTRIES}")
+        longest = max(map(len, entries), default=0)
+        if longest > _LONGEST_ENTRY:
+            problems.append(f"{name}:{key}: got {longest} characters in an entry, expected at most {_LONGEST_ENTRY}")
+    return problems
 
 
 def make_wish(file: WishFile) -> StackWish:
