@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,3 +192,32 @@ def test_a_damaged_lock_or_wish_is_refused_with_every_problem(tmp_path: Path, ca
     status, _, err = run(capsys, "resolve", str(wish))
     assert status == 1
     assert "did you mean 'engines'?" in err
+
+
+def test_locks_of_one_version_with_other_files_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock, edited = tmp_path / "a.lock", tmp_path / "b.lock"
+    assert run(capsys, "resolve", "--engine", "vllm", "--accelerator", "h100", "--output", str(lock))[0] == 0
+    digest = next(line for line in lock.read_text().splitlines() if line.startswith("sha256 = "))
+    edited.write_text(lock.read_text().replace(digest, f'sha256 = "{"0" * 64}"'))
+    status, out, _ = run(capsys, "diff", str(lock), str(edited))
+    assert status == 1
+    assert f"sha256 {'0' * 64}" in out
+    status, out, _ = run(capsys, "diff", str(lock), str(edited), "--json")
+    assert len(json.loads(out)["differences"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('because = "', 'because = "\\u001b[31m', r"without control characters"),
+        ('id = "vllm"', 'id = "vl\\nlm"', r"got the text 'vl\\nlm'"),
+        ('sha256 = "', 'sha256 = "zz', r"sha256: got 'zz.*expected 64 digits"),
+        ('id = "transformers"', 'id = "vllm"', r"vllm of layer vllm appears 2 times"),
+    ],
+)
+def test_a_lock_edited_by_hand_is_checked(old: str, new: str, said: str) -> None:
+    text = render_lock(lock_of(StackRequest(engines=("vllm",), accelerators=("h100",))))
+    assert old in text
+    with pytest.raises(DataError) as caught:
+        parse_lock(text.replace(old, new), name="stack.lock")
+    assert re.search(said, caught.value.message)

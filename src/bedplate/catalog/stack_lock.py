@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,8 @@ from typing import Any
 from bedplate.catalog.strict import build_row, parse_table, read_data
 from bedplate.errors import DataError
 from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +54,12 @@ def read_lock(path: Path) -> StackRecord:
 def parse_lock(text: str, *, name: str) -> StackRecord:
     """The lock of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     table = parse_table(text, name=name)
+    problems = [
+        f"{name}: got the text {text[:60]!r}, expected one without control characters"
+        for text in _texts(table)
+        if not text.isprintable()
+    ]
     tables = table.pop("component", [])
-    problems: list[str] = []
     head = build_row(table, LockHead, where=f"{name}:lock", problems=problems)
     if head is not None and head.schema != 1:
         problems.append(f"{name}:schema: got {head.schema}, expected 1")
@@ -58,12 +67,28 @@ def parse_lock(text: str, *, name: str) -> StackRecord:
         problems.append(f"{name}:component: expected [[component]] tables")
         tables = []
     choices = [_choice(dict(row), f"{name}:component[{index}]", problems) for index, row in enumerate(tables)]
+    places = Counter((choice.layer, choice.release.component) for choice in choices if choice is not None)
+    for (layer, component), count in places.items():
+        if count > 1:
+            problems.append(f"{name}:component: {component}{f' of layer {layer}' if layer else ''} appears {count} times")
     if problems or head is None:
         raise DataError(problems, hint="Make the lock again with `bedplate stack resolve --output FILE`.")
     lock = StackLock(
         choices=tuple(choice for choice in choices if choice is not None), facts=head.facts, cautions=head.cautions
     )
     return StackRecord(date=head.date, catalogue=head.catalogue, wish=head.wish, lock=lock)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield key
+            yield from _texts(entry)
 
 
 def _choice(row: dict[str, Any], where: str, problems: list[str]) -> ChosenRelease | None:
@@ -75,6 +100,9 @@ def _choice(row: dict[str, Any], where: str, problems: list[str]) -> ChosenRelea
         return None
     table = build_row(row, LockTable, where=where, problems=problems)
     if table is None:
+        return None
+    if table.sha256 and _SHA256.fullmatch(table.sha256) is None:
+        problems.append(f"{where}.sha256: got {table.sha256[:80]!r}, expected 64 digits of 0-9 and a-f")
         return None
     release = StackRelease(
         component=table.id,

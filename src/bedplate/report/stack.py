@@ -126,10 +126,23 @@ def difference_objects(old: StackRecord, new: StackRecord) -> list[dict[str, str
     """Components that differ, as `--json` prints them: component, layer, old, new; "absent" for one that is not there."""
     before, after = _by_key(old.lock), _by_key(new.lock)
     rows = [
-        {"component": key[0], "layer": key[1], "old": _told(before.get(key)), "new": _told(after.get(key))}
+        {"component": key[0], "layer": key[1], "old": old, "new": new}
         for key in dict.fromkeys([*after, *before])
+        for old, new in [_told_apart(before.get(key), after.get(key))]
     ]
     return [row for row in rows if row["old"] != row["new"]]
+
+
+def _told_apart(old: StackRelease | None, new: StackRelease | None) -> tuple[str, str]:
+    """Both as texts that differ where the releases do: of one version, the files or their digests may differ."""
+    texts = _told(old), _told(new)
+    if old is None or new is None or texts[0] != texts[1] or (old.file, old.sha256) == (new.file, new.sha256):
+        return texts
+    return f"{texts[0]}{_told_file(old)}", f"{texts[1]}{_told_file(new)}"
+
+
+def _told_file(release: StackRelease) -> str:
+    return f", {release.file or 'no file'} sha256 {release.sha256 or 'unknown'}"
 
 
 def _by_key(lock: StackLock) -> dict[tuple[str, str], StackRelease]:
