@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -24,6 +25,20 @@ def test_a_second_holder_is_refused_with_the_first_ones_name(paths: Paths) -> No
         pass
     assert f"`bedplate up` (process {os.getpid()}" in caught.value.message
     assert caught.value.hint is not None and f"kill -INT {os.getpid()}" in caught.value.hint
+
+
+def test_a_holder_that_ends_in_time_is_waited_for(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = contextlib.ExitStack()
+    holder.enter_context(hold_lock(paths, "key"))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        holder.close()
+
+    monkeypatch.setattr("bedplate.act.lock.time.sleep", sleep)
+    with hold_lock(paths, "key", wait_s=1000):
+        assert len(waits) == 1
 
 
 def test_the_lock_is_free_after_its_block_whatever_ended_it(paths: Paths) -> None:

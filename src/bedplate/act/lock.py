@@ -25,13 +25,15 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def hold_lock(paths: Paths, verb: str) -> Iterator[None]:
+def hold_lock(paths: Paths, verb: str, *, wait_s: float = 0) -> Iterator[None]:
     """Hold the lock of everything that changes cache or state; raises BusyError naming the holder's verb, process and start.
+
+    wait_s: how long to wait for another holder before that, for verbs that several programs may run at once.
 
     Programs started inside the block do not inherit the lock (the descriptor closes on exec).
     """
     path = paths.state / "lock"
-    with _hold_now(path, f"`bedplate {verb}`", lambda holder: f"{path}: held by {holder}"):
+    with _hold_now(path, f"`bedplate {verb}`", lambda holder: f"{path}: held by {holder}", wait_s):
         yield
 
 
@@ -68,11 +70,15 @@ def hold_cache_now(paths: Paths, *, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _hold_now(path: Path, what: str, explain: Callable[[str], str]) -> Iterator[None]:
+def _hold_now(path: Path, what: str, explain: Callable[[str], str], wait_s: float = 0) -> Iterator[None]:
+    end = time.monotonic() + wait_s
     while True:
         descriptor = _open(path)
         try:
-            if not try_lock(descriptor):
+            while not try_lock(descriptor):
+                if time.monotonic() < end:
+                    time.sleep(_POLL_S)
+                    continue
                 holder, pid = _read_holder(descriptor)
                 raise BusyError(
                     explain(holder), hint=f"Wait for it to end, or end it with: kill -INT {pid}" if pid else None

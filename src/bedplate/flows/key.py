@@ -34,6 +34,7 @@ from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, Clien
 _SECRET_BYTES = 32  # 43 characters of base64url
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without those that look alike
 _ID_LENGTH = 8
+_WAIT_S = 10  # for another `bedplate key`, which takes a part of a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +183,7 @@ def _changing(store: KeyStore) -> Iterator[tuple[ClientKeyFile, Callable[[Client
         from bedplate.act.lock import hold_lock
         from bedplate.act.paths import find_paths
 
-        with hold_lock(find_paths(), "key"):
+        with hold_lock(find_paths(), "key", wait_s=_WAIT_S):
             yield store.read(), lambda file: _write(store, file)
         return
     with hold_serving(store.root):
