@@ -159,6 +159,18 @@ def test_a_key_of_the_image_can_be_revoked_and_rotated_on_the_machine(store: Key
         add_key(store, KeyRequest(id="one"), now_s=NOW)
 
 
+def test_a_second_rotation_does_not_end_a_key_that_was_promised_to_hold(store: KeyStore) -> None:
+    first = add_key(store, KeyRequest(id="one"), now_s=NOW)
+    second = rotate_key(store, "one", grace_s=60, now_s=NOW)
+    with pytest.raises(UsageError, match="was rotated already, and its key of before holds until") as caught:
+        rotate_key(store, "one", grace_s=60, now_s=NOW + 59)
+    assert "--grace 0" in (caught.value.hint or "")
+    assert second.key.previous_sha256 == first.key.sha256 == list_keys(store)[0].key.previous_sha256
+    third = rotate_key(store, "one", grace_s=60, now_s=NOW + 60)
+    assert third.key.previous_sha256 == second.key.sha256
+    assert rotate_key(store, "one", grace_s=0, now_s=NOW + 61).key.previous_sha256 == ""
+
+
 def test_keys_that_are_edited_by_hand_are_left_to_prepare_by_a_renewal(store: KeyStore) -> None:
     """What `prepare` does not find changed it does not give to the running front end, where a removed key would go on."""
     config = store.root.at("/etc/bedplate/machine.toml")

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bedplate.act.files import write_whole
@@ -160,11 +161,20 @@ def revoke_key(store: KeyStore, id: str) -> ClientKey:
 
 
 def rotate_key(store: KeyStore, id: str, *, grace_s: int, now_s: int) -> ShownKey:
-    """A new secret for the same client; the old one holds for grace_s. Raises UsageError where no key has this id."""
+    """A new secret for the same client; the old one holds for grace_s.
+
+    Raises UsageError where no key has this id, and where the secret of before still holds and would end unnoticed.
+    """
     with _changing(store) as (file, write):
         before = _find(merge_keys(store.read_image(), file), id)
         if not before.sha256:
             raise UsageError(f"{id}: the client shows a certificate and has no key", hint="Give it a new certificate.")
+        if grace_s and before.previous_expires_s > now_s:
+            ends = datetime.fromtimestamp(before.previous_expires_s, UTC)
+            raise UsageError(
+                f"{id}: was rotated already, and its key of before holds until {ends:%Y-%m-%d %H:%M} UTC",
+                hint=f"Wait until then, or end all of its old keys now: bedplate key rotate {id} --grace 0",
+            )
         secret = _make_secret(id)
         key = replace(
             before,

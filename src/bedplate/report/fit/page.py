@@ -107,7 +107,7 @@ def _said(result: FitResult, parts: MemoryParts) -> str:
 
 
 def _table(results: Sequence[FitResult], heads: Sequence[str]) -> str:
-    head = "".join(f"<th>{_safe(name.capitalize())}</th>" for name in heads)
+    head = "".join(f"<th>{_safe(name)}</th>" for name in heads)
     rows = ""
     for result in results:
         row = "".join(f"<td>{_safe(cell)}</td>" for cell in phrases.cells(result)[: len(heads)])

@@ -9,7 +9,7 @@ from bedplate.model.units import render_size
 from bedplate.report.format import clean, memory
 from bedplate.report.models import render_count
 
-_HEADS = ("ENGINE", "PRECISION", "DEVICES", "HOLDS IT", "REQUESTS", "CONTEXT", "ONE REQUEST", "ALL", "PROMPTS", "COST/M")
+_HEADS = ("Engine", "Precision", "Devices", "Holds it", "Requests", "Context", "One request", "All", "Prompts", "Cost/M")
 PART_NAMES = {
     "weights": "weights",
     "kv": "KV cache",

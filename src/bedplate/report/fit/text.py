@@ -35,7 +35,7 @@ def render_fit(report: FitReport, screen: Screen) -> str:
         lines += ["", screen.paint("bold", screen.plain(phrases.target_line(results[0].target)))]
         for note in phrases.target_notes(results[0].target):
             lines += prose(screen, note, first="  ", rest="    ", style="dim")
-        lines += _table(screen, shown, phrases.heads(report))
+        lines += _table(screen, shown, [name.upper() for name in phrases.heads(report)])
         lines += _bars(screen, shown)
     lines += _legend(screen, report, phrases.used_parts(every), many=many)
     return "\n".join(lines) + "\n"
