@@ -218,6 +218,20 @@ def buffering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("buffering")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_key_that_nobody_has_seen_is_told_with_what_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("BEDPLATE_STATE_DIR", str(tmp_path))
+    done = bedplate("key", "add", "chat", *more, redirect=">/dev/full")
+    assert done.returncode == 7, done.stderr
+    assert "chat: the key is stored, but its secret was not shown" in done.stderr
+    assert "bedplate key rotate chat --grace 0" in done.stderr
+    done = bedplate("key", "rotate", "chat", "--grace", "0", redirect="")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("buffering")
 def test_output_that_is_cut_is_a_sentence(tmp_path: Path) -> None:
     """The disk takes the first part of a write: the rest was counted as written, and the status was 0."""
     script = f'ulimit -f 8; exec "$0" -m bedplate.cli.main "$@" >{tmp_path}/out'

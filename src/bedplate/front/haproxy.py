@@ -115,7 +115,7 @@ def _defaults() -> str:
         "    option clitcpka",
         "    # An idle connection would keep one of the engine's HTTP threads.",
         "    option http-server-close",
-        "    # At a reload a kept connection learns from its next answer that it closes, so that no request meets a closed one.",
+        "    # After a reload a kept connection learns from its next answer that it closes: no request meets a closed one.",
         "    option idle-close-on-response",
         "    # In HTTP/2 one connection holds a buffer for each of its 100 streams.",
         "    option disable-h2-upgrade",
