@@ -115,7 +115,7 @@ def find_paths(environment: dict[str, str] | None = None) -> Paths:
 
 
 def _is_booted_image() -> bool:
-    if not os.path.exists("/usr/lib/bedplate/image.json"):
+    if not Path("/usr/lib/bedplate/image.json").exists():
         return False  # nearly every call: what would say more takes longer to load than all else here
     from bedplate.host.root.root import Root
     from bedplate.host.system.system import is_bedplate_system
