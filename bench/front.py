@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import platform
+import re
 import ssl
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from bedplate.model.instance import socket_of
 
 _CONFIGURATION = """
 [front]
-addresses = ["127.0.0.1"]
+addresses = ["0.0.0.0"]
 port = {port}
 [front.tls]
 names = ["llm.example.org"]
@@ -71,11 +72,12 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="rounds (%(default)s)")
     parser.add_argument("--requests", type=int, default=1000, metavar="N", help="of each way in a round (%(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: as it is planned here)")
     parser.add_argument("--json", action="store_true", help="print every sample")
     arguments = parser.parse_args()
     samples: list[Sample] = []
-    with _running() as front:
-        key = front.add_key()
+    with _running(arguments.threads) as front:
+        key = front.add_key(requests_per_minute=0, concurrency=0)
         for number in range(arguments.rounds):
             print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
             samples += _measure_kept(front, key, "tokens of a word", _TOKENIZE, number, arguments.requests)
@@ -111,7 +113,7 @@ def _spread(values: list[float]) -> str:
 
 
 @contextlib.contextmanager
-def _running() -> Iterator[ClosedFront]:
+def _running(threads: int | None) -> Iterator[ClosedFront]:
     """HAProxy with TLS of its own CA and keys, and an engine, both from the trees of the last build."""
     paths = find_paths()
     with tempfile.TemporaryDirectory(prefix="bp") as top, tempfile.TemporaryDirectory() as programs:
@@ -123,6 +125,9 @@ def _running() -> Iterator[ClosedFront]:
         front.configure(_CONFIGURATION)
         try:
             front.start()
+            if threads is not None:
+                planned = front.top / f"run/bedplate/engine/{SERVED}.env"
+                planned.write_text(re.sub(r"(--threads(-batch)?) \d+", rf"\1 {threads}", planned.read_text()))
             front.start_engine()
             yield front
         finally:
