@@ -118,7 +118,7 @@ def _is_booted_image() -> bool:
     if not Path("/usr/lib/bedplate/image.json").exists():
         return False  # nearly every call: what would say more takes longer to load than all else here
     from bedplate.host.root.root import Root
-    from bedplate.host.system.system import is_bedplate_system
+    from bedplate.host.system.booted import is_bedplate_system
 
     return is_bedplate_system(Root())
 

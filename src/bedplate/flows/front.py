@@ -24,7 +24,7 @@ from bedplate.front.keys import FRONT_DIRECTORY, KeyRules, render_key_maps
 from bedplate.front.tls import ADMIN_SOCKET, CLIENT_CA_PEM, SERVER_PEM, TlsFiles, render_listeners
 from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses, read_host_name
-from bedplate.host.system.system import is_bedplate_system
+from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile, merge_keys
 from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
 from bedplate.model.progress import Progress

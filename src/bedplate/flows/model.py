@@ -15,7 +15,7 @@ from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.engines import ENGINES, engine_for
 from bedplate.errors import UsageError
 from bedplate.host.root.root import Root
-from bedplate.host.system.system import is_bedplate_system
+from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress

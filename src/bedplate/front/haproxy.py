@@ -16,8 +16,7 @@ from bedplate.front.frontend import render_frontend
 from bedplate.front.keys import KeyRules, render_key_tables
 from bedplate.front.operation import render_metrics_backend
 from bedplate.front.routes import HEADER_ROOM, SPARE_CONNECTIONS, FrontLimits, Route
-from bedplate.front.script import SCRIPT
-from bedplate.model.instance import FRONTS_AT_ONCE, token_variable_of
+from bedplate.model.instance import FRONT_SCRIPT, FRONTS_AT_ONCE, token_variable_of
 
 STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
 MASTER_SOCKET = "/run/bedplate/haproxy/master.sock"
@@ -35,7 +34,7 @@ def render_haproxy(
     bind: Sequence[str] = ("*:8080",),
     stats_socket: str | None = STATS_SOCKET,
     admin_socket: str | None = None,
-    script: str = SCRIPT,
+    script: str = FRONT_SCRIPT,
     version: str = "",
     cors: Sequence[str] = (),
     keys: KeyRules | None = None,
