@@ -127,7 +127,7 @@ class Guest:
 
     def engines(self) -> dict[str, Any]:
         """What the supervisor says of each engine."""
-        found: dict[str, Any] = json.loads(self.shell("cat /run/bedplate/supervised.json"))
+        found: dict[str, Any] = json.loads(self.shell("cat /run/bedplate/supervised.json"))["engines"]
         return found
 
     @contextlib.contextmanager
