@@ -162,9 +162,9 @@ def render_page(lines: tuple[Timeline, ...], *, provenance: str) -> str:
     page = [
         "# The boot's timeline",
         "",
-        "This page shows what a boot waited for, second by second, until a client had its first token. It is generated from the",
-        "times that a guest's kernel and service manager report, by `python -m bench.timeline`. [The boot](boot.md) describes",
-        "each step.",
+        "This page shows what a boot waited for, second by second, until a client had its first token. It is generated from",
+        "the times that a guest's kernel and service manager report, by `python -m bench.timeline`. [The boot](boot.md)",
+        "describes each step.",
         "",
         provenance,
     ]
@@ -185,8 +185,8 @@ def render_page(lines: tuple[Timeline, ...], *, provenance: str) -> str:
         end = line.token_s - line.clock_s
         page += [
             "",
-            "The next table lists the units that were starting meanwhile, and how long each took until it was active or the first",
-            "token came. Most of them start beside the chain, with the CPU time that the engine leaves.",
+            "The next table lists the units that were starting meanwhile, and how long each took until it was active or the",
+            "first token came. Most of them start beside the chain, with the CPU time that the engine leaves.",
             "",
             "| began | took | unit |",
             "|--:|--:|---|",
