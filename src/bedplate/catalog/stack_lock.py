@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems, unprintable_problems
 from bedplate.errors import DataError
 from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
 
@@ -54,15 +53,11 @@ def read_lock(path: Path) -> StackRecord:
 def parse_lock(text: str, *, name: str) -> StackRecord:
     """The lock of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     table = parse_table(text, name=name)
-    problems = [
-        f"{name}: got the text {text[:60]!r}, expected one without control characters"
-        for text in _texts(table)
-        if not text.isprintable()
-    ]
+    problems = unprintable_problems(table, name)
     tables = table.pop("component", [])
     head = build_row(table, LockHead, where=f"{name}:lock", problems=problems)
-    if head is not None and head.schema != 1:
-        problems.append(f"{name}:schema: got {head.schema}, expected 1")
+    if head is not None:
+        problems += schema_problems(head.schema, f"{name}:")
     if not isinstance(tables, list) or not tables or not all(isinstance(row, dict) for row in tables):
         problems.append(f"{name}:component: expected [[component]] tables")
         tables = []
@@ -77,18 +72,6 @@ def parse_lock(text: str, *, name: str) -> StackRecord:
         choices=tuple(choice for choice in choices if choice is not None), facts=head.facts, cautions=head.cautions
     )
     return StackRecord(date=head.date, catalogue=head.catalogue, wish=head.wish, lock=lock)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(entry)
-    elif isinstance(value, dict):
-        for key, entry in value.items():
-            yield key
-            yield from _texts(entry)
 
 
 def _choice(row: dict[str, Any], where: str, problems: list[str]) -> ChosenRelease | None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bedplate.catalog.strict import parse_toml
+from bedplate.catalog.strict import parse_toml, schema_problems
 from bedplate.errors import DataError, UsageError
 from bedplate.model.stack import StackCatalogue, StackDevice, StackHardware, StackPolicy, StackWish
 from bedplate.model.version_condition import VersionCondition, parse_condition
@@ -47,7 +47,7 @@ class WishFile:
 def parse_wish(text: str, *, name: str) -> WishFile:
     """The wish of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     wish = parse_toml(text, WishFile, name=name, reference="docs/how-to/choose-a-stack.md")
-    problems = [f"{name}:schema: got {wish.schema}, expected 1"] if wish.schema != 1 else []
+    problems = schema_problems(wish.schema, f"{name}:")
     problems += _find_too_long(wish, name)
     for key in ("engines", "require") if not problems else ():
         for entry in getattr(wish, key):
