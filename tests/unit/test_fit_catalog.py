@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bedplate.catalog.accelerators import find_accelerator_row, read_accelerator_rows
+from bedplate.catalog.drop_ins import RowFile
 from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.models import find_model_row, read_model_rows
 from bedplate.errors import DataError, UsageError
@@ -71,9 +70,8 @@ def test_an_unknown_name_lists_near_ones() -> None:
     assert "gaudi3" in (refused.value.hint or "")
 
 
-def test_further_files_add_rows(tmp_path: Path) -> None:
-    (tmp_path / "more.toml").write_text(MODEL)
-    assert find_model_row("mine", read_model_rows(tmp_path / "more.toml")).shape.layers == 2
+def test_further_files_add_rows() -> None:
+    assert find_model_row("mine", read_model_rows([RowFile(name="more.toml", text=MODEL)])).shape.layers == 2
 
 
 @pytest.mark.parametrize(
@@ -86,8 +84,9 @@ def test_further_files_add_rows(tmp_path: Path) -> None:
         ('precision = "bf16"', 'precision = "bf16"\nsize = 3', "unknown key"),
     ],
 )
-def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
-    (tmp_path / "more.toml").write_text(MODEL.replace(old, new, 1))
+def test_a_bad_row_is_refused_by_its_place(old: str, new: str, says: str) -> None:
+    assert old in MODEL
     with pytest.raises(DataError, match=says) as refused:
-        read_model_rows(tmp_path / "more.toml")
+        read_model_rows([RowFile(name="more.toml", text=MODEL.replace(old, new, 1))])
     assert all(problem.startswith("more.toml:") for problem in refused.value.problems)
+    assert "docs/how-to/fit.md" in (refused.value.hint or "")

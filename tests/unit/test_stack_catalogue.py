@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.catalog.drop_ins import RowFile, read_shipped
 from bedplate.catalog.stack import STACK_DIRECTORY, parse_stack, read_stack
 from bedplate.errors import DataError
 from bedplate.model.stack import CheckedBy, StackCatalogue, StackConflict, StackHardware, StackLock, StackWish
@@ -21,9 +22,10 @@ def shipped() -> StackCatalogue:
     return read_stack(drop_ins=None)
 
 
-def with_rows(text: str) -> dict[str, str]:
+def with_rows(text: str) -> tuple[RowFile, ...]:
     """The files that ship, and one more."""
-    return {path.name: path.read_text() for path in STACK_DIRECTORY.glob("*.toml")} | {"site.toml": "schema = 1\n" + text}
+    shipped = tuple(read_shipped(path) for path in sorted(STACK_DIRECTORY.glob("*.toml")))
+    return (*shipped, RowFile(name="site.toml", text="schema = 1\n" + text))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,7 @@ def test_a_row_that_is_wrong_is_refused_with_its_place(rows: str, problem: str) 
 
 def test_all_problems_of_all_files_are_reported_at_once() -> None:
     with pytest.raises(DataError) as caught:
-        parse_stack({"a.toml": "schema = 2\n", "b.toml": "not toml", "c.toml": "schema = 1\n[[device]]\n"})
+        texts = {"a.toml": "schema = 2\n", "b.toml": "not toml", "c.toml": "schema = 1\n[[device]]\n"}
+        parse_stack(RowFile(name=name, text=text) for name, text in texts.items())
     text = str(caught.value)
     assert all(place in text for place in ("a.toml:schema", "b.toml: not TOML", "c.toml:device[0].id: missing"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bedplate.model.catalogued import AcceleratorRow
 from bedplate.model.version_condition import VersionCondition
 
 HOST, LAYER = "host", "layer"
@@ -180,6 +181,8 @@ class StackCatalogue:
     releases: tuple[StackRelease, ...]
     facts: tuple[StackFact, ...]
     modules: tuple[ModuleBuild, ...]
+    accelerators: tuple[AcceleratorRow, ...] = ()
+    """What one device of each kind holds; `device` of a row is the id of the device that it is."""
     digest: str
 
 
