@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,19 +19,25 @@ from bedplate.model.progress import Progress
 from bedplate.model.python_lock import PythonLayer, PythonLock
 from bedplate.model.stack import (
     ChosenRelease,
+    FactKind,
     StackCatalogue,
     StackConflict,
+    StackFact,
     StackHardware,
     StackLock,
     StackPolicy,
     StackRecord,
+    StackRelease,
     StackWish,
 )
+from bedplate.model.versions import version_key
 from bedplate.plan.resolve.resolve import resolve
 from bedplate.plan.rules.terms import is_nvswitch
 from bedplate.report.stack import render_lock
 
 THIS_HOST = "this-host"
+DRIVER = "nvidia-driver"
+"""The component whose version the runtime packages of CUDA depend on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +143,7 @@ def python_layers(lock: StackLock, catalogue: StackCatalogue) -> tuple[PythonLay
     """What uv is asked for each layer that has Python packages."""
     python = {component.id for component in catalogue.components if component.python}
     releases = {(choice.release.component, choice.layer): choice.release for choice in lock.choices}
-    driver = releases.get(("nvidia-driver", ""))
+    driver = releases.get((DRIVER, ""))
     layers: list[PythonLayer] = []
     for name in dict.fromkeys(choice.layer for choice in lock.choices if choice.layer):
         pins = tuple(
@@ -154,16 +160,42 @@ def python_layers(lock: StackLock, catalogue: StackCatalogue) -> tuple[PythonLay
                     python=root.values("python")[-1],
                     glibc=root.values("glibc")[0],
                     driver=driver.version if driver is not None else None,
-                    driver_floors=_driver_floors(catalogue),
+                    driver_floors=driver_floors(catalogue),
                 )
             )
     return tuple(layers)
 
 
-def _driver_floors(catalogue: StackCatalogue) -> dict[str, str]:
-    """The lowest driver by the CUDA runtime's name in the Python registry, from the same rows that the resolver reads."""
-    names = {"cuda12-driver-525": "nvidia-cuda-runtime-cu12", "cuda13-driver-580": "nvidia-cuda-runtime"}
-    return {names[fact.id]: fact.needs[0].alternatives[0][0].value for fact in catalogue.facts if fact.id in names}
+def driver_floors(catalogue: StackCatalogue) -> dict[str, str]:
+    """The lowest driver by the CUDA runtime's name in the Python registry, from the same rows that the resolver reads.
+
+    A release with the property `package` names it; the rules whose conditions it meets say which driver it needs. Of several
+    releases of one name the lowest counts, since uv is told one driver for all of them.
+    """
+    floors: dict[str, str] = {}
+    for release in catalogue.releases:
+        found = _driver_floor(release, catalogue.facts)
+        for package in release.values("package") if found else ():
+            floors[package] = min(floors.get(package, found), found, key=version_key)
+    return floors
+
+
+def _driver_floor(release: StackRelease, facts: Iterable[StackFact]) -> str:
+    """The highest ">=" that a rule about this component alone sets for the driver; "" for none."""
+    floors = [
+        bound.value
+        for fact in facts
+        if fact.kind is FactKind.RULE
+        and all(
+            condition.component == release.component and condition.holds_for(release.values(condition.name))
+            for condition in fact.when
+        )
+        for need in fact.needs
+        if need.component == DRIVER and not need.name and len(need.alternatives) == 1
+        for bound in need.alternatives[0]
+        if bound.operator == ">="
+    ]
+    return max(floors, key=version_key, default="")
 
 
 def hardware_of(facts: HostFacts, catalogue: StackCatalogue) -> StackHardware:
