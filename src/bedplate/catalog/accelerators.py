@@ -18,6 +18,9 @@ from bedplate.errors import DataError, UsageError
 from bedplate.model.catalogued import AcceleratorRow
 
 ACCELERATORS = Path(__file__).parent / "accelerators.toml"
+MOST_DEVICES = 1024
+"""Accelerators of one kind in a machine that anybody may name; the readers of a machine have the same limit."""
+_COUNTED = re.compile(r"(\d+)\s*[x×*]\s*(\S.*)", re.IGNORECASE)
 _PCI = re.compile(r"([0-9a-f]{4}):([0-9a-f]{4})")
 _ROW = re.compile(r"([0-9a-f]{4}) (\S.{0,60})")
 
@@ -141,6 +144,17 @@ def _row_names(table: AcceleratorFile, file: str, problems: list[str]) -> list[N
                 continue
             found.append(NamedAccelerator(pci=pci, name=row.name, device=row.device, place=place))
     return found
+
+
+def split_count(text: str) -> tuple[int, str]:
+    """split_count("8x H100") -> (8, "H100"); without a number one is meant. Raises UsageError for one out of its range."""
+    found = _COUNTED.fullmatch(text)
+    if found is None:
+        return 1, text
+    digits = found[1].lstrip("0")
+    if not digits or len(digits) > 4 or int(digits) > MOST_DEVICES:
+        raise UsageError(f"{text[:80]!r}: expected COUNTxACCELERATOR, such as 8xH100, with a count from 1 to {MOST_DEVICES}")
+    return int(digits), found[2]
 
 
 def find_accelerator_row(name: str, rows: Sequence[AcceleratorRow]) -> AcceleratorRow:

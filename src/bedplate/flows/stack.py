@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate.act.files import write_report
+from bedplate.catalog.drop_ins import DROP_INS, RowKind, read_drop_ins
+from bedplate.catalog.fit_engines import read_fit_engines
+from bedplate.catalog.models import read_model_rows
 from bedplate.catalog.stack import read_stack
 from bedplate.catalog.stack_lock import read_lock
-from bedplate.catalog.stack_wish import WishFile, gpu_vendors, make_hardware, make_wish, parse_wish
+from bedplate.catalog.stack_wish import WishFile, count_accelerators, gpu_vendors, make_hardware, make_wish, parse_wish
 from bedplate.catalog.strict import read_data
 from bedplate.errors import UsageError
+from bedplate.flows.fit import make_row_model
 from bedplate.flows.machine import read_facts_of
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.progress import Progress
@@ -20,8 +25,10 @@ from bedplate.model.python_lock import PythonLayer, PythonLock
 from bedplate.model.stack import (
     ChosenRelease,
     FactKind,
+    JudgedModel,
     StackCatalogue,
     StackConflict,
+    StackDevice,
     StackFact,
     StackHardware,
     StackLock,
@@ -31,6 +38,8 @@ from bedplate.model.stack import (
     StackWish,
 )
 from bedplate.model.versions import version_key
+from bedplate.plan.resolve.build import GGUF, SAFETENSORS
+from bedplate.plan.resolve.memory import judge_memory
 from bedplate.plan.resolve.resolve import resolve
 from bedplate.plan.rules.terms import is_nvswitch
 from bedplate.report.stack import render_lock
@@ -59,13 +68,17 @@ class StackRequest:
     """A recording that stands for this host."""
 
 
-def resolve_stack(request: StackRequest, *, catalogue: StackCatalogue | None = None) -> StackRecord | StackConflict:
+def resolve_stack(
+    request: StackRequest, *, catalogue: StackCatalogue | None = None, drop_ins: Path | None = DROP_INS
+) -> StackRecord | StackConflict:
     """The lock of a request as the record of this day, or why there is none.
+
+    catalogue None: the rows that ship, and those of drop_ins, where further models are, too (None: nowhere).
 
     Raises UsageError, DataError or ReadError for a wish, a lock, a recording or a row that is wrong, PreflightError where
     resolvelib is missing.
     """
-    rows = read_stack() if catalogue is None else catalogue
+    rows = read_stack(drop_ins=drop_ins) if catalogue is None else catalogue
     file = _merged(request)
     hardware = _hardware(file, request.recording, rows)
     wish = make_wish(file)
@@ -75,7 +88,7 @@ def resolve_stack(request: StackRequest, *, catalogue: StackCatalogue | None = N
             hint='Name a file, or for example --engine "vllm >=0.19" --accelerator h100.',
         )
     present = read_lock(request.present).lock if request.present is not None else None
-    answer = resolve(wish, hardware, rows, present)
+    answer = resolve(wish, hardware, rows, present, models=_judge_models(wish, hardware, drop_ins))
     if isinstance(answer, StackConflict):
         return answer
     return StackRecord(date=time.strftime("%Y-%m-%d"), catalogue=rows.digest, wish=_wish_lines(wish, hardware), lock=answer)
@@ -210,7 +223,9 @@ def hardware_of(facts: HostFacts, catalogue: StackCatalogue) -> StackHardware:
         )
     by_id = {number: device for device in catalogue.devices for number in device.pci}
     by_address = {device.address: device for device in facts.pci}
-    found = []
+    rows = {number: row for row in catalogue.accelerators for number in row.pci}
+    found: list[StackDevice] = []
+    kinds: Counter[tuple[str, str, int | None]] = Counter()
     for accelerator in facts.accelerators:
         function = by_address.get(accelerator.address or "")
         number = function.pci_id if function is not None else "unknown"
@@ -221,10 +236,38 @@ def hardware_of(facts: HostFacts, catalogue: StackCatalogue) -> StackHardware:
             )
         if by_id[number] not in found:
             found.append(by_id[number])
+        row = rows.get(number)
+        kinds[by_id[number].id, number if row is not None else "", accelerator.memory_bytes.value] += 1
+    devices = {device.id: device for device in found}
+    counted = tuple(
+        count_accelerators(devices[id], rows.get(number), count, memory_bytes=memory_bytes)
+        for (id, number, memory_bytes), count in kinds.items()
+    )
     properties = {"gpu": gpu_vendors(found)}
     if any(is_nvswitch(device) for device in facts.pci):
         properties["nvswitch"] = ("yes",)
-    return StackHardware(accelerators=tuple(found), properties=properties)
+    return StackHardware(accelerators=tuple(found), counted=counted, properties=properties)
+
+
+def _judge_models(wish: StackWish, hardware: StackHardware, drop_ins: Path | None) -> tuple[JudgedModel, ...]:
+    """The models of the wish that the catalogue has: their formats, and the engines that cannot hold them in the machine."""
+    if not wish.models:
+        return ()
+    rows = read_model_rows(read_drop_ins(RowKind.MODELS, drop_ins))
+    by_name = {name.lower(): row for row in rows for name in (row.id, *row.names)}
+    engines = read_fit_engines()
+    on_cpu = {engine.id for engine in engines.engine if engine.on_cpu}
+    judged: list[JudgedModel] = []
+    for name in dict.fromkeys(wish.models):
+        row = by_name.get(name.lower())
+        if row is None:  # a file, or a model that nothing is known of
+            continue
+        model = make_row_model(row, engines.precision)
+        loaders = {engine for choice in model.weights for engine in choice.engines}
+        formats = [SAFETENSORS] * bool(loaders - on_cpu) + [GGUF] * bool(loaders & on_cpu)
+        conflicts = judge_memory(name, model, hardware.counted, engines.engine)
+        judged.append(JudgedModel(name=name, formats=tuple(formats), conflicts=conflicts))
+    return tuple(judged)
 
 
 def _hardware(file: WishFile, recording: Path | None, rows: StackCatalogue) -> StackHardware:
@@ -238,7 +281,7 @@ def _hardware(file: WishFile, recording: Path | None, rows: StackCatalogue) -> S
         )
     machine = hardware_of(read_facts_of(recording, ()), rows)
     described = make_hardware(None, file.host, rows)
-    return StackHardware(accelerators=machine.accelerators, properties={**machine.properties, **described.properties})
+    return replace(machine, properties={**machine.properties, **described.properties})
 
 
 def _merged(request: StackRequest) -> WishFile:
@@ -261,7 +304,7 @@ def _merged(request: StackRequest) -> WishFile:
 def _wish_lines(wish: StackWish, hardware: StackHardware) -> tuple[str, ...]:
     properties = [f"{name}={'/'.join(values)}" for name, values in hardware.properties.items() if name != "gpu"]
     rows: dict[str, Sequence[str]] = {
-        "accelerators": [device.id for device in hardware.accelerators] or list(hardware.properties.get("gpu", ())),
+        "accelerators": _counts(hardware) or list(hardware.properties.get("gpu", ())),
         "host": properties,
         "engines": [str(condition) for condition in wish.engines],
         "one layer": ["yes"] if wish.one_layer else [],
@@ -272,3 +315,11 @@ def _wish_lines(wish: StackWish, hardware: StackHardware) -> tuple[str, ...]:
         "policy": [wish.policy.value],
     }
     return tuple(f"{key}: {'; '.join(values)}" for key, values in rows.items() if values)
+
+
+def _counts(hardware: StackHardware) -> list[str]:
+    """The devices, "8x h100" where there are several of one."""
+    counts: Counter[str] = Counter()
+    for kind in hardware.counted:
+        counts[kind.device] += kind.count
+    return [f"{counts[device.id]}x {device.id}" if counts[device.id] > 1 else device.id for device in hardware.accelerators]

@@ -128,6 +128,8 @@ class EngineRow:
 
     id: str
     title: str
+    component: str
+    """The component of the stack that it is."""
     vendors: tuple[str, ...]
     """PCI vendor ids of the accelerators that it runs on: "10de"."""
     on_cpu: bool
