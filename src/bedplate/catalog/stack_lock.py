@@ -10,9 +10,12 @@ from typing import Any
 
 from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems, unprintable_problems
 from bedplate.errors import DataError
+from bedplate.model.bundle import CatalogBundle
+from bedplate.model.lock_digest import LOCK_SCHEMA, digest_lock
 from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HINT = "Restore the file, or make the lock again with `bedplate stack resolve --output FILE`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,8 @@ class LockHead:
     """The keys above the components."""
 
     schema: int
+    sha256: str
+    """Of the lock itself, as model/lock_digest.py computes it."""
     date: str
     catalogue: str
     wish: tuple[str, ...]
@@ -53,11 +58,28 @@ def read_lock(path: Path) -> StackRecord:
 def parse_lock(text: str, *, name: str) -> StackRecord:
     """The lock of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     table = parse_table(text, name=name)
+    if table.get("schema") == 1:
+        raise DataError(
+            [f"{name}:schema: got 1, expected {LOCK_SCHEMA}; that form had no digest of its own content"], hint=_HINT
+        )
     problems = unprintable_problems(table, name)
-    tables = table.pop("component", [])
+    digest = digest_lock(table)
+    tables, bundles = table.pop("component", []), table.pop("bundle", [])
     head = build_row(table, LockHead, where=f"{name}:lock", problems=problems)
     if head is not None:
-        problems += schema_problems(head.schema, f"{name}:")
+        problems += schema_problems(head.schema, f"{name}:", expected=LOCK_SCHEMA)
+        if head.sha256 != digest:
+            problems.append(
+                f"{name}:sha256: got {head.sha256[:80]!r}, expected {digest}, the digest of the content:"
+                " the lock was changed after it was made"
+            )
+    if not isinstance(bundles, list) or not all(isinstance(row, dict) for row in bundles):
+        problems.append(f"{name}:bundle: expected [[bundle]] tables")
+        bundles = []
+    imported = [
+        build_row(row, CatalogBundle, where=f"{name}:bundle[{index}]", problems=problems)
+        for index, row in enumerate(bundles)
+    ]
     if not isinstance(tables, list) or not tables or not all(isinstance(row, dict) for row in tables):
         problems.append(f"{name}:component: expected [[component]] tables")
         tables = []
@@ -67,11 +89,17 @@ def parse_lock(text: str, *, name: str) -> StackRecord:
         if count > 1:
             problems.append(f"{name}:component: {component}{f' of layer {layer}' if layer else ''} appears {count} times")
     if problems or head is None:
-        raise DataError(problems, hint="Make the lock again with `bedplate stack resolve --output FILE`.")
+        raise DataError(problems, hint=_HINT)
     lock = StackLock(
         choices=tuple(choice for choice in choices if choice is not None), facts=head.facts, cautions=head.cautions
     )
-    return StackRecord(date=head.date, catalogue=head.catalogue, wish=head.wish, lock=lock)
+    return StackRecord(
+        date=head.date,
+        catalogue=head.catalogue,
+        bundles=tuple(bundle for bundle in imported if bundle is not None),
+        wish=head.wish,
+        lock=lock,
+    )
 
 
 def _choice(row: dict[str, Any], where: str, problems: list[str]) -> ChosenRelease | None:

@@ -29,7 +29,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.subcommand import AnyOrderParser, add_subcommand
+from bedplate.errors import UsageError
 from bedplate.model.stack import StackConflict, StackPolicy
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ HELP = "resolve kernel, driver, framework and engine into one lock, and explain 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate stack` with the options of each."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=AnyOrderParser)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     wished = argparse.ArgumentParser(add_help=False)
@@ -197,6 +198,8 @@ def _why(arguments: argparse.Namespace) -> int:
     from bedplate.flows.stack import explain_component, find_choices, read_record
     from bedplate.report.stack import choice_object, render_why_text
 
+    if arguments.from_lock is not None and arguments.wish is not None:
+        raise UsageError(f"{arguments.wish}: a wish, beside --from-lock {arguments.from_lock}", hint="Name one of the two.")
     if arguments.from_lock is not None:
         answer = find_choices(read_record(arguments.from_lock).lock, arguments.component)
     else:

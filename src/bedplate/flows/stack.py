@@ -91,7 +91,13 @@ def resolve_stack(
     answer = resolve(wish, hardware, rows, present, models=_judge_models(wish, hardware, drop_ins))
     if isinstance(answer, StackConflict):
         return answer
-    return StackRecord(date=time.strftime("%Y-%m-%d"), catalogue=rows.digest, wish=_wish_lines(wish, hardware), lock=answer)
+    return StackRecord(
+        date=time.strftime("%Y-%m-%d"),
+        catalogue=rows.digest,
+        bundles=rows.bundles,
+        wish=_wish_lines(wish, hardware),
+        lock=answer,
+    )
 
 
 def explain_component(request: StackRequest, component: str) -> tuple[ChosenRelease, ...] | StackConflict:
@@ -104,12 +110,17 @@ def explain_component(request: StackRequest, component: str) -> tuple[ChosenRele
     answer = resolve_stack(replace(request, require=(*request.require, *extra)))
     if isinstance(answer, StackConflict):
         return answer
-    return find_choices(answer.lock, component.split()[0])
+    return find_choices(answer.lock, component.split()[0] if component.strip() else component)
 
 
 def find_choices(lock: StackLock, component: str) -> tuple[ChosenRelease, ...]:
-    """The choices of a component in all layers. Raises UsageError where the lock has none."""
-    name = component.partition(".")[0]
+    """The choices of a component in all layers. Raises UsageError where the lock has none, and for one with bounds."""
+    if " " in component.strip():
+        raise UsageError(
+            f"{component}: a lock says why it has the version that it has, and nothing of bounds",
+            hint="Leave the bounds out, or ask about a wish instead of a lock.",
+        )
+    name = component.strip().partition(".")[0]
     found = tuple(choice for choice in lock.choices if choice.release.component == name)
     if not found:
         there = ", ".join(dict.fromkeys(choice.release.component for choice in lock.choices))

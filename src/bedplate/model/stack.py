@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bedplate.model.bundle import CatalogBundle
 from bedplate.model.catalogued import AcceleratorRow
 from bedplate.model.version_condition import VersionCondition
 
@@ -183,6 +184,8 @@ class StackCatalogue:
     modules: tuple[ModuleBuild, ...]
     accelerators: tuple[AcceleratorRow, ...] = ()
     """What one device of each kind holds; `device` of a row is the id of the device that it is."""
+    bundles: tuple[CatalogBundle, ...] = ()
+    """Where rows come from that neither ship nor are files of the owner's own."""
     digest: str
 
 
@@ -296,6 +299,8 @@ class StackRecord:
     """Day on which it was made, 2026-11-30."""
     catalogue: str
     """SHA-256 of the rows; another digest may give another lock."""
+    bundles: tuple[CatalogBundle, ...] = ()
+    """Imported bundles whose rows were among them."""
     wish: tuple[str, ...]
     """The lines of the wish, the hardware's first: "accelerators: h100", "engine: vllm >=0.19"."""
     lock: StackLock
