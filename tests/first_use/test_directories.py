@@ -48,6 +48,7 @@ COMMANDS: dict[str, list[tuple[tuple[str, ...], bool]]] = {
     "key": [(("key", "add", "laptop"), True), (("key", "list"), True)],
     "ca": [(("ca", "show", "--help"), False)],
     "fit": [(("fit", "llama-3.1-8b", "--on", "h100"), False)],
+    "catalog": [(("catalog", "list", "--root", "OUT"), False), (("catalog", "show", "x", "--root", "OUT"), False)],
     "stack": [(("stack", "resolve", "--engine", "vllm", "--accelerator", "h100"), False)],
     "inspect": [(("inspect", *RECORDING), False)],
     "doctor": [(("doctor", *RECORDING), False)],

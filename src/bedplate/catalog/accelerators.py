@@ -111,7 +111,7 @@ def parse_accelerators(files: Iterable[RowFile]) -> AcceleratorTables:
                 problems.append(f"{place}: memory_gib, bandwidth_gbs and devices_per_card must be above 0")
             rows.append(row)
     if problems:
-        raise DataError(problems, hint=rows_hint(RowKind.ACCELERATORS))
+        raise DataError(problems, hint=rows_hint(RowKind.ACCELERATORS, files))
     return AcceleratorTables(rows=tuple(rows), named=tuple(named.values()), files=files)
 
 

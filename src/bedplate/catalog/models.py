@@ -21,7 +21,7 @@ class ModelFile:
     """A file of model rows as it is parsed; `schema` must be 1."""
 
     schema: int
-    model: tuple[ModelRow, ...]
+    model: tuple[ModelRow, ...] = ()
 
 
 def read_model_rows(drop_ins: Sequence[RowFile] = ()) -> tuple[ModelRow, ...]:
@@ -50,7 +50,7 @@ def read_model_rows(drop_ins: Sequence[RowFile] = ()) -> tuple[ModelRow, ...]:
             problems += [] if row.checkpoint else [f"{place}: has no checkpoint"]
             rows.append(row)
     if problems:
-        raise DataError(problems, hint=rows_hint(RowKind.MODELS))
+        raise DataError(problems, hint=rows_hint(RowKind.MODELS, drop_ins))
     return tuple(rows)
 
 

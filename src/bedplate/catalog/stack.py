@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bedplate.catalog.accelerators import AcceleratorTables, NamedAccelerator, read_accelerator_tables
-from bedplate.catalog.drop_ins import DROP_INS, RowFile, RowKind, read_drop_ins, read_shipped, rows_hint
+from bedplate.catalog.bundle import identify_bundles
+from bedplate.catalog.drop_ins import DROP_INS, RowFile, RowKind, read_bundles, read_drop_ins, read_shipped, rows_hint
 from bedplate.catalog.stack_rows import StackRows
 from bedplate.errors import DataError
 from bedplate.model.stack import FIXED_SUBJECTS, StackCatalogue
@@ -23,15 +24,20 @@ from bedplate.model.version_condition import VersionCondition
 STACK_DIRECTORY = Path(__file__).parent / "stack"
 
 
-def read_stack(directory: Path = STACK_DIRECTORY, drop_ins: Path | None = DROP_INS) -> StackCatalogue:
-    """All rows: those that ship, then those of `drop_ins` in the order of their names.
+def read_stack(
+    directory: Path = STACK_DIRECTORY, drop_ins: Path | None = DROP_INS, *, bundles: Sequence[RowFile] | None = None
+) -> StackCatalogue:
+    """All rows: those that ship, then those of `drop_ins` in the order of their names, then those of bundles.
 
-    A directory of drop-ins that does not exist adds nothing. Raises ReadError for a file that cannot be read, DataError with
-    the problems of all files.
+    A directory of drop-ins that does not exist adds nothing. bundles None: those that were imported there. Raises ReadError
+    for a file that cannot be read, DataError with the problems of all files.
     """
+    stored = bundles is None
+    bundles = read_bundles(drop_ins) if bundles is None else bundles
     shipped = tuple(read_shipped(path) for path in sorted(directory.glob("*.toml")))
-    accelerators = read_accelerator_tables(read_drop_ins(RowKind.ACCELERATORS, drop_ins))
-    return parse_stack((*shipped, *read_drop_ins(RowKind.STACK, drop_ins)), accelerators)
+    accelerators = read_accelerator_tables(read_drop_ins(RowKind.ACCELERATORS, drop_ins, bundles=bundles))
+    catalogue = parse_stack((*shipped, *read_drop_ins(RowKind.STACK, drop_ins, bundles=bundles)), accelerators)
+    return replace(catalogue, bundles=identify_bundles(bundles, stored=stored))
 
 
 def parse_stack(files: Iterable[RowFile], accelerators: AcceleratorTables | None = None) -> StackCatalogue:
@@ -49,7 +55,7 @@ def parse_stack(files: Iterable[RowFile], accelerators: AcceleratorTables | None
         rows.problems += _join_accelerators(rows, accelerators.named)
         rows.problems += _cross_check(rows)
     if rows.problems:
-        raise DataError(rows.problems, hint=rows_hint(RowKind.STACK))
+        raise DataError(rows.problems, hint=rows_hint(RowKind.STACK, files))
     digest = hashlib.sha256()
     for file in (*files, *accelerators.files):
         digest.update(hashlib.sha256(file.text.encode()).digest())
