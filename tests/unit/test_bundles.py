@@ -449,6 +449,15 @@ def test_without_openssl_nothing_is_imported(
     assert not places.bundles.exists()
 
 
+def test_what_cannot_be_written_is_a_sentence(places: CatalogPlaces, tmp_path: Path, keys: dict[str, Path]) -> None:
+    places.drop_ins.mkdir()
+    places.bundles.write_text("a file in the way")
+    with pytest.raises(BedplateError, match=r"bundles: (cannot write|cannot list)"):
+        imported(places, tmp_path, keys["acme"], bundle_text())
+    with pytest.raises(BedplateError, match="cannot write: No such file"):
+        catalog.make_publisher_key(tmp_path / "none/key.pem")
+
+
 def test_a_publisher_is_kept_from_mistakes(tmp_path: Path, keys: dict[str, Path]) -> None:
     rows, output = tmp_path / "rows.toml", tmp_path / "out.toml"
     rows.write_bytes(signed(bundle_text(), keys["acme"]))

@@ -27,7 +27,7 @@ def make_signing_key(path: Path) -> bytes:
     """
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path}: is there already, and a key is never overwritten", hint="Choose another name.")
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(dir=path.parent) as work:  # not in /tmp, which may be another disk
         made = Path(work) / "key.pem"
         _openssl(["genpkey", "-algorithm", "ed25519", "-out", made], "the key could not be made")
         pem = made.read_bytes()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +76,22 @@ def import_bundle(path: Path, places: CatalogPlaces, *, dry_run: bool = False) -
     bundle = identify_bundle(content, text)
     if dry_run:
         return _judge(path, text, content, bundle, places)
-    with hold_bundles(places.bundles):
+    with _writing(places.bundles), hold_bundles(places.bundles):
         change = _judge(path, text, content, bundle, places)
         if change.rows or change.replaced != bundle:
             put_bundle(places.bundles, bundle.name, text)
     return change
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of an OSError what could not be written; what is changed is whole or as it was."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else path
+        hint = "Run the command as root." if isinstance(error, PermissionError) else None
+        raise BedplateError(f"{name}: cannot write: {error.strerror or error}", hint=hint) from error
 
 
 def _judge(path: Path, text: str, content: BundleContent, bundle: CatalogBundle, places: CatalogPlaces) -> BundleChange:
@@ -218,7 +230,7 @@ def remove_bundle(name: str, places: CatalogPlaces) -> BundleChange:
     of the name, ReadError, BusyError, OSError.
     """
     _find(name, places)
-    with hold_bundles(places.bundles):
+    with _writing(places.bundles), hold_bundles(places.bundles):
         file = _find(name, places)
         try:
             content = parse_bundle(file.text, name=file.name)
@@ -233,7 +245,8 @@ def remove_bundle(name: str, places: CatalogPlaces) -> BundleChange:
 
 def make_publisher_key(path: Path) -> str:
     """Make a private key at `path`; returns the public one as catalog.keys has it. Raises UsageError where one is."""
-    return render_key(make_signing_key(path))
+    with _writing(path):
+        return render_key(make_signing_key(path))
 
 
 def sign_bundle(source: Path, key: Path, output: Path) -> tuple[CatalogBundle, str]:
@@ -253,8 +266,6 @@ def sign_bundle(source: Path, key: Path, output: Path) -> tuple[CatalogBundle, s
     public = read_public_key(key)
     signed = text + render_signature(public, sign_bytes(text.encode(), key))
     split_signature(signed, name=str(source))
-    try:
+    with _writing(output):
         write_report(output, signed)
-    except OSError as error:
-        raise BedplateError(f"{output}: cannot write: {error.strerror or error}") from error
     return identify_bundle(content, signed), render_key(public)
