@@ -94,6 +94,22 @@ def test_what_is_not_known_is_no_no(accelerators: tuple[str, ...], engine: str, 
     assert isinstance(answer(*accelerators, engine=engine, model=model), StackRecord)
 
 
+def test_more_hosts_than_one_are_not_judged() -> None:
+    request = StackRequest(engines=("vllm",), accelerators=("l4",), models=("llama-3.1-70b",), host=("nodes=2",))
+    assert isinstance(resolve_stack(request, catalogue=ROWS, drop_ins=None), StackRecord)
+
+
+@pytest.mark.parametrize(("layers", "possible"), [(72, True), (80, False)])
+def test_devices_that_tensor_parallelism_leaves_over_count_for_the_weights(
+    layers: int, possible: bool, tmp_path: Path
+) -> None:
+    """Three of 45 GiB hold 118 GiB of weights by layers, which fit does not reckon with, and not 131."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/ours.toml").write_text(MODEL.replace("layers = 80", f"layers = {layers}"))
+    request = StackRequest(engines=("vllm",), accelerators=("3x l40s",), models=("ours-70b",))
+    assert isinstance(resolve_stack(request, catalogue=ROWS, drop_ins=tmp_path), StackRecord) is possible
+
+
 def test_a_model_has_the_formats_of_its_precisions() -> None:
     assert isinstance(answer("h100", engine="llama-cpp", model="llama-3.1-8b"), StackRecord)
     refused = answer("h200", engine="llama-cpp", model="deepseek-v3")

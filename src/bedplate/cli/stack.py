@@ -3,7 +3,7 @@
 A wish is a TOML file of a few lines, or the options of `resolve`. The answer is one lock that no row of the catalogue
 forbids: each component with its version and source, why it is this version, and what held back a newer one. If there is
 none, the answer is a chain of facts that excludes the wish, of which none can be left out, with the evidence of each, and the
-nearest wishes that are possible. Rows that you add to /etc/bedplate/catalog.d count as well, and so do
+nearest wishes that are possible. Rows that you add to /etc/bedplate/catalog.d count as well, and so do those of
 bundles (`bedplate catalog`).
 
 examples:
@@ -111,7 +111,7 @@ def _add_wish_options(parser: argparse.ArgumentParser) -> None:
         "--accelerator",
         action="append",
         metavar="DEVICE",
-        help='devices of the machine ("8x h100", mi300x), this-host for those of this machine, none for a machine without any',
+        help='devices of the machine ("8x h100"), this-host for those of this machine, none for a machine without any',
     )
     parser.add_argument("--host", action="append", metavar="NAME[=VALUE]", help="property of the machine: nvswitch, nodes=2")
     parser.add_argument("--model", action="append", metavar="NAME", help="model of the catalog, or a file, that is served")

@@ -268,6 +268,8 @@ def _judge_models(wish: StackWish, hardware: StackHardware, drop_ins: Path | Non
     by_name = {name.lower(): row for row in rows for name in (row.id, *row.names)}
     engines = read_fit_engines()
     on_cpu = {engine.id for engine in engines.engine if engine.on_cpu}
+    several_hosts = hardware.properties.get("nodes", ("1",)) != ("1",)
+    counted = () if several_hosts else hardware.counted  # the arithmetic is that of one host
     judged: list[JudgedModel] = []
     for name in dict.fromkeys(wish.models):
         row = by_name.get(name.lower())
@@ -276,7 +278,7 @@ def _judge_models(wish: StackWish, hardware: StackHardware, drop_ins: Path | Non
         model = make_row_model(row, engines.precision)
         loaders = {engine for choice in model.weights for engine in choice.engines}
         formats = [SAFETENSORS] * bool(loaders - on_cpu) + [GGUF] * bool(loaders & on_cpu)
-        conflicts = judge_memory(name, model, hardware.counted, engines.engine)
+        conflicts = judge_memory(name, model, counted, engines.engine)
         judged.append(JudgedModel(name=name, formats=tuple(formats), conflicts=conflicts))
     return tuple(judged)
 

@@ -32,12 +32,24 @@ def judge_memory(
         if engine.on_cpu or not counted or any(kind.vendor not in engine.vendors for kind in counted):
             continue
         results = plan_fit(model, [_target(kind, engine) for kind in counted], [engine], wish)
-        parts = [result.parts for result in results if result.fits is False and result.parts is not None]
-        if not results or len(parts) < len(results):
+        if not results or not all(map(_is_certain, results)):
             continue  # it fits, or of one kind or precision nothing is known
         nearest = max(results, key=lambda result: result.parts.spare_bytes if result.parts is not None else 0)
         conflicts.append(_conflict(name, model, nearest, engine, wish, counted))
     return tuple(conflicts)
+
+
+def _is_certain(result: FitResult) -> bool:
+    """Whether it is known that the model does not fit, however the engine spreads it.
+
+    Where tensor parallelism leaves devices over (one of three), layers could be spread over all of them: then only weights
+    that are too large for all together are a no.
+    """
+    parts, target = result.parts, result.target
+    if result.fits is not False or parts is None:
+        return False
+    usable = target.count * (parts.total_bytes - parts.reserve_bytes)
+    return result.devices == target.count or parts.weights_bytes * result.devices > usable
 
 
 def _target(kind: CountedAccelerators, engine: EngineRow) -> FitTarget:
