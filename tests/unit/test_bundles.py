@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bedplate.act import signatures
-from bedplate.act.bundles import hold_bundles
+from bedplate.act.bundles import hold_bundles, put_bundle
 from bedplate.act.signatures import make_signing_key, read_public_key, sign_bytes, verify_bytes
 from bedplate.catalog.bundle import render_key, render_signature
 from bedplate.catalog.stack import read_stack
@@ -145,7 +145,8 @@ def test_a_bundle_goes_from_its_publisher_into_a_lock(places: CatalogPlaces, tmp
     assert record.bundles == (made,)
     text = render_lock(record)
     assert f'[[bundle]]\nname = "acme"\nsequence = 12\ndate = "2026-11-30"\nsha256 = "{made.sha256}"' in text
-    assert parse_lock(text, name="stack.lock") == record
+    assert parse_lock(text, name="stack.lock").bundles == (made,)
+    assert render_lock(parse_lock(text, name="stack.lock")) == text
     with pytest.raises(DataError, match="the lock was changed after it was made"):
         parse_lock(text.replace("sequence = 12", "sequence = 13"), name="stack.lock")
     report = read_fit("acme-1b", on="2xz900-sxm", engine="vllm", drop_ins=places.drop_ins)
@@ -360,14 +361,12 @@ def _import_and_die(file: Path, places: CatalogPlaces, number: int) -> bool:
 
             return call
 
-        put = catalog.put_bundle
-
         def put_and_count(directory: Path, name: str, text: str) -> Path:
             for name_of_call in CALLS:
                 setattr(os, name_of_call, dying(getattr(os, name_of_call)))
-            return put(directory, name, text)
+            return put_bundle(directory, name, text)
 
-        catalog.put_bundle = put_and_count  # type: ignore[assignment]
+        vars(catalog)["put_bundle"] = put_and_count
         status = 1
         try:
             import_bundle(file, places)
@@ -467,6 +466,9 @@ def test_a_publisher_is_kept_from_mistakes(tmp_path: Path, keys: dict[str, Path]
     with pytest.raises(DataError, match="device h100: appears twice") as refused:
         sign_bundle(rows, keys["acme"], output)
     assert (refused.value.hint or "").startswith("Nothing was signed.")
+    rows.write_text(bundle_text(date="9999-01-01"))
+    with pytest.raises(UsageError, match="has the date 9999-01-01, which is to come"):
+        sign_bundle(rows, keys["acme"], output)
     rows.write_text(bundle_text())
     with pytest.raises(ReadError, match="is no private key"):
         sign_bundle(rows, rows, output)

@@ -239,7 +239,7 @@ def test_bounds_are_no_question_to_a_lock() -> None:
 
 def test_a_damaged_lock_or_wish_is_refused_with_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match=r"stack\.lock:lock\.date: missing"):
-        parse_lock("schema = 1\n", name="stack.lock")
+        parse_lock("schema = 2\n", name="stack.lock")
     wish = tmp_path / "wish.toml"
     wish.write_text('schema = 1\nengine = ["vllm"]\n')
     status, _, err = run(capsys, "resolve", str(wish))

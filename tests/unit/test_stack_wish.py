@@ -112,9 +112,9 @@ def test_devices_that_tensor_parallelism_leaves_over_count_for_the_weights(
 
 def test_a_model_has_the_formats_of_its_precisions() -> None:
     assert isinstance(answer("h100", engine="llama-cpp", model="llama-3.1-8b"), StackRecord)
-    refused = answer("h200", engine="llama-cpp", model="deepseek-v3")
+    refused = answer("h200", engine="llama-cpp", model="deepseek-v3.2")
     assert isinstance(refused, StackConflict)
-    assert "the model deepseek-v3 has the format safetensors" in [link.sentence for link in refused.chain]
+    assert "the model deepseek-v3.2 has the format safetensors" in [link.sentence for link in refused.chain]
 
 
 def test_a_model_of_the_owner_counts(tmp_path: Path) -> None:

@@ -54,7 +54,19 @@ def sign_bytes(data: bytes, private: Path) -> bytes:
     with tempfile.TemporaryDirectory() as work:
         message, signature = Path(work) / "message", Path(work) / "signature"
         message.write_bytes(data)
-        argv = ["pkeyutl", "-sign", "-rawin", "-inkey", private, "-passin", "pass:", "-in", message, "-out", signature]
+        argv: list[Argument] = [
+            "pkeyutl",
+            "-sign",
+            "-rawin",
+            "-inkey",
+            private,
+            "-passin",
+            "pass:",
+            "-in",
+            message,
+            "-out",
+            signature,
+        ]
         _openssl(argv, f"{private}: openssl does not sign with it")
         return signature.read_bytes()
 
@@ -70,7 +82,7 @@ def verify_bytes(data: bytes, signature: bytes, public: bytes, *, what: str) -> 
         message, signed, key = (Path(work) / name for name in ("message", "signature", "key"))
         for path, content in ((message, data), (signed, signature), (key, _PREFIX + public)):
             path.write_bytes(content)
-        argv = ["pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", "-inkey", key, "-in", message]
+        argv: list[Argument] = ["pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", "-inkey", key, "-in", message]
         _openssl(
             [*argv, "-sigfile", signed],
             f"{what}: the signature is not of this content: it was changed after it was signed, or is damaged",

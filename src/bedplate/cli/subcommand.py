@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ class AnyOrderParser(argparse.ArgumentParser):
 
     _takes_words = False
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As the base does, in any order: parse_known_intermixed_args calls this twice, for options and for words."""
         if self._takes_words:
             return super().parse_known_args(args, namespace)
@@ -30,7 +30,7 @@ class AnyOrderParser(argparse.ArgumentParser):
 
 
 def add_subcommand(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Any],
     name: str,
     *,
     help: str,
@@ -43,10 +43,11 @@ def add_subcommand(
     example is a whole command line.
     """
     lines = "".join(f"\n  {example}" for example in examples)
-    return verbs.add_parser(
+    parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=help,
         parents=list(parents),
         description=f"{help[:1].upper()}{help[1:]}.\n\nexamples:{lines}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    return parser

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from bedplate.errors import BedplateError, DataError, ReadError, UsageError
 from bedplate.model.bundle import BundleChange, CatalogBundle, ListedBundle
 
 TRUSTED_KEYS = Path("/etc/bedplate/catalog.keys")
+_DAY_S = 86_400
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -260,6 +262,12 @@ def sign_bundle(source: Path, key: Path, output: Path) -> tuple[CatalogBundle, s
     if text.rpartition("\n# signature:")[1]:
         raise UsageError(f"{source}: has a signature already", hint="Remove its last line, and raise the sequence.")
     content = parse_bundle(text, name=str(source))
+    tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + _DAY_S))  # of whoever is ahead of UTC
+    if content.head.date > tomorrow:
+        raise UsageError(
+            f"{source}: has the date {content.head.date}, which is to come; no bundle with an earlier one could follow it",
+            hint="Correct bundle.date.",
+        )
     candidate = RowFile(name=str(source), text=text)
     nothing = CatalogPlaces(drop_ins=Path("/nonexistent"), keys=Path("/nonexistent"))
     _load(nothing, [candidate], otherwise="Nothing was signed.")
