@@ -347,6 +347,7 @@ class _ProblemBuilder:
                             sentence=link.sentence,
                             evidence=link.evidence,
                             order=order,
+                            any_release=True,
                         )
                     )
                     for what, link in links.items()

@@ -10,7 +10,7 @@ from bedplate.plan.resolve.build import allowed_sources
 from bedplate.plan.resolve.choose import choose
 from bedplate.plan.resolve.core import find_core
 from bedplate.plan.resolve.layout import WISH_SOURCE
-from bedplate.plan.resolve.problem import ABSENT, Assignment, Key, Premise, PremiseRank, StackProblem
+from bedplate.plan.resolve.problem import Assignment, Key, Premise, PremiseRank, StackProblem
 
 _MOST_OFFERED = 5  # releases of one component that a sentence lists
 _LINES = (PremiseRank.SOURCES, PremiseRank.WISH, PremiseRank.CHOICE)
@@ -86,11 +86,7 @@ def _offered(problem: StackProblem, core: Sequence[str], catalogue: StackCatalog
     narrow = [constraint for constraint in in_force if constraint.premises != {"wish sources"}]
     bounded = {constraint.right for constraint in narrow}
     starts = {constraint.left for constraint in narrow if constraint.left != constraint.right}
-    whole = {  # no release of it would do, whatever the list says
-        constraint.left
-        for constraint in narrow
-        if constraint.left == constraint.right and constraint.left_mask == problem.full(constraint.left) & ~ABSENT
-    }
+    whole = {constraint.left for constraint in narrow if any(problem.premises[id].any_release for id in constraint.premises)}
     for key in problem.order:
         if key not in bounded or key in starts or key in whole:
             continue

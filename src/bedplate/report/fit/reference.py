@@ -13,8 +13,8 @@ _ACCELERATORS = """\
 What `bedplate fit` knows of accelerators: the rows of `src/bedplate/catalog/accelerators.toml`. Operations a second are
 **dense**, in TFLOPS; data sheets of NVIDIA print the sparse number from Hopper on, which is twice as much. Memory is of one
 device, as the device reports it where that is known. `device` is the id of the same in the
-[support matrix](support-matrix.md#accelerators), which a wish may name as well. Nothing here was measured: each row says how it was checked, and which
-figures rest on one source."""
+[support matrix](support-matrix.md#accelerators), which a wish may name as well. Nothing here was measured: each row says how
+it was checked, and which figures rest on one source."""
 _ENGINES = """\
 What an engine takes of a device beside weights and KV cache, and the precisions that it loads: the rows of
 `src/bedplate/catalog/fit_engines.toml`."""
