@@ -76,6 +76,7 @@ def test_a_model_that_the_accelerators_do_not_hold_is_a_no_with_its_facts() -> N
     assert "takes 43.1 GiB of one device in vLLM with one request of 8192 tokens" in need.sentence and need.evidence
     (memory,) = [link for link in refused.chain if link.sentence.startswith("the machine has 1 x NVIDIA L4 with 24.0 GiB")]
     assert memory.sentence.endswith("4 of them would hold it") and memory.evidence
+    assert [sentence for sentence in sentences if "releases of" in sentence] == []
     assert [nearest.sentence for nearest in refused.nearest] == ["without it"]
     assert isinstance(answer("4x l4"), StackRecord)
     assert isinstance(answer("l4", model="llama-3.1-8b"), StackRecord)
