@@ -160,6 +160,15 @@ def test_without_bundles_a_lock_names_none() -> None:
     assert record.bundles == () and "[[bundle]]" not in render_lock(record)
 
 
+BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def respelt(bundle: bytes) -> bytes:
+    """The same bytes of signature: the last character before "==" has four bits that do not count."""
+    number = BASE64.index(bundle[-4:-3])
+    return bundle[:-4] + BASE64[number ^ 1 : (number ^ 1) + 1] + bundle[-3:]
+
+
 H100 = f'[[device]]\nid = "h100"\ntitle = "x"\n{ROW}'
 REFUSALS: dict[str, tuple[Callable[[dict[str, Path]], bytes], str]] = {
     "unsigned": (lambda _: bundle_text().encode(), "is not signed: its last line has no signature"),
@@ -167,6 +176,10 @@ REFUSALS: dict[str, tuple[Callable[[dict[str, Path]], bytes], str]] = {
     "cut before the signature": (lambda keys: signed(bundle_text(), keys["acme"])[:900], "is not signed"),
     "cut in the signature": (lambda keys: signed(bundle_text(), keys["acme"])[:-9], "its signature is damaged"),
     "without its last line end": (lambda keys: signed(bundle_text(), keys["acme"])[:-1], "its signature is damaged"),
+    "with a signature in a second form of base64": (
+        lambda keys: respelt(signed(bundle_text(), keys["acme"])),
+        "its signature is damaged",
+    ),
     "longer than what was signed": (lambda keys: signed(bundle_text(), keys["acme"]) + b"\n", "is not signed"),
     "line ends of another system": (
         lambda keys: signed(bundle_text(), keys["acme"]).replace(b"\n", b"\r\n"),
