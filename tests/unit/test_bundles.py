@@ -15,8 +15,9 @@ import pytest
 from bedplate.act import signatures
 from bedplate.act.bundles import hold_bundles, put_bundle
 from bedplate.act.signatures import make_signing_key, read_public_key, sign_bytes, verify_bytes
-from bedplate.catalog.bundle import render_key, render_signature
-from bedplate.catalog.stack import read_stack
+from bedplate.catalog.bundle import parse_bundle, render_key, render_signature
+from bedplate.catalog.drop_ins import RowFile, read_shipped
+from bedplate.catalog.stack import STACK_DIRECTORY, parse_stack, read_stack
 from bedplate.catalog.stack_lock import parse_lock
 from bedplate.cli.main import main
 from bedplate.errors import BedplateError, BusyError, DataError, PreflightError, ReadError, UsageError
@@ -33,6 +34,7 @@ from bedplate.flows.catalog import (
 from bedplate.flows.fit import read_fit
 from bedplate.flows.stack import StackRequest, resolve_stack
 from bedplate.model.stack import StackConflict, StackRecord
+from bedplate.report.catalog import render_change
 from bedplate.report.stack import render_lock
 
 pytestmark = pytest.mark.touches("spawn", why="openssl signs and verifies")
@@ -413,6 +415,28 @@ def test_what_is_in_force_is_verified_again_by_list(places: CatalogPlaces, tmp_p
     stored.rename(places.bundles / "renamed.toml")
     with pytest.raises(DataError, match=r"is the bundle acme, expected the name acme\.toml"):
         read_stack(drop_ins=places.drop_ins)
+
+
+def test_a_removal_says_what_it_leaves_broken(places: CatalogPlaces, tmp_path: Path, keys: dict[str, Path]) -> None:
+    imported(places, tmp_path, keys["acme"], bundle_text(12))
+    release = f'[[release]]\ncomponent = "cuda"\nversion = "99.0"\nsources = ["invented"]\n{ROW}'
+    imported(places, tmp_path, keys["other"], bundle_text(1, name="other", rows=release))
+    gone = remove_bundle("acme", places)
+    assert gone.problems == ("release cuda 99.0 (invented): no source 'invented'",)
+    assert "warning: the rows that stay do not load: release cuda 99.0" in render_change(gone, removed=True, dry_run=False)
+    assert remove_bundle("other", places).problems == ()
+
+
+@pytest.mark.parametrize("page", ["bundles.md", "stack-rows.md"])
+def test_the_rows_of_the_pages_load(page: str) -> None:
+    """What somebody copies from a page is what the loaders take."""
+    (text,) = re.findall("(?s)```toml\n(.*?)```", (Path(__file__).parents[2] / "docs/how-to" / page).read_text())
+    if page == "bundles.md":
+        assert parse_bundle(text, name=page).head.sequence == 12
+        rows = read_stack(drop_ins=None, bundles=[RowFile(name=page, text=text)])
+    else:
+        rows = parse_stack([*map(read_shipped, sorted(STACK_DIRECTORY.glob("*.toml"))), RowFile(name=page, text=text)])
+    assert "z900" in [device.id for device in rows.devices]
 
 
 def test_a_damaged_bundle_can_be_removed(places: CatalogPlaces) -> None:

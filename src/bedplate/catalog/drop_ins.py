@@ -69,16 +69,15 @@ def read_shipped(path: Path) -> RowFile:
 def read_drop_ins(
     kind: RowKind, directory: Path | None = DROP_INS, *, bundles: Sequence[RowFile] | None = None
 ) -> tuple[RowFile, ...]:
-    """The owner's files of a kind, by name, then what the bundles have of it; () where there is no directory, and for None.
+    """The owner's files of a kind, by name, then what the bundles have of it.
 
-    bundles None: those that were imported there. Raises ReadError for a directory or a file that cannot be read, and for a
-    name that is no regular file.
+    directory None, or one that is not there: no files of an owner. bundles None: those that were imported there. Raises
+    ReadError for a directory or a file that cannot be read, and for a name that is no regular file.
     """
-    if directory is None:
-        return ()
+    own = _read_rows_in(directory / _DIRECTORIES[kind]) if directory is not None else ()
     bundles = read_bundles(directory) if bundles is None else bundles
     parts = (RowFile(name=bundle.name, text=bundle.text, tables=ROW_TABLES[kind]) for bundle in bundles)
-    return (*_read_rows_in(directory / _DIRECTORIES[kind]), *parts)
+    return (*own, *parts)
 
 
 def read_bundles(directory: Path | None = DROP_INS) -> tuple[RowFile, ...]:

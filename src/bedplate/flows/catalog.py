@@ -105,7 +105,7 @@ def _judge(path: Path, text: str, content: BundleContent, bundle: CatalogBundle,
         _refuse_older(path, bundle, replaced)
     candidate = RowFile(name=str(path), text=text)
     others = [file for name, file in sorted(present.items()) if name != bundle.name]
-    _load(places, [*others, candidate], otherwise="Nothing was imported.")
+    _load(places.drop_ins, [*others, candidate], otherwise="Nothing was imported.")
     rows = compare_rows(before[0] if before is not None else None, content)
     return BundleChange(bundle=bundle, note=content.head.note, replaced=replaced, rows=rows)
 
@@ -135,13 +135,13 @@ def _refuse_older(path: Path, bundle: CatalogBundle, replaced: CatalogBundle) ->
         )
 
 
-def _load(places: CatalogPlaces, bundles: Sequence[RowFile], *, otherwise: str) -> None:
+def _load(drop_ins: Path | None, bundles: Sequence[RowFile], *, otherwise: str) -> None:
     """Load all rows with these bundles, as `stack` and `fit` will. Raises DataError with the problems of all loaders."""
     problems: dict[str, None] = {}
     hints: list[str] = []
     for load in (
-        lambda: read_stack(drop_ins=places.drop_ins, bundles=bundles),
-        lambda: read_model_rows(read_drop_ins(RowKind.MODELS, places.drop_ins, bundles=bundles)),
+        lambda: read_stack(drop_ins=drop_ins, bundles=bundles),
+        lambda: read_model_rows(read_drop_ins(RowKind.MODELS, drop_ins, bundles=bundles)),
     ):
         try:
             load()
@@ -228,6 +228,7 @@ def _find(name: str, places: CatalogPlaces) -> RowFile:
 def remove_bundle(name: str, places: CatalogPlaces) -> BundleChange:
     """Take a bundle out of force, also one that no loader reads any more; the rows that it had are gone at once.
 
+    What is wrong with the rows that stay is in `problems` and no reason to keep it: removing is the way out of a conflict.
     Its sequence is forgotten, so an older one of the name can be imported afterwards. Raises UsageError where there is none
     of the name, ReadError, BusyError, OSError.
     """
@@ -238,11 +239,17 @@ def remove_bundle(name: str, places: CatalogPlaces) -> BundleChange:
             content = parse_bundle(file.text, name=file.name)
         except DataError:
             content = None
+        others = [other for other in read_bundles(places.drop_ins) if other.name != file.name]
+        try:
+            _load(places.drop_ins, others, otherwise="")
+            problems: tuple[str, ...] = ()
+        except DataError as error:
+            problems = error.problems
         drop_bundle(places.bundles, name)
     bundle = CatalogBundle(name=name, sequence=0, date="unknown", sha256="")
     if content is not None:
         bundle = identify_bundle(content, file.text)
-    return BundleChange(bundle=bundle, note="", replaced=None, rows=compare_rows(content, None))
+    return BundleChange(bundle=bundle, note="", replaced=None, rows=compare_rows(content, None), problems=problems)
 
 
 def make_publisher_key(path: Path) -> str:
@@ -269,8 +276,7 @@ def sign_bundle(source: Path, key: Path, output: Path) -> tuple[CatalogBundle, s
             hint="Correct bundle.date.",
         )
     candidate = RowFile(name=str(source), text=text)
-    nothing = CatalogPlaces(drop_ins=Path("/nonexistent"), keys=Path("/nonexistent"))
-    _load(nothing, [candidate], otherwise="Nothing was signed.")
+    _load(None, [candidate], otherwise="Nothing was signed.")
     public = read_public_key(key)
     signed = text + render_signature(public, sign_bytes(text.encode(), key))
     split_signature(signed, name=str(source))

@@ -47,6 +47,8 @@ class BundleChange:
     """The one that was in force before an import; None where there was none."""
     rows: tuple[RowChange, ...]
     """Rows that were added, changed or removed; () where the same bundle was imported again."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the rows that a removal leaves, such as one that needed a row of the bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

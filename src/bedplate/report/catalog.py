@@ -25,6 +25,7 @@ def render_change(change: BundleChange, *, removed: bool, dry_run: bool) -> str:
         lines.append(f"{change.bundle.label} is in force already")
     else:
         lines.append(f"{verb} {change.bundle.label}{before}: {counted}")
+    lines += [f"warning: the rows that stay do not load: {problem}" for problem in change.problems]
     return "".join(f"{clean(line)}\n" for line in lines)
 
 
@@ -36,6 +37,7 @@ def change_object(change: BundleChange, *, removed: bool, dry_run: bool) -> dict
         "replaced": bundle_object(change.replaced) if change.replaced is not None else None,
         "removed": removed,
         "dry_run": dry_run,
+        "problems": list(change.problems),
         "rows": [{"change": row.what, "table": row.table, "row": row.row} for row in change.rows],
     }
 
