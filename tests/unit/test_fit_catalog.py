@@ -107,6 +107,7 @@ def test_a_figure_that_is_none_is_refused(number: str) -> None:
         ("layers = 2", "layers = 0", "layers: got 0"),
         ("heads = 4", "heads = 4, window = 8", "belong together"),
         ('precision = "bf16"', 'precision = "bf16"\nsize = 3', "unknown key"),
+        ('precision = "bf16"', 'precision = "bf17"', r"mine\.checkpoint: got the precision 'bf17', expected bf16, fp8"),
     ],
 )
 def test_a_bad_row_is_refused_by_its_place(old: str, new: str, says: str) -> None:

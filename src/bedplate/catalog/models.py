@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.catalog.drop_ins import RowFile, RowKind, read_shipped, rows_hint
+from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.near import near_hint
 from bedplate.catalog.strict import build_file, schema_problems
 from bedplate.errors import DataError, UsageError
@@ -32,6 +33,7 @@ def read_model_rows(drop_ins: Sequence[RowFile] = ()) -> tuple[ModelRow, ...]:
     rows: list[ModelRow] = []
     places: dict[str, str] = {}
     problems: list[str] = []
+    precisions = [precision.id for precision in read_fit_engines().precision]
     for file in (read_shipped(MODELS), *drop_ins):
         try:
             table = build_file(file.read_tables(), ModelFile, name=file.name)
@@ -48,6 +50,8 @@ def read_model_rows(drop_ins: Sequence[RowFile] = ()) -> tuple[ModelRow, ...]:
             places.update((name, place) for name in names if name not in places)
             problems += [f"{place}: {problem}" for problem in shape_problems(row.shape)]
             problems += [] if row.checkpoint else [f"{place}: has no checkpoint"]
+            unknown = [checkpoint.precision for checkpoint in row.checkpoint if checkpoint.precision not in precisions]
+            problems += [f"{place}.checkpoint: got the precision {id!r}, expected {', '.join(precisions)}" for id in unknown]
             rows.append(row)
     if problems:
         raise DataError(problems, hint=rows_hint(RowKind.MODELS, drop_ins))

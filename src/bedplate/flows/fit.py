@@ -156,7 +156,7 @@ def _of_config(path: Path, engines: FitEngines, header: Header | None) -> FitMod
 
 
 def make_row_model(row: ModelRow, precisions: Sequence[Precision]) -> FitModel:
-    """The model of a row, in each precision that the row lists. Raises KeyError for a precision without a row."""
+    """The model of a row, in each precision that the row lists; the loader lets no other one through."""
     by_id = {precision.id: precision for precision in precisions}
     wanted = [by_id[checkpoint.precision] for checkpoint in row.checkpoint]
     sizes = {checkpoint.precision: checkpoint.size_gib for checkpoint in row.checkpoint if checkpoint.size_gib is not None}
