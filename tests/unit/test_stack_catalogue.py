@@ -163,6 +163,19 @@ def test_rows_that_contradict_each_other_are_named_with_both_places(tmp_path: Pa
     assert f"PCI id 10de:2330: is of q in {a}:device[q].pci, and of h100 in accelerators.toml:h100.pci" in str(caught.value)
 
 
+def test_two_rows_about_one_build_that_contradict_each_other_are_refused() -> None:
+    """Of a range and an exception from it neither is wrong."""
+    module = (
+        '[[module]]\nid = "{}"\nmodule = ["nvidia-driver ==999"]\nkernel = "kernel {}"\nbuilds = {}\nbecause = "x"\n' + ROW
+    )
+    parse_stack(with_rows(module.format("q", ">=7, <=7.3", "true") + module.format("r", "==7.2", "false")))
+    with pytest.raises(DataError) as caught:
+        parse_stack(with_rows(module.format("q", "==7.2", "true") + module.format("r", "==7.2", "false")))
+    (problem,) = caught.value.problems
+    assert problem.startswith("module q and module r: one builds and one does not, for the same kernels, in ")
+    assert problem.endswith("in site.toml:module[q] and site.toml:module[r]")
+
+
 def test_an_accelerator_gives_a_device_its_pci_ids_and_its_name(tmp_path: Path) -> None:
     (tmp_path / "accelerators").mkdir()
     place = tmp_path / "accelerators/ours.toml"

@@ -18,7 +18,7 @@ from bedplate.catalog.bundle import identify_bundles
 from bedplate.catalog.drop_ins import DROP_INS, RowFile, RowKind, read_bundles, read_drop_ins, read_shipped, rows_hint
 from bedplate.catalog.stack_rows import StackRows
 from bedplate.errors import DataError
-from bedplate.model.stack import FIXED_SUBJECTS, StackCatalogue
+from bedplate.model.stack import FIXED_SUBJECTS, ModuleBuild, StackCatalogue
 from bedplate.model.version_condition import VersionCondition
 
 STACK_DIRECTORY = Path(__file__).parent / "stack"
@@ -118,8 +118,13 @@ def _cross_check(rows: StackRows) -> Iterator[str]:
                 yield f"fact {fact.id}: relates {', '.join(sorted(related))}; a row relates two components at most"
     for device in rows.devices:
         yield from _unknown(device.needs, components, f"device {device.id}")
+    known: dict[tuple[str, ...], ModuleBuild] = {}
     for module in rows.modules:
         yield from _unknown((*module.module, module.kernel), components, f"module {module.id}")
+        other = known.setdefault((str(module.kernel), *sorted(map(str, module.module))), module)
+        if other.builds is not module.builds:
+            places = " and ".join(rows.places["fact or module", row.id] for row in (other, module))
+            yield f"module {other.id} and module {module.id}: one builds and one does not, for the same kernels, in {places}"
 
 
 def _unknown(conditions: Iterable[VersionCondition], components: set[str], where: str) -> Iterator[str]:
