@@ -494,6 +494,35 @@ def test_what_cannot_be_written_is_a_sentence(places: CatalogPlaces, tmp_path: P
         catalog.make_publisher_key(tmp_path / "none/key.pem")
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 0", "openssl does not say whether the signature is right"),  # silent success is none
+        ("echo Unknown option: -rawin >&2; exit 1", "openssl does not say whether"),
+        ("echo Signature Verified Successfully; exit 1", "openssl does not say whether"),
+        ("echo Signature Verification Failure; exit 0", "the signature is not of this content"),
+        ("exit 2", "openssl: ended with status 2"),
+    ],
+)
+def test_what_openssl_does_not_say_is_no_yes(
+    script: str,
+    said: str,
+    places: CatalogPlaces,
+    tmp_path: Path,
+    keys: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "bundle.toml").write_bytes(signed(bundle_text(), keys["acme"]))
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/openssl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("BEDPLATE_PATH_PREFIX", str(tmp_path / "bin"))
+    with pytest.raises(BedplateError, match=said):
+        import_bundle(tmp_path / "bundle.toml", places)
+    assert not places.bundles.exists()
+
+
 def test_a_publisher_is_kept_from_mistakes(tmp_path: Path, keys: dict[str, Path]) -> None:
     rows, output = tmp_path / "rows.toml", tmp_path / "out.toml"
     rows.write_bytes(signed(bundle_text(), keys["acme"]))

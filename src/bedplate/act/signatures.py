@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bedplate.act.files import write_whole
-from bedplate.act.run import Argument, find_program, run
+from bedplate.act.run import Argument, Completed, find_program, run
 from bedplate.errors import CommandError, PreflightError, ReadError, UsageError
 
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 _PREFIX = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: SubjectPublicKeyInfo of Ed25519 up to the key itself
 _LIMIT_S = 60.0
+_NEEDED = "Install openssl 3 or newer."
+_VERIFIED, _NOT_VERIFIED = "Signature Verified Successfully", "Signature Verification Failure"  # apps/pkeyutl.c of openssl 3
 
 
 def make_signing_key(path: Path) -> bytes:
@@ -54,19 +56,8 @@ def sign_bytes(data: bytes, private: Path) -> bytes:
     with tempfile.TemporaryDirectory() as work:
         message, signature = Path(work) / "message", Path(work) / "signature"
         message.write_bytes(data)
-        argv: list[Argument] = [
-            "pkeyutl",
-            "-sign",
-            "-rawin",
-            "-inkey",
-            private,
-            "-passin",
-            "pass:",
-            "-in",
-            message,
-            "-out",
-            signature,
-        ]
+        files: list[Argument] = ["-inkey", private, "-in", message, "-out", signature]
+        argv = ["pkeyutl", "-sign", "-rawin", "-passin", "pass:", *files]
         _openssl(argv, f"{private}: openssl does not sign with it")
         return signature.read_bytes()
 
@@ -74,7 +65,7 @@ def sign_bytes(data: bytes, private: Path) -> bytes:
 def verify_bytes(data: bytes, signature: bytes, public: bytes, *, what: str) -> None:
     """Raise ReadError unless the key made this signature of exactly these bytes; `what` names them in the message.
 
-    Raises PreflightError without openssl. An openssl that fails for another reason is a refusal, too.
+    Raises PreflightError without openssl, CommandError where it fails for another reason: what it does not say is no yes.
     """
     if len(public) != PUBLIC_BYTES or len(signature) != SIGNATURE_BYTES:
         raise ReadError(f"{what}: got a key of {len(public)} bytes and a signature of {len(signature)}, expected 32 and 64")
@@ -82,21 +73,27 @@ def verify_bytes(data: bytes, signature: bytes, public: bytes, *, what: str) -> 
         message, signed, key = (Path(work) / name for name in ("message", "signature", "key"))
         for path, content in ((message, data), (signed, signature), (key, _PREFIX + public)):
             path.write_bytes(content)
-        argv: list[Argument] = ["pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", "-inkey", key, "-in", message]
-        _openssl(
-            [*argv, "-sigfile", signed],
-            f"{what}: the signature is not of this content: it was changed after it was signed, or is damaged",
-        )
+        files: list[Argument] = ["-inkey", key, "-in", message, "-sigfile", signed]
+        done = _run(["pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", *files], ok=(0, 1))
+    if done.status == 0 and _VERIFIED in done.output:
+        return
+    if _NOT_VERIFIED in done.output:
+        raise ReadError(f"{what}: the signature is not of this content: it was changed after it was signed, or is damaged")
+    raise CommandError(
+        f"{what}: openssl does not say whether the signature is right", status=done.status, tail=done.errors, hint=_NEEDED
+    )
 
 
 def _openssl(words: Sequence[Argument], problem: str) -> None:
-    if find_program("openssl") is None:
-        raise PreflightError(
-            "openssl is not installed, which makes and checks signatures", hint="Install it: apt install openssl"
-        )
     try:
-        run(["openssl", *words], timeout_s=_LIMIT_S, split=True)
+        _run(words)
     except CommandError as error:
         if error.status is None:
             raise
-        raise ReadError(problem, hint=None) from error
+        raise ReadError(problem) from error
+
+
+def _run(words: Sequence[Argument], *, ok: Sequence[int] = (0,)) -> Completed:
+    if find_program("openssl") is None:
+        raise PreflightError("openssl is not installed, which makes and checks signatures", hint=_NEEDED)
+    return run(["openssl", *words], timeout_s=_LIMIT_S, split=True, ok=ok)
