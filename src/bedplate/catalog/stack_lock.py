@@ -11,7 +11,7 @@ from typing import Any
 from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems, unprintable_problems
 from bedplate.errors import DataError
 from bedplate.model.bundle import CatalogBundle
-from bedplate.model.lock_digest import LOCK_SCHEMA, digest_lock
+from bedplate.model.lock_digest import digest_lock
 from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -58,16 +58,12 @@ def read_lock(path: Path) -> StackRecord:
 def parse_lock(text: str, *, name: str) -> StackRecord:
     """The lock of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     table = parse_table(text, name=name)
-    if table.get("schema") == 1:
-        raise DataError(
-            [f"{name}:schema: got 1, expected {LOCK_SCHEMA}; that form had no digest of its own content"], hint=_HINT
-        )
     problems = unprintable_problems(table, name)
     digest = digest_lock(table)
     tables, bundles = table.pop("component", []), table.pop("bundle", [])
     head = build_row(table, LockHead, where=f"{name}:lock", problems=problems)
     if head is not None:
-        problems += schema_problems(head.schema, f"{name}:", expected=LOCK_SCHEMA)
+        problems += schema_problems(head.schema, f"{name}:")
         if head.sha256 != digest:
             problems.append(
                 f"{name}:sha256: got {head.sha256[:80]!r}, expected {digest}, the digest of the content:"

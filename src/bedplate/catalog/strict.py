@@ -105,12 +105,12 @@ def build_file(table: dict[str, Any], cls: type[T], *, name: str, reference: str
     return typing.cast(T, value)
 
 
-def schema_problems(got: object, where: str = "", *, expected: int = 1) -> list[str]:
-    """What is wrong with the key `schema` of a file, the version of its form; [] for the expected one.
+def schema_problems(got: object, where: str = "") -> list[str]:
+    """What is wrong with the key `schema` of a file, the version of its form; [] for 1, which all of them have.
 
     where stands before the key: "wish.toml:".
     """
-    return [] if type(got) is int and got == expected else [f"{where}schema: got {got!r}, expected {expected}"]
+    return [] if type(got) is int and got == 1 else [f"{where}schema: got {got!r}, expected 1"]
 
 
 def unprintable_problems(value: object, name: str) -> list[str]:

@@ -11,9 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-LOCK_SCHEMA = 2
-"""Version of the form of a lock; 1 had no digest."""
-
 
 def digest_lock(table: Mapping[str, object]) -> str:
     """64 hexadecimal digits; `table` is the whole lock, with its `sha256` or without."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bedplate.model.bundle import CatalogBundle
-from bedplate.model.lock_digest import LOCK_SCHEMA, digest_lock
+from bedplate.model.lock_digest import digest_lock
 from bedplate.model.python_lock import PythonLock
 from bedplate.model.stack import ChosenRelease, ReasonLink, StackConflict, StackLock, StackRecord, StackRelease
 from bedplate.report.format import clean
@@ -21,7 +21,7 @@ _HEAD = """\
 def render_lock(record: StackRecord) -> str:
     """The lock as TOML, the same text for the same record; catalog/stack_lock.py reads it back."""
     table = _lock_table(record)
-    lines = [_HEAD + f"schema = {LOCK_SCHEMA}", f"sha256 = {_quoted(digest_lock(table))}"]
+    lines = [_HEAD + "schema = 1", f"sha256 = {_quoted(digest_lock(table))}"]
     lines += [f"date = {_quoted(record.date)}", f"catalogue = {_quoted(record.catalogue)}"]
     for name, texts in (("wish", record.wish), ("facts", record.lock.facts), ("cautions", record.lock.cautions)):
         lines += [f"{name} = [", *(f"  {_quoted(text)}," for text in texts), "]"] if texts else [f"{name} = []"]
@@ -34,7 +34,7 @@ def render_lock(record: StackRecord) -> str:
 def _lock_table(record: StackRecord) -> dict[str, Any]:
     """The lock as TOML reads it back, without its digest; what is empty is left out."""
     table: dict[str, Any] = {
-        "schema": LOCK_SCHEMA,
+        "schema": 1,
         "date": record.date,
         "catalogue": record.catalogue,
         "wish": list(record.wish),
