@@ -2,9 +2,9 @@
 
 A wish is a TOML file of a few lines, or the options of `resolve`. The answer is one lock that no row of the catalogue
 forbids: each component with its version and source, why it is this version, and what held back a newer one. If there is
-none, the answer is a chain of facts that excludes the wish, of which none can be left out, with the evidence of each, and the
-nearest wishes that are possible. Rows that you add to /etc/bedplate/catalog.d count as well, and so do those of
-bundles (`bedplate catalog`).
+none, the answer is a chain of facts that excludes the wish, of which none can be left out, with the evidence of each, and
+the nearest wishes that are possible. Rows that you add to /etc/bedplate/catalog.d count as well, and so do those of bundles
+(`bedplate catalog`).
 
 examples:
   bedplate stack resolve wish.toml                             resolve a wish and print the stack
