@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bedplate.host.system.device_speeds import read_device_speeds
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.kernel_log_row import KernelLogRow
 from bedplate.model.knob import Knob
 
 LIVE = "live"
@@ -31,29 +32,46 @@ class MachineState:
     """Of its measured disks."""
 
 
-def read_facts(root: Root, knobs: tuple[Knob, ...], *, origin: str = LIVE, more_files: Iterable[str] = ()) -> HostFacts:
-    """The facts of a machine with the text of every file that a row of the catalog names, and of more files."""
+def read_facts(
+    root: Root,
+    knobs: tuple[Knob, ...],
+    *,
+    origin: str = LIVE,
+    more_files: Iterable[str] = (),
+    kernel_rows: Sequence[KernelLogRow] = (),
+) -> HostFacts:
+    """The facts of a machine with the text of every file that a row of the catalog names, and of more files.
+
+    With kernel_rows, also what these rows know in the kernel's log.
+    """
     files = sorted({*knob_paths(knobs), *more_files})
-    return read_host(root, files, origin=origin, config_options=knob_configs(knobs))
+    return read_host(root, files, origin=origin, config_options=knob_configs(knobs), kernel_rows=kernel_rows)
 
 
-def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root | None = None) -> HostFacts:
+def read_facts_of(
+    recording: Path | None,
+    knobs: tuple[Knob, ...],
+    *,
+    root: Root | None = None,
+    kernel_rows: Sequence[KernelLogRow] = (),
+) -> HostFacts:
     """The facts of a recording, or of what another program wrote of a machine; without one, of `root` or this machine.
 
     Raises ReadError for what cannot be read.
     """
     if recording is None:
-        return read_facts(root or Root(), knobs)
+        return read_facts(root or Root(), knobs, kernel_rows=kernel_rows)
     from bedplate.host.formats.foreign import EXPECTED, read_foreign
     from bedplate.host.root.pipe import read_pipe
     from bedplate.host.root.recording import open_recording
 
     data = read_pipe(recording)
     if data is not None or recording.is_file():
-        foreign = read_foreign(recording, data)
+        foreign = read_foreign(recording, data, kernel_rows=kernel_rows)
         if foreign is not None:
             return foreign
-    return read_facts(open_recording(recording, data, expected=EXPECTED), knobs, origin=recording.name)
+    machine = open_recording(recording, data, expected=EXPECTED)
+    return read_facts(machine, knobs, origin=recording.name, kernel_rows=kernel_rows)
 
 
 def read_machine(root: Root, *, origin: str = LIVE, more_files: Iterable[str] = ()) -> MachineState:

@@ -1,14 +1,14 @@
 """A single file that another program wrote of a machine, recognised by its content: what it tells, and nothing else.
 
-lspci, nvidia-smi (-q, -q -x, nvlink -s), rocm-smi JSON, lsblk JSON, topologies of NCCL and RCCL, hwloc XML; plain, or packed
-with gzip, bzip2, xz or zstd.
+lspci, nvidia-smi (-q, -q -x, nvlink -s), rocm-smi JSON, lsblk JSON, topologies of NCCL and RCCL, hwloc XML, a log of the
+kernel; plain, or packed with gzip, bzip2, xz or zstd.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +21,19 @@ from bedplate.host.formats.nccl import parse_nccl
 from bedplate.host.formats.nvidia_smi import LOG, parse_nvidia_smi, parse_nvidia_smi_pci
 from bedplate.host.formats.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
 from bedplate.host.formats.unrecorded import empty_facts
+from bedplate.host.kernel.kernel_log import parse_kernel_log
+from bedplate.host.kernel.kernel_log_lines import looks_like_kernel_log
 from bedplate.host.root.recording import decompress
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import known
+from bedplate.model.kernel_log_row import KernelLogRow
 
 EXPECTED = (
     "Give a file of `bedplate record`, a directory or archive (tar; gzip, bzip2, xz, zstd) of /proc and /sys, or one file of"
-    " lspci -vvv, nvidia-smi -q, rocm-smi --json, lsblk --json, hwloc or NCCL XML."
+    " lspci -vvv, nvidia-smi -q, rocm-smi --json, lsblk --json, hwloc or NCCL XML, dmesg, journalctl -k."
 )
 TEXT_MOST = 16 << 20  # bytes after unpacking
+_KERNEL_LOG = "kernel-log"
 _HEAD = 65_536  # characters that are looked at to recognise a format
 _LSPCI = re.compile(r"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S", re.ASCII | re.MULTILINE)
 _NVLINK = re.compile(r"^GPU \d{1,3}: .{1,80} \(UUID: GPU-", re.ASCII | re.MULTILINE)
@@ -37,11 +41,12 @@ _ROOT_TAG = re.compile(r"<([A-Za-z_]\w{0,40})[\s>/]", re.ASCII)
 _READERS: dict[str, Callable[[str, str], HostFacts]]
 
 
-def read_foreign(path: Path, data: bytes | None = None) -> HostFacts | None:
+def read_foreign(path: Path, data: bytes | None = None, *, kernel_rows: Sequence[KernelLogRow] = ()) -> HostFacts | None:
     """Facts of a single-file recording; None when it is none that is known here (an archive, a directory, something else).
 
     data is what came through a pipe of that name; a pipe itself is not read here, since what else it may be follows.
-    What the file does not hold is NOT_RECORDED. Raises ReadError when it is one and is malformed or too large.
+    What the file does not hold is NOT_RECORDED. kernel_rows say which messages of a kernel log are kept. Raises ReadError
+    when it is one and is malformed or too large.
     """
     if data is None and not path.is_file():
         return None
@@ -49,6 +54,9 @@ def read_foreign(path: Path, data: bytes | None = None) -> HostFacts | None:
     format_name = recognise(text) if text is not None else None
     if text is None or format_name is None:
         return None
+    if format_name == _KERNEL_LOG:
+        log = parse_kernel_log(text.splitlines(), kernel_rows, source=path.name)
+        return replace(empty_facts(path.name), kernel_log=log)
     try:
         facts = _READERS[format_name](text, path.name)
         check_count(len(facts.accelerators))
@@ -58,7 +66,7 @@ def read_foreign(path: Path, data: bytes | None = None) -> HostFacts | None:
 
 
 def recognise(text: str) -> str | None:
-    """The format that a text has: "lspci", "nvidia-smi", "rocm-smi", "lsblk", "nccl", "hwloc"; None for another."""
+    """The format of a text: "lspci", "nvidia-smi", "rocm-smi", "lsblk", "nccl", "hwloc", "kernel-log"; None for another."""
     head = text[:_HEAD].lstrip("\ufeff \t\r\n")
     if head.startswith("<"):
         tag = next((match[1] for match in _ROOT_TAG.finditer(_without_comments(head))), "")
@@ -67,7 +75,9 @@ def recognise(text: str) -> str | None:
         return "lsblk" if '"blockdevices"' in head else "rocm-smi" if '"card' in head else None
     if LOG in text or _NVLINK.match(head) is not None:
         return "nvidia-smi"
-    return "lspci" if _LSPCI.match(head) is not None else None
+    if _LSPCI.match(head) is not None:
+        return "lspci"
+    return _KERNEL_LOG if looks_like_kernel_log(head.splitlines()) else None
 
 
 def _without_comments(head: str) -> str:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
+from bedplate.host.record.kernel_log import redact_message, shown_name
 from bedplate.host.record.redact import Redactor
 from bedplate.host.record.trim import redact_argv, redact_mount, redact_parameters, trim
 from bedplate.host.secrets.secret_names import HIDDEN
 from bedplate.host.secrets.secrets import hide_secrets_in
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.kernel_log import KernelLog
 from bedplate.model.facts.reading import Reading
 
 T = TypeVar("T")
@@ -43,8 +45,29 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
             kernel=replace(facts.kernel, cmdline=redact_parameters(facts.kernel.cmdline, redactor)),
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
+            kernel_log=_redact_log(facts.kernel_log, redactor),
         )
     )
+
+
+def redact_quotes(conclusions: T, facts: HostFacts, redactor: Redactor) -> T:
+    """What was concluded of these facts, with the messages of the kernel that it quotes as a recording has them."""
+    quotes = {event.text: redact_message(event.text, redactor) for event in facts.kernel_log.events}
+    changed = {raw: clean for raw, clean in quotes.items() if raw != clean and len(raw) > 3}
+    return hide_everywhere(conclusions, _Hider(changed)) if changed else conclusions
+
+
+def _redact_log(log: KernelLog, redactor: Redactor) -> KernelLog:
+    events = tuple(
+        replace(
+            event,
+            text=redact_message(event.text, redactor),
+            subject=redactor.words(event.subject),
+            process=shown_name(event.process),
+        )
+        for event in log.events
+    )
+    return replace(log, events=events)
 
 
 def hide_in_facts(facts: HostFacts) -> HostFacts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
+from bedplate.model.facts.kernel_log import NO_KERNEL_LOG, KernelLog
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice
 from bedplate.model.facts.reading import Reading
 from bedplate.model.facts.system import CgroupFacts, EngineProcess, KernelFacts, MemoryFacts, Mount, OsFacts, Pressure
@@ -44,3 +45,5 @@ class HostFacts:
     knobs: tuple[Reading[str], ...]
     """Text of each kernel file that the catalog's rows name; `source` is the path."""
     problems: tuple[Problem, ...]
+    kernel_log: KernelLog = NO_KERNEL_LOG
+    """What the kernel reported of errors; without events where nobody asked for them."""
