@@ -1,7 +1,7 @@
 """Which messages of the kernel's log have one cause: what follows from a message is its evidence, not a second finding.
 
 A row of the catalog names the rows whose messages follow from its own (`causes`). A message is taken for a consequence when
-it was logged within the row's window, in the same run of the kernel, and about the same device, or about a port above it.
+it was logged within the row's window, in the same run of the kernel, and about the same device, a port above it, or none.
 """
 
 from __future__ import annotations
@@ -125,9 +125,12 @@ def _follows(consequence: KnownEvent, cause: KnownEvent, above: Mapping[str, fro
 
 
 def _is_same_device(address: str, other: str, above: Mapping[str, frozenset[str]]) -> bool:
-    """Whether a message about one address is about the device at the other: one of its functions, or a port above it."""
+    """Whether a message about one address is about the device at the other: one of its functions, or a port above it.
+
+    A message that names no device may be about any: the rows that follow from each other say enough then.
+    """
     if not address or not other:
-        return address == other
+        return True
     return _slot(address) == _slot(other) or address in above.get(_slot(other), frozenset())
 
 
