@@ -101,7 +101,11 @@ def test_an_applications_own_fault_is_told_and_is_no_alarm(code: int) -> None:
 
 def test_an_unknown_code_is_a_finding() -> None:
     (xid,) = judge(log_of("[ 5.0] NVRM: Xid (PCI:0000:43:00): 4711, pid=4242, name=python3, x"))
-    assert (xid.id, xid.severity, xid.title) == ("kernel.xid", Severity.MEDIUM, "0000:43:00.0 reported the unknown Xid 4711")
+    assert (xid.id, xid.severity, xid.title) == (
+        "kernel.xid-4711",
+        Severity.MEDIUM,
+        "0000:43:00.0 reported the unknown Xid 4711",
+    )
     (sxid,) = judge(log_of("[ 5.0] nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 99999, Fatal, Link 12 x"))
     assert sxid.title == "NVSwitch 0000:c1:00.0 reported the unknown SXid 99999"
 

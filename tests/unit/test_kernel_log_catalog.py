@@ -118,7 +118,9 @@ def test_a_code_is_found_by_the_names_that_people_write(name: str) -> None:
 
 
 def test_names_of_no_row_are_not_found() -> None:
-    assert find_kernel_row("xid-9999") is None and find_kernel_row("aer") is None
+    assert find_kernel_row("xid-x") is None and find_kernel_row("aer") is None
+    unknown = find_kernel_row("xid-9999")
+    assert unknown is not None and unknown.id == "xid" and "unknown" in unknown.title
     row = find_kernel_row("aer-fatal")
     assert row is not None and row.id == "aer-fatal"
 

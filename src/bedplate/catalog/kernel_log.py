@@ -108,11 +108,17 @@ def read_rows_for(events: Iterable[KernelEvent]) -> tuple[KernelLogRow, ...]:
 
 
 def find_kernel_row(name: str) -> KernelLogRow | None:
-    """The row of a name as a person writes it: "xid-79", "Xid 79", "kernel.aer-fatal"; None for one that no row has."""
+    """The row of a name as a person writes it: "xid-79", "Xid 79", "kernel.aer-fatal"; None for one that no row has.
+
+    A number that is in no row has the row of its family, which says what an unknown code is.
+    """
     wanted = re.sub(r"[\s_]+", "-", name.strip().lower().removeprefix("kernel."))
     family, _, number = wanted.partition("-")
     if family in CODES and number:
-        return next((row for row in read_codes(family) if row.id == wanted), None)
+        known = next((row for row in read_codes(family) if row.id == wanted), None)
+        if known is not None or not number.isdecimal():
+            return known
+        wanted = family
     return next((row for row in read_kernel_messages().rows if row.id == wanted), None)
 
 

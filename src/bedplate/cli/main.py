@@ -44,7 +44,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "tune": ("tune", "plan, apply, verify and undo settings that protect the engines of this host"),
         "measure": ("measure", "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"),
         "prove": ("prove", "measure what a change gains on this host beside a noisy neighbour"),
-        "explain": ("explain", "explain a knob or a finding: the reason, the evidence, the fix and the undo"),
+        "explain": ("explain", "explain a knob, a finding or a kernel message: the reason, the evidence, the fix"),
     },
     "on a serving host": {
         "serve": ("serve", "configure and start the engines and the HTTP front end of this host"),

@@ -15,7 +15,8 @@ from bedplate.model.facts.kernel_log import KernelEvent
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.kernel_log_row import KernelLogRow
 
-_FAMILIES = ("xid", "sxid")
+FAMILIES = ("xid", "sxid")
+"""Rows that find the codes of a driver, and speak for those that no row has."""
 _SEVERITIES = tuple(Severity)
 _UNTIMED_LINES = 200  # in a log without times, messages that far apart are not of one cause
 
@@ -77,7 +78,7 @@ def find_incidents(
 
 
 def _row_of(event: KernelEvent, rows: Mapping[str, KernelLogRow]) -> KernelLogRow | None:
-    if event.row in _FAMILIES and (row := rows.get(f"{event.row}-{event.code}")) is not None:
+    if event.row in FAMILIES and (row := rows.get(f"{event.row}-{event.code}")) is not None:
         return row
     return rows.get(event.row)
 
@@ -107,7 +108,7 @@ def _gather(known: Sequence[KnownEvent], cause_of: Mapping[int, int]) -> tuple[K
 
 def _key(known: KnownEvent) -> tuple[object, ...]:
     event = known.event
-    return (known.row.reports_as or known.row.id, event.code if event.row in _FAMILIES else None, *_about(event), event.boot)
+    return (known.row.reports_as or known.row.id, event.code if event.row in FAMILIES else None, *_about(event), event.boot)
 
 
 def _about(event: KernelEvent) -> tuple[str, str, str]:

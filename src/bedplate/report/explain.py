@@ -98,7 +98,7 @@ def render_kernel_row(row: KernelLogRow, steps: Iterable[RemedySteps], *, style:
         ("means", [row.means]),
         ("harm", [row.harm]),
         ("cause", [FAULTS[row.fault]]),
-        ("do", [REMEDIES[row.remedy], *fix]),
+        ("do", [REMEDIES[row.remedy], *(line.replace("{address}", "ADDRESS") for line in fix)]),
         ("severity", [render_severity(row)]),
         ("explains", [", ".join(row.causes)] if row.causes else []),
         ("example", row.examples),

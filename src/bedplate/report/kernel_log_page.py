@@ -25,14 +25,15 @@ def render_kernel_log_page(
     """docs/reference/kernel-log.md below its first line: messages, then the codes of each family, then what to do."""
     parts = ["# The kernel's log\n", one_line(_INTRODUCTION)]
     parts += ["| message | what happened | severity | cause |", "|---|---|---|---|"]
-    parts += [
-        table_row(f"[{row.id}](#{row.id})", _what(row), render_severity(row), row.fault.value) for row in messages
-    ]
+    parts += [table_row(f"[{row.id}](#{row.id})", _what(row), render_severity(row), row.fault.value) for row in messages]
     parts.append("")
     for family, rows in codes.items():
         title, form = _FAMILIES[family]
         parts += [f"## {title}\n", f"A message of the form {form}.\n"]
-        parts += ["| code | name | the device ... | severity | cause | what to do first | source |", "|---|---|---|---|---|---|---|"]
+        parts += [
+            "| code | name | the device ... | severity | cause | what to do first | source |",
+            "|---|---|---|---|---|---|---|",
+        ]
         sources = list(dict.fromkeys(row.source for row in rows))
         for row in rows:
             name = row.means.split(", ", 1)[1].split(":", 1)[0]
@@ -42,7 +43,12 @@ def render_kernel_log_page(
         parts += ["", *(f"{number}. {source} (read {_read(rows, source)})" for number, source in enumerate(sources, 1)), ""]
     parts += ["## What to do\n"]
     for step in steps:
-        parts += [f"**{REMEDIES[step.id][0].upper()}{REMEDIES[step.id][1:]}**\n", "```text", *step.fix, "```\n"]
+        parts += [
+            f"**{REMEDIES[step.id][0].upper()}{REMEDIES[step.id][1:]}**\n",
+            "```text",
+            *(line.replace("{address}", "ADDRESS") for line in step.fix),
+            "```\n",
+        ]
     parts += ["## Messages\n"]
     for row in messages:
         parts += _message(row)

@@ -68,7 +68,8 @@ class MessageRows:
     def _pattern(self, row: KernelLogRow) -> re.Pattern[str]:
         pattern = self._patterns.get(row.id)
         if pattern is None:
-            pattern = self._patterns[row.id] = re.compile(row.pattern, re.ASCII)
+            pattern = re.compile(row.pattern, re.ASCII)
+            self._patterns[row.id] = pattern
         return pattern
 
 

@@ -93,7 +93,14 @@ class LogMessage:
         text = self.texts()[0]
         if self.clock is LogClock.BOOT:
             return f"[{self.stamp:>12}] {text}" if self.stamp else text
-        return f"[{self.stamp}] {text}" if _CTIME.match(f"[{self.stamp}]") else f"{self.stamp} host kernel: {text}"
+        if not self.stamp:
+            return text
+        if _DMESG_ISO.match(f"{self.stamp} ") is not None:
+            return f"{self.stamp} {text}"
+        bracket = f"[{self.stamp.partition(' +')[0]}]"
+        if _CTIME.match(bracket) is not None or _HUMAN.match(bracket) is not None:
+            return f"{bracket} {text}"
+        return f"{self.stamp} host kernel: {text}"
 
 
 class LineReader:

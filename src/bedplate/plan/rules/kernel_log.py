@@ -13,7 +13,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.kernel_log import KernelEvent, KernelLog
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.kernel_log_row import KernelLogRow, Remedy, RemedySteps
-from bedplate.plan.kernel_causes import KernelIncident, find_incidents
+from bedplate.plan.kernel_causes import FAMILIES, KernelIncident, find_incidents
 from bedplate.plan.rules.machine import JudgedMachine
 from bedplate.plan.rules.observation import Observation, make_finding, not_judged
 from bedplate.plan.rules.rule import Result
@@ -59,7 +59,7 @@ class KernelLogRule:
         earlier = event.boot < log.boots
         times = f", {incident.count} times" if incident.count > 1 else ""
         return Observation(
-            id=finding_id(row),
+            id=f"{GROUP}{row.id}-{event.code}" if row.id in FAMILIES else finding_id(row),
             severity=_severity(incident),
             because=_filled(row.title, event) + times + (", before the last boot" if earlier else ""),
             where=(place_of(event),),
