@@ -216,6 +216,17 @@ def test_a_repeated_fault_is_one_finding_with_its_count_and_times() -> None:
     assert few.severity is Severity.LOW
 
 
+def test_a_link_that_goes_down_once_is_no_finding_and_one_that_flaps_is() -> None:
+    down = "mlx5_core 0000:17:00.0 ens1f0np0: Link down"
+    found = {number: judge(log_of(*(f"[ {10 * n}.0] {down}" for n in range(number)))) for number in (1, 2, 3, 10)}
+    assert [(number, [finding.severity for finding in found[number]]) for number in found] == [
+        (1, []),
+        (2, []),
+        (3, [Severity.LOW]),
+        (10, [Severity.HIGH]),
+    ]
+
+
 def test_who_was_killed_decides_how_bad_it_is() -> None:
     killed = "[ 1.0] Memory cgroup out of memory: Killed process 1 ({0}) total-vm:1kB"
     assert [finding.severity for finding in judge(log_of(killed.format("llama-server")))] == [Severity.HIGH]

@@ -137,7 +137,7 @@ def test_escaped_line_ends_are_blanks() -> None:
 
 
 def test_relative_times_add_up() -> None:
-    _, second, third = read(f"[Jan 5 01:02] {XID}", f"[  +1.500000] {XID}", f"[  +0.250000] {XID}")
+    _, second, third = read(f"[Jan 5 01:02] {XID}", f"[  +1,500000] {XID}", f"[  +0.250000] {XID}")
     times = [message.time() for message in (second, third)]
     assert [time.seconds if time else None for time in times] == [_2000 - 3 + 1.5, _2000 - 3 + 1.75]
 

@@ -84,6 +84,8 @@ class KernelLogRow:
     """Whether its consequences may name another device, or none."""
     alone: bool = True
     """Whether it is a finding without a cause; a detail of other messages is only their evidence."""
+    least: int = 1
+    """Fewer messages than this are no finding."""
     engine_severity: Severity | None = None
     """The severity where the process that it names is one of an inference engine."""
     nonfatal_severity: Severity | None = None

@@ -117,7 +117,7 @@ def render_severity(row: KernelLogRow) -> str:
     """The severity of a message in words: "low; medium from 100 on", "no finding by itself"."""
     if not row.alone:
         return "no finding by itself: evidence of another one"
-    words = [row.severity.value]
+    words = [row.severity.value if row.least == 1 else f"{row.severity.value} from {row.least} on"]
     if row.engine_severity is not None:
         words.append(f"{row.engine_severity.value} for a process of an engine")
     if row.nonfatal_severity is not None:

@@ -34,7 +34,7 @@ _BOOT = re.compile(
 )
 _CTIME = re.compile(r"\[(?P<stamp>[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4})\] ?", re.ASCII)
 _HUMAN = re.compile(r"\[(?P<stamp>[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d)\] ?", re.ASCII)
-_DELTA = re.compile(r"\[ {0,8}(?:\+|< {0,12})(?P<delta>\d{1,8}\.\d{1,9})>?\] ?", re.ASCII)
+_DELTA = re.compile(r"\[ {0,8}(?:\+|< {0,12})(?P<delta>\d{1,8}[.,]\d{1,9})>?\] ?", re.ASCII)
 _DMESG_ISO = re.compile(r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{1,9}(?:Z|[+-]\d\d:?\d\d)) ", re.ASCII)
 # journalctl's short, short-precise, short-iso, short-full and short-unix, and files of syslog daemons.
 _LOG = re.compile(
@@ -182,7 +182,7 @@ class LineReader:
             self._human = (stamp, 0.0)
         elif (found := _DELTA.match(line, start)) is not None:
             minute, past = self._human
-            self._human = (minute, past + float(found["delta"]))
+            self._human = (minute, past + float(found["delta"].replace(",", ".")))
             stamp = f"{minute} +{self._human[1]:.6f}" if minute else ""
         else:
             return None

@@ -43,7 +43,8 @@ class KernelLogRule:
             yield not_judged(id=_ID, why=_why_unread(log))
             return
         for incident in find_incidents(log.events, self.rows, facts.pci):
-            yield self._observe(incident, facts)
+            if incident.count >= incident.row.least:
+                yield self._observe(incident, facts)
         if log.left_out:
             yield not_judged(id=_ID, why=f"{log.left_out} more messages of the kernel's log name too many different things")
 
