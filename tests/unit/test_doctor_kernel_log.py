@@ -57,7 +57,7 @@ def test_the_report_as_json_has_the_events_and_is_what_its_schema_says(capsys: p
     assert main(["doctor", "--from", str(FAULTS), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     schema = json.loads((REPOSITORY / SCHEMA_PAGE).read_text())
-    assert problems_of(document, schema, schema) == []
+    assert list(problems_of(document, schema, schema)) == []
     assert [(event["row"], event["code"]) for event in document["facts"]["kernel_log"]["events"]][2:] == [
         ("xid", 79),
         ("xid", 94),

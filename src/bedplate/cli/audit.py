@@ -18,8 +18,8 @@ def add_from(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         type=Path,
         help="read a recording instead of this machine: a file of `bedplate record`, a directory or archive with /proc and "
-        "/sys, or the output of lspci -vvv, nvidia-smi -q, rocm-smi --json, lsblk --json, dmesg or journalctl -k, or an XML file "
-        "of hwloc or NCCL",
+        "/sys, or the output of lspci -vvv, nvidia-smi -q, rocm-smi --json, lsblk --json, dmesg or journalctl -k, or an XML "
+        "file of hwloc or NCCL",
     )
 
 
