@@ -28,6 +28,7 @@ FORMS = {
     "dmesg -x --time-format iso": (f"kern  :warn  : 2027-01-05T01:02:03,000000+00:00 {XID}", _2027, LogClock.WALL),
     "dmesg -r": (f"<3>[ 9002.500000] {XID}", 9002.5, LogClock.BOOT),
     "dmesg -H": (f"[Jan 5 01:02] {XID}", _2000 - 3, LogClock.WALL),
+    "dmesg -H of a day with two digits": (f"[Jan15 01:02] {XID}", _2000 - 3 + 864_000, LogClock.WALL),
     "journalctl -k": (f"Jan 05 01:02:03 gpu-host7 kernel: {XID}", _2000, LogClock.WALL),
     "journalctl -o short-precise": (f"Jan 05 01:02:03.250000 gpu-host7 kernel: {XID}", _2000 + 0.25, LogClock.WALL),
     "journalctl -o short-iso": (f"2027-01-05T01:02:03+0000 gpu-host7 kernel: {XID}", _2027, LogClock.WALL),
@@ -44,6 +45,15 @@ FORMS = {
     "kern.log of busybox": (f"Jan  5 01:02:03 gpu-host7 kern.err kernel: [ 9002.500000] {XID}", _2000, LogClock.WALL),
     "RFC 5424": (f"<3>1 2027-01-05T01:02:03.5Z gpu-host7 kernel - - - {XID}", _2027 + 0.5, LogClock.WALL),
     "RFC 5424 with data": (f'1 2027-01-05T01:02:03Z gpu-host7 kernel - - [a b="c"] {XID}', _2027, LogClock.WALL),
+    "journalctl -k in Polish": (f"sty 05 01:02:03 gpu-host7 kernel: {XID}", _2000, LogClock.WALL),
+    "journalctl -k in French": (f"janv. 05 01:02:03 gpu-host7 kernel: {XID}", _2000, LogClock.WALL),
+    "journalctl -k in Chinese": (f"1\u6708 05 01:02:03 gpu-host7 kernel: {XID}", _2000, LogClock.WALL),
+    "dmesg -T in German": (f"[Di Jan  5 01:02:03 2027] {XID}", _2027, LogClock.WALL),
+    "dmesg -T in Chinese": (f"[\u4e8c 1\u6708  5 01:02:03 2027] {XID}", _2027, LogClock.WALL),
+    "Talos": (f"kern: warning: [2027-01-05T01:02:03.50000001Z]: {XID}", _2027 + 0.5, LogClock.WALL),
+    "Talos of several machines": (f"10.5.0.2: kern:     err: [2027-01-05T01:02:03Z]: {XID}", _2027, LogClock.WALL),
+    "journalctl -k --no-hostname": (f"Jan 05 01:02:03 kernel: {XID}", _2000, LogClock.WALL),
+    "only the name": (f"kernel: [ 9002.500000] {XID}", 9002.5, LogClock.BOOT),
     "/dev/kmsg": (f"3,1234,9002500000,-;{XID}", 9002.5, LogClock.BOOT),
     "/dev/kmsg with a caller": (f"4,1234,9002500000,-,caller=T4242;{XID}", 9002.5, LogClock.BOOT),
 }
@@ -73,10 +83,13 @@ def test_a_message_is_written_so_that_it_is_read_again_as_the_same(line: str, se
     [
         f"user  :notice: [ 9002.500000] {XID}",
         f"daemon:err   : [ 9002.500000] {XID}",
+        f"gpu-host7: user: warning: [2027-01-05T01:02:03.5Z]: {XID}",
+        f"janv. 05 01:02:03 gpu-host7 python3[4242]: kernel: {XID}",
         f"<11>[ 9002.500000] {XID}",
         f"12,1234,9002500000,-;{XID}",
         f"Jan 05 01:02:03 gpu-host7 kernel[4242]: {XID}",
         f"Jan 05 01:02:03 gpu-host7 root: {XID}",
+        f"Jan 05 01:02:03 root: kernel: {XID}",
         f"Jan 05 01:02:03 gpu-host7 python3[4242]: kernel: {XID}",
         f"Jan  5 01:02:03 gpu-host7 user.notice kernel: {XID}",
         f"2027-01-05T01:02:03+0000 gpu-host7 logger[4242]: {XID}",
@@ -101,8 +114,10 @@ def test_lines_that_go_on_belong_to_their_message_and_are_believed_as_it_is() ->
         "[ 12.0] NVRM: The NVIDIA GPU 0000:c1:00.0 (PCI ID: 10de:2bb5)", "       NVRM: installed in this system"
     )
     assert message.texts() == ("NVRM: The NVIDIA GPU 0000:c1:00.0 (PCI ID: 10de:2bb5) NVRM: installed in this system",)
-    (forged,) = read("Jan 05 01:02:03 gpu-host7 python3[4242]: a log of several lines:", XID)
-    assert not forged.of_kernel
+    for line in (XID, f"kernel: {XID}"):
+        (forged,) = read("Jan 05 01:02:03 gpu-host7 python3[4242]: a log of several lines:", line)
+        assert not forged.of_kernel
+    assert [message.text for message in read("kernel: one", "kernel: two")] == ["one", "two"]
 
 
 def test_a_sentence_that_the_driver_prints_in_several_records_is_one_message() -> None:

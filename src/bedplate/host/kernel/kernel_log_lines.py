@@ -32,16 +32,18 @@ _WORDS = re.compile(
 _BOOT = re.compile(
     r"\[ {0,12}(?P<seconds>\d{1,10}\.\d{1,9})(?: <[ \d.]{1,24}>)?\](?: {0,2}\[ {0,8}[TC]\d{1,10}\])? ?", re.ASCII
 )
-_CTIME = re.compile(r"\[(?P<stamp>[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4})\] ?", re.ASCII)
-_HUMAN = re.compile(r"\[(?P<stamp>[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d)\] ?", re.ASCII)
+# A month and a day of the week have their names of the locale: "Jan", "maj", "janv.", "11\u6708".
+_MONTH = r"(?:[^\s\d:;,.<>\[\]]{2,5}\.?|\d{1,2}\u6708)"
+_CTIME = re.compile(rf"\[(?P<stamp>[^\s\d\[\]]{{1,6}} {_MONTH} [ \d]\d \d\d:\d\d:\d\d \d{{4}})\] ?", re.ASCII)
+_HUMAN = re.compile(rf"\[(?P<stamp>{_MONTH} {{0,2}}\d{{1,2}} \d\d:\d\d)\] ?", re.ASCII)
 _DELTA = re.compile(r"\[ {0,8}(?:\+|< {0,12})(?P<delta>\d{1,8}[.,]\d{1,9})>?\] ?", re.ASCII)
 _DMESG_ISO = re.compile(r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{1,9}(?:Z|[+-]\d\d:?\d\d)) ", re.ASCII)
 # journalctl's short, short-precise, short-iso, short-full and short-unix, and files of syslog daemons.
 _LOG = re.compile(
-    r"(?P<stamp>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?"
+    rf"(?P<stamp>{_MONTH} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{{1,9}})?"
     r"|(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d| [A-Z]{2,5})?"
     r"|\d{9,11}\.\d{1,9})"
-    r" (?P<host>\S{1,255}) (?:(?P<facility>[a-z\d]{2,8})\.[a-z]{3,7} )?"
+    r" (?:(?P<host>\S{0,254}[^\s:]) )?(?:(?P<facility>[a-z\d]{2,8})\.[a-z]{3,7} )?"
     r"(?P<program>[^\s:\[\]]{1,128})(?P<pid>\[\d{1,10}\])?:(?: |$)",
     re.ASCII,
 )
@@ -50,12 +52,33 @@ _RFC5424 = re.compile(
     r" (?:-|\[[^\]\n]{0,400}\]) ?",
     re.ASCII,
 )
+# Talos Linux: "host: kern: warning: [2027-01-05T01:02:03.5Z]: ", the host only for several machines.
+_TALOS = re.compile(
+    r"(?:(?P<host>[^\s:]{1,255}): )?(?P<facility>[a-z][a-z\d]{2,8}): {1,8}[a-z]{3,9}: "
+    r"\[(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)\]: ",
+    re.ASCII,
+)
+_BARE = "kernel: "  # what is left of a line of a journal whose time and host were cut off
 _JOURNAL_MONOTONIC = re.compile(r"(?P<host>\S{1,255}) kernel: ", re.ASCII)
 _ESCAPE = re.compile(r"\\x(?P<code>[0-9a-f]{2})|#(?P<octal>0[0-3][0-7])", re.ASCII)
 # The NVIDIA driver prints these sentences over several records; each following one begins with a small letter or a bracket.
 _SPLIT_BEGINS = ("NVRM: The NVIDIA ", "NVRM: API mismatch", "NVRM: This can occur")
 _SPLIT_GOES_ON = re.compile(r"NVRM: {1,2}[a-z(]")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = {
+    name: number
+    for names in (  # English, German, French, Spanish, Italian, Portuguese, Polish, Dutch: what glibc prints for %b
+        "jan feb mar apr may jun jul aug sep oct nov dec",
+        "jan feb m\u00e4r apr mai jun jul aug sep okt nov dez",
+        "janv f\u00e9vr mars avril mai juin juil ao\u00fbt sept oct nov d\u00e9c",
+        "ene feb mar abr may jun jul ago sep oct nov dic",
+        "gen feb mar apr mag giu lug ago set ott nov dic",
+        "jan fev mar abr mai jun jul ago set out nov dez",
+        "sty lut mar kwi maj cze lip sie wrz pa\u017a lis gru",
+        "jan feb mrt apr mei jun jul aug sep okt nov dec",
+        "1\u6708 2\u6708 3\u6708 4\u6708 5\u6708 6\u6708 7\u6708 8\u6708 9\u6708 10\u6708 11\u6708 12\u6708",
+    )
+    for number, name in enumerate(names.split(), 1)
+}
 _NO_YEAR = 2000  # stands for the year that a stamp does not say; it has a 29 February
 
 
@@ -120,6 +143,8 @@ class LineReader:
             if not line or line.isspace():
                 continue
             message = self._head(line, number)
+            if message is None and line.startswith(_BARE) and (pending is None or pending.of_kernel):
+                message = _bare(line, number)
             if message is None:
                 text = line.strip()
                 indented = line[0] in " \t"
@@ -147,17 +172,18 @@ class LineReader:
             if found is None:
                 return None
             facility, start = int(found["priority"]) >> 3 == 0, found.end()
-        elif line[0].islower():
-            found = _WORDS.match(line)
-            if found is None:
-                return None
+        elif (found := _WORDS.match(line)) is not None:
             facility, start = found["facility"] == "kern", found.end()
+        elif "Z]: " in line and (found := _TALOS.match(line)) is not None:
+            own = found["facility"] == "kern"
+            text = _unescape(line[found.end() :])
+            return LogMessage(line=number, of_kernel=own, stamp=found["stamp"], clock=LogClock.WALL, text=text)
         first = line[start : start + 1]
         if first == "[":
             return self._bracket(line, start, number, facility=facility)
         if first.isdigit():
             return self._digit(line, start, number, facility=facility)
-        if first.isupper() and (found := _LOG.match(line, start)) is not None:
+        if first.isalpha() and (found := _LOG.match(line, start)) is not None:
             return _from_log(found, line, number, facility=facility)
         if start:
             return LogMessage(line=number, of_kernel=facility is not False, stamp="", clock=LogClock.BOOT, text=line[start:])
@@ -233,6 +259,8 @@ def looks_like_kernel_log(lines: Iterable[str]) -> bool:
         if number >= 60:
             break
         message = reader._head(raw[:LINE_MOST].rstrip("\r\n\0"), number)
+        if message is None and raw.startswith(_BARE):
+            message = _bare(raw[:LINE_MOST].rstrip("\r\n\0"), number)
         messages, continued = (messages + 1, continued) if message is not None else (messages, continued + 1)
         own = own or (message is not None and message.of_kernel)
     return own and messages >= continued
@@ -247,6 +275,13 @@ def _from_log(found: re.Match[str], line: str, number: int, *, facility: bool | 
         clock=LogClock.WALL,
         text=_inner(line[found.end() :]),
     )
+
+
+def _bare(line: str, number: int) -> LogMessage:
+    text = line[len(_BARE) :]
+    found = _BOOT.match(text)
+    stamp, text = ("", text) if found is None else (found["seconds"], text[found.end() :])
+    return LogMessage(line=number, of_kernel=True, stamp=stamp, clock=LogClock.BOOT, text=_unescape(text))
 
 
 def _inner(text: str) -> str:
@@ -281,7 +316,7 @@ _ISO = re.compile(
     re.ASCII,
 )
 _DAY = re.compile(
-    r"(?:[A-Z][a-z]{2} )?(?P<month>[A-Z][a-z]{2}) {1,2}(?P<day>\d{1,2}) "
+    rf"(?:[^\s\d]{{1,6}} )?(?P<month>{_MONTH}) {{0,2}}(?P<day>\d{{1,2}}) "
     r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d))?"
     r"(?:\.(?P<part>\d{1,9}))?(?: (?P<year>\d{4}))?(?: \+(?P<past>\d{1,9}\.\d{6}))?",
     re.ASCII,
@@ -299,7 +334,7 @@ def _wall_seconds(stamp: str) -> float | None:
         if (found := _DAY.fullmatch(stamp)) is not None:
             moment = datetime.datetime(
                 int(found["year"] or _NO_YEAR),
-                _MONTHS.index(found["month"]) + 1,
+                _MONTHS[found["month"].rstrip(".").casefold()],
                 int(found["day"]),
                 int(found["hour"]),
                 int(found["minute"]),
@@ -308,5 +343,5 @@ def _wall_seconds(stamp: str) -> float | None:
             )
             return moment.timestamp() + float(f"0.{found['part'] or 0}") + float(found["past"] or 0)
         return float(stamp) if _UNIX.fullmatch(stamp) is not None else None
-    except (ValueError, OverflowError):
+    except (ValueError, KeyError, OverflowError):
         return None
