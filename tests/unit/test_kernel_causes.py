@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,8 @@ from bedplate.plan.kernel_causes import find_incidents
 
 MESSAGES = read_kernel_messages()
 LOGS = Path(__file__).parents[1] / "kernel_logs"
-FOUND, ROWS = read_findings(), (*read_codes("xid"), *read_codes("sxid"), *MESSAGES.rows)
+PAGE = Path(__file__).parents[2] / "docs/how-to/read-the-kernel-log.md"
+FOUND, ROWS = read_findings(), (*read_codes("sxid"), *read_codes("xid"), *MESSAGES.rows)
 
 
 def log_of(*lines: str) -> KernelLog:
@@ -147,6 +150,13 @@ LOST = "NVRM: Xid (PCI:0000:{0}:00): 79, pid=4242, name=python3, GPU has fallen 
         ),
         (
             [
+                "[ 10.0] nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 11001, Non-fatal, Link 32 ingress invalid command",
+                "[ 10.1] NVRM: Xid (PCI:0000:43:00): 74, NVLink: fatal error detected on link 6",
+            ],
+            ["kernel.sxid-11001"],
+        ),
+        (
+            [
                 "[ 10.0] python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0",
                 "[ 10.1] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),task=python3,pid=4300,uid=0",
                 "[ 10.2] Memory cgroup out of memory: Killed process 4300 (python3) total-vm:1kB",
@@ -162,6 +172,14 @@ LOST = "NVRM: Xid (PCI:0000:{0}:00): 79, pid=4242, name=python3, GPU has fallen 
                 "[ 42.0] EXT4-fs error (device nvme0n1p2): ext4_find_entry:1682: inode #2: comm ls: reading directory",
                 "[ 42.1] EXT4-fs (nvme0n1p2): Remounting filesystem read-only",
                 "[ 200.0] INFO: task python3:4300 blocked for more than 122 seconds.",
+            ],
+            ["kernel.nvme-down"],
+        ),
+        (
+            [
+                "[ 40.0] nvme nvme0: controller is down; will reset: CSTS=0xffffffff, PCI_STATUS=0xffff",
+                "[ 102.0] nvme nvme0: Disabling device after reset failure: -19",
+                "[ 102.1] EXT4-fs (nvme0n1p2): Remounting filesystem read-only",
             ],
             ["kernel.nvme-lost"],
         ),
@@ -186,8 +204,10 @@ LOST = "NVRM: Xid (PCI:0000:{0}:00): 79, pid=4242, name=python3, GPU has fallen 
             "two-gpus",
             "memory",
             "nvswitch",
+            "nvswitch-of-the-same-severity",
             "oom",
             "nvme",
+            "nvme-lost",
         ),
         *("amdgpu", "taint", "detail-alone"),
     ],
@@ -312,3 +332,23 @@ def test_no_known_message_is_lost_and_none_is_told_twice(messages: list[tuple[st
     by_id = {row.id: row for row in ROWS}
     silent = [event for event in log.events if event not in told]
     assert all(not by_id[event.row].alone for event in silent)
+
+
+THREADS = tomllib.loads((LOGS / "threads.toml").read_text())["thread"]
+
+
+@pytest.mark.parametrize("thread", THREADS, ids=lambda thread: thread["where"].removeprefix("https://github.com/"))
+def test_the_log_of_a_public_thread_shows_what_was_the_matter(thread: dict[str, Any]) -> None:
+    findings = judge(log_of(*thread["log"].splitlines()))
+    assert sorted(" ".join(parts) for parts in brief(findings)) == sorted(thread["found"])
+
+
+@pytest.mark.parametrize("thread", THREADS, ids=lambda thread: thread["where"].removeprefix("https://github.com/"))
+def test_the_page_tells_of_each_thread_what_doctor_finds(thread: dict[str, Any]) -> None:
+    assert thread_row(thread) in PAGE.read_text()
+
+
+def thread_row(thread: dict[str, Any]) -> str:
+    _, _, _, owner, repository, _, number = thread["where"].split("/")
+    found = ", ".join(f"`{line.split()[0]}`" for line in thread["found"])
+    return f"| [{owner}/{repository} {number}]({thread['where']}) | {thread['reported']} | {thread['truth']} | {found} |\n"

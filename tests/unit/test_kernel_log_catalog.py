@@ -26,7 +26,7 @@ from bedplate.model.kernel_log_row import Fault, KernelLogRow, Remedy
 
 MESSAGES = read_kernel_messages()
 XIDS, SXIDS = read_codes("xid"), read_codes("sxid")
-ROWS = (*XIDS, *SXIDS, *MESSAGES.rows)
+ROWS = (*SXIDS, *XIDS, *MESSAGES.rows)
 PATTERNS = [(row.id, re.compile(row.pattern, re.ASCII)) for row in MESSAGES.rows]
 EXAMPLES = [(row, example) for row in MESSAGES.rows for example in row.examples]
 
@@ -73,6 +73,18 @@ def test_the_faults_of_applications_are_no_alarms() -> None:
     assert by_id["xid-119"].severity is Severity.CRITICAL and by_id["xid-119"].remedy is Remedy.DRAIN_AND_RESET
     assert by_id["xid-64"].remedy is Remedy.REPLACE and by_id["xid-94"].severity is Severity.HIGH
     assert by_id["sxid-12028"].severity is Severity.CRITICAL
+
+
+def test_a_cause_is_more_severe_than_what_follows_or_stands_before_it() -> None:
+    severities = tuple(Severity)
+    rank = {row.id: (severities.index(row.severity), place) for place, row in enumerate(ROWS)}
+    wrong = [
+        (row.id, id)
+        for row in MESSAGES.rows
+        for id in row.causes
+        if id in rank and rank[id] < rank[row.id]  # it would never be taken for its consequence
+    ]
+    assert wrong == []
 
 
 def test_what_rows_refer_to_exists() -> None:

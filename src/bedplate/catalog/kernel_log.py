@@ -29,7 +29,7 @@ _EXAMPLES = {
 _TITLES = {"xid": "{{place}} {says} (Xid {code})", "sxid": "NVSwitch {{place}} {says} (SXid {code})"}
 _ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_GROUPS = {"address", "origin", "code", "subject", "process"}
+_GROUPS = {"address", "origin", "port", "code", "subject", "process"}
 _HINT = "Correct the rows; their keys are the fields of the classes in model/kernel_log_row.py."
 
 T = TypeVar("T")
@@ -101,10 +101,13 @@ def read_codes(family: str, path: Path | None = None) -> tuple[KernelLogRow, ...
 
 
 def read_rows_for(events: Iterable[KernelEvent]) -> tuple[KernelLogRow, ...]:
-    """The rows that explain these events: all messages, and the codes of those families that are among them."""
+    """The rows that explain these events: all messages, and the codes of those families that are among them.
+
+    NVSwitches come before GPUs: an error of a switch is seen by the GPUs behind it, too.
+    """
     families = {event.row for event in events if event.row in CODES}
     rows = read_kernel_messages().rows
-    return (*(row for family in sorted(families, reverse=True) for row in read_codes(family)), *rows)
+    return (*(row for family in sorted(families) for row in read_codes(family)), *rows)
 
 
 def find_kernel_row(name: str) -> KernelLogRow | None:

@@ -65,8 +65,8 @@ class KernelLogRow:
     """The day on which the source was read, "2026-11-30"."""
     pattern: str = ""
     """Regular expression that matches from the beginning of a message; its groups address, code, subject and process
-    become those of the event, and origin is the address where a port tells of a device below it. Empty for a code, which the
-    row of its family finds."""
+    become those of the event, and origin is the address where a port tells of a device below it; port is the address where
+    it names none. Empty for a code, which the row of its family finds."""
     contains: tuple[str, ...] = ()
     """Texts of which a message has one, for rows whose messages begin with the name of any driver; without it, a message
     begins with the same word as one of the examples."""

@@ -216,7 +216,7 @@ def _event(row: KernelLogRow, found: re.Match[str], message: LogMessage, text: s
     return KernelEvent(
         row=row.id,
         code=int(code) if code else None,
-        address=full_address(groups.get("origin") or groups.get("address") or ""),
+        address=full_address(groups.get("origin") or groups.get("address") or groups.get("port") or ""),
         subject=(groups.get("subject") or "")[:80],
         process=(groups.get("process") or "").strip("'")[:40],
         text=text[:_TEXT_MOST],
