@@ -102,6 +102,24 @@ def test_an_applications_own_fault_is_told_and_is_no_alarm(code: int) -> None:
     assert (finding.id, finding.severity, finding.rank) == (f"kernel.xid-{code}", Severity.INFO, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("action", "severity"),
+    [
+        ("0x0 (None)", Severity.INFO),
+        ("0x1 (GPU Reset Required)", Severity.CRITICAL),
+        ("0x2 (Node Reboot Required)", Severity.CRITICAL),
+        ("0x3 (Drain P2P)", Severity.MEDIUM),
+        ("0x4 (Drain and Reset)", Severity.HIGH),
+    ],
+)
+def test_what_the_driver_asks_for_is_as_severe_as_it_says(action: str, severity: Severity) -> None:
+    asks = f"NVRM: Xid (PCI:0000:43:00): 154, GPU recovery action changed from 0x7 (Unknown) to {action}"
+    (alone,) = judge(log_of(f"[ 5.0] {asks}"))
+    assert (alone.id, alone.severity) == ("kernel.xid-154", severity)
+    (cause,) = judge(log_of("[ 4.0] NVRM: Xid (PCI:0000:43:00): 94, Contained: SM (0x1)", f"[ 5.0] {asks}"))
+    assert (cause.id, cause.severity) == ("kernel.xid-94", min(severity, Severity.HIGH, key=list(Severity).index))
+
+
 def test_an_unknown_code_is_a_finding() -> None:
     (xid,) = judge(log_of("[ 5.0] NVRM: Xid (PCI:0000:43:00): 4711, pid=4242, name=python3, x"))
     assert (xid.id, xid.severity, xid.title) == (

@@ -140,6 +140,7 @@ def _code_row(family: str, code: DriverCode, kind: CodeClass, source: CodeSource
         source=source.title,
         read=source.read,
         nonfatal_severity=kind.nonfatal_severity,
+        said=kind.said,
         causes=kind.causes,
         before_s=kind.before_s,
         after_s=kind.after_s,

@@ -43,6 +43,15 @@ class Remedy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SaidSeverity:
+    """How severe a message is that says what has to be done: its own words tell, not its number."""
+
+    text: str
+    """What the message has within it."""
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelLogRow:
     """One row of catalog/kernel_log.toml, nvidia_xid.toml or nvidia_sxid.toml."""
 
@@ -90,6 +99,9 @@ class KernelLogRow:
     """The severity where the process that it names is one of an inference engine."""
     nonfatal_severity: Severity | None = None
     """The severity of a message that itself says "Nonfatal"."""
+    said: tuple[SaidSeverity, ...] = ()
+    """The severity by what the message says; the first that is in it counts. As a consequence, too, it makes its cause more
+    severe."""
     many: int = 0
     """From this number of messages on, the severity is many_severity; 0: never."""
     many_severity: Severity | None = None
@@ -120,6 +132,7 @@ class CodeClass:
     remedy: Remedy
     severity: Severity
     nonfatal_severity: Severity | None = None
+    said: tuple[SaidSeverity, ...] = ()
     causes: tuple[str, ...] = ()
     before_s: float = 5.0
     after_s: float = 120.0

@@ -122,6 +122,7 @@ def render_severity(row: KernelLogRow) -> str:
         words.append(f"{row.engine_severity.value} for a process of an engine")
     if row.nonfatal_severity is not None:
         words.append(f"{row.nonfatal_severity.value} if it says Nonfatal")
+    words += [f'{said.severity.value} if it says "{said.text.strip()}"' for said in row.said]
     if row.many_severity is not None:
         words.append(f"{row.many_severity.value} from {row.many} on")
     return "; ".join(words)

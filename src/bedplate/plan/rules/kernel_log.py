@@ -23,6 +23,7 @@ GROUP = "kernel."
 """What ids of its findings begin with; the rest is the id of the row: "kernel.xid-79"."""
 _ID = "kernel.log"
 _CONSEQUENCES_MOST = 8  # that are shown; the rest is counted
+_ORDER = tuple(Severity)  # the most severe first
 _NONFATAL = re.compile(r"\bnon-?fatal\b", re.IGNORECASE)
 
 
@@ -99,7 +100,20 @@ def place_of(event: KernelEvent) -> str:
 
 
 def _severity(incident: KernelIncident) -> Severity:
+    """That of the cause; or a higher one where a message that follows says that more has to be done."""
+    said = [_said_severity(known.row, known.event) for known in incident.consequences]
+    return min((severity for severity in (_own_severity(incident), *said) if severity is not None), key=_ORDER.index)
+
+
+def _said_severity(row: KernelLogRow, event: KernelEvent) -> Severity | None:
+    return next((said.severity for said in row.said if said.text in event.text), None)
+
+
+def _own_severity(incident: KernelIncident) -> Severity:
     row = incident.row
+    said = [_said_severity(row, event) for event in incident.events]
+    if (known := [severity for severity in said if severity is not None]) and len(known) == len(said):
+        return min(known, key=_ORDER.index)
     if row.nonfatal_severity is not None and all(_NONFATAL.search(event.text) for event in incident.events):
         return row.nonfatal_severity
     if row.many and row.many_severity is not None and incident.count >= row.many:
