@@ -190,7 +190,7 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
                 yield Observation(
                     id="accel.nvlink-missing",
                     severity=Severity.HIGH,
-                    because=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name} has {max(up)}",
+                    because=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name or 'GPU'} has {max(up)}",
                     where=(name_of(twin),),
                     evidence=(seen("NVLinks up", twin.nvlinks_active), seen("NVLinks", twin.nvlinks_total)),
                     fix=(
@@ -203,9 +203,9 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
 
 
 def _twins(all_of_them: Iterable[Accelerator]) -> Iterator[list[Accelerator]]:
-    """Accelerators of one name whose links are known, MIG off: with it on no links are told."""
+    """Accelerators of one name, or of none where nothing names them, whose links are known; with MIG on none are told."""
     by_name: dict[str, list[Accelerator]] = {}
     for accelerator in all_of_them:
-        if accelerator.nvlinks_active.value is not None and accelerator.mig.value is not True and accelerator.name:
+        if accelerator.nvlinks_active.value is not None and accelerator.mig.value is not True:
             by_name.setdefault(accelerator.name, []).append(accelerator)
     yield from (those for those in by_name.values() if len(those) > 1)
