@@ -146,7 +146,7 @@ def join_facts(parts: Sequence[Part], origin: str) -> HostFacts:
 
 
 _LISTS = ("accelerators", "pci", "numa", "network", "blocks", "conflicts", "texts", "origin")
-_SUMS = ("failures", "problems")
+_SUMS = ("failures", "engine_notes", "problems")
 
 
 def _join_rest(joiner: _Joiner, base: HostFacts, facts: HostFacts) -> HostFacts:

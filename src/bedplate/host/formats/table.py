@@ -14,6 +14,7 @@ from bedplate.host.formats import (
     amd_smi,
     cgroup_files,
     docker_info,
+    engine_log,
     environment,
     free,
     hl_smi,
@@ -292,6 +293,15 @@ LINES: tuple[Format, ...] = (
         begins=tool_failures.BEGINS,
         continues=tool_failures.CONTINUES,
         parse=tool_failures.parse_tool_failures,
+    ),
+    Format(
+        id="engine-log",
+        title="start-up log of vLLM or llama.cpp",
+        command="journalctl -u vllm",
+        tells="whether accelerators were found, KV cache, layers on the CPU, CUDA graphs",
+        begins=engine_log.BEGINS,
+        continues=engine_log.CONTINUES,
+        parse=engine_log.parse_engine_log,
     ),
     Format(
         id="rocm-smi",

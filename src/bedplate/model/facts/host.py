@@ -9,6 +9,7 @@ from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, Pc
 from bedplate.model.facts.reading import NOT_ASKED, Reading
 from bedplate.model.facts.system import (
     CgroupFacts,
+    EngineNote,
     EngineProcess,
     Frameworks,
     KernelFacts,
@@ -83,6 +84,8 @@ class HostFacts:
     """Where parts of the input contradict each other."""
     failures: tuple[ToolFailure, ...] = ()
     """Errors that tools of vendors printed instead of an answer."""
+    engine_notes: tuple[EngineNote, ...] = ()
+    """What logs of engines say of how they run."""
     attached: Reading[int] = NOT_ASKED
     """Accelerators that the driver counts, where it says so beside its list of them."""
     nvidia_library: Reading[str] = NOT_ASKED
@@ -95,7 +98,7 @@ class HostFacts:
         some = (
             *(self.cpu.cpus, self.cpu.architecture, self.numa.nodes, self.memory.total_bytes, self.pci, self.accelerators),
             *(self.network, self.blocks, self.engines, self.kernel.cmdline, self.kernel.modules, self.kernel.installed),
-            *(self.pressure, self.failures, self.os.id, self.frameworks.source, self.os.runtimes),
+            *(self.pressure, self.failures, self.engine_notes, self.os.id, self.frameworks.source, self.os.runtimes),
         )
         told = (
             *(self.kernel.release, self.kernel.nvidia_version, self.cgroup.periods, self.cgroup.memory_max_bytes),

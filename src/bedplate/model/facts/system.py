@@ -213,3 +213,29 @@ class ToolFailure:
     """PCI address of the device that it is about; None where it is about all of them, or names none."""
     version: str = ""
     """Of the library, where the text says it: "591.12"."""
+
+
+class EngineNoteKind(StrEnum):
+    """What an engine's log says of how it runs."""
+
+    NO_DEVICE = "no-device"
+    """It found no accelerator, or was built without support for one."""
+    PARTLY_OFFLOADED = "partly-offloaded"
+    """Some layers stay on the CPU."""
+    KV_CACHE_SMALL = "kv-cache-small"
+    """The KV cache holds less than one request of the longest length."""
+    EAGER = "eager"
+    """CUDA graphs are off."""
+    NO_CUSTOM_ALLREDUCE = "no-custom-allreduce"
+    """The engine's own all-reduce is off, NCCL's is used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNote:
+    """A line of an engine's log that says how it runs."""
+
+    kind: EngineNoteKind
+    engine: str
+    """vllm or llama.cpp."""
+    text: str
+    """The line without time and place, shortened."""

@@ -45,6 +45,7 @@ CHECKS: tuple[CheckFunction, ...] = (
     tools.check_rdma_ports,
     tools.check_node_memory,
     tools.check_own_quota,
+    tools.check_engine_notes,
     driver.check_no_driver,
     driver.check_refused,
     driver.check_flavour,

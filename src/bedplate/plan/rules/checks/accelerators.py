@@ -9,7 +9,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.wording import plural
 from bedplate.plan.engine_arguments import count_argument
-from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, seen_of, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     accelerators,
@@ -192,7 +192,7 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
                     severity=Severity.HIGH,
                     because=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name or 'GPU'} has {max(up)}",
                     where=(name_of(twin),),
-                    evidence=(seen("NVLinks up", twin.nvlinks_active), seen("NVLinks", twin.nvlinks_total)),
+                    evidence=seen_of(("NVLinks up", twin.nvlinks_active), ("NVLinks", twin.nvlinks_total)),
                     fix=(
                         "nvidia-smi nvlink --status",
                         "nvidia-smi nvlink --errorcounters",
