@@ -354,9 +354,9 @@ def render_fit_schema() -> str:
 
 
 _PASTED = """\
-What `bedplate doctor --from` and `bedplate inspect --from` read besides recordings: text that other programs print, as people
-paste it. A file may hold several of them, one after the other, with prompts, quotes and Markdown fences around them; a directory or
-an archive may hold several files. [How to ask the doctor about a paste](../how-to/paste.md).
+What `bedplate doctor --from` and `bedplate inspect --from` read besides recordings: text that other programs print, as
+people paste it. A file may hold several of them, one after the other, with prompts, quotes and Markdown fences around them;
+a directory or an archive may hold several files. [How to ask the doctor about a paste](../how-to/paste.md).
 """
 
 

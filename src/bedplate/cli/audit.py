@@ -18,8 +18,8 @@ def add_from(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         type=Path,
         help="read this instead of the machine: a file of `bedplate record`, a directory or archive with /proc and /sys, or "
-        "text that programs printed (nvidia-smi, lspci, dmesg, lscpu, collect_env and others), as a file, a directory of files, "
-        "an archive, or - for standard input",
+        "text that programs printed (nvidia-smi, lspci, dmesg, lscpu, collect_env and others), as a file, a directory of "
+        "files, an archive, or - for standard input",
     )
 
 

@@ -1,7 +1,7 @@
 """AMD accelerators as `amd-smi` prints them (static, list, metric: JSON or text) and as the table of `rocm-smi` shows them.
 
-The text has the tree of the JSON with upper-case titles and two blanks a level. A card that is partitioned appears as several
-devices, whose addresses differ in the function only (AMD SMI documentation, "Memory and compute partitions").
+The text has the tree of the JSON with upper-case titles and two blanks a level. A card that is partitioned appears as
+several devices, whose addresses differ in the function only (AMD SMI documentation, "Memory and compute partitions").
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from bedplate.model.facts.reading import Reading, Unknown, known, missing
 SOURCE, TABLE = "amd-smi", "rocm-smi"
 TEXT_BEGINS = re.compile(r"GPU: \d{1,3}\s{0,4}$")
 TEXT_CONTINUES = re.compile(r"GPU: \d|\s{2,40}[A-Z][A-Z0-9_ ]{1,40}:")
-TABLE_BEGINS = re.compile(r"=* ?(?:ROCm System Management Interface|Concise Info|Start of ROCm SMI Log) ?=*|(?:Device|GPU) {2}(?:Node|Temp|\[Model)")
+TABLE_BEGINS = re.compile(
+    r"=* ?(?:ROCm System Management Interface|Concise Info|Start of ROCm SMI Log) ?=*"
+    r"|(?:Device|GPU) {2}(?:Node|Temp|\[Model)"
+)
 TABLE_CONTINUES = re.compile(r"\d{1,3} {1,12}\S|(?:Device|GPU) {1,8}\S|\s{8,40}\(|=+|WARNING: ")
 _LINE = re.compile(r"(\s{0,40})([A-Z][A-Z0-9_ ]{0,40}):\s{0,8}(\S?.{0,200})")
 _ROW = re.compile(r"(\d{1,3}) {1,12}(.{1,200})", re.ASCII)
@@ -102,9 +105,7 @@ def _facts(section: Section, rows: list[dict[str, str]]) -> HostFacts:
 
 def _accelerator(index: int, address: str | None, name: str, row: dict[str, str]) -> Accelerator:
     source = f"{SOURCE} gpu {index}"
-    blank = make_accelerator(
-        vendor="amd", index=index, name=name, address=address, why=Unknown.NOT_RECORDED, source=source
-    )
+    blank = make_accelerator(vendor="amd", index=index, name=name, address=address, why=Unknown.NOT_RECORDED, source=source)
     node = parse_int(row.get("numa/node", ""))
     return replace(
         blank,
@@ -132,9 +133,7 @@ def _device(address: str, name: str, row: dict[str, str]) -> PciDevice:
         device=parse_int(row.get("asic/device_id", "")) or 0,
         name=name,
         numa_node=known(node, f"{source}: numa/node") if node is not None and node >= 0 else device.numa_node,
-        link=replace(
-            device.link, max_speed_gts=float(speed[1]) if speed is not None else None, max_width=width or None
-        ),
+        link=replace(device.link, max_speed_gts=float(speed[1]) if speed is not None else None, max_width=width or None),
     )
 
 
@@ -142,7 +141,11 @@ def _text(row: dict[str, str], source: str, *paths: str) -> Reading[str]:
     for path in paths:
         value = row.get(path)
         if value is not None:
-            return missing(Unknown.ABSENT, f"{source}: {path}", value) if value in ("N/A", "") else known(value, f"{source}: {path}")
+            return (
+                missing(Unknown.ABSENT, f"{source}: {path}", value)
+                if value in ("N/A", "")
+                else known(value, f"{source}: {path}")
+            )
     return missing(Unknown.NOT_RECORDED, f"{source}: {paths[0]}")
 
 
@@ -183,8 +186,12 @@ def parse_rocm_table(section: Section) -> HostFacts:
         found.append(
             replace(
                 blank,
-                compute_partition=known(partitions[2], f"{source}: Partitions", partitions[0]) if partitions else blank.compute_partition,
-                memory_partition=known(partitions[1], f"{source}: Partitions", partitions[0]) if partitions else blank.memory_partition,
+                compute_partition=known(partitions[2], f"{source}: Partitions", partitions[0])
+                if partitions
+                else blank.compute_partition,
+                memory_partition=known(partitions[1], f"{source}: Partitions", partitions[0])
+                if partitions
+                else blank.memory_partition,
                 power_limit_w=known(float(watts[-1]), f"{source}: PwrCap") if watts else blank.power_limit_w,
                 temperature_c=known(float(heat[1]), f"{source}: Temp") if heat is not None else blank.temperature_c,
             )

@@ -1,4 +1,7 @@
-"""cpu.stat of a control group, as people paste it: how often a quota has stopped it (cgroup-v2.rst, "CPU Interface Files")."""
+"""cpu.stat of a control group, as people paste it: how often a quota has stopped it.
+
+Source: Documentation/admin-guide/cgroup-v2.rst, "CPU Interface Files".
+"""
 
 from __future__ import annotations
 

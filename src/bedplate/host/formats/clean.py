@@ -1,7 +1,7 @@
 """A line of text as a program printed it: without what a terminal, a mail or a web page put around it.
 
-Removed are colour codes, carriage returns, no-break and zero-width blanks, "> " of quotes. Prompts, Markdown fences and rules
-of bug reports are kept apart: they end what stands before them, and a prompt names the command whose output follows.
+Removed are colour codes, carriage returns, no-break and zero-width blanks, "> " of quotes. Prompts, Markdown fences and
+rules of bug reports are kept apart: they end what stands before them, and a prompt names the command whose output follows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,19 @@ _PROGRAMS = frozenset(
     (
         *("nvidia-smi", "lspci", "dmesg", "lscpu", "numactl", "free", "lsblk", "ibstat", "ibstatus", "rocm-smi", "amd-smi"),
         *("hl-smi", "xpu-smi", "uname", "lsmod", "docker", "journalctl", "python", "python3", "cat", "head", "tail", "grep"),
-        *("modinfo", "ps", "systemctl", "vllm", "llama-server", "ls", "ip", "rdma", "nvidia-bug-report.sh", "dcgmi", "mount"),
+        *(
+            "modinfo",
+            "ps",
+            "systemctl",
+            "vllm",
+            "llama-server",
+            "ls",
+            "ip",
+            "rdma",
+            "nvidia-bug-report.sh",
+            "dcgmi",
+            "mount",
+        ),
     )
 )
 _BARE = re.compile(
@@ -98,7 +110,7 @@ def _command(line: str) -> tuple[str, ...] | None:
     """Words of the command that a prompt, or a line that is nothing but a known command, gives; None for any other line."""
     if not _PROMPT_SIGNS.isdisjoint(line[:240]) and (prompt := _PROMPT.fullmatch(line)) is not None:
         words = split_command(prompt["command"] or "")
-        if prompt["weak"] in (None, "$", "❯", "➜") or words[:1] and words[0] in _PROGRAMS:
+        if prompt["weak"] in (None, "$", "❯", "➜") or (words[:1] and words[0] in _PROGRAMS):
             return words
         return None
     return split_command(line) if len(line) <= 400 and _BARE.fullmatch(line) is not None else None

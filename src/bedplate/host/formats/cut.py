@@ -1,8 +1,8 @@
 """A text of an operator, cut into the outputs that stand in it: each line goes to the format that it looks like.
 
-Lines are read one by one, so that a text of any length takes the memory of its longest section. A section ends with a prompt, a
-fence, a line that another format begins with, or several lines that its own format does not have; a line or two between its
-lines are passed over. What no format knows is listed by its lines, never dropped.
+Lines are read one by one, so that a text of any length takes the memory of its longest section. A section ends with a
+prompt, a fence, a line that another format begins with, or several lines that its own format does not have; a line or two
+between its lines are passed over. What no format knows is listed by its lines, never dropped.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from bedplate.model.facts.reading import known
 from bedplate.model.units import parse_size
 
 SOURCE = "docker info"
-BEGINS = re.compile(r" {0,2}(?:Server Version: \d|Storage Driver: \w|Cgroup Driver: (?:systemd|cgroupfs)|Kernel Version: \d|Runtimes: \S)")
+BEGINS = re.compile(
+    r" {0,2}(?:Server Version: \d|Storage Driver: \w|Cgroup Driver: (?:systemd|cgroupfs)|Kernel Version: \d|Runtimes: \S)"
+)
 CONTINUES = re.compile(r" {0,6}[A-Z][\w /()-]{1,40}:|Client:|Server:| {1,8}[a-z][\w.-]{1,40}: \S")
 _LINE = re.compile(r"\s{0,8}([A-Z][\w /()-]{1,40}): (\S.{0,400})")
 _SIZE = re.compile(r"\d{1,9}(?:\.\d{1,4})?[KMGT]iB", re.ASCII)
@@ -33,7 +35,9 @@ def parse_docker_info(section: Section) -> HostFacts:
     lower = system.lower()
     return replace(
         facts,
-        kernel=replace(facts.kernel, release=known(release, f"{SOURCE}: Kernel Version") if release else facts.kernel.release),
+        kernel=replace(
+            facts.kernel, release=known(release, f"{SOURCE}: Kernel Version") if release else facts.kernel.release
+        ),
         os=replace(
             facts.os,
             pretty_name=system,

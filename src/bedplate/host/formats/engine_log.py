@@ -20,10 +20,13 @@ from bedplate.model.facts.system import EngineNote, EngineNoteKind
 VLLM, LLAMA = "vllm", "llama.cpp"
 BEGINS = re.compile(
     r"(?:\([A-Za-z0-9_:= ]{2,60}\) {1,2}){0,2}(?:INFO|WARNING|ERROR|DEBUG) \d\d-\d\d \d\d:\d\d:\d\d "
-    r"|ggml_cuda_init: |ggml_vulkan: |llama_model_loader: |load_tensors: |llama_context: |llama_kv_cache\w{0,20}: |print_info: "
+    r"|ggml_cuda_init: |ggml_vulkan: |llama_model_loader: |load_tensors: |llama_context: |llama_kv_cache\w{0,20}: "
+    r"|print_info: "
     r"|warning: no usable GPU found|build: \d{3,6} \([0-9a-f]{6,12}\)|system_info: n_threads"
 )
-CONTINUES = re.compile(r"  Device \d{1,3}: |warning: |main: |srv {1,8}\w|slot {1,8}\w|llm_load_\w|common_init|init: |\.{4,200}$|sched_reserve: ")
+CONTINUES = re.compile(
+    r"  Device \d{1,3}: |warning: |main: |srv {1,8}\w|slot {1,8}\w|llm_load_\w|common_init|init: |\.{4,200}$|sched_reserve: "
+)
 _DEVICE = re.compile(r"  Device (\d{1,3}): (\S.{0,80}?), compute capability", re.ASCII)
 _OFFLOADED = re.compile(r"offloaded (\d{1,4})/(\d{1,4}) layers to GPU", re.ASCII)
 _CONCURRENCY = re.compile(r"Maximum concurrency for [\d,]{1,12} tokens per request: (\d{1,6}\.\d{1,3})x", re.ASCII)

@@ -32,15 +32,31 @@ BEGINS = re.compile(
 CONTINUES = re.compile(
     r"\s{0,40}(?:System Info|PyTorch Info|Python Environment|CUDA / GPU Info|CPU Info|CPU:|Versions of relevant libraries:?"
     r"|vLLM Info|Environment Variables|GPU Topology:|NVIDIA Topology:)\s{0,8}$"
-    r"|\[(?:pip3?|conda)\] |(?:Python|PyTorch|sglang|sgl_kernel|flashinfer_python|transformers|torchao|numpy|vllm|NVCC|CUDA_HOME"
-    r"|Hypervisor vendor|ulimit soft|vLLM Build Flags|Neuron SDK Version|Could not collect)\b|\s{0,8}CUDA Archs: |[A-Za-z_][A-Z0-9_a-z]{2,60}="
+    r"|\[(?:pip3?|conda)\] |(?:Python|PyTorch|sglang|sgl_kernel|flashinfer_python|transformers|torchao|numpy|vllm|NVCC"
+    r"|CUDA_HOME"
+    r"|Hypervisor vendor|ulimit soft|vLLM Build Flags|Neuron SDK Version|Could not collect)\b"
+    r"|\s{0,8}CUDA Archs: |[A-Za-z_][A-Z0-9_a-z]{2,60}="
     r"|CUDA:|ROCm:|XPU:|[a-z][a-z0-9_.-]{1,40}: {1,4}\d[\w.+-]{0,40}\s{0,4}$|Is [A-Z][\w ]{1,40}: "
 )
 _GPU = re.compile(r"GPU (\d{1,3}(?:,\d{1,3}){0,63}): {1,4}(\S.{0,80})", re.ASCII)
 _PACKAGE = re.compile(r"\[(?:pip3?|conda)\] ([\w.-]{1,60})(?:==| {1,40})(\d[\w.+!-]{0,40})", re.ASCII)
 _KEY = re.compile(r"([A-Za-z][\w ()./-]{1,60}?) {0,40}: {0,4}(\S.{0,400})", re.ASCII)
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{1,60})=(.{0,2000})")
-_STEERING = ("NCCL_", "RCCL_", "CUDA_", "VLLM_", "TORCH_", "PYTORCH_", "HIP_", "ROCR_", "HSA_", "SGLANG_", "SGL_", "UCX_", "OMP_")
+_STEERING = (
+    "NCCL_",
+    "RCCL_",
+    "CUDA_",
+    "VLLM_",
+    "TORCH_",
+    "PYTORCH_",
+    "HIP_",
+    "ROCR_",
+    "HSA_",
+    "SGLANG_",
+    "SGL_",
+    "UCX_",
+    "OMP_",
+)
 _VERSIONS = {"PyTorch version": "torch", "PyTorch": "torch", "vLLM Version": "vllm", "sglang": "sglang", "vllm": "vllm"}
 _TRUE = {"True": True, "False": False}
 _UNKNOWN = ("Could not collect", "N/A", "N/A (dev)", "No CUDA")
@@ -48,7 +64,7 @@ _GPUS_MOST = 256
 
 
 def parse_environment(section: Section) -> HostFacts:
-    """What the report says of frameworks, GPUs, driver, system and variables; empty where none of its lines says anything."""
+    """What the report says of frameworks, GPUs, driver, system and variables; empty where no line says anything."""
     gpus: dict[int, str] = {}
     versions: dict[str, str] = {}
     variables: dict[str, str] = {}
@@ -100,9 +116,7 @@ def _cuda(values: dict[str, str]) -> Reading[bool]:
 
 def _accelerator(index: int, name: str, driver: str) -> Accelerator:
     vendor = "amd" if name.startswith(("AMD", "Radeon")) else "intel" if name.startswith("Intel") else "nvidia"
-    blank = make_accelerator(
-        vendor=vendor, index=index, name=name, address=None, why=Unknown.NOT_RECORDED, source=SOURCE
-    )
+    blank = make_accelerator(vendor=vendor, index=index, name=name, address=None, why=Unknown.NOT_RECORDED, source=SOURCE)
     told = driver and driver not in _UNKNOWN and driver[0].isdigit() and vendor == "nvidia"
     return replace(blank, driver_version=known(driver.split(" ")[0], f"{SOURCE}: Nvidia driver version")) if told else blank
 

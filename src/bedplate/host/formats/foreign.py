@@ -1,8 +1,8 @@
 """What other programs wrote of a machine, from a file, a pipe, a directory or an archive: recognised by content, and read.
 
 A text is cut into the outputs that stand in it (cut.py), each is read by its own parser (table.py), and the facts are joined
-(join.py). Files of the machine itself, and its kernel log, are kept as a tree, for the readers of such files. Plain, or packed
-with gzip, bzip2, xz or zstd.
+(join.py). Files of the machine itself, and its kernel log, are kept as a tree, for the readers of such files. Plain, or
+packed with gzip, bzip2, xz or zstd.
 """
 
 from __future__ import annotations
@@ -171,6 +171,8 @@ def _text_chunks(file: BinaryIO) -> Iterator[str] | None:
         first += chunk
         if len(first) >= _HEAD:
             break
+    if b"ttar" in first.split(b"\n", 1)[0]:  # an archive of /proc and /sys, whose text is that of its files
+        return None
     encoding = "utf-16" if first.startswith(_UTF_16) else "utf-8-sig"
     if encoding != "utf-16" and b"\0" in first[:_HEAD]:
         return None

@@ -57,15 +57,11 @@ def parse_hl_smi(section: Section) -> HostFacts:
                 )
             )
         elif found and len(cells) > 1 and (memory := _MEMORY.search(cells[1])) is not None:
-            found[-1] = replace(
-                found[-1], memory_bytes=known(int(memory[2]) << 20, f"{SOURCE}: Memory-Usage", memory[0])
-            )
+            found[-1] = replace(found[-1], memory_bytes=known(int(memory[2]) << 20, f"{SOURCE}: Memory-Usage", memory[0]))
     if not found:
         raise ReadError("the table of hl-smi has no accelerator")
     devices = finish_tree(
-        replace(
-            make_device(accelerator.address, class_code=0x120000, source=SOURCE), vendor=VENDOR, name=accelerator.name
-        )
+        replace(make_device(accelerator.address, class_code=0x120000, source=SOURCE), vendor=VENDOR, name=accelerator.name)
         for accelerator in found
         if accelerator.address is not None
     )

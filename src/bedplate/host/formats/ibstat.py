@@ -14,7 +14,10 @@ from bedplate.model.facts.pci import NetworkDevice
 from bedplate.model.facts.reading import known
 
 BEGINS = re.compile(r"(?:CA '[\w.-]{1,40}'\s{0,4}$|Infiniband device '[\w.-]{1,40}' port \d{1,3} status:)")
-CONTINUES = re.compile(r"(?:CA '|Infiniband device '|\s{1,24}[A-Z][\w /]{1,40}:|\s{1,24}(?:default gid|base lid|sm lid|state|phys state|rate|link_layer):)")
+CONTINUES = re.compile(
+    r"(?:CA '|Infiniband device '|\s{1,24}[A-Z][\w /]{1,40}:|"
+    r"\s{1,24}(?:default gid|base lid|sm lid|state|phys state|rate|link_layer):)"
+)
 _CA = re.compile(r"CA '([\w.-]{1,40})'\s{0,4}", re.ASCII)
 _DEVICE = re.compile(r"Infiniband device '([\w.-]{1,40})' port (\d{1,3}) status:\s{0,4}", re.ASCII)
 _RATE = re.compile(r"(\d{1,5})(?:\.\d)?(?: Gb/sec.{0,80})?", re.ASCII)

@@ -1,7 +1,8 @@
 """Facts of several outputs as those of one machine: one GPU, not two, and what contradicts is shown.
 
-Accelerators are the same by their PCI address, their UUID, or, where one of the two tells no address, by their number. Where two
-outputs tell one fact, the later one counts, and a difference is a Conflict, unless the value is one that changes by the second.
+Accelerators are the same by their PCI address, their UUID, or, where one of the two tells no address, by their number.
+Where two outputs tell one fact, the later one counts, and a difference is a Conflict, unless the value is one that changes
+by the second.
 """
 
 from __future__ import annotations
@@ -221,13 +222,18 @@ def _numa_source(parts: Sequence[Part], origin: str) -> str:
 
 
 def _is_told(value: object) -> bool:
-    return not (value is None or value == "" or value == () or value is False or (type(value) in (int, float) and value == 0))
+    return not (
+        value is None or value == "" or value == () or value is False or (type(value) in (int, float) and value == 0)
+    )
 
 
 def _same_version(before: object, after: object) -> bool:
     """NVML leaves the last part of a version out: 590.48 and 590.48.01 are one."""
-    return isinstance(before, str) and isinstance(after, str) and bool(before) and (
-        after.startswith(before + ".") or before.startswith(after + ".")
+    return (
+        isinstance(before, str)
+        and isinstance(after, str)
+        and bool(before)
+        and (after.startswith(before + ".") or before.startswith(after + "."))
     )
 
 
@@ -239,7 +245,9 @@ def without_unread(facts: HostFacts, paths: Callable[[str], bool]) -> HostFacts:
     empty = empty_facts(facts.origin)
     return replace(
         facts,
-        cpu=facts.cpu if paths("/sys/devices/system/cpu") else replace(
+        cpu=facts.cpu
+        if paths("/sys/devices/system/cpu")
+        else replace(
             empty.cpu,
             model_name=facts.cpu.model_name if paths("/proc/cpuinfo") else empty.cpu.model_name,
             architecture=facts.cpu.architecture,
@@ -250,5 +258,3 @@ def without_unread(facts: HostFacts, paths: Callable[[str], bool]) -> HostFacts:
         cgroup=facts.cgroup if paths("/sys/fs/cgroup") else empty.cgroup,
         problems=(),
     )
-
-

@@ -16,7 +16,9 @@ LSMOD_BEGINS = re.compile(r"Module {2,40}Size {1,8}Used by")
 LSMOD_CONTINUES = re.compile(r"[A-Za-z0-9_]{2,60} {1,40}\d{1,10} {1,8}-?\d")
 NOTHING_MORE = re.compile(r"(?!)")
 """Of a format of one line."""
-_UNAME = re.compile(r"Linux \S{1,80} (\d{1,3}\.\d{1,3}\S{0,80}) #.{0,300}? (x86_64|aarch64|ppc64le|riscv64|s390x)\b", re.ASCII)
+_UNAME = re.compile(
+    r"Linux \S{1,80} (\d{1,3}\.\d{1,3}\S{0,80}) #.{0,300}? (x86_64|aarch64|ppc64le|riscv64|s390x)\b", re.ASCII
+)
 _MODULE = re.compile(r"([A-Za-z0-9_]{2,60}) {1,40}\d{1,10} {1,8}-?\d.{0,2000}", re.ASCII)
 _MODULES_MOST = 4096
 

@@ -20,7 +20,11 @@ from bedplate.model.facts.pci import BlockDevice
 from bedplate.model.facts.reading import known
 
 BEGINS = re.compile(r"NAME +(?:MAJ:MIN|FSTYPE|TYPE|SIZE|MODEL|ROTA|KNAME) ?")
-CONTINUES = re.compile(r"(?:[\s│|]{0,24}[├└|`][─-]{1,2})?(?:sd[a-z]|nvme\d|vd[a-z]|xvd[a-z]|md\d|dm-\d|loop\d|sr\d|zram\d|mmcblk\d|nbd\d|rbd\d|\w[\w.-]{0,60} {1,40}\d{1,3}:\d)|[├└]─\S|\s{20,200}/\S{0,200}\s{0,4}$|[\s│]{1,24}[├└]─")
+CONTINUES = re.compile(
+    r"(?:[\s│|]{0,24}[├└|`][─-]{1,2})?(?:sd[a-z]|nvme\d|vd[a-z]|xvd[a-z]|md\d|dm-\d|loop\d"
+    r"|sr\d|zram\d|mmcblk\d|nbd\d|rbd\d|\w[\w.-]{0,60} {1,40}\d{1,3}:\d)"
+    r"|[├└]─\S|\s{20,200}/\S{0,200}\s{0,4}$|[\s│]{1,24}[├└]─"
+)
 _ROW = re.compile(r"(?P<lead>[\s│|]{0,24}(?:[├└|`][─-]{1,2})?)(?P<name>\S{1,80})(?P<rest>.{0,400})")
 _HEADING = re.compile(r"\S{1,40}")
 _KNOWN_COLUMNS = ("NAME", "SIZE", "TYPE", "ROTA", "MODEL", "MOUNTPOINT", "MOUNTPOINTS")
@@ -88,4 +92,6 @@ def _turning(block: BlockDevice) -> BlockDevice:
     if tera < _TURNING_LEAST - 0.1 or abs(tera - steps * _TURNING_STEP) > 0.06:
         return block
     size = steps * _TURNING_STEP
-    return replace(block, rotational=known(True, f"lsblk {block.name}: SIZE", f"{size} TB: only disks that turn have this size"))
+    return replace(
+        block, rotational=known(True, f"lsblk {block.name}: SIZE", f"{size} TB: only disks that turn have this size")
+    )

@@ -20,7 +20,8 @@ from bedplate.model.facts.reading import Reading, known
 
 SOURCE = "lscpu"
 BEGINS = re.compile(
-    r"(?:Architecture: {2,40}(?:x86_64|aarch64|ppc64le|riscv64|s390x)|CPU op-mode\(s\): {2,40}\d|Byte Order: {2,40}(?:Little|Big) "
+    r"(?:Architecture: {2,40}(?:x86_64|aarch64|ppc64le|riscv64|s390x)|CPU op-mode\(s\): {2,40}\d"
+    r"|Byte Order: {2,40}(?:Little|Big) "
     r"|CPU\(s\): {2,40}\d|On-line CPU\(s\) list: {2,40}\d|Thread\(s\) per core: {2,40}\d|Model name: {2,40}\S)"
 )
 CONTINUES = re.compile(

@@ -11,7 +11,8 @@ _DEEPEST = 64
 
 
 def mend_json(text: str) -> str:
-    """The text up to its last whole member, with the brackets that are open closed: '{"a": 1, "b": {"c' -> '{"a": 1, "b": {}}'.
+    """The text up to its last whole member, with the brackets that are open closed: '{"a": 1, "b": {"c' -> '{"a": 1, "b":
+    {}}'.
 
     The same text where nothing is open; what comes back need not be JSON, when the text was none.
     """

@@ -14,7 +14,10 @@ from bedplate.model.facts.host import HostFacts
 
 SOURCE = "numactl -H"
 BEGINS = re.compile(r"(?:available: \d{1,4} nodes? \(|node \d{1,4} (?:cpus|size|free):|node distances:)")
-CONTINUES = re.compile(r"(?:available: |node \d{1,4} (?:cpus|size|free):|node distances:|node(?: {1,4}\d{1,4}){1,1024}\s{0,4}$|\s{1,4}\d{1,4}:\s)")
+CONTINUES = re.compile(
+    r"(?:available: |node \d{1,4} (?:cpus|size|free):|node distances:"
+    r"|node(?: {1,4}\d{1,4}){1,1024}\s{0,4}$|\s{1,4}\d{1,4}:\s)"
+)
 _LINE = re.compile(r"node (\d{1,4}) (cpus|size|free):(.*)", re.ASCII)
 _ROW = re.compile(r"\s{0,4}(\d{1,4}):((?:\s{1,4}\d{1,4}){1,1024})\s{0,4}", re.ASCII)
 _SIZE = re.compile(r"\s{0,4}(\d{1,9}) MB", re.ASCII)

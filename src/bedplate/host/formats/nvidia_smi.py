@@ -45,7 +45,13 @@ _NVLINK = re.compile(r"\s+Link \d{1,2}: (\S.{0,60})")
 _VERSION = re.compile(r"NVIDIA-SMI version {0,10}: (\S{1,20})", re.ASCII)
 _MIB = 1 << 20
 # What NVML answers for a device that is gone (NVML API Reference, nvmlReturn_t), as nvidia-smi prints it.
-LOST = ("GPU is lost", "GPU requires reset", "[GPU is lost]", "[GPU requires reset]", "GPU access blocked by the operating system")
+LOST = (
+    "GPU is lost",
+    "GPU requires reset",
+    "[GPU is lost]",
+    "[GPU requires reset]",
+    "GPU access blocked by the operating system",
+)
 UNKNOWN_ERRORS = ("Unknown Error", "[Unknown Error]", "ERR!")
 ERRORS = frozenset((*LOST, *UNKNOWN_ERRORS))
 _UNKNOWN_MANY = 3  # some drivers print "Unknown Error" for one value that a healthy card lacks
@@ -104,7 +110,7 @@ def parse_smi_list(text: str) -> tuple[Accelerator, ...]:
 
 
 def parse_smi_version(text: str) -> str:
-    """Version of the user-space library of `nvidia-smi --version`: the tool comes in one package with it. Raises ReadError."""
+    """Version of the user-space library by `nvidia-smi --version`, which comes in one package with it. Raises ReadError."""
     match = _VERSION.search(text)
     if match is None:
         raise ReadError('the text has no line "NVIDIA-SMI version"')
@@ -434,7 +440,9 @@ def _failure(values: Values, source: str) -> Reading[str]:
         if error in found:
             return known(error.strip("[]"), f"{source}: {found[error]}")
     errors = [(path, value) for path, value in values.items() if value in UNKNOWN_ERRORS]
-    if len(errors) >= _UNKNOWN_MANY or any(path in ("Temperature/GPU Current Temp", "temperature/gpu_temp") for path, _ in errors):
+    if len(errors) >= _UNKNOWN_MANY or any(
+        path in ("Temperature/GPU Current Temp", "temperature/gpu_temp") for path, _ in errors
+    ):
         path, value = errors[0]
         return known(value.strip("[]"), f"{source}: {path}")
     return missing(Unknown.ABSENT if len(values) > 1 else Unknown.NOT_RECORDED, source)
@@ -449,7 +457,9 @@ def _states(values: Values, source: str) -> dict[str, Any]:
     pending = yes("Remapped Rows/Pending", "remapped_rows/remapped_row_pending")
     if pending.value is None:
         older = yes(
-            "Retired Pages/Pending Page Blacklist", "Retired Pages/Pending", "retired_pages/pending_blacklist",
+            "Retired Pages/Pending Page Blacklist",
+            "Retired Pages/Pending",
+            "retired_pages/pending_blacklist",
             "retired_pages/pending_retirement",
         )
         pending = older if older.unknown is not Unknown.NOT_RECORDED else pending

@@ -84,9 +84,7 @@ def parse_smi_csv(section: Section) -> HostFacts:
     if not found:
         raise ReadError("the query of nvidia-smi has a heading and no line of values that fits it")
     devices = finish_tree(
-        replace(
-            make_device(accelerator.address, class_code=0x030200, source=SOURCE), vendor=VENDOR, name=accelerator.name
-        )
+        replace(make_device(accelerator.address, class_code=0x030200, source=SOURCE), vendor=VENDOR, name=accelerator.name)
         for accelerator in found.values()
         if accelerator.address is not None
     )

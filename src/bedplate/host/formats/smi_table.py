@@ -126,7 +126,9 @@ def _accelerator(gpu: _Gpu, *, none_found: bool) -> Accelerator:
         power_draw_w=_watts(power[1] if power is not None else "", "Pwr:Usage"),
         power_limit_w=_watts(power[2] if power is not None else "", "Pwr:Cap"),
         temperature_c=known(float(heat[1]), f"{SOURCE}: Temp") if heat is not None else _lacking(second[0], "Temp"),
-        utilization_pct=known(float(load[1]), f"{SOURCE}: GPU-Util") if load is not None else _lacking(second[2], "GPU-Util"),
+        utilization_pct=known(float(load[1]), f"{SOURCE}: GPU-Util")
+        if load is not None
+        else _lacking(second[2], "GPU-Util"),
         ecc=_ecc(first[2].strip()),
         ecc_uncorrected=_count(first[2].strip()),
         mig=known(divided, f"{SOURCE}: MIG M.", mig) if divided is not None else _lacking(mig, "MIG M."),
@@ -145,7 +147,9 @@ def _lacking(cell: str, column: str) -> Reading[int] | Reading[float] | Reading[
 
 def _choice(text: str, column: str, choices: dict[str, bool]) -> Reading[bool]:
     value = choices.get(text)
-    return missing(Unknown.ABSENT, f"{SOURCE}: {column}", text) if value is None else known(value, f"{SOURCE}: {column}", text)
+    return (
+        missing(Unknown.ABSENT, f"{SOURCE}: {column}", text) if value is None else known(value, f"{SOURCE}: {column}", text)
+    )
 
 
 def _watts(text: str, column: str) -> Reading[float]:

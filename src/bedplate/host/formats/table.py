@@ -62,12 +62,15 @@ _LIST_CONTINUES = re.compile(r"GPU \d{1,3}: |\s{1,8}Link \d|\s{1,8}MIG ")
 _NOTHING_MORE = kernel_lists.NOTHING_MORE
 _KERNEL_BEGINS = re.compile(
     r"\[ {0,8}\d{1,9}\.\d{6}\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] "
-    r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?|(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S{0,16}) \S{1,80} kernel: "
+    r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?"
+    r"|(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S{0,16}) \S{1,80} kernel: "
     r"|kern {0,4}:(?:emerg|alert|crit|err|warn|notice|info|debug) {0,4}: |\d{1,3},\d{1,20},\d{1,20},[-c]\S{0,40};"
-    r"|<\d{1,3}>|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{1,9}\S{0,8} |NVRM: |\[(?: {0,8}\+\d|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d\])"
+    r"|<\d{1,3}>|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{1,9}\S{0,8} |NVRM: "
+    r"|\[(?: {0,8}\+\d|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d\])"
 )
 _KERNEL_CONTINUES = re.compile(
-    r"\[ {0,8}[\d+<]|\[[A-Z][a-z]{2} |(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|[a-z0-9]{2,8} {0,4}:[a-z]{3,6} {0,4}:"
+    r"\[ {0,8}[\d+<]|\[[A-Z][a-z]{2} |(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    r"|[a-z0-9]{2,8} {0,4}:[a-z]{3,6} {0,4}:"
     r"|\d{1,3},\d{1,20},|<\d|NVRM: |\s{1,80}\S|-- "
 )
 _CMDLINE = re.compile(r"(?:BOOT_IMAGE=|initrd=|root=(?:UUID|/dev/|PARTUUID|LABEL))\S{1,400} \S")

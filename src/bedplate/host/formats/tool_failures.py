@@ -19,7 +19,9 @@ BEGINS = re.compile(
     r"|Unable to determine the device handle for |NVML library version: |Driver/library version mismatch"
     r"|.{0,200}(?:No CUDA GPUs are available|no CUDA-capable device is detected|system not yet initialized))"
 )
-CONTINUES = re.compile(r"Make sure that the latest NVIDIA driver|Please also try adding directory|NVML library version: |Reboot the system")
+CONTINUES = re.compile(
+    r"Make sure that the latest NVIDIA driver|Please also try adding directory|NVML library version: |Reboot the system"
+)
 _HANDLE = re.compile(r"for (?:GPU|gpu )? ?([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]): ?(.{0,80})", re.ASCII)
 _LIBRARY = re.compile(r"NVML library version: {0,4}(\d{1,4}\.[\d.]{1,16})", re.ASCII)
 _KINDS = (

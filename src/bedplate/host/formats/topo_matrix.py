@@ -1,8 +1,8 @@
 """How accelerators and network cards meet, from the matrix of `nvidia-smi topo -m`; columns by tabs or by blanks.
 
 The same matrix stands in environment reports. "NV18" is a bonded set of 18 NVLinks; PIX, PXB, PHB, NODE and SYS are what the
-legend says (nvidia-smi manual, "topo"). A GPU without any NVLink counts as one whose links are down only where several others
-of the matrix have them to each other: a pair may have a bridge that the other cards lack.
+legend says (nvidia-smi manual, "topo"). A GPU without any NVLink counts as one whose links are down only where several
+others of the matrix have them to each other: a pair may have a bridge that the other cards lack.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ def _active(index: int, links: dict[int, dict[int, int]]) -> Reading[int]:
     if links[index]:
         # Through a switch all pairs name the same links; without one, each pair has its own.
         of_this = links[index].values()
-        return known(max(of_this) if len(counts) == 1 else sum(of_this), SOURCE, ", ".join(f"NV{count}" for count in of_this))
+        return known(
+            max(of_this) if len(counts) == 1 else sum(of_this), SOURCE, ", ".join(f"NV{count}" for count in of_this)
+        )
     if not counts or sum(len(row) > 1 for row in links.values()) > 1:
         return known(0, SOURCE, "no NV in its row")
     return missing(Unknown.NOT_RECORDED, SOURCE)

@@ -23,7 +23,7 @@ _DEVICES_MOST = 256
 
 
 def parse_xpu_smi(section: Section) -> HostFacts:
-    """GPUs with name, place and state; `failure` names a state in which they cannot compute. Raises ReadError without any."""
+    """GPUs with name, place and state; `failure` is a state in which they cannot compute. Raises ReadError without any."""
     rows: dict[int, dict[str, str]] = {}
     here: int | None = None
     for line in section.text.split("\n"):
@@ -38,9 +38,7 @@ def parse_xpu_smi(section: Section) -> HostFacts:
         raise ReadError("the text of xpu-smi discovery has no device")
     accelerators = tuple(_accelerator(index, values) for index, values in sorted(rows.items()))
     devices = finish_tree(
-        replace(
-            make_device(accelerator.address, class_code=0x038000, source=SOURCE), vendor=VENDOR, name=accelerator.name
-        )
+        replace(make_device(accelerator.address, class_code=0x038000, source=SOURCE), vendor=VENDOR, name=accelerator.name)
         for accelerator in accelerators
         if accelerator.address is not None
     )

@@ -8,6 +8,7 @@ from bedplate.model.facts.cpu import CpuTopology, NumaTopology
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice
 from bedplate.model.facts.reading import NOT_ASKED, Reading
 from bedplate.model.facts.system import (
+    NO_FRAMEWORKS,
     CgroupFacts,
     EngineNote,
     EngineProcess,
@@ -90,7 +91,7 @@ class HostFacts:
     """Accelerators that the driver counts, where it says so beside its list of them."""
     nvidia_library: Reading[str] = NOT_ASKED
     """Version of NVIDIA's user-space library, where it was told without any accelerator."""
-    frameworks: Frameworks = Frameworks()
+    frameworks: Frameworks = NO_FRAMEWORKS
 
     @property
     def holds_machine(self) -> bool:

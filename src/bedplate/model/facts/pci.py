@@ -133,7 +133,8 @@ class Accelerator:
     numa_node: Reading[int] = NOT_ASKED
     """As the vendor's tool tells it; where the PCI device tells it too, that one counts."""
     failure: Reading[str] = NOT_ASKED
-    """What stands where values should: "GPU is lost", "ERR!", "Unknown Error", "GPU requires reset", "survivability mode"."""
+    """What stands where values should: "GPU is lost", "ERR!", "Unknown Error", "GPU requires reset"; or a state in which
+    it does not compute, "survivability mode"."""
     rows_pending: Reading[bool] = NOT_ASKED
     """Memory rows, or pages of an older driver, wait for a reset to be taken out of use."""
     rows_failed: Reading[bool] = NOT_ASKED

@@ -186,6 +186,10 @@ class Frameworks:
     """What said so; "" when nothing did."""
 
 
+NO_FRAMEWORKS = Frameworks()
+"""Of a machine of which no environment report was read."""
+
+
 class FailureKind(StrEnum):
     """What a vendor's tool or a framework says when it does not answer."""
 

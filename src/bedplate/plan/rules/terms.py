@@ -132,7 +132,9 @@ def computes(accelerator: Accelerator, device: PciDevice | None) -> bool | None:
 
 def attribute_source(device: PciDevice, name: str) -> str:
     """What told an attribute of a device: its file, or the listing that the whole device was read from."""
-    return f"/sys/bus/pci/devices/{device.address}/{name}" if device.driver.source.startswith("/sys/") else device.driver.source
+    return (
+        f"/sys/bus/pci/devices/{device.address}/{name}" if device.driver.source.startswith("/sys/") else device.driver.source
+    )
 
 
 def accelerators(facts: HostFacts) -> tuple[Accelerator, ...]:

@@ -144,7 +144,8 @@ def _aside(report: AuditReport, screen: Screen, *, verbose: bool) -> list[str]:
     if report.facts.texts and not verbose:  # a text holds little of a machine: what it lacks would be the longest part
         count = len(report.audit.not_judged)
         if count:
-            text = f"not judged: {plural(count, 'check needs', 'checks need')} what this text does not hold (--verbose lists them)"
+            checks = plural(count, "check needs", "checks need")
+            text = f"not judged: {checks} what this text does not hold (--verbose lists them)"
             lines += prose(screen, text, rest="  ", style="dim")
         groups = ()
     for why, ids in groups if verbose else groups[:_SHORT]:

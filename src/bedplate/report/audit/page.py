@@ -16,9 +16,9 @@ from bedplate.model.facts.finding import Confidence, Finding, Severity
 from bedplate.model.wording import plural
 from bedplate.report.audit.listing import unjudged_by_reason
 from bedplate.report.audit.machine import headline, make_machine
-from bedplate.report.audit.texts import conflict_words, read_words, unread_words
 from bedplate.report.audit.map import render_map
 from bedplate.report.audit.tables import render_tables
+from bedplate.report.audit.texts import conflict_words, read_words, unread_words
 from bedplate.report.format import clean, first_sentence
 
 _DIRECTORY = Path(__file__).parent
@@ -118,9 +118,7 @@ def _header(report: AuditReport, made: str) -> str:
 
 def _top(report: AuditReport) -> list[tuple[int, Finding]]:
     """(number, finding) of those that stand first on the page: the most expected effect, and none that is only possible."""
-    numbered = [
-        (number, finding) for number, finding in enumerate(report.findings, 1) if finding.severity in _OPEN
-    ]
+    numbered = [(number, finding) for number, finding in enumerate(report.findings, 1) if finding.severity in _OPEN]
     sure = [entry for entry in numbered if entry[1].confidence is not Confidence.POSSIBLE]
     return (sure or numbered)[:_TOP]
 

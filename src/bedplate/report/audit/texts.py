@@ -1,4 +1,4 @@
-"""What was made of a text that an operator gave: what it was read as, what was not understood, and what contradicts itself."""
+"""What was made of a text that an operator gave: what it was read as, what was not understood, what contradicts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ _CONFLICTS_MOST = 20
 def read_words(facts: HostFacts) -> str:
     """ "lspci (lines 24 to 31), kernel-log (line 33)"; "" for what is no text."""
     sections = [section for section in facts.texts if section.format]
-    shown = [
-        f"{clean(section.format)} ({_place(facts, section)})" for section in sections[:_SECTIONS_MOST]
-    ]
+    shown = [f"{clean(section.format)} ({_place(facts, section)})" for section in sections[:_SECTIONS_MOST]]
     more = len(sections) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

@@ -12,8 +12,20 @@ from dataclasses import dataclass
 from bedplate.model.audit import FindingRow
 from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
-from bedplate.plan.rules.checks import accelerators, acs, cores, driver, limits, links, placement, power
-from bedplate.plan.rules.checks import states, storage, system, tools
+from bedplate.plan.rules.checks import (
+    accelerators,
+    acs,
+    cores,
+    driver,
+    limits,
+    links,
+    placement,
+    power,
+    states,
+    storage,
+    system,
+    tools,
+)
 from bedplate.plan.rules.machine import JudgedMachine
 from bedplate.plan.rules.observation import make_findings
 from bedplate.plan.rules.rule import Result

@@ -231,7 +231,13 @@ def _reload_fix(facts: HostFacts) -> tuple[str, ...]:
     return (
         "# This interrupts every program that uses a GPU. Drain the engines first; a reboot instead does it reliably.",
         f"systemctl stop {services}",
-        *(("modprobe -r nvidia_peermem",) if peer else ("# Where it is loaded: modprobe -r nvidia_peermem",) if peer is None else ()),
+        *(
+            ("modprobe -r nvidia_peermem",)
+            if peer
+            else ("# Where it is loaded: modprobe -r nvidia_peermem",)
+            if peer is None
+            else ()
+        ),
         f"modprobe -r {modules} && modprobe nvidia nvidia_uvm",
         *(("modprobe nvidia_peermem",) if peer else ()),
         f"systemctl start {services}",
@@ -239,7 +245,7 @@ def _reload_fix(facts: HostFacts) -> tuple[str, ...]:
             ()
             if has_none
             else (
-                "# The fabric manager must be of the new version, too. On HGX with Blackwell GPUs it needs the package nvlsm.",
+                "# The fabric manager must be of the new version, too; on HGX with Blackwell GPUs it needs nvlsm.",
                 "nvidia-smi -q | grep -A 3 Fabric",
             )
         ),

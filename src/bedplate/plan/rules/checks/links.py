@@ -138,7 +138,11 @@ def check_bar(facts: HostFacts) -> Iterator[Result]:
         if one is None or not computes(one, device) or is_given_away(device) or not device.bars_bytes:
             continue
         largest = max(device.bars_bytes)
-        if largest > _SMALL_BAR or largest < _SMALL_BAR // 2 or (device.vendor == NVIDIA and device.device < _FIRST_RESIZABLE):
+        if (
+            largest > _SMALL_BAR
+            or largest < _SMALL_BAR // 2
+            or (device.vendor == NVIDIA and device.device < _FIRST_RESIZABLE)
+        ):
             continue
         size = one.memory_bytes
         card = f", its memory {render_size(size.value)}" if size.value is not None else ""
@@ -151,7 +155,10 @@ def check_bar(facts: HostFacts) -> Iterator[Result]:
                 Evidence(fact=f"largest BAR: {render_size(largest)}", source=attribute_source(device, "resource")),
                 *((seen("memory in bytes", size),) if size.value is not None else ()),
             ),
-            fix=("# In the firmware, enable Above 4G Decoding and Resizable BAR; older cards need a newer VBIOS. Then:", "reboot"),
+            fix=(
+                "# In the firmware, enable Above 4G Decoding and Resizable BAR; older cards need a newer VBIOS. Then:",
+                "reboot",
+            ),
             undo=("# Disable Resizable BAR in the firmware.",),
             confidence=Confidence.LIKELY,
         )

@@ -1,7 +1,7 @@
 """What devices report of their own state: lost, waiting for a reset, divided, held down by heat in the past.
 
-Sources: NVML API Reference; NVIDIA GPU Debug Guidelines; NVIDIA Multi-Instance GPU User Guide; AMD SMI documentation, "Memory and
-compute partitions"; Linux kernel documentation, gpu/xe/xe_device (survivability mode).
+Sources: NVML API Reference; NVIDIA GPU Debug Guidelines; NVIDIA Multi-Instance GPU User Guide; AMD SMI documentation,
+"Memory and compute partitions"; Linux kernel documentation, gpu/xe/xe_device (survivability mode).
 """
 
 from __future__ import annotations
@@ -61,16 +61,18 @@ def check_lost(facts: HostFacts) -> Iterator[Result]:
 def _lost_fix(facts: HostFacts, place: str) -> tuple[str, ...]:
     reset = f"nvidia-smi --gpu-reset -i {place}" if place != "machine" else "nvidia-smi --gpu-reset -i N"
     last = (
-        "# If it is still lost, power the machine off and on; a virtual machine: stop it and start it on another host."
+        ("# If it is still lost: stop the virtual machine, and start it on another host of the provider.",)
         if is_virtual(facts)
-        else "# If it is still lost, power the machine off and on (a reboot does not cut the power of a card). If the machine "
-        "is yours and it happens again: seat, riser, power cables, heat."
+        else (
+            "# If it is still lost, power the machine off and on: a reboot does not cut a card's power. If the machine",
+            "# is yours and it happens again, look at seat, riser, power cables and heat.",
+        )
     )
     return (
         "dmesg | grep -E 'Xid|AER|fallen off the bus'",
         "# Drain the engines of this GPU, then reset it; a reset does not reach a device that has left the bus:",
         reset,
-        last,
+        *last,
     )
 
 
@@ -146,24 +148,24 @@ def check_divided(facts: HostFacts) -> Iterator[Result]:
             )
         elif accelerator.mig.value is True and sizes:
             yield _divided(accelerator, place, sizes)
-        if accelerator.mig_pending.value is not None and accelerator.mig.value is not None:
-            if accelerator.mig_pending.value is not accelerator.mig.value:
-                mode = "enabled" if accelerator.mig_pending.value else "disabled"
-                yield Observation(
-                    id="accel.mig-pending",
-                    severity=Severity.LOW,
-                    because=f"MIG of {place} will be {mode} after its next reset",
-                    where=(place,),
-                    evidence=(
-                        seen("MIG mode now", accelerator.mig),
-                        seen("MIG mode after a reset", accelerator.mig_pending),
-                    ),
-                    fix=(
-                        "# If this is not intended:",
-                        f"nvidia-smi -i {accelerator.index} -mig {int(accelerator.mig.value)}",
-                    ),
-                    undo=(f"nvidia-smi -i {accelerator.index} -mig {int(accelerator.mig_pending.value)}",),
-                )
+        now, then = accelerator.mig.value, accelerator.mig_pending.value
+        if now is not None and then is not None and now is not then:
+            mode = "enabled" if accelerator.mig_pending.value else "disabled"
+            yield Observation(
+                id="accel.mig-pending",
+                severity=Severity.LOW,
+                because=f"MIG of {place} will be {mode} after its next reset",
+                where=(place,),
+                evidence=(
+                    seen("MIG mode now", accelerator.mig),
+                    seen("MIG mode after a reset", accelerator.mig_pending),
+                ),
+                fix=(
+                    "# If this is not intended:",
+                    f"nvidia-smi -i {accelerator.index} -mig {int(accelerator.mig.value)}",
+                ),
+                undo=(f"nvidia-smi -i {accelerator.index} -mig {int(accelerator.mig_pending.value)}",),
+            )
 
 
 def _divided(accelerator: Accelerator, place: str, sizes: tuple[int, ...]) -> Observation:
@@ -178,7 +180,7 @@ def _divided(accelerator: Accelerator, place: str, sizes: tuple[int, ...]) -> Ob
         where=(place,),
         evidence=(seen("MIG mode", accelerator.mig), seen("memory of the instances", accelerator.mig_bytes)),
         fix=(
-            "# Tensor parallelism over instances does not work. For an engine that needs the whole GPU, with the GPU drained:",
+            "# Tensor parallelism over instances does not work. For an engine that needs the whole GPU, drain it; then:",
             f"nvidia-smi -i {accelerator.index} -mig 0",
         ),
         undo=(f"nvidia-smi -i {accelerator.index} -mig 1", "# Make the instances again: nvidia-smi mig -cgi PROFILES -C"),
@@ -222,7 +224,7 @@ def check_survivability(facts: HostFacts) -> Iterator[Result]:
         yield Observation(
             id="accel.survivability",
             severity=Severity.CRITICAL,
-            because=f"{name_of(accelerator)} is in {accelerator.failure.value}: it cannot be used until its firmware is written",
+            because=f"{name_of(accelerator)} is in {accelerator.failure.value}: it needs its firmware to be written",
             where=(name_of(accelerator),),
             evidence=(
                 seen("device state", accelerator.failure),
@@ -246,11 +248,12 @@ def check_heat_before(facts: HostFacts) -> Iterator[Result]:
         yield Observation(
             id="power.heat-before",
             severity=Severity.MEDIUM,
-            because=f"{cause} held down the clock of {name_of(accelerator)} for {held[worst] / 3600:.1f} h since the driver was "
-            "loaded",
+            because=f"{cause} held down the clock of {name_of(accelerator)} for {held[worst] / 3600:.1f} h, by its counters",
             where=(name_of(accelerator),),
             evidence=tuple(
-                Evidence(fact=f"{reason}: {time_s / 3600:.1f} h", source=accelerator.recovery_action.source.partition(":")[0])
+                Evidence(
+                    fact=f"{reason}: {time_s / 3600:.1f} h", source=accelerator.recovery_action.source.partition(":")[0]
+                )
                 for reason, time_s in sorted(held.items())
             ),
             fix=(
@@ -272,7 +275,11 @@ def check_listed(facts: HostFacts) -> Iterator[Result]:
             because=f"the driver counts {count} GPUs, and {listed} are described",
             where=("machine",),
             evidence=(seen("attached GPUs", facts.attached),),
-            fix=("# If the text was not cut off, compare both lists; a GPU of the bus that is missing is lost:", "nvidia-smi -L", "lspci -d 10de:"),
+            fix=(
+                "# If the text was not cut off, compare both lists; a GPU of the bus that is missing is lost:",
+                "nvidia-smi -L",
+                "lspci -d 10de:",
+            ),
             confidence=Confidence.POSSIBLE,
         )
 
@@ -290,13 +297,15 @@ def check_link_errors(facts: HostFacts) -> Iterator[Result]:
                 because=f"the link of {device.address} has seen errors ({', '.join(device.link_errors)})",
                 where=(device.address,),
                 evidence=(
-                    Evidence(fact=f"CESta: {', '.join(f'{error}+' for error in device.link_errors)}", source=device.driver.source),
+                    Evidence(
+                        fact=f"CESta: {', '.join(f'{error}+' for error in device.link_errors)}", source=device.driver.source
+                    ),
                 ),
                 fix=(
                     "# The bits stay set until they are cleared. Clear them, put load on the card, and look again:",
                     f"setpci -s {device.address} ECAP_AER+10.l=ffffffff",
                     f"lspci -vvv -s {device.address} | grep CESta",
-                    "# If they return and the machine is yours: seat, riser, retimer, cable. If it is rented, tell the provider.",
+                    "# If they return: seat, riser, retimer, cable. If the machine is rented, tell the provider.",
                 ),
                 undo=("# The bits are a history; nothing depends on them.",),
                 confidence=Confidence.LIKELY,

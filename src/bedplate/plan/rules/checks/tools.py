@@ -42,7 +42,7 @@ def check_tool_failures(facts: HostFacts) -> Iterator[Result]:
                 fix=(
                     "lspci -nnk -d 10de:",
                     "dmesg | grep -i NVRM",
-                    "# NVRM names the reason: the other flavour of modules, a newer driver, or a device that does not answer.",
+                    "# NVRM names the reason: the other flavour of modules, a newer driver, or a device without an answer.",
                     "# In a container: start it with --gpus all, or with the devices of a CDI specification.",
                 ),
                 confidence=Confidence.CERTAIN,
@@ -119,7 +119,10 @@ def check_cuda(facts: HostFacts) -> Iterator[Result]:
         versions = dict(facts.frameworks.versions)
         torch = f"PyTorch {versions['torch']}" if "torch" in versions else "PyTorch"
         yield _no_cuda(
-            (seen("CUDA available", told), *(Evidence(fact=gpu.name or gpu.vendor, source=gpu.memory_bytes.source) for gpu in listed[:2])),
+            (
+                seen("CUDA available", told),
+                *(Evidence(fact=gpu.name or gpu.vendor, source=gpu.memory_bytes.source) for gpu in listed[:2]),
+            ),
             f"CUDA is not available to {torch}, though {plural(len(listed), 'GPU is', 'GPUs are')} listed: "
             "an engine runs on the CPU or does not start",
         )
@@ -134,8 +137,8 @@ def _no_cuda(evidence: tuple[Evidence, ...], because: str) -> Observation:
         evidence=evidence,
         fix=(
             "python3 -c 'import torch; print(torch.version.cuda, torch.version.hip); torch.cuda.init()'",
-            "# A build without CUDA or ROCm: install the right one. A build for a newer CUDA than the driver has: update the",
-            "# driver, or take an older build. Error 802: the fabric manager. In a container: start it with --gpus all.",
+            "# A build without CUDA or ROCm: install the right one. A build for a newer CUDA than the driver has: update",
+            "# the driver, or take an older build. Error 802: the fabric manager. In a container: start it with --gpus all.",
         ),
         undo=("# Install the previous version again.",),
     )
@@ -174,7 +177,10 @@ def check_apart(facts: HostFacts) -> Iterator[Result]:
         because=f"{plural(len(far), 'GPU')} are on NUMA nodes {render_cpus(nodes)}, and no NVLink joins them",
         where=tuple(name_of(gpu) for gpu in far),
         evidence=tuple(
-            Evidence(fact=f"GPU {gpu.index} to {some(f'GPU {other}: {how}' for other, how in gpu.peers)}", source=gpu.numa_node.source)
+            Evidence(
+                fact=f"GPU {gpu.index} to {some(f'GPU {other}: {how}' for other, how in gpu.peers)}",
+                source=gpu.numa_node.source,
+            )
             for gpu in far[:2]
         ),
         fix=(
@@ -217,8 +223,8 @@ def check_rdma_ports(facts: HostFacts) -> Iterator[Result]:
                 evidence=(seen("port state", state),),
                 fix=(
                     f"ibstat {interface.name}",
-                    "# Disabled: somebody switched the port off. Polling: no cable, or the other end is off. Initializing: the "
-                    "subnet manager does not run.",
+                    "# Disabled: somebody switched the port off. Polling: no cable, or the other end is off.",
+                    "# Initializing: the subnet manager does not run.",
                 ),
                 confidence=Confidence.LIKELY,
             )
@@ -238,7 +244,7 @@ def check_node_memory(facts: HostFacts) -> Iterator[Result]:
                 evidence=(Evidence(fact=f"node {node.node}: 0 bytes", source=facts.numa.source),),
                 fix=(
                     "dmidecode --type memory | grep -E 'Locator|Size'",
-                    "# DIMMs of this socket are missing, failed or disabled in the firmware. Distribute them over the sockets.",
+                    "# DIMMs of this socket are missing, failed or disabled in the firmware. Distribute them evenly.",
                 ),
                 confidence=Confidence.LIKELY,
             )
@@ -290,7 +296,7 @@ def check_engine_notes(facts: HostFacts) -> Iterator[Result]:
                 where=("machine",),
                 evidence=evidence,
                 fix=(
-                    "# If the model fits into the GPU's memory: --gpu-layers 999. If not, a smaller quantisation or context.",
+                    "# If the model fits into the GPU: --gpu-layers 999. If not, a smaller quantisation or context.",
                     "bedplate fit MODEL",
                 ),
                 undo=("# Start it with its previous options.",),
