@@ -909,3 +909,40 @@ def test_logs_of_engines(text: str, found: dict[str, Severity], tmp_path: Path) 
 
 def test_devices_of_a_llama_log(tmp_path: Path) -> None:
     assert [gpu.name for gpu in read_bytes(LLAMA.encode(), tmp_path).accelerators] == ["NVIDIA L40S"]
+
+
+def test_systemctl_show(tmp_path: Path) -> None:
+    text = (
+        "$ systemctl show vllm.service\nType=exec\nRestart=always\nControlGroup=/system.slice/vllm.service\n"
+        "CPUQuotaPerSecUSec=4s\n"
+        "MemoryMax=infinity\nMemoryCurrent=8589934592\nEffectiveCPUs=0-3 8\nLimitNOFILESoft=1024\n"
+    )
+    facts = read_bytes(text.encode(), tmp_path)
+    group = facts.cgroup
+    assert (group.path, group.quota_cpus.value, group.memory_max_bytes.unknown, group.memory_current_bytes.value) == (
+        *("/system.slice/vllm.service", 4.0, Unknown.ABSENT),
+        8 * GIB,
+    )
+    assert (group.cpus.value, facts.limits) == ((0, 1, 2, 3, 8), (("nofile", 1024),))
+    assert {finding.id: finding.severity for finding in judge(facts).findings} == {"quota.set": LOW}
+
+
+def test_a_bug_report_of_nvidia(tmp_path: Path) -> None:
+    """Its sections stand one after the other, with a rule, a file's name or a command before each."""
+    rule = "____________________________________________\n"
+    text = (
+        f"nvidia-bug-report.sh Version: 1\n{rule}\n*** /proc/cmdline\n*** ls: -r--r--r-- 1 root root 0 /proc/cmdline\n"
+        f"BOOT_IMAGE=/vmlinuz ro isolcpus=4-63\n{rule}\n/usr/bin/lspci -vvv\n\n"
+        + (PASTED / "unread-shown-as-read/lspci.txt").read_text()
+        + f"{rule}\n/usr/bin/nvidia-smi --query\n"
+        + (PASTED / "row-remap/smi-q.txt").read_text()
+        + f"{rule}\nScanning kernel log files for NVIDIA kernel messages:\n"
+        + (PASTED / "kernel-log/dmesg.txt").read_text()
+    )
+    path = tmp_path / "nvidia-bug-report.log.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    facts = read_facts_of(path, KNOBS)
+    assert {text.format for text in facts.texts} == {"", "proc-cmdline", "lspci", "nvidia-smi-q", "kernel-log"}
+    (gpu,) = facts.accelerators
+    assert (gpu.address, gpu.name, gpu.rows_pending.value) == ("0000:5e:00.0", "NVIDIA H100 80GB HBM3", True)
+    assert facts.kernel.cmdline[-1] == "isolcpus=4-63"

@@ -25,6 +25,7 @@ from bedplate.host.formats import (
     numactl,
     smi_csv,
     smi_table,
+    systemctl_show,
     tool_failures,
     topo_matrix,
     xpu_smi,
@@ -408,6 +409,15 @@ LINES: tuple[Format, ...] = (
         begins=cgroup_files.BEGINS,
         continues=cgroup_files.CONTINUES,
         parse=cgroup_files.parse_cpu_stat,
+    ),
+    Format(
+        id="systemctl-show",
+        title="systemctl show",
+        command="systemctl show vllm.service",
+        tells="CPU quota, memory limit, processors and limits of a unit",
+        begins=systemctl_show.BEGINS,
+        continues=systemctl_show.CONTINUES,
+        parse=systemctl_show.parse_systemctl_show,
     ),
     Format(
         id="docker-info",

@@ -252,8 +252,21 @@ def check_node_memory(facts: HostFacts) -> Iterator[Result]:
 
 def check_own_quota(facts: HostFacts) -> Iterator[Result]:
     """A quota that stopped the control group of which only cpu.stat was given."""
-    periods, throttled = facts.cgroup.periods, facts.cgroup.throttled_periods
-    if not facts.texts or facts.engines or not periods.value or not throttled.value:
+    periods, throttled, quota = facts.cgroup.periods, facts.cgroup.throttled_periods, facts.cgroup.quota_cpus
+    if not facts.texts or facts.engines:
+        return
+    if not periods.value or not throttled.value:
+        if quota.value is not None:
+            yield Observation(
+                id="quota.set",
+                severity=Severity.LOW,
+                because=f"{facts.cgroup.path or 'the group'} has a quota of {quota.value:g} CPUs",
+                where=("machine",),
+                evidence=(seen("quota in CPUs", quota),),
+                fix=("# A weight instead of the quota: CPUQuota= CPUWeight=1900",),
+                undo=(f"# CPUQuota={quota.value * 100:.0f}%",),
+                confidence=Confidence.POSSIBLE,
+            )
         return
     share = throttled.value / periods.value
     yield Observation(
