@@ -946,3 +946,37 @@ def test_a_bug_report_of_nvidia(tmp_path: Path) -> None:
     (gpu,) = facts.accelerators
     assert (gpu.address, gpu.name, gpu.rows_pending.value) == ("0000:5e:00.0", "NVIDIA H100 80GB HBM3", True)
     assert facts.kernel.cmdline[-1] == "isolcpus=4-63"
+
+
+def test_titles_of_rocm_smi(tmp_path: Path) -> None:
+    text = (
+        "============================ ROCm System Management Interface ============================\n"
+        "====================================== Product Info ======================================\n"
+        "GPU[0]\t\t: Card Series: \t\tAMD Instinct MI300X\nGPU[0]\t\t: Card Model: \t\t0x74a1\n"
+        "GPU[0]\t\t: PCI Bus: 0000:05:00.0\nGPU[1]\t\t: Card Series: \t\tAMD Instinct MI300X\n"
+        "GPU[1]\t\t: PCI Bus: 0000:26:00.0\n"
+        "================================== End of ROCm SMI Log ===================================\n"
+    )
+    facts = read_bytes(text.encode(), tmp_path)
+    assert [(gpu.index, gpu.name, gpu.address) for gpu in facts.accelerators] == [
+        (0, "AMD Instinct MI300X", "0000:05:00.0"),
+        (1, "AMD Instinct MI300X", "0000:26:00.0"),
+    ]
+    assert facts.pci[0].pci_id == "1002:74a1"
+
+
+def test_the_text_of_amd_smi(tmp_path: Path) -> None:
+    text = (
+        "GPU: 0\n    ASIC:\n        MARKET_NAME: AMD Instinct MI300X\n        DEVICE_ID: 0x74a1\n"
+        "    BUS:\n        BDF: 0000:05:00.0\n"
+        "    VRAM:\n        SIZE: 196592 MB\n"
+        "    PARTITION:\n        COMPUTE_PARTITION: SPX\n        MEMORY_PARTITION: NPS1\n"
+        "    NUMA:\n        NODE: 1\n"
+    )
+    facts = read_bytes(text.encode(), tmp_path)
+    (gpu,) = facts.accelerators
+    assert (gpu.name, gpu.address, gpu.memory_bytes.value, gpu.compute_partition.value, gpu.numa_node.value) == (
+        *("AMD Instinct MI300X", "0000:05:00.0", 196592 * MIB, "SPX"),
+        1,
+    )
+    assert not judge(facts).findings

@@ -26,10 +26,7 @@ from bedplate.model.facts.reading import Reading, Unknown, known, missing
 SOURCE, TABLE = "amd-smi", "rocm-smi"
 TEXT_BEGINS = re.compile(r"GPU: \d{1,3}\s{0,4}$")
 TEXT_CONTINUES = re.compile(r"GPU: \d|\s{2,40}[A-Z][A-Z0-9_ ]{1,40}:")
-TABLE_BEGINS = re.compile(
-    r"=* ?(?:ROCm System Management Interface|Concise Info|Start of ROCm SMI Log) ?=*"
-    r"|(?:Device|GPU) {2}(?:Node|Temp|\[Model)"
-)
+TABLE_BEGINS = re.compile(r"(?:Device|GPU) {2}(?:Node|Temp|\[Model)")
 TABLE_CONTINUES = re.compile(r"\d{1,3} {1,12}\S|(?:Device|GPU) {1,8}\S|\s{8,40}\(|=+|WARNING: ")
 _LINE = re.compile(r"(\s{0,40})([A-Z][A-Z0-9_ ]{0,40}):\s{0,8}(\S?.{0,200})")
 _ROW = re.compile(r"(\d{1,3}) {1,12}(.{1,200})", re.ASCII)

@@ -28,7 +28,8 @@ _JSON = re.compile(r"\s{0,80}[\[{]\s{0,8}(?:[\"\[{].{0,400})?", re.DOTALL)
 _XML = re.compile(r"\s{0,80}<(?:\?xml|!DOCTYPE|!--|nvidia_smi_log|system[\s>/]|topology[\s>/])")
 _XML_ENDS = ("</nvidia_smi_log>", "</system>", "</topology>", "<nvidia_smi_log/>")
 _NEUTRAL = re.compile(
-    r"[\s+|=_*#~.─━═│┃╒╕╘╛╞╡-]{1,400}|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[A-Z]{2,5} )?\d{4}\s{0,4}"
+    r"[\s+|=_*#~.─━═│┃╒╕╘╛╞╡-]{1,400}|={4,200} [A-Za-z ]{3,60} ={4,200}\s{0,4}"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[A-Z]{2,5} )?\d{4}\s{0,4}"
 )
 _FILES = ("/proc/", "/sys/", "/etc/os-release")
 _READERS = ("cat", "head", "tail", "grep")

@@ -29,6 +29,9 @@ _MOMENTARY = frozenset(
 """Fields that change by themselves: two outputs of a machine differ in them without a contradiction."""
 _NAMES = frozenset(("name", "origin", "source", "pretty_name", "model", "modules_source", "text"))
 """Words for the same thing in several programs; the longest one says most."""
+_COMPARED = frozenset(("total_bytes", "mem_bytes", "vendor", "device"))
+"""Fields that are no readings, and whose differences are contradictions."""
+_ROUNDED_LEAST, _ROUNDED = 1 << 20, 0.02
 _CONFLICTS_MOST = 200
 _DERIVED = "nvidia-smi topo -m"
 """A matrix of links gives only their number between two devices: what lists them knows better."""
@@ -61,7 +64,7 @@ class _Joiner:
             return after
         if name in _NAMES:
             return max(before, after, key=lambda text: ("..." not in text, len(text)))
-        if isinstance(before, int | float) and name not in _MOMENTARY and name.endswith(("_bytes", "vendor", "device")):
+        if name in _COMPARED and not _is_near(before, after):
             self.note(f"{where} {name}".strip(), (str(before), "an earlier part"), (str(after), "a later part"))
         return after
 
@@ -74,7 +77,8 @@ class _Joiner:
             return before
         if _DERIVED in (before.source, after.source):
             return after if before.source == _DERIVED else before
-        if name not in _MOMENTARY and not _same_version(before.value, after.value):
+        same = _same_version(before.value, after.value) or _is_near(before.value, after.value)
+        if name not in _MOMENTARY and not same:
             fact = f"{where} {name.removesuffix('_bytes').removesuffix('_w').replace('_', ' ')}".strip()
             self.note(fact, (str(before.value), before.source), (str(after.value), after.source))
         return after
@@ -138,7 +142,7 @@ def join_facts(parts: Sequence[Part], origin: str) -> HostFacts:
         base,
         origin=origin,
         pci=finish_tree(pci.values()),
-        accelerators=tuple(sorted(accelerators, key=lambda one: (one.vendor, one.index, one.address or ""))),
+        accelerators=tuple(sorted(accelerators, key=lambda gpu: (gpu.vendor, gpu.index, gpu.address or ""))),
         numa=NumaTopology(nodes=tuple(nodes[number] for number in sorted(nodes)), source=_numa_source(ordered, origin)),
         network=tuple(network[name] for name in sorted(network)),
         blocks=tuple(blocks[name] for name in sorted(blocks)),
@@ -179,41 +183,40 @@ def _join_accelerators(
     joiner: _Joiner, before: list[Accelerator], after: Iterable[Accelerator], *, bus: bool
 ) -> list[Accelerator]:
     found = list(before)
-    by_address = {one.address: place for place, one in enumerate(found) if one.address is not None}
-    by_uuid = {one.uuid: place for place, one in enumerate(found) if one.uuid}
+    by_address = {accelerator.address: place for place, accelerator in enumerate(found) if accelerator.address is not None}
+    by_uuid = {accelerator.uuid: place for place, accelerator in enumerate(found) if accelerator.uuid}
     by_number: dict[tuple[str, int], int] = {}
-    for place, one in enumerate(found):
-        by_number.setdefault((one.vendor, one.index), place)
+    for number, accelerator in enumerate(found):
+        by_number.setdefault((accelerator.vendor, accelerator.index), number)
     taken: set[int] = set()
-    for one in after:
-        place = by_address.get(one.address) if one.address is not None else None
-        if place is None and one.uuid:
-            place = by_uuid.get(one.uuid)
+    for accelerator in after:
+        place = by_address.get(accelerator.address) if accelerator.address is not None else None
+        if place is None and accelerator.uuid:
+            place = by_uuid.get(accelerator.uuid)
         if place is None:
-            number = by_number.get((one.vendor, one.index))
-            if number is not None and number not in taken and (found[number].address is None or one.address is None):
-                place = number
+            same = by_number.get((accelerator.vendor, accelerator.index))
+            if same is not None and same not in taken and (found[same].address is None or accelerator.address is None):
+                place = same
         if place is None:
-            place = len(found)
-            index = one.index
-            if bus and (one.vendor, index) in by_number:
-                index = 1 + max(other.index for other in found if other.vendor == one.vendor)
-            found.append(replace(one, index=index) if index != one.index else one)
+            place, index = len(found), accelerator.index
+            if bus and (accelerator.vendor, index) in by_number:
+                index = 1 + max(other.index for other in found if other.vendor == accelerator.vendor)
+            found.append(replace(accelerator, index=index) if index != accelerator.index else accelerator)
             if len(found) > ACCELERATORS_LIMIT:
                 check_count(len(found))
         else:
             index = found[place].index
-            where = found[place].address or one.address or f"{one.vendor} {index}"
+            where = found[place].address or accelerator.address or f"{accelerator.vendor} {index}"
             # The vendor's name of a card says more than that of its chip in the register of PCI numbers.
-            name = found[place].name or one.name if bus else one.name
-            found[place] = joiner.records(found[place], replace(one, index=index, name=name), where)
+            name = found[place].name or accelerator.name if bus else accelerator.name
+            found[place] = joiner.records(found[place], replace(accelerator, index=index, name=name), where)
         taken.add(place)
-        kept = found[place]
-        if kept.address is not None:
-            by_address[kept.address] = place
-        if kept.uuid:
-            by_uuid[kept.uuid] = place
-        by_number.setdefault((kept.vendor, kept.index), place)
+        joined = found[place]
+        if joined.address is not None:
+            by_address[joined.address] = place
+        if joined.uuid:
+            by_uuid[joined.uuid] = place
+        by_number.setdefault((joined.vendor, joined.index), place)
     return found
 
 
@@ -225,6 +228,12 @@ def _is_told(value: object) -> bool:
     return not (
         value is None or value == "" or value == () or value is False or (type(value) in (int, float) and value == 0)
     )
+
+
+def _is_near(before: object, after: object) -> bool:
+    """Sizes that differ by rounding, or by what a kernel keeps for itself."""
+    sizes = isinstance(before, int) and isinstance(after, int) and before > _ROUNDED_LEAST and after > _ROUNDED_LEAST
+    return sizes and abs(before - after) <= _ROUNDED * max(before, after)  # type: ignore[operator]
 
 
 def _same_version(before: object, after: object) -> bool:

@@ -23,6 +23,7 @@ from bedplate.host.formats import (
     lsblk_text,
     lscpu,
     numactl,
+    rocm_text,
     smi_csv,
     smi_table,
     systemctl_show,
@@ -315,6 +316,15 @@ LINES: tuple[Format, ...] = (
         begins=amd_smi.TABLE_BEGINS,
         continues=amd_smi.TABLE_CONTINUES,
         parse=amd_smi.parse_rocm_table,
+    ),
+    Format(
+        id="rocm-smi-text",
+        title="rocm-smi --showallinfo",
+        command="rocm-smi --showallinfo",
+        tells="AMD accelerators: model, place, memory, power",
+        begins=rocm_text.BEGINS,
+        continues=rocm_text.CONTINUES,
+        parse=rocm_text.parse_rocm_text,
     ),
     Format(
         id="amd-smi",
