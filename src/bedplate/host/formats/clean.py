@@ -16,7 +16,7 @@ _BLANKS = {
     **dict.fromkeys((0xA0, 0x1680, 0x202F, 0x205F, 0x3000, *range(0x2000, 0x200B)), " "),
     **dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD), None),
 }
-_QUOTE = re.compile(r" {0,3}(?:> ?){1,20}")
+_QUOTE = re.compile(r" {0,8}(?:> ?){1,20}")
 _FENCE = re.compile(r"\s{0,200}(?:`{3,20}|~{3,20})\s{0,8}(?P<rest>.{0,16384})", re.DOTALL)
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+.-]{0,20}\s{0,8}")
 _MARKUP = re.compile(r"\s{0,8}</?(?:details|summary|pre|code|p|br|div|blockquote)\b[^>\n]{0,200}>.{0,400}")
@@ -83,10 +83,10 @@ def clean_line(line: str) -> CleanLine:
         line = _LOST_ESCAPE.sub("", line)
     if not line.isascii():
         line = line.translate(_BLANKS)
-    begin = line[:4].lstrip(" ")[:1]
+    begin = line[:9].lstrip(" ")[:1]
     if begin == ">":
         line = _QUOTE.sub("", line, count=1)
-        begin = line[:4].lstrip(" ")[:1]
+        begin = line[:9].lstrip(" ")[:1]
     if not line or line.isspace():
         return CleanLine("")
     if "```" in line or "~~~" in line:

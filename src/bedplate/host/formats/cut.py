@@ -69,6 +69,12 @@ class _Open:
             self.chunks.append("\n".join(self.lines) + "\n")
             self.lines.clear()
 
+    def add_blank(self) -> None:
+        """A blank line within the section; at its end it is none of its lines."""
+        if self.size <= SECTION_MOST:
+            self.size += 1
+            self.lines.append("")
+
     def text(self) -> str:
         self.chunks.append("\n".join(self.lines))
         return "".join(self.chunks)
@@ -100,7 +106,7 @@ class Cutter:
             if clean.text:
                 self._line(clean, number)
             elif self._open is not None and not clean.is_boundary:
-                self._blank(number)
+                self._blank()
         self._close()
 
     def _line(self, clean: CleanLine, number: int) -> None:
@@ -184,14 +190,14 @@ class Cutter:
             here.depth = -1
             self._close()
 
-    def _blank(self, number: int) -> None:
+    def _blank(self) -> None:
         here = self._open
         if here is None:
             return
         if here.path and here.format is None:  # the value of a file of /sys is one paragraph
             self._close()
         elif here.size and not here.passed:
-            here.add("", number)
+            here.add_blank()
 
     def _close(self) -> None:
         """Give the open section away; what was passed over behind its last line was not read."""
@@ -214,7 +220,7 @@ class Cutter:
                 file=self._file,
                 first_line=here.first_line,
                 last_line=here.last_line,
-                text=text.rstrip("\n"),
+                text=text.strip() if here.document else text.rstrip("\n"),
                 command=here.command,
             )
             understood = self._found(section, here.path)

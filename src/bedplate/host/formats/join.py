@@ -58,6 +58,8 @@ class _Joiner:
             return self.readings(before, after, name, where)
         if is_dataclass(before) and type(before) is type(after):
             return self.records(before, after, where, momentary=name in _MOMENTARY)
+        if before is None or after is None:  # 0 is a size: the memory of a node that has none
+            return before if after is None else after
         if not _is_told(after):
             return before
         if not _is_told(before) or before == after:

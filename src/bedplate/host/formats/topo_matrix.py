@@ -23,9 +23,10 @@ from bedplate.model.facts.reading import Reading, Unknown, known, missing
 SOURCE = "nvidia-smi topo -m"
 BEGINS = re.compile(r"\s{0,40}GPU0[ \t]{1,20}(?:GPU1|CPU Affinity|NIC0|mlx\w)")
 CONTINUES = re.compile(
-    r"GPU\d{1,3}[ \t]|NIC\d{1,3}[ \t]|mlx\w{1,20}[ \t]|(?:NIC )?Legend:|  (?:X|SYS|NODE|PHB|PXB|PIX|NV#|NIC\d{1,3}:) "
+    r"\s{0,12}(?:GPU\d{1,3}[ \t]|NIC\d{1,3}[ \t]|mlx\w{1,20}[ \t]|(?:NIC )?Legend:)"
+    r"|\s{2,16}(?:X|SYS|NODE|PHB|PXB|PIX|NV#|NIC\d{1,3}:) "
 )
-_LEGEND = re.compile(r"\s{0,8}(NIC\d{1,3}): (\S{1,40})", re.ASCII)
+_LEGEND = re.compile(r"\s{0,16}(NIC\d{1,3}): (\S{1,40})", re.ASCII)
 _COLUMNS = re.compile(r"GPU NUMA ID|CPU Affinity|NUMA Affinity|[A-Za-z]\S{0,30}", re.ASCII)
 _LINKS = re.compile(r"NV(\d{1,2})", re.ASCII)
 _GPU = re.compile(r"GPU(\d{1,3})", re.ASCII)
@@ -98,6 +99,7 @@ def _rows(text: str) -> tuple[list[_Row], dict[str, str]]:
 
 def _cells(line: str) -> list[str]:
     """Cells by tabs, where an empty one keeps its place; by blanks otherwise."""
+    line = line.lstrip(" ")
     if "\t" in line:
         return [cell.strip() for cell in line.rstrip("\n").split("\t")]
     return line.split()

@@ -79,8 +79,13 @@ def read_cpu_topology(root: Root) -> CpuTopology:
 
 
 def _read_present(root: Root) -> tuple[int, ...]:
-    """Present CPUs: those that have a directory, so that a list with absurd numbers costs nothing."""
+    """Present CPUs: those that have a directory, so that a list with absurd numbers costs nothing.
+
+    A recording without the directories may still hold the list of those that are online.
+    """
     numbers = {int(match[1]) for name in root.listdir(CPUS) if (match := _CPU.fullmatch(name))}
+    if not numbers and not root.is_live:
+        return read_cpu_list(root, f"{CPUS}/online") or ()
     told = read_cpu_list(root, f"{CPUS}/present")
     return tuple(sorted(numbers & set(told) if told is not None else numbers))
 

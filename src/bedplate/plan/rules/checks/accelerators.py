@@ -22,6 +22,7 @@ from bedplate.plan.rules.terms import (
     wants_cpu,
 )
 
+_WAITING = ("Not Started", "In Progress")  # nvmlGpuFabricState_t; "Not Supported" and "N/A" are of GPUs without a fabric
 _STARTING_S = 20.0  # processor time; engines import and read their options for this long before they open a device
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--tensor_parallel_size")
 
@@ -72,7 +73,7 @@ def check_fabric(facts: HostFacts) -> Iterator[Result]:
     """NVSwitch fabric that the fabric manager has not set up: CUDA does not start on any GPU of it."""
     id = "fabric.not-ready"
     gpus = [accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia"]
-    waiting = [gpu for gpu in gpus if gpu.fabric_state.value not in (None, "N/A", "Completed")]
+    waiting = [gpu for gpu in gpus if gpu.fabric_state.value in _WAITING]
     switches = [device for device in facts.pci if is_nvswitch(device)]
     if waiting:
         yield Observation(
