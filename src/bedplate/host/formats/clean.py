@@ -37,7 +37,6 @@ _PROGRAMS = frozenset(
         *(
             "modinfo",
             "ps",
-            "systemctl",
             "vllm",
             "llama-server",
             "ls",

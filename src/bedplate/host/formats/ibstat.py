@@ -40,8 +40,8 @@ def parse_ibstat(section: Section) -> HostFacts:
         text = line.strip()
         if (card := _CA.fullmatch(text)) is not None:
             ports.append(_Port(card[1], "ibstat", {}))
-        elif (device := _DEVICE.fullmatch(text)) is not None:
-            ports.append(_Port(device[1], "ibstatus", {}))
+        elif (head := _DEVICE.fullmatch(text)) is not None:
+            ports.append(_Port(head[1], "ibstatus", {}))
         elif ports and ":" in text:
             key, _, value = text.partition(":")
             if key.startswith("Port ") and "State" in ports[-1].values:

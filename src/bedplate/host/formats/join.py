@@ -234,8 +234,9 @@ def _is_told(value: object) -> bool:
 
 def _is_near(before: object, after: object) -> bool:
     """Sizes that differ by rounding, or by what a kernel keeps for itself."""
-    sizes = isinstance(before, int) and isinstance(after, int) and before > _ROUNDED_LEAST and after > _ROUNDED_LEAST
-    return sizes and abs(before - after) <= _ROUNDED * max(before, after)  # type: ignore[operator]
+    if not isinstance(before, int) or not isinstance(after, int) or min(before, after) < _ROUNDED_LEAST:
+        return False
+    return abs(before - after) <= _ROUNDED * max(before, after)
 
 
 def _same_version(before: object, after: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bedplate.errors import ReadError
 from bedplate.host.accel.blank import make_accelerator
@@ -138,7 +139,7 @@ def _accelerator(gpu: _Gpu, *, none_found: bool) -> Accelerator:
     )
 
 
-def _lacking(cell: str, column: str) -> Reading[int] | Reading[float] | Reading[bool]:
+def _lacking(cell: str, column: str) -> Reading[Any]:
     """Why a cell has no value: an error, a value that the card does not have, or a row that was cut off."""
     text = cell.strip()
     why = Unknown.MALFORMED if "ERR!" in text else Unknown.ABSENT if text else Unknown.NOT_RECORDED

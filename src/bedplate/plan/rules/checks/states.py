@@ -150,7 +150,7 @@ def check_divided(facts: HostFacts) -> Iterator[Result]:
             yield _divided(accelerator, place, sizes)
         now, then = accelerator.mig.value, accelerator.mig_pending.value
         if now is not None and then is not None and now is not then:
-            mode = "enabled" if accelerator.mig_pending.value else "disabled"
+            mode = "enabled" if then else "disabled"
             yield Observation(
                 id="accel.mig-pending",
                 severity=Severity.LOW,
@@ -162,9 +162,9 @@ def check_divided(facts: HostFacts) -> Iterator[Result]:
                 ),
                 fix=(
                     "# If this is not intended:",
-                    f"nvidia-smi -i {accelerator.index} -mig {int(accelerator.mig.value)}",
+                    f"nvidia-smi -i {accelerator.index} -mig {int(now)}",
                 ),
-                undo=(f"nvidia-smi -i {accelerator.index} -mig {int(accelerator.mig_pending.value)}",),
+                undo=(f"nvidia-smi -i {accelerator.index} -mig {int(then)}",),
             )
 
 
