@@ -57,6 +57,7 @@ def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root
     from bedplate.host.root.recording import open_recording
 
     path, name = (STANDARD_INPUT, "standard input") if str(recording) == "-" else (recording, recording.name)
+    where = name if path is STANDARD_INPUT else str(path)
     data = read_pipe(path)
     if data is not None or path.is_file():
         told = read_text_file(path, data, name=name)
@@ -74,9 +75,9 @@ def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root
         if head is None or not head.strip():
             raise
         why = "no part of the text is in a format that bedplate reads"
-        raise ReadError(f"{name}: {why}", hint=describe_formats(head)) from error
+        raise ReadError(f"{where}: {why}", hint=describe_formats(head)) from error
     if not facts.holds_machine:
-        raise ReadError(f"{name}: holds nothing of a machine: no processor, memory, device or kernel", hint=EXPECTED)
+        raise ReadError(f"{where}: holds nothing of a machine: no processor, memory, device or kernel", hint=EXPECTED)
     return facts
 
 
@@ -90,13 +91,13 @@ def _read_texts(path: Path, data: bytes | None, name: str) -> ForeignFacts | Non
 
 def _read_told(told: ForeignFacts, knobs: tuple[Knob, ...], name: str) -> HostFacts:
     """The facts of texts, with those of files of the machine that stand in them."""
-    from bedplate.host.formats.join import Part, join_facts, without_unread
+    from bedplate.host.formats.join import SectionFacts, join_facts, without_unread
 
     tree = told.files
     if not tree.files:
         return told.facts
     facts = without_unread(read_facts(tree, knobs, origin=name), lambda where: tree.resolve(where) is not None)
-    joined = join_facts([Part(facts), Part(told.facts)], name)
+    joined = join_facts([SectionFacts(facts), SectionFacts(told.facts)], name)
     conflicts = tuple(dict.fromkeys((*told.facts.conflicts, *joined.conflicts)))
     return replace(joined, texts=told.facts.texts, conflicts=conflicts)
 

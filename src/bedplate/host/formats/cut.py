@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from bedplate.host.formats.clean import CleanLine, clean_line
 from bedplate.host.formats.mend import mend_json, mend_xml
-from bedplate.host.formats.section import Format, Section
+from bedplate.host.formats.section import Section, TextFormat
 from bedplate.host.formats.table import DOCUMENTS, FILE, LINES
 from bedplate.model.facts.host import TextSection
 
@@ -40,7 +40,7 @@ _ANY = re.compile("|".join(f"(?P<F{place}>{row.begins.pattern})" for place, row 
 class _Open:
     """The section that lines are added to."""
 
-    format: Format | None
+    format: TextFormat | None
     """None for a document, whose format is known when it is whole, and for a file that a prompt names."""
     first_line: int
     last_line: int
@@ -250,7 +250,7 @@ class Cutter:
         self._may_join = True
 
 
-def _find_begin(line: str) -> Format | None:
+def _find_begin(line: str) -> TextFormat | None:
     found = _ANY.match(line[:_HEAD])
     return LINES[int(found.lastgroup[1:])] if found is not None and found.lastgroup is not None else None
 

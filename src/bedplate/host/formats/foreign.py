@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from bedplate.errors import ReadError
 from bedplate.host.formats.cut import Cutter
-from bedplate.host.formats.join import Part, join_facts
+from bedplate.host.formats.join import SectionFacts, join_facts
 from bedplate.host.formats.section import Section
 from bedplate.host.formats.table import BY_ID, FORMATS, KERNEL_LOG
 from bedplate.host.root.recording import MemoryTree, decompress
@@ -53,7 +53,7 @@ class ForeignFacts:
 class _Gathered:
     """All sections of all texts of one input."""
 
-    parts: list[Part] = field(default_factory=list)
+    parts: list[SectionFacts] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     file_bytes: int = 0
     log: list[bytes] = field(default_factory=list)
@@ -80,7 +80,7 @@ class _Gathered:
         except ReadError as error:
             self.errors.append(f"line {section.first_line}: {error.message}")
             return False
-        self.parts.append(Part(facts, bus=row.bus))
+        self.parts.append(SectionFacts(facts, bus=row.bus))
         return True
 
     def _add_log(self, text: str) -> None:

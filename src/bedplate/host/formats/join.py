@@ -38,7 +38,7 @@ _DERIVED = "nvidia-smi topo -m"
 
 
 @dataclass(slots=True)
-class Part:
+class SectionFacts:
     """The facts of one section."""
 
     facts: HostFacts
@@ -105,7 +105,7 @@ class _Joiner:
         self.conflicts[fact] = Conflict(fact=fact, values=tuple(dict.fromkeys(said)))
 
 
-def join_facts(parts: Sequence[Part], origin: str) -> HostFacts:
+def join_facts(parts: Sequence[SectionFacts], origin: str) -> HostFacts:
     """The facts of all parts, in their order; `conflicts` names where they contradict each other.
 
     Raises ReadError for more accelerators than are read of a machine.
@@ -222,7 +222,7 @@ def _join_accelerators(
     return found
 
 
-def _numa_source(parts: Sequence[Part], origin: str) -> str:
+def _numa_source(parts: Sequence[SectionFacts], origin: str) -> str:
     return next((part.facts.numa.source for part in parts if part.facts.numa.nodes), origin)
 
 

@@ -24,7 +24,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
+class TextFormat:
     """A format that people paste: how it is recognised, and the function that reads it."""
 
     id: str

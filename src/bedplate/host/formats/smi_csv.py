@@ -28,6 +28,8 @@ BEGINS = re.compile(
 )
 CONTINUES = re.compile(r"[^,\n]{1,80}, ")
 _NUMBER = re.compile(r"-?\d{1,12}(?:\.\d{1,3})?", re.ASCII)
+_ALIASES = {"gpu_name": "name", "gpu_uuid": "uuid", "gpu_bus_id": "pci.bus_id"}
+"""Columns of the queries of processes and of retired pages, by their names in --query-gpu."""
 _UNIT = re.compile(r" \[[\w%]{1,6}\]")
 _DEVICES_MOST = 256
 
@@ -71,14 +73,17 @@ _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
 def parse_smi_csv(section: Section) -> HostFacts:
     """A GPU for each line below the heading; the last line of a GPU that is sampled counts. Raises ReadError without any."""
     first, *rest = [line for line in section.text.split("\n") if line.strip()]
-    columns = [_UNIT.sub("", column.strip()) for column in first.split(",")]
+    titles = [_UNIT.sub("", column.strip()) for column in first.split(",")]
+    columns = [_ALIASES.get(title, title) for title in titles]
+    if len(rest) > 1 and not {"index", "uuid", "pci.bus_id"} & set(columns):
+        raise ReadError("the query of nvidia-smi has no column that tells GPUs apart: index, uuid or pci.bus_id")
     found: dict[str, Accelerator] = {}
     for line in rest:
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != len(columns):
             continue
         row = dict(zip(columns, cells, strict=True))
-        key = row.get("index") or row.get("uuid") or row.get("pci.bus_id") or str(len(found))
+        key = row.get("index") or row.get("uuid") or row.get("pci.bus_id") or "0"
         if len(found) < _DEVICES_MOST:
             found[key] = _accelerator(row, len(found) if key not in found else found[key].index)
     if not found:
@@ -92,7 +97,7 @@ def parse_smi_csv(section: Section) -> HostFacts:
 
 
 def _accelerator(row: dict[str, str], place: int) -> Accelerator:
-    name = row.get("name") or row.get("gpu_name") or ""
+    name = row.get("name", "")
     told = row.get("index", "")
     blank = make_accelerator(
         vendor="nvidia",

@@ -43,7 +43,7 @@ from bedplate.host.formats.nvidia_smi import (
     parse_smi_version,
 )
 from bedplate.host.formats.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
-from bedplate.host.formats.section import Format, Section
+from bedplate.host.formats.section import Section, TextFormat
 from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import known
@@ -54,13 +54,13 @@ FILE = "file"
 """Id of a section that a prompt says to be a file of the machine: `$ cat /proc/cmdline`."""
 
 _LSPCI_BEGINS = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S")
-_LSPCI_CONTINUES = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S|[ \t]{1,8}\S")
+_LSPCI_CONTINUES = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S|[ \t]{1,40}\S")
 _LOG_BEGINS = re.compile(r"=+ ?NVSMI LOG ?=+|GPU [0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\s{0,8}$")
 _LOG_CONTINUES = re.compile(r"=+ ?NVSMI LOG|GPU [0-9A-Fa-f]{4,8}:|[A-Z][\w ()/.-]{2,50} {1,50}: | {4,40}\S")
 _VERSION_BEGINS = re.compile(r"NVIDIA-SMI version {0,10}: |NVML version {0,10}: ")
 _VERSION_CONTINUES = re.compile(r"(?:NVIDIA-SMI|NVML|DRIVER|CUDA) [Vv]ersion {0,10}: ")
 _LIST_BEGINS = re.compile(r"GPU \d{1,3}: .{1,80} \(UUID: ")
-_LIST_CONTINUES = re.compile(r"GPU \d{1,3}: |\s{1,8}Link \d|\s{1,8}MIG ")
+_LIST_CONTINUES = re.compile(r"GPU \d{1,3}: |\s{1,24}Link \d|\s{1,24}MIG ")
 _NOTHING_MORE = kernel_lists.NOTHING_MORE
 _KERNEL_BEGINS = re.compile(
     r"\[ {0,8}\d{1,9}\.\d{6}\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] "
@@ -162,8 +162,8 @@ def _of_the_tree(section: Section) -> HostFacts:
     return empty_facts(section.file)
 
 
-DOCUMENTS: tuple[Format, ...] = (
-    Format(
+DOCUMENTS: tuple[TextFormat, ...] = (
+    TextFormat(
         id="lsblk-json",
         title="lsblk --json",
         command="lsblk --json --bytes",
@@ -172,7 +172,7 @@ DOCUMENTS: tuple[Format, ...] = (
         continues=None,
         parse=_lsblk,
     ),
-    Format(
+    TextFormat(
         id="rocm-smi-json",
         title="rocm-smi --json",
         command="rocm-smi --showallinfo --json",
@@ -181,7 +181,7 @@ DOCUMENTS: tuple[Format, ...] = (
         continues=None,
         parse=_rocm_smi,
     ),
-    Format(
+    TextFormat(
         id="amd-smi-json",
         title="amd-smi static --json",
         command="amd-smi static --json",
@@ -190,7 +190,7 @@ DOCUMENTS: tuple[Format, ...] = (
         continues=None,
         parse=amd_smi.parse_amd_smi_json,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi-xml",
         title="nvidia-smi -q -x",
         command="nvidia-smi -q -x",
@@ -199,7 +199,7 @@ DOCUMENTS: tuple[Format, ...] = (
         continues=None,
         parse=_nvidia_smi_log,
     ),
-    Format(
+    TextFormat(
         id="nccl-xml",
         title="topology file of NCCL or RCCL",
         command="NCCL_TOPO_DUMP_FILE=topo.xml",
@@ -209,7 +209,7 @@ DOCUMENTS: tuple[Format, ...] = (
         parse=_nccl,
         bus=True,
     ),
-    Format(
+    TextFormat(
         id="hwloc-xml",
         title="hwloc XML",
         command="lstopo machine.xml",
@@ -222,8 +222,8 @@ DOCUMENTS: tuple[Format, ...] = (
 )
 """Documents, whose end is found by their brackets or tags; `begins` is looked for in their first part."""
 
-LINES: tuple[Format, ...] = (
-    Format(
+LINES: tuple[TextFormat, ...] = (
+    TextFormat(
         id="lspci",
         title="lspci",
         command="lspci -vvv",
@@ -233,7 +233,7 @@ LINES: tuple[Format, ...] = (
         parse=_lspci,
         bus=True,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi-q",
         title="nvidia-smi -q",
         command="nvidia-smi -q",
@@ -242,7 +242,7 @@ LINES: tuple[Format, ...] = (
         continues=_LOG_CONTINUES,
         parse=_nvidia_smi_log,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi-version",
         title="nvidia-smi --version",
         command="nvidia-smi --version",
@@ -251,7 +251,7 @@ LINES: tuple[Format, ...] = (
         continues=_VERSION_CONTINUES,
         parse=_nvidia_smi_version,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi",
         title="table of nvidia-smi",
         command="nvidia-smi",
@@ -261,7 +261,7 @@ LINES: tuple[Format, ...] = (
         parse=smi_table.parse_smi_table,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi-list",
         title="nvidia-smi -L, nvlink -s",
         command="nvidia-smi nvlink -s",
@@ -270,7 +270,7 @@ LINES: tuple[Format, ...] = (
         continues=_LIST_CONTINUES,
         parse=_nvidia_smi_list,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi-topo",
         title="nvidia-smi topo -m",
         command="nvidia-smi topo -m",
@@ -280,7 +280,7 @@ LINES: tuple[Format, ...] = (
         parse=topo_matrix.parse_topo_matrix,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="nvidia-smi-csv",
         title="nvidia-smi --query-gpu",
         command="nvidia-smi --query-gpu=index,name,pci.bus_id,memory.total --format=csv",
@@ -290,7 +290,7 @@ LINES: tuple[Format, ...] = (
         parse=smi_csv.parse_smi_csv,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="nvidia-failure",
         title="error message of nvidia-smi or CUDA",
         command="nvidia-smi",
@@ -299,7 +299,7 @@ LINES: tuple[Format, ...] = (
         continues=tool_failures.CONTINUES,
         parse=tool_failures.parse_tool_failures,
     ),
-    Format(
+    TextFormat(
         id="engine-log",
         title="start-up log of vLLM or llama.cpp",
         command="journalctl -u vllm",
@@ -308,7 +308,7 @@ LINES: tuple[Format, ...] = (
         continues=engine_log.CONTINUES,
         parse=engine_log.parse_engine_log,
     ),
-    Format(
+    TextFormat(
         id="rocm-smi",
         title="table of rocm-smi",
         command="rocm-smi",
@@ -317,7 +317,7 @@ LINES: tuple[Format, ...] = (
         continues=amd_smi.TABLE_CONTINUES,
         parse=amd_smi.parse_rocm_table,
     ),
-    Format(
+    TextFormat(
         id="rocm-smi-text",
         title="rocm-smi --showallinfo",
         command="rocm-smi --showallinfo",
@@ -326,7 +326,7 @@ LINES: tuple[Format, ...] = (
         continues=rocm_text.CONTINUES,
         parse=rocm_text.parse_rocm_text,
     ),
-    Format(
+    TextFormat(
         id="amd-smi",
         title="amd-smi static",
         command="amd-smi static",
@@ -335,7 +335,7 @@ LINES: tuple[Format, ...] = (
         continues=amd_smi.TEXT_CONTINUES,
         parse=amd_smi.parse_amd_smi_text,
     ),
-    Format(
+    TextFormat(
         id="hl-smi",
         title="table of hl-smi",
         command="hl-smi",
@@ -345,7 +345,7 @@ LINES: tuple[Format, ...] = (
         parse=hl_smi.parse_hl_smi,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="xpu-smi",
         title="xpu-smi discovery",
         command="xpu-smi discovery",
@@ -355,7 +355,7 @@ LINES: tuple[Format, ...] = (
         parse=xpu_smi.parse_xpu_smi,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="lscpu",
         title="lscpu",
         command="lscpu",
@@ -364,7 +364,7 @@ LINES: tuple[Format, ...] = (
         continues=lscpu.CONTINUES,
         parse=lscpu.parse_lscpu,
     ),
-    Format(
+    TextFormat(
         id="environment",
         title="environment report of PyTorch, vLLM or SGLang",
         command="python3 -m torch.utils.collect_env",
@@ -373,7 +373,7 @@ LINES: tuple[Format, ...] = (
         continues=environment.CONTINUES,
         parse=environment.parse_environment,
     ),
-    Format(
+    TextFormat(
         id="numactl",
         title="numactl -H",
         command="numactl -H",
@@ -382,7 +382,7 @@ LINES: tuple[Format, ...] = (
         continues=numactl.CONTINUES,
         parse=numactl.parse_numactl,
     ),
-    Format(
+    TextFormat(
         id="free",
         title="free",
         command="free -h",
@@ -392,7 +392,7 @@ LINES: tuple[Format, ...] = (
         parse=free.parse_free,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="lsblk",
         title="table of lsblk",
         command="lsblk",
@@ -402,7 +402,7 @@ LINES: tuple[Format, ...] = (
         parse=lsblk_text.parse_lsblk_text,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="ibstat",
         title="ibstat, ibstatus",
         command="ibstat",
@@ -411,7 +411,7 @@ LINES: tuple[Format, ...] = (
         continues=ibstat.CONTINUES,
         parse=ibstat.parse_ibstat,
     ),
-    Format(
+    TextFormat(
         id="cpu-stat",
         title="cpu.stat of a cgroup",
         command="cat /sys/fs/cgroup/PATH/cpu.stat",
@@ -420,7 +420,7 @@ LINES: tuple[Format, ...] = (
         continues=cgroup_files.CONTINUES,
         parse=cgroup_files.parse_cpu_stat,
     ),
-    Format(
+    TextFormat(
         id="systemctl-show",
         title="systemctl show",
         command="systemctl show vllm.service",
@@ -429,7 +429,7 @@ LINES: tuple[Format, ...] = (
         continues=systemctl_show.CONTINUES,
         parse=systemctl_show.parse_systemctl_show,
     ),
-    Format(
+    TextFormat(
         id="docker-info",
         title="docker info",
         command="docker info",
@@ -438,7 +438,7 @@ LINES: tuple[Format, ...] = (
         continues=docker_info.CONTINUES,
         parse=docker_info.parse_docker_info,
     ),
-    Format(
+    TextFormat(
         id="uname",
         title="uname -a",
         command="uname -a",
@@ -448,7 +448,7 @@ LINES: tuple[Format, ...] = (
         parse=kernel_lists.parse_uname,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="lsmod",
         title="lsmod",
         command="lsmod",
@@ -458,7 +458,7 @@ LINES: tuple[Format, ...] = (
         parse=kernel_lists.parse_lsmod,
         restarts=True,
     ),
-    Format(
+    TextFormat(
         id="proc-cmdline",
         title="/proc/cmdline",
         command="cat /proc/cmdline",
@@ -468,7 +468,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path="/proc/cmdline",
     ),
-    Format(
+    TextFormat(
         id="proc-meminfo",
         title="/proc/meminfo",
         command="cat /proc/meminfo",
@@ -478,7 +478,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path="/proc/meminfo",
     ),
-    Format(
+    TextFormat(
         id="proc-nvidia",
         title="/proc/driver/nvidia/version",
         command="cat /proc/driver/nvidia/version",
@@ -488,7 +488,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path="/proc/driver/nvidia/version",
     ),
-    Format(
+    TextFormat(
         id="proc-cpuinfo",
         title="/proc/cpuinfo",
         command="cat /proc/cpuinfo",
@@ -498,7 +498,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path="/proc/cpuinfo",
     ),
-    Format(
+    TextFormat(
         id="proc-version",
         title="/proc/version",
         command="cat /proc/version",
@@ -508,7 +508,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path="/proc/version",
     ),
-    Format(
+    TextFormat(
         id="os-release",
         title="/etc/os-release",
         command="cat /etc/os-release",
@@ -518,7 +518,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path="/etc/os-release",
     ),
-    Format(
+    TextFormat(
         id="kernel-log",
         title="kernel log",
         command="dmesg",
@@ -528,7 +528,7 @@ LINES: tuple[Format, ...] = (
         parse=_of_the_tree,
         path=KERNEL_LOG,
     ),
-    Format(
+    TextFormat(
         id=FILE,
         title="any file of /proc or /sys",
         command="cat /sys/kernel/mm/transparent_hugepage/enabled",
@@ -540,5 +540,5 @@ LINES: tuple[Format, ...] = (
 )
 """Formats whose lines are recognised one by one."""
 
-FORMATS: tuple[Format, ...] = (*LINES, *DOCUMENTS)
-BY_ID: dict[str, Format] = {row.id: row for row in FORMATS}
+FORMATS: tuple[TextFormat, ...] = (*LINES, *DOCUMENTS)
+BY_ID: dict[str, TextFormat] = {row.id: row for row in FORMATS}

@@ -35,7 +35,7 @@ _ROWS_MOST = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class _MatrixRow:
     """One line of the matrix: what stands in each column."""
 
     name: str
@@ -79,10 +79,10 @@ def parse_topo_matrix(section: Section) -> HostFacts:
     )
 
 
-def _rows(text: str) -> tuple[list[_Row], dict[str, str]]:
+def _rows(text: str) -> tuple[list[_MatrixRow], dict[str, str]]:
     """(rows, device by the number that stands for it in the matrix)."""
     columns: list[str] = []
-    rows: list[_Row] = []
+    rows: list[_MatrixRow] = []
     names: dict[str, str] = {}
     for line in text.split("\n"):
         legend = _LEGEND.fullmatch(line.rstrip())
@@ -93,7 +93,7 @@ def _rows(text: str) -> tuple[list[_Row], dict[str, str]]:
         elif columns and CONTINUES.match(line) is not None and "Legend" not in line and len(rows) < _ROWS_MOST:
             name, *cells = _cells(line)
             if any(cell in _WAYS or _LINKS.fullmatch(cell) for cell in cells):
-                rows.append(_Row(name=name, cells=dict(zip(columns, cells, strict=False))))
+                rows.append(_MatrixRow(name=name, cells=dict(zip(columns, cells, strict=False))))
     return rows, names
 
 
@@ -105,7 +105,7 @@ def _cells(line: str) -> list[str]:
     return line.split()
 
 
-def _peers(row: _Row) -> list[tuple[int, str]]:
+def _peers(row: _MatrixRow) -> list[tuple[int, str]]:
     found = []
     for column, cell in row.cells.items():
         match = _GPU.fullmatch(column)
@@ -114,7 +114,7 @@ def _peers(row: _Row) -> list[tuple[int, str]]:
     return found
 
 
-def _near(row: _Row, names: dict[str, str]) -> list[tuple[str, str]]:
+def _near(row: _MatrixRow, names: dict[str, str]) -> list[tuple[str, str]]:
     other = ("CPU Affinity", "NUMA Affinity", "GPU NUMA ID")
     return [
         (names.get(column, column), cell)
@@ -123,7 +123,7 @@ def _near(row: _Row, names: dict[str, str]) -> list[tuple[str, str]]:
     ]
 
 
-def _links(row: _Row) -> dict[int, int]:
+def _links(row: _MatrixRow) -> dict[int, int]:
     """Number of bonded NVLinks by the GPU at their other end."""
     return {
         int(gpu[1]): int(count[1])
@@ -145,14 +145,14 @@ def _active(index: int, links: dict[int, dict[int, int]]) -> Reading[int]:
     return missing(Unknown.NOT_RECORDED, SOURCE)
 
 
-def _node(row: _Row) -> Reading[int]:
+def _node(row: _MatrixRow) -> Reading[int]:
     text = row.cells.get("NUMA Affinity", "")
     if text.isdecimal() and len(text) < 5:
         return known(int(text), f"{SOURCE}: NUMA Affinity", text)
     return missing(Unknown.HIDDEN if text == "N/A" else Unknown.NOT_RECORDED, f"{SOURCE}: NUMA Affinity", text)
 
 
-def _cpus(sets: CpuSets, row: _Row) -> tuple[int, ...]:
+def _cpus(sets: CpuSets, row: _MatrixRow) -> tuple[int, ...]:
     try:
         return sets.parse_list(row.cells.get("CPU Affinity", ""))
     except ReadError:

@@ -178,7 +178,10 @@ def _divided(accelerator: Accelerator, place: str, sizes: tuple[int, ...]) -> Ob
         severity=Severity.INFO,
         because=f"MIG divides {place} into {plural(len(sizes), 'instance')} of {listed}{free}",
         where=(place,),
-        evidence=(seen("MIG mode", accelerator.mig), seen("memory of the instances", accelerator.mig_bytes)),
+        evidence=(
+            seen("MIG mode", accelerator.mig),
+            Evidence(fact=f"instances of {listed}", source=accelerator.mig_bytes.source),
+        ),
         fix=(
             "# Tensor parallelism over instances does not work. For an engine that needs the whole GPU, drain it; then:",
             f"nvidia-smi -i {accelerator.index} -mig 0",
@@ -271,7 +274,7 @@ def check_listed(facts: HostFacts) -> Iterator[Result]:
     if count is not None and listed < count:
         yield Observation(
             id="accel.fewer-listed",
-            severity=Severity.MEDIUM,
+            severity=Severity.LOW,
             because=f"the driver counts {count} GPUs, and {listed} are described",
             where=("machine",),
             evidence=(seen("attached GPUs", facts.attached),),
@@ -285,31 +288,36 @@ def check_listed(facts: HostFacts) -> Iterator[Result]:
 
 
 def check_link_errors(facts: HostFacts) -> Iterator[Result]:
-    """Links of accelerators that have seen errors, which were repeated and corrected."""
-    if is_virtual(facts):
-        return
+    """Links of accelerators that have seen errors, which were repeated and corrected; one finding for all of them.
+
+    Training a link sets these bits, too: where every accelerator of several has them, they say little.
+    """
     own = {accelerator.address for accelerator in facts.accelerators}
-    for device in facts.pci:
-        if device.address in own and device.link_errors and device.answers.value is not False:
-            yield Observation(
-                id="pci.link-errors",
-                severity=Severity.MEDIUM,
-                because=f"the link of {device.address} has seen errors ({', '.join(device.link_errors)})",
-                where=(device.address,),
-                evidence=(
-                    Evidence(
-                        fact=f"CESta: {', '.join(f'{error}+' for error in device.link_errors)}", source=device.driver.source
-                    ),
-                ),
-                fix=(
-                    "# The bits stay set until they are cleared. Clear them, put load on the card, and look again:",
-                    f"setpci -s {device.address} ECAP_AER+10.l=ffffffff",
-                    f"lspci -vvv -s {device.address} | grep CESta",
-                    "# If they return: seat, riser, retimer, cable. If the machine is rented, tell the provider.",
-                ),
-                undo=("# The bits are a history; nothing depends on them.",),
-                confidence=Confidence.LIKELY,
-            )
+    devices = [device for device in facts.pci if device.address in own and device.answers.value is not False]
+    marked = [device for device in devices if device.link_errors]
+    if not marked or is_virtual(facts):
+        return
+    all_of_several = len(marked) == len(devices) > 1
+    errors = sorted({error for device in marked for error in device.link_errors})
+    links = f"the link of {marked[0].address} has" if len(marked) == 1 else f"{len(marked)} links of accelerators have"
+    yield Observation(
+        id="pci.link-errors",
+        severity=Severity.LOW if all_of_several else Severity.MEDIUM,
+        because=f"{links} seen errors ({', '.join(errors)})",
+        where=tuple(device.address for device in marked),
+        evidence=tuple(
+            Evidence(fact=f"CESta: {', '.join(f'{error}+' for error in device.link_errors)}", source=device.driver.source)
+            for device in marked[:4]
+        ),
+        fix=(
+            "# The bits stay set until they are cleared. Clear them, put load on the card, and look again:",
+            *(f"setpci -s {device.address} ECAP_AER+10.l=ffffffff" for device in marked),
+            f"lspci -vvv -s {marked[0].address} | grep CESta",
+            "# If they return: seat, riser, retimer, cable. If the machine is rented, tell the provider.",
+        ),
+        undo=("# The bits are a history; nothing depends on them.",),
+        confidence=Confidence.POSSIBLE if all_of_several else Confidence.LIKELY,
+    )
 
 
 def check_given_away(facts: HostFacts) -> Iterator[Result]:
