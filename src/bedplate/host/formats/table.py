@@ -55,8 +55,8 @@ FILE = "file"
 
 _LSPCI_BEGINS = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S")
 _LSPCI_CONTINUES = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S|[ \t]{1,40}\S")
-_LOG_BEGINS = re.compile(r"=+ ?NVSMI LOG ?=+|GPU [0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\s{0,8}$")
-_LOG_CONTINUES = re.compile(r"=+ ?NVSMI LOG|GPU [0-9A-Fa-f]{4,8}:|[A-Z][\w ()/.-]{2,50} {1,50}: | {4,40}\S")
+_LOG_BEGINS = re.compile(r"={0,200} ?NVSMI LOG ?={1,200}|GPU [0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\s{0,8}$")
+_LOG_CONTINUES = re.compile(r"={0,200} ?NVSMI LOG|GPU [0-9A-Fa-f]{4,8}:|[A-Z][\w ()/.-]{2,50} {1,50}: | {4,40}\S")
 _VERSION_BEGINS = re.compile(r"NVIDIA-SMI version {0,10}: |NVML version {0,10}: ")
 _VERSION_CONTINUES = re.compile(r"(?:NVIDIA-SMI|NVML|DRIVER|CUDA) [Vv]ersion {0,10}: ")
 _LIST_BEGINS = re.compile(r"GPU \d{1,3}: .{1,80} \(UUID: ")
