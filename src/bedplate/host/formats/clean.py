@@ -17,7 +17,7 @@ _BLANKS = {
     **dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD), None),
 }
 _QUOTE = re.compile(r" {0,8}(?:> ?){1,20}")
-_FENCE = re.compile(r"\s{0,200}(?:`{3,20}|~{3,20})\s{0,8}(?P<rest>.{0,16384})", re.DOTALL)
+_FENCE = re.compile(r"\s{0,200}(?:`{3,20}|~{3,20})\s{0,8}(?P<rest>.*)", re.DOTALL)
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+.-]{0,20}\s{0,8}")
 _MARKUP = re.compile(r"\s{0,8}</?(?:details|summary|pre|code|p|br|div|blockquote)\b[^>\n]{0,200}>.{0,400}")
 _RULE = re.compile(r"_{10,400}\s{0,4}|-{3,8}(?:8<|✂).{0,80}")

@@ -14,7 +14,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
 from bedplate.model.units import render_size
-from bedplate.plan.rules.observation import Observation, not_judged, seen, some
+from bedplate.plan.rules.observation import Observation, not_judged, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import NVIDIA, NVME, attribute_source, computes, is_given_away, is_virtual
 
@@ -153,7 +153,11 @@ def check_bar(facts: HostFacts) -> Iterator[Result]:
             where=(device.address,),
             evidence=(
                 Evidence(fact=f"largest BAR: {render_size(largest)}", source=attribute_source(device, "resource")),
-                *((seen("memory in bytes", size),) if size.value is not None else ()),
+                *(
+                    (Evidence(fact=f"memory: {render_size(size.value)}", source=size.source),)
+                    if size.value is not None
+                    else ()
+                ),
             ),
             fix=(
                 "# In the firmware, enable Above 4G Decoding and Resizable BAR; older cards need a newer VBIOS. Then:",
