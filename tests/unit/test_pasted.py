@@ -27,11 +27,13 @@ from bedplate.flows.machine import read_facts_of
 from bedplate.host.formats.foreign import ForeignFacts, read_text_files
 from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.model.audit import Audit
-from bedplate.model.facts.finding import Finding, Severity
+from bedplate.model.facts.finding import Confidence, Finding, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciKind
 from bedplate.model.facts.reading import Reading, Unknown, known
 from bedplate.plan.audit import audit
+from bedplate.report.audit.page import render_page, verdict
+from bedplate.report.audit.sarif import make_sarif
 
 PASTED = Path(__file__).parents[1] / "pasted"
 TEXTS = sorted(
@@ -987,3 +989,46 @@ def test_the_text_of_amd_smi(tmp_path: Path) -> None:
         1,
     )
     assert not judge(facts).findings
+
+
+def test_what_looks_like_a_format_and_is_none_is_not_read(tmp_path: Path) -> None:
+    text = (PASTED / "plain-host-tools/numactl.txt").read_text() + "\n19:00.0 broken\n\nnode distances:\n"
+    facts = read_bytes(text.encode(), tmp_path)
+    assert [(text.first_line, text.last_line) for text in facts.texts if not text.format] == [(13, 15)]
+
+
+def test_a_line_between_those_of_an_output_is_passed_over(tmp_path: Path) -> None:
+    lines = (PASTED / "display-class-gpu/lspci.txt").read_text().splitlines(keepends=True)
+    facts = read_bytes(
+        "".join([*lines[:3], "pcilib: sysfs_read_vpd: read failed: No such device\n", *lines[3:]]).encode(), tmp_path
+    )
+    assert keys(judge(facts).findings) == keys(findings_of("display-class-gpu/lspci.txt"))
+    assert [(text.first_line, text.format) for text in facts.texts if not text.format] == [(4, "")]
+
+
+def test_a_finding_that_is_only_possible_does_not_carry_the_headline() -> None:
+    report = read_report(PASTED / "nvidia-smi-table/table.txt")
+    weak = dataclasses.replace(
+        report.findings[0], id="engine.no-device", confidence=Confidence.POSSIBLE, title="it may be that nothing works"
+    )
+    sure = dataclasses.replace(report, audit=dataclasses.replace(report.audit, findings=(weak, *report.findings)))
+    assert verdict(sure).startswith("One finding keeps accelerators")
+    head = render_page(sure, made=TODAY).partition("</header>")[0]
+    assert "nothing works" not in head and "does not answer" in head
+    only = dataclasses.replace(report, audit=dataclasses.replace(report.audit, findings=(weak,)))
+    assert verdict(only) == "One finding may keep accelerators from being used; none is certain."
+
+
+def test_the_page_and_sarif_say_what_was_read() -> None:
+    report = read_report(PASTED / "prompt-and-fence/fence.md")
+    page = render_page(report, made=TODAY)
+    assert "lspci (lines 4 to 10)" in page and "line 1, line 13" in page
+    notes = make_sarif(report)["runs"][0]["invocations"][0]["toolExecutionNotifications"]
+    assert "not read: line 1, line 13" in [note["message"]["text"] for note in notes]
+
+
+def test_inspect_shows_mig_instances_and_partitions(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inspect", "--from", str(PASTED / "mig-not-shown/smi-q.txt")])
+    assert "MIG: 2 instances, 39.5 GiB and 9.6 GiB" in " ".join(capsys.readouterr().out.split())
+    main(["inspect", "--from", str(PASTED / "amd-text/amd-smi.json")])
+    assert "CPX" in capsys.readouterr().out
