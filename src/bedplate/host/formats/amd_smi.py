@@ -30,7 +30,7 @@ TABLE_BEGINS = re.compile(r"(?:Device|GPU) {2}(?:Node|Temp|\[Model)")
 TABLE_CONTINUES = re.compile(r"\d{1,3} {1,12}\S|(?:Device|GPU) {1,8}\S|\s{8,40}\(|=+|WARNING: ")
 _LINE = re.compile(r"(\s{0,40})([A-Z][A-Z0-9_ ]{0,40}):\s{0,8}(\S?.{0,200})")
 _ROW = re.compile(r"(\d{1,3}) {1,12}(.{1,200})", re.ASCII)
-_ID = re.compile(r"0x([0-9a-f]{4})", re.ASCII)
+_DEVICE_NUMBER = re.compile(r"0x([0-9a-f]{4})", re.ASCII)
 _PARTITIONS = re.compile(r"(NPS\d), {0,4}([SDTQC]PX), {0,4}(\d{1,3})", re.ASCII)
 _WATTS = re.compile(r"(\d{1,5}(?:\.\d)?)W", re.ASCII)
 _DEGREES = re.compile(r"(\d{1,3}(?:\.\d)?)°?C", re.ASCII)
@@ -166,7 +166,7 @@ def parse_rocm_table(section: Section) -> HostFacts:
     found: list[Accelerator] = []
     for line in section.text.split("\n"):
         match = _ROW.fullmatch(line.strip())
-        number = _ID.search(match[2]) if match is not None else None
+        number = _DEVICE_NUMBER.search(match[2]) if match is not None else None
         watts = _WATTS.findall(match[2]) if match is not None else []
         if match is None or (number is None and not watts) or len(found) >= _DEVICES_MOST:
             continue

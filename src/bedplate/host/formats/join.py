@@ -39,7 +39,7 @@ _DERIVED = "nvidia-smi topo -m"
 
 @dataclass(slots=True)
 class SectionFacts:
-    """The facts of one section."""
+    """What one output told, to be laid over what the others told of the same machine."""
 
     facts: HostFacts
     bus: bool = False
