@@ -24,7 +24,7 @@ from bedplate.cli.main import main
 from bedplate.errors import ReadError
 from bedplate.flows.audit import name_devices, read_report
 from bedplate.flows.machine import read_facts_of
-from bedplate.host.formats.foreign import ForeignFacts, read_text_files
+from bedplate.host.formats.foreign import KERNEL_LOG_MOST, ForeignFacts, read_text_files
 from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.model.audit import Audit
 from bedplate.model.facts.finding import Confidence, Finding, Severity
@@ -1032,3 +1032,27 @@ def test_inspect_shows_mig_instances_and_partitions(capsys: pytest.CaptureFixtur
     assert "MIG: 2 instances, 39.5 GiB and 9.6 GiB" in " ".join(capsys.readouterr().out.split())
     main(["inspect", "--from", str(PASTED / "amd-text/amd-smi.json")])
     assert "CPX" in capsys.readouterr().out
+
+
+def test_lines_of_a_kernel_log_keep_their_numbers() -> None:
+    path = PASTED / "several-outputs/capture.txt"
+    told = read_text_files([(path.name, path.read_bytes())], "log")
+    assert told is not None
+    log = (told.files.read("/kernel.log", limit=MIB).value or "").split("\n")
+    assert log[:32] == [""] * 32 and "Xid" in log[32]
+
+
+def test_of_a_long_kernel_log_the_newest_lines_are_kept() -> None:
+    count = 200_000
+    data = b"".join(
+        b"[%9d.000000] usb 1-1: new high-speed USB device number %d, and so on and on\n" % (n, n) for n in range(count)
+    )
+    assert len(data) > KERNEL_LOG_MOST
+    told = read_text_files([("dmesg", data)], "log")
+    assert told is not None
+    (text,) = told.facts.texts
+    assert (text.format, text.first_line, text.last_line) == ("kernel-log", 1, count)
+    log = told.files.files["/kernel.log"]
+    assert len(log) < 16 * MIB and log.endswith(data[-1000:])
+    assert log.count(b"\n") == count
+    assert [problem.source for problem in told.facts.problems] == ["kernel log"]

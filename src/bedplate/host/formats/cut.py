@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from bedplate.host.formats.clean import CleanLine, clean_line
 from bedplate.host.formats.mend import mend_json, mend_xml
 from bedplate.host.formats.section import Section, TextFormat
-from bedplate.host.formats.table import DOCUMENTS, FILE, LINES
+from bedplate.host.formats.table import DOCUMENTS, FILE, KERNEL_LOG, LINES
 from bedplate.model.facts.host import TextSection
 
 SECTION_MOST = 16 << 20  # characters; what is longer is refused by every parser anyway
@@ -23,6 +23,7 @@ RANGES_MOST = 1000  # of lines that were not read; the last one takes the rest
 _HEAD = 400  # characters of a line that are looked at to recognise it
 _DOCUMENT_HEAD = 65_536
 _PASSED_OVER = 2  # lines of another kind within a section
+_PIECE = 4 << 20  # characters
 _CHUNK = 4096  # lines that are joined at once
 _JSON = re.compile(r"\s{0,80}[\[{]\s{0,8}(?:[\"\[{].{0,400})?", re.DOTALL)
 _XML = re.compile(r"\s{0,80}<(?:\?xml|!DOCTYPE|!--|nvidia_smi_log|system[\s>/]|topology[\s>/])")
@@ -150,14 +151,21 @@ class Cutter:
             return False
         if other is not None:
             self._note_passed(here)
-            here.add(text, number)
+            self._add(here, text, number)
             return True
         pattern = here.format.continues if here.format is not None else None
         if pattern is None or pattern.match(text[:_HEAD]) is None:
             return False
         self._note_passed(here)
-        here.add(text, number)
+        self._add(here, text, number)
         return True
+
+    def _add(self, here: _Open, text: str, number: int) -> None:
+        """A line that goes on. A kernel log may be of any length: it is given away in pieces."""
+        if here.path == KERNEL_LOG and here.size > _PIECE:
+            self._close()
+            here = self._open = _Open(here.format, number, number, here.indent, here.command, path=here.path)
+        here.add(text, number)
 
     def _begins_other(self, line: str, here: _Open) -> bool:
         return here.lines != [] and line[:1] not in ' \t"{}[]<' and _find_begin(line) is not None
@@ -226,13 +234,18 @@ class Cutter:
             understood = self._found(section, here.path)
         if understood:
             self._may_join = False
-            self.texts.append(
-                TextSection(file=self._file, first_line=here.first_line, last_line=here.last_line, format=format_id)
-            )
+            self._note_read(here, format_id)
         else:
             self._unread(here.first_line, here.last_line)
         for number in passed:
             self._unread(number, number)
+
+    def _note_read(self, here: _Open, format_id: str) -> None:
+        before = self.texts[-1] if self.texts else None
+        first = here.first_line
+        if before is not None and here.path == KERNEL_LOG and before.format == format_id and before.last_line == first - 1:
+            first = self.texts.pop().first_line
+        self.texts.append(TextSection(file=self._file, first_line=first, last_line=here.last_line, format=format_id))
 
     def _note_passed(self, here: _Open) -> None:
         for number in here.passed:

@@ -30,7 +30,7 @@ EXPECTED = (
     " (docs/reference/pasted-formats.md)."
 )
 TEXT_MOST = 64 << 20  # bytes after unpacking
-KERNEL_LOG_MOST = 16 << 20  # bytes; the newest are kept
+KERNEL_LOG_MOST = 12 << 20  # bytes; the newest are kept, and a line end for each that was dropped
 TREE_MOST = 16 << 20  # bytes of files of the machine
 LINE_MOST = 16 << 20  # characters: a document may be one line
 _HEAD = 65_536  # bytes that are looked at for a NUL, which no text has
@@ -58,14 +58,18 @@ class _Gathered:
     file_bytes: int = 0
     log: list[bytes] = field(default_factory=list)
     log_bytes: int = 0
-    log_cut: bool = False
+    log_file: str = ""
+    log_lines: int = 0
+    """Lines that were given, with those that were dropped."""
+    log_dropped: int = 0
+    """Lines of the oldest pieces, which were too much."""
     errors: list[str] = field(default_factory=list)
     texts: list[TextSection] = field(default_factory=list)
 
     def take(self, section: Section, path: str) -> bool:
         """Read a section; False where it is not what it looked like."""
         if path == KERNEL_LOG:
-            self._add_log(section.text)
+            self._add_log(section)
             return True
         if path:
             data = section.text.encode("utf-8", "surrogateescape") + b"\n"
@@ -83,21 +87,28 @@ class _Gathered:
         self.parts.append(SectionFacts(facts, bus=row.bus))
         return True
 
-    def _add_log(self, text: str) -> None:
-        data = text.encode("utf-8", "surrogateescape") + b"\n"
-        self.log.append(data[-KERNEL_LOG_MOST:])
-        self.log_bytes += len(self.log[-1])
-        self.log_cut = self.log_cut or len(data) > KERNEL_LOG_MOST
+    def _add_log(self, section: Section) -> None:
+        """Keep a piece of the kernel's log. Blank lines stand for the others of the file: lines keep their numbers."""
+        if self.log_file in ("", section.file):
+            blank = section.first_line - 1 - self.log_lines
+            self.log_file = section.file
+        else:  # lines of several files have no common numbers
+            blank = 0
+        data = b"\n" * max(blank, 0) + section.text.encode("utf-8", "surrogateescape") + b"\n"
+        self.log.append(data)
+        self.log_bytes += len(data)
+        self.log_lines += data.count(b"\n")
         while self.log_bytes > KERNEL_LOG_MOST and len(self.log) > 1:
-            self.log_bytes -= len(self.log.pop(0))
-            self.log_cut = True
+            dropped = self.log.pop(0)
+            self.log_bytes -= len(dropped)
+            self.log_dropped += dropped.count(b"\n")
 
     def result(self, origin: str) -> ForeignFacts:
         if self.log:
-            self.files[KERNEL_LOG] = b"".join(self.log)
+            self.files[KERNEL_LOG] = b"\n" * self.log_dropped + b"".join(self.log)
         facts = join_facts(self.parts, origin)
         problems = facts.problems
-        if self.log_cut:
+        if self.log_dropped:
             what = f"only the newest {KERNEL_LOG_MOST >> 20} MiB of the kernel log were read"
             problems = (*problems, Problem(source="kernel log", message=what))
         facts = replace(facts, texts=tuple(self.texts), problems=problems)

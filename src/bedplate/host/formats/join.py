@@ -57,6 +57,8 @@ class _Joiner:
         if isinstance(before, Reading) and isinstance(after, Reading):
             return self.readings(before, after, name, where)
         if is_dataclass(before) and type(before) is type(after):
+            if any(part.name == "unknown" for part in fields(before)):  # read as a whole, or not, as a reading is
+                return before if after.unknown is not None else after
             return self.records(before, after, where, momentary=name in _MOMENTARY)
         if before is None or after is None:  # 0 is a size: the memory of a node that has none
             return before if after is None else after
