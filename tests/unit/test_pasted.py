@@ -1056,3 +1056,43 @@ def test_of_a_long_kernel_log_the_newest_lines_are_kept() -> None:
     assert len(log) < 16 * MIB and log.endswith(data[-1000:])
     assert log.count(b"\n") == count
     assert [problem.source for problem in told.facts.problems] == ["kernel log"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "vendor"),
+    [
+        ("GPU models and configuration: GPU 0: NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 3090", "nvidia"),
+        ("GPU 0: AMD Instinct MI300X (gfx942:sramecc+:xnack-)", "AMD Instinct MI300X", "amd"),
+    ],
+)
+def test_names_of_gpus_in_an_environment_report(line: str, name: str, vendor: str, tmp_path: Path) -> None:
+    (gpu,) = read_bytes(f"PyTorch version: 2.9.1\n{line}\n".encode(), tmp_path).accelerators
+    assert (gpu.name, gpu.vendor, gpu.index) == (name, vendor, 0)
+
+
+def test_a_card_without_a_driver_in_a_short_listing(tmp_path: Path) -> None:
+    """`lspci -nnk`: what is not verbose still lists drivers."""
+    card = "3D controller [0302]: NVIDIA Corporation GH100 [H100 SXM5 80GB] [10de:2330] (rev a1)\n"
+    bound = f"18:00.0 {card}\tKernel driver in use: nvidia\n\tKernel modules: nvidia\n"
+    facts = read_bytes(f"{bound}2a:00.0 {card}\tKernel modules: nvidia\n".encode(), tmp_path)
+    assert keys(judge(facts).findings) == {("driver.not-bound", ("0000:2a:00.0",))}
+    only = read_bytes(f"2a:00.0 {card}\tKernel modules: nvidia\n".encode(), tmp_path)
+    assert not judge(only).findings
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "[ 9001.000100] ", "[    1.5] ", "[ 9001.000100 <    0.000001>] ", "[Mon Jan  5 01:02:03 2026] ",
+        "Jan 05 01:02:03 host kernel: ",
+        "2026-01-05T01:02:03.000000+00:00 host kernel: ", "2026-01-05T01:02:03,000100+00:00 ",
+        "kern  :warn  : [ 9001.000100] ",
+        "4,1234,9001000100,-;", "<4>[ 9001.000100] ", "",
+    ],
+)  # fmt: skip
+def test_every_prefix_of_a_kernel_log_is_recognised(prefix: str) -> None:
+    line = f"{prefix}NVRM: Xid (PCI:0000:43:00): 79, pid=4242, name=x, GPU has fallen off the bus.\n"
+    told = read_text_files([("log", line.encode())], "log")
+    assert told is not None
+    assert [text.format for text in told.facts.texts] == ["kernel-log"]
+    assert told.files.files["/kernel.log"].decode() == line

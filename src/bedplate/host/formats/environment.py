@@ -58,6 +58,8 @@ _STEERING = (
     "OMP_",
 )
 _VERSIONS = {"PyTorch version": "torch", "PyTorch": "torch", "vLLM Version": "vllm", "sglang": "sglang", "vllm": "vllm"}
+_ONE_GPU = "GPU models and configuration"
+_ARCHITECTURE = re.compile(r" \(gfx[0-9a-f:+a-z-]{1,60}\)")
 _TRUE = {"True": True, "False": False}
 _UNKNOWN = ("Could not collect", "N/A", "N/A (dev)", "No CUDA")
 _GPUS_MOST = 256
@@ -71,10 +73,12 @@ def parse_environment(section: Section) -> HostFacts:
     values: dict[str, str] = {}
     for line in section.text.split("\n"):
         text = line.strip()
+        if text.startswith(_ONE_GPU):  # the only GPU stands behind the title
+            text = text.removeprefix(_ONE_GPU).lstrip(" :")
         if (gpu := _GPU.fullmatch(text)) is not None and "Compute Capability" not in text:
             for index in gpu[1].split(","):
                 if len(gpus) < _GPUS_MOST:
-                    gpus.setdefault(int(index), gpu[2].strip())
+                    gpus.setdefault(int(index), _ARCHITECTURE.sub("", gpu[2].strip()))
         elif (package := _PACKAGE.match(text)) is not None:
             versions.setdefault(package[1], package[2])
         elif (variable := _VARIABLE.fullmatch(text)) is not None:

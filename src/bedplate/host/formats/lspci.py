@@ -64,6 +64,7 @@ def parse_lspci(text: str) -> tuple[PciDevice, ...]:
     told = _Told(
         nodes=any("NUMA node: " in line for block in blocks for _, line in block.lines),
         groups=any("IOMMU group: " in line for block in blocks for _, line in block.lines),
+        drivers=any("Kernel driver in use: " in line for block in blocks for _, line in block.lines),
         verbose=any(register == "Capabilities" for block in blocks for register, _ in block.lines),
     )
     secondary = {block.address: bus for block in blocks if (bus := _secondary(block)) is not None}
@@ -77,6 +78,7 @@ class _Told:
 
     nodes: bool
     groups: bool
+    drivers: bool
     verbose: bool
 
 
@@ -132,7 +134,7 @@ def _device(block: _Block, told: _Told) -> PciDevice:
         vendor=int(head["vendor"], 16) if head.get("vendor") else maker_of(name),
         device=int(head["device"], 16) if head.get("device") else int(number[1], 16) if number else 0,
         name=name,
-        driver=_reading(lines.get("Kernel driver in use"), source, recorded=told.verbose),
+        driver=_reading(lines.get("Kernel driver in use"), source, recorded=told.verbose or told.drivers),
         numa_node=known(node, source, f"NUMA node: {node}")
         if node is not None
         else missing(Unknown.HIDDEN if told.nodes else Unknown.NOT_RECORDED, source),

@@ -63,7 +63,7 @@ _LIST_BEGINS = re.compile(r"GPU \d{1,3}: .{1,80} \(UUID: ")
 _LIST_CONTINUES = re.compile(r"GPU \d{1,3}: |\s{1,24}Link \d|\s{1,24}MIG ")
 _NOTHING_MORE = kernel_lists.NOTHING_MORE
 _KERNEL_BEGINS = re.compile(
-    r"\[ {0,8}\d{1,9}\.\d{6}\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] "
+    r"\[ {0,12}\d{1,10}\.\d{1,9}(?: <[ \d.]{1,24}>)?\]|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] "
     r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?"
     r"|(?:[A-Z][a-z]{2} )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S{0,16}) \S{1,80} kernel: "
     r"|kern {0,4}:(?:emerg|alert|crit|err|warn|notice|info|debug) {0,4}: |\d{1,3},\d{1,20},\d{1,20},[-c]\S{0,40};"
