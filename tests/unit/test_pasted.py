@@ -1096,3 +1096,39 @@ def test_every_prefix_of_a_kernel_log_is_recognised(prefix: str) -> None:
     assert told is not None
     assert [text.format for text in told.facts.texts] == ["kernel-log"]
     assert told.files.files["/kernel.log"].decode() == line
+
+
+AMD_TABLE = """\
++------------------------------------------------------------------------------+
+| AMD-SMI 26.9.9+1234abcd      amdgpu version: 6.99.1   ROCm version: 7.9.0    |
+| VBIOS version: 00012345                                                      |
+| Platform: Linux Baremetal                                                    |
+|-------------------------------------+----------------------------------------|
+| BDF                        GPU-Name | Mem-Uti   Temp   UEC       Power-Usage |
+| GPU  HIP-ID  OAM-ID  Partition-Mode | GFX-Uti    Fan               Mem-Usage |
+|=====================================+========================================|
+| 0000:05:00.0    AMD Instinct MI300X | 0 %      41 °C   3           142/750 W |
+|   0       0       7        DPX/NPS1 | 0 %        N/A           283/196592 MB |
+|-------------------------------------+----------------------------------------|
+| 0000:05:00.1    AMD Instinct MI300X | N/A        N/A   0                 N/A |
+|   1       1     N/A             N/A | N/A        N/A            492/98296 MB |
++-------------------------------------+----------------------------------------+
+| Processes:                                                                   |
+|  No running processes found                                                  |
++------------------------------------------------------------------------------+
+"""
+
+
+def test_the_table_of_amd_smi(tmp_path: Path) -> None:
+    facts = read_bytes(AMD_TABLE.encode(), tmp_path)
+    first, second = facts.accelerators
+    assert (first.index, first.name, first.address, first.memory_bytes.value, first.power_limit_w.value) == (
+        *(0, "AMD Instinct MI300X", "0000:05:00.0"),
+        *(196592 * MIB, 750.0),
+    )
+    assert (first.compute_partition.value, first.driver_version.value, first.temperature_c.value) == ("DPX", "6.99.1", 41.0)
+    assert (second.address, second.compute_partition.value, second.memory_bytes.value) == ("0000:05:00.1", None, 98296 * MIB)
+    assert facts.os.virtualisation.value == "none"
+    assert {finding.id for finding in judge(facts).findings} == {"accel.ecc-uncorrected", "accel.partitioned"}
+    guest = read_bytes(AMD_TABLE.replace("Linux Baremetal", "Linux Guest (Passthrough)").encode(), tmp_path)
+    assert guest.os.virtualisation.value == "virtual machine"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from bedplate.host.accel import find_accelerators
 from bedplate.host.formats import (
     amd_smi,
+    amd_table,
     cgroup_files,
     docker_info,
     engine_log,
@@ -325,6 +326,16 @@ LINES: tuple[TextFormat, ...] = (
         begins=rocm_text.BEGINS,
         continues=rocm_text.CONTINUES,
         parse=rocm_text.parse_rocm_text,
+    ),
+    TextFormat(
+        id="amd-smi-table",
+        title="table of amd-smi",
+        command="amd-smi",
+        tells="AMD accelerators: name, place, memory, partitions, uncorrectable errors; bare metal or virtual machine",
+        begins=amd_table.BEGINS,
+        continues=amd_table.CONTINUES,
+        parse=amd_table.parse_amd_table,
+        restarts=True,
     ),
     TextFormat(
         id="amd-smi",

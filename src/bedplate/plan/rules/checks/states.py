@@ -234,9 +234,12 @@ def check_survivability(facts: HostFacts) -> Iterator[Result]:
                 *((seen("recovery action", asks),) if asks.value is not None else ()),
             ),
             fix=(
+                "# Ask the kernel first: some releases of xpu-smi say this of healthy cards.",
+                f"cat /sys/bus/pci/devices/{accelerator.address or 'ADDRESS'}/survivability_mode",
                 "# Get the firmware of this card from its maker; write it, then power the machine off and on:",
                 f"xpu-smi updatefw -d {accelerator.index} -t GFX -f FILE",
             ),
+            confidence=Confidence.LIKELY,
         )
 
 
