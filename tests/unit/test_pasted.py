@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
+import json
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from tests.unit.facts_factory import absent, make_engine, make_facts, make_kernel, make_memory, make_pci, with_gpus
+from tests.unit.json_schema import problems_of
 
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import read_knobs
@@ -32,6 +34,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciKind
 from bedplate.model.facts.reading import Reading, Unknown, known
 from bedplate.plan.audit import audit
+from bedplate.report.audit.document import SCHEMA_PAGE
 from bedplate.report.audit.page import render_page, verdict
 from bedplate.report.audit.sarif import make_sarif
 
@@ -1132,3 +1135,22 @@ def test_the_table_of_amd_smi(tmp_path: Path) -> None:
     assert {finding.id for finding in judge(facts).findings} == {"accel.ecc-uncorrected", "accel.partitioned"}
     guest = read_bytes(AMD_TABLE.replace("Linux Baremetal", "Linux Guest (Passthrough)").encode(), tmp_path)
     assert guest.os.virtualisation.value == "virtual machine"
+
+
+@pytest.mark.parametrize("name", ["collect-env/env.txt", "mig-not-shown/smi-q.txt", "nvidia-smi-failed/fail.txt"])
+def test_the_report_as_json_is_what_its_schema_says(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--from", str(PASTED / name), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    schema = json.loads((Path(__file__).parents[2] / SCHEMA_PAGE).read_text())
+    assert list(problems_of(document, schema, schema)) == []
+    assert document["facts"]["texts"]
+
+
+def test_a_report_to_give_away_names_no_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "text"
+    log = VLLM.replace("because of PCIe-only GPUs", "because of /home/canaryalice/models")
+    path.write_text(f"CUDA_HOME=/home/canaryalice/cuda\nPyTorch version: 2.9.1\n{log}")
+    main(["doctor", "--from", str(path), "--json"])
+    facts = json.loads(capsys.readouterr().out)["facts"]
+    assert facts["frameworks"]["environment"] and facts["engine_notes"]
+    assert "canaryalice" not in json.dumps(facts)
