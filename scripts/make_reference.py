@@ -32,6 +32,7 @@ from bedplate.catalog.policies import read_policies
 from bedplate.catalog.protocol import read_protocol
 from bedplate.catalog.stack import read_stack
 from bedplate.cli.main import VERBS
+from bedplate.host.formats.table import FORMATS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
@@ -361,6 +362,20 @@ def render_fit_schema() -> str:
     return json.dumps(make_fit_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
 
 
+_PASTED = """\
+What `bedplate doctor --from` and `bedplate inspect --from` read besides recordings: text that other programs print, as
+people paste it. A file may hold several of them, one after the other, with prompts, quotes and Markdown fences around them;
+a directory or an archive may hold several files. [How to ask the doctor about a paste](../how-to/paste.md).
+"""
+
+
+def render_pasted_formats() -> str:
+    """docs/reference/pasted-formats.md: the formats that people paste, from the rows of host/formats/table.py."""
+    lines = ["| format | a command that prints it | what is read of it |", "|---|---|---|"]
+    lines += [f"| {cell(row.title)} | `{row.command}` | {cell(row.tells)} |" for row in FORMATS]
+    return "\n".join([_HEAD, "# Formats that people paste\n", one_line(_PASTED) + "\n", *lines, ""])
+
+
 PAGES = {
     "docs/reference/recipe.md": render_recipe,
     "docs/reference/machine.md": render_machine,
@@ -371,6 +386,7 @@ PAGES = {
     "docs/reference/antagonists.md": render_antagonists,
     "docs/reference/policies.md": render_policies,
     "docs/reference/protocol.md": lambda: _HEAD + render_protocol(read_protocol()),
+    "docs/reference/pasted-formats.md": render_pasted_formats,
     "docs/reference/support-matrix.md": render_support_matrix,
     "docs/reference/known-bad.md": render_known_bad,
     "docs/reference/accelerators.md": render_accelerators,

@@ -48,6 +48,10 @@ class ReadError(BedplateError):
     """A file could not be read, or its text is not what its format says."""
 
 
+class NoMachineError(ReadError):
+    """A directory or an archive is whole, and holds no tree of a machine; its files may still be texts that tell of one."""
+
+
 class GoneError(BedplateError):
     """What was to be read or written is not there any more: its device, its module or its control group went away.
 

@@ -17,7 +17,7 @@ from bedplate.catalog.kernel_log import read_kernel_messages
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.accel.nvidia import parse_nvml
 from bedplate.host.facts import read_host
-from bedplate.host.formats.foreign import recognise
+from bedplate.host.formats.foreign import read_text_files
 from bedplate.host.formats.hwlocxml import parse_hwloc
 from bedplate.host.formats.lsblk import parse_lsblk
 from bedplate.host.formats.lspci import parse_lspci
@@ -162,7 +162,7 @@ PARSERS: dict[str, Parser] = {
     "hwloc": partial(_text, parse_hwloc),
     "cpu-list": partial(_text, parse_cpu_list),
     "cpu-mask": partial(_text, parse_cpu_mask),
-    "recognise": partial(_text, recognise),
+    "paste": lambda data: read_text_files([("paste", data)], "paste"),
     "pci-config": parse_config,
     "unpack": _unpack,
     "tar": partial(_members, read_tar),

@@ -114,7 +114,9 @@ def test_a_desktop_adapter_and_a_device_that_a_virtual_machine_has_are_nobodys_t
 def test_a_display_adapter_of_unknown_memory_is_not_judged() -> None:
     gpu = make_gpu(0, "0000:01:00.0", memory_bytes=absent("nvml"))
     facts = make_facts(
-        engines=(make_engine(devices=()),), pci=(make_pci("0000:01:00.0", class_code=0x030000),), accelerators=(gpu,)
+        engines=(make_engine(devices=()),),
+        pci=(make_pci("0000:01:00.0", class_code=0x030000, device=0x1380),),
+        accelerators=(gpu,),
     )
     assert cases(accelerators.check_engine_on_cpu, facts) == []
     assert len(gaps(accelerators.check_engine_on_cpu, facts)) == 1

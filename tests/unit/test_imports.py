@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "host/kernel": {"errors", "model", "host/secrets", "host/root"},
     "host/accel": {"errors", "model", "host/root", "host/kernel"},
     "host/system": {"errors", "model", "host/root", "host/kernel"},
-    "host/formats": {"errors", "model", "host/root", "host/kernel", "host/accel"},
+    "host/formats": {"errors", "model", "host/secrets", "host/root", "host/kernel", "host/accel"},
     "host": {"errors", "model", "host/root", "host/kernel", "host/accel", "host/system"},
     "host/record": {"errors", "model", "host", "host/secrets", "host/root", "host/kernel", "host/accel", "host/system"},
     "engines": {"errors", "model"},

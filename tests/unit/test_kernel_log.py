@@ -13,7 +13,7 @@ from tests.unit.growth import growth, peak_bytes
 from tests.unit.tree import make_root
 
 from bedplate.catalog.kernel_log import read_kernel_messages
-from bedplate.host.formats.foreign import read_foreign
+from bedplate.flows.machine import read_facts_of
 from bedplate.host.kernel.kernel_log import (
     RECORDED,
     full_address,
@@ -134,8 +134,8 @@ def test_a_recording_without_a_log_says_so(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_kernel_log_is_a_recording() -> None:
-    facts = read_foreign(LOGS / "several-faults.txt", kernel_rows=ROWS)
-    assert facts is not None and facts.kernel_log.source == "several-faults.txt"
+    facts = read_facts_of(LOGS / "several-faults.txt", (), kernel_rows=ROWS)
+    assert facts.kernel_log.source == "several-faults.txt"
     assert [event.code for event in facts.kernel_log.events if event.row == "xid"] == [79, 94]
 
 

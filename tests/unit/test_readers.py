@@ -166,7 +166,16 @@ INPUTS: dict[str, list[Make]] = {
     ],
     "cpu-list": [lines("{n},"), run("0-16383,"), run("-"), run("9"), run(" ")],
     "cpu-mask": [run("ffffffff,", times=7), run("f"), run(",")],
-    "recognise": [run("<!--"), run("<a>"), run("GPU 0: a"), run("\n"), run("00:00.0 ")],
+    "paste": [
+        *(run(unit) for unit in ("<!--", "<a>", "GPU 0: a", "\n", "00:00.0 ", "> ", "\x1b[", "```", "a@b:", "$ cat /proc/a\n", "\r", "[1m")),
+        *(lines(row) for row in ("00:00.0 a: b\n", "{n}\n", "[ {n}.000000] NVRM: Xid {n}\n", "$ cat /proc/{n}\nx\n", "GPU {n}: a (UUID: GPU-{n})\n")),
+        lines('{"a": [{n}],\n', "[\n"),
+        lines("<a>\n<b/>\n", "<system version='1'>\n"),
+        lines("{h}.0 3D controller: NVIDIA Corporation Device 2330\n$ x\n"),
+        lines("node {n} cpus: {n} {n}\nnode {n} size: {n} MB\n"),
+        lines("GPU{n}\tNV18\tSYS\n", "\tGPU0\tGPU1\n"),
+        lines("|   0  A   On  | 00000000:{h}.0 Off | 0 |\n", "| NVIDIA-SMI 590.48.01    Driver Version: 590.48.01 |\n"),
+    ],
     "pci-config": [lambda count: b"\x86\x80\1\2\0\0\x10\0" + b"\x41" * (count * 60)],
     "unpack": [lambda count: gzip.compress(bytes(count * 4000)), lambda count: gzip.compress(b"a") * count],
     "tar": [

@@ -17,9 +17,9 @@ def add_from(parser: argparse.ArgumentParser) -> None:
         dest="recording",
         metavar="PATH",
         type=Path,
-        help="read a recording instead of this machine: a file of `bedplate record`, a directory or archive with /proc and "
-        "/sys, or the output of lspci -vvv, nvidia-smi -q, rocm-smi --json, lsblk --json, dmesg or journalctl -k, or an XML "
-        "file of hwloc or NCCL",
+        help="read this instead of the machine: a file of `bedplate record`, a directory or archive with /proc and /sys, or "
+        "text that programs printed (nvidia-smi, lspci, dmesg, lscpu, collect_env and others), as a file, a directory of "
+        "files, an archive, or - for standard input",
     )
 
 

@@ -8,6 +8,8 @@ examples:
   bedplate doctor --html report.html              also write an HTML page with a map of the machine
   bedplate doctor --from host.tar.zst --json      check a recording, and print JSON
   lspci -vvv > lspci.txt; bedplate doctor --from lspci.txt
+  bedplate doctor --from pasted.txt               check what somebody pasted: several outputs, prompts, quotes, fences
+  ssh host 'nvidia-smi; lspci -vvv; dmesg' | bedplate doctor --from -
   bedplate doctor --fail-on high --sarif > doctor.sarif
 
 Exit status: 0 when no finding reaches --fail-on, 1 when one does, 2 when the machine or the recording could not be read.

@@ -6,6 +6,7 @@ examples:
   bedplate inspect                          show this machine
   bedplate inspect --from host.tar.zst      show a recorded machine
   bedplate inspect --from lspci.txt         show a machine from the output of lspci -vvv
+  nvidia-smi topo -m | bedplate inspect --from -
   bedplate inspect --json | jq .facts.numa  print every fact with the file it was read from
 
 Exit status: 0, or 2 when the machine or the recording could not be read. There is no colour in a pipe, with NO_COLOR or with

@@ -19,9 +19,12 @@ from bedplate.host.record.redact_facts import hide_in_conclusions, hide_in_facts
 from bedplate.host.root.root import Root
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.pci import Accelerator
 from bedplate.plan.audit import audit
 
-_UNNAMED = re.compile(r"(?:.* )?(?:Device )?[0-9a-f]{4}|", re.ASCII)
+_UNNAMED = re.compile(r"(?:.* )?(?:Device )?[0-9a-f]{4}|(?:sm_|gfx)[0-9a-f]{1,6}|", re.ASCII)
+_NUMBER = re.compile(r"Device ([0-9a-f]{4})", re.ASCII)
+_VENDORS = {"nvidia": 0x10DE, "amd": 0x1002, "intel": 0x8086}
 
 
 def read_report(recording: Path | None, *, suppress: Path | None = None, root: Root | None = None) -> AuditReport:
@@ -67,19 +70,32 @@ def without_people(report: AuditReport) -> AuditReport:
 
 
 def name_devices(facts: HostFacts) -> HostFacts:
-    """The same facts, with the catalog's names for accelerators that are known by their numbers only."""
-    bare = {device.address: (device.vendor, device.device) for device in facts.pci if _UNNAMED.fullmatch(device.name)}
-    if not bare:
+    """The same facts, with the catalog's names for accelerators that are known by their numbers only.
+
+    A name of an architecture, "sm_90" or "gfx942", is none of a product: where the number has a name, that one counts.
+    """
+    bare = {device.address: (device.vendor, device.device) for device in facts.pci if _is_unnamed(device.name)}
+    if not bare and not any(_is_unnamed(accelerator.name) for accelerator in facts.accelerators):
         return facts
     names = read_accelerator_names()
     named = {address: names[numbers] for address, numbers in bare.items() if numbers in names}
+    by_address = {device.address: device.name for device in facts.pci if not _is_unnamed(device.name)} | named
     return replace(
         facts,
         pci=tuple(replace(device, name=named.get(device.address, device.name)) for device in facts.pci),
-        accelerators=tuple(
-            replace(accelerator, name=named.get(accelerator.address or "", accelerator.name))
-            if _UNNAMED.fullmatch(accelerator.name)
-            else accelerator
-            for accelerator in facts.accelerators
-        ),
+        accelerators=tuple(_with_name(accelerator, by_address, names) for accelerator in facts.accelerators),
     )
+
+
+def _is_unnamed(name: str) -> bool:
+    return _UNNAMED.fullmatch(name) is not None
+
+
+def _with_name(accelerator: Accelerator, by_address: dict[str, str], names: dict[tuple[int, int], str]) -> Accelerator:
+    """By its address; one without an address may be named by the number that stands in its name, "Device 74a1"."""
+    if not _is_unnamed(accelerator.name):
+        return accelerator
+    name = by_address.get(accelerator.address or "")
+    if name is None and accelerator.address is None and (number := _NUMBER.fullmatch(accelerator.name)) is not None:
+        name = names.get((_VENDORS.get(accelerator.vendor, 0), int(number[1], 16)))
+    return replace(accelerator, name=name) if name is not None else accelerator

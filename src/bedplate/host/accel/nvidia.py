@@ -113,7 +113,17 @@ def _accelerator(
         confidential=_reading(document.get("confidential"), "nvml:SystemGetConfComputeState", bool),
         processes=_processes(device),
         peers=peers,
+        mig_pending=ask("MigModePending", bool),
+        mig_bytes=ask("MigInstances", lambda value: tuple(int(size) for size in value)),
+        rows_pending=_pending(ask("RemappedRows", lambda value: bool(value[2])), ask("RetiredPagesPending", bool)),
+        rows_failed=ask("RemappedRows", lambda value: bool(value[3])),
+        rows_uncorrectable=ask("RemappedRows", lambda value: int(value[1])),
     )
+
+
+def _pending(rows: Reading[bool], pages: Reading[bool]) -> Reading[bool]:
+    """Rows of Ampere and later, pages of older GPUs: a GPU has one of the two."""
+    return pages if rows.value is None and pages.value is not None else rows
 
 
 def _reading(answer: Any, source: str, convert: Callable[[Any], T]) -> Reading[T]:
@@ -126,7 +136,7 @@ def _reading(answer: Any, source: str, convert: Callable[[Any], T]) -> Reading[T
         return missing(Unknown.DENIED if code == _DENIED else Unknown.MALFORMED, source, text)
     try:
         return known(convert(answer["value"]), source)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, LookupError):
         return missing(Unknown.MALFORMED, source, str(answer["value"])[:80])
 
 

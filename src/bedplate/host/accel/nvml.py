@@ -19,7 +19,7 @@ FORMAT = 1
 _LINKS = 36  # NVML_NVLINK_MAX_LINKS
 _SM = 1  # NVML_CLOCK_SM
 _P2P_NVLINK = 2  # NVML_P2P_CAPS_INDEX_NVLINK
-_NOT_SUPPORTED, _INVALID, _NO_FUNCTION = 3, 2, 13
+_NOT_SUPPORTED, _INVALID, _NO_FUNCTION, _NOT_FOUND = 3, 2, 13, 6
 _DEVICES_MOST = 64
 
 Answer = dict[str, Any]
@@ -86,6 +86,10 @@ def _device(nvml: Any, ask: Callable[[Callable[[], Any]], Answer], handle: Any) 
         "EccMode": ask(lambda: nvml.nvmlDeviceGetEccMode(handle)[0]),
         "TotalEccErrors": ask(lambda: nvml.nvmlDeviceGetTotalEccErrors(handle, 1, 0)),  # uncorrected, volatile
         "MigMode": ask(lambda: nvml.nvmlDeviceGetMigMode(handle)[0]),
+        "MigModePending": ask(lambda: nvml.nvmlDeviceGetMigMode(handle)[1]),
+        "RemappedRows": ask(lambda: [int(count) for count in nvml.nvmlDeviceGetRemappedRows(handle)]),
+        "RetiredPagesPending": ask(lambda: int(nvml.nvmlDeviceGetRetiredPagesPendingStatus(handle))),
+        "MigInstances": ask(lambda: _instances(nvml, handle)),
         "EnforcedPowerLimit": ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle)),
         "PowerManagementDefaultLimit": ask(lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle)),
         "PowerUsage": ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle)),
@@ -140,6 +144,22 @@ def _links(nvml: Any, handle: Any) -> list[int]:
                 break
             raise
     return states
+
+
+def _instances(nvml: Any, handle: Any) -> list[int]:
+    """Bytes of memory of each MIG instance; [] when none was made. Asked only where MIG is enabled."""
+    if nvml.nvmlDeviceGetMigMode(handle)[0] != 1:
+        raise nvml.NVMLError(_NOT_SUPPORTED)
+    sizes: list[int] = []
+    for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+        except nvml.NVMLError as error:
+            if error.value == _NOT_FOUND:
+                continue
+            raise
+        sizes.append(int(nvml.nvmlDeviceGetMemoryInfo(instance).total))
+    return sizes
 
 
 def _processes(nvml: Any, handle: Any) -> list[dict[str, Any]]:

@@ -32,6 +32,11 @@ def parse_lsblk(text: str) -> tuple[BlockDevice, ...]:
     rows = document.get("blockdevices") if isinstance(document, dict) else None
     if not isinstance(rows, list):
         raise ReadError('the JSON has no list "blockdevices" as `lsblk --json` prints it')
+    return make_blocks(rows)
+
+
+def make_blocks(rows: list[Any]) -> tuple[BlockDevice, ...]:
+    """Devices of rows as lsblk's JSON has them: name, type, size, rota, mountpoints, children. Raises ReadError."""
     found: dict[str, dict[str, Any]] = {}
     parents: dict[str, set[str]] = {}
     mounts: dict[str, set[str]] = {}

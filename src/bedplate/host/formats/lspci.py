@@ -23,7 +23,7 @@ LINE_MOST = 16_384  # characters; only the names of kernel modules make a line l
 _HEADER = re.compile(
     r"(?P<address>(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
     r" (?P<class>[^\[\]:]{1,60}?)(?: \[(?P<code>[0-9a-f]{4})\])?:"
-    r" (?P<name>[^\n]{0,300}?)(?: \[(?P<vendor>[0-9a-f]{4}):(?P<device>[0-9a-f]{4})\])?(?: \(rev [0-9a-f]{2}\))?"
+    r" (?P<name>[^\n]{0,300}?)(?: \[(?P<vendor>[0-9a-f]{4}):(?P<device>[0-9a-f]{4})\])?(?: \(rev (?P<rev>[0-9a-f]{2})\))?"
     r"(?: \(prog-if (?P<interface>[0-9a-f]{2})[^()]{0,80}\))?",
     re.ASCII,
 )
@@ -38,6 +38,7 @@ _SPEED = re.compile(r"Speed (\d{1,3}(?:\.\d)?)GT/s", re.ASCII)
 _WIDTH = re.compile(r"Width x(\d{1,2})\b", re.ASCII)
 _PAYLOAD = re.compile(r"MaxPayload (\d{1,5}) bytes, MaxReadReq (\d{1,5}) bytes", re.ASCII)
 _SIZE = re.compile(r"Region \d: Memory at .*\[size=(\d{1,6}[KMGT]?)\]", re.ASCII)
+_LINK_ERRORS = ("RxErr", "BadTLP", "BadDLLP", "Rollover", "Timeout")  # PCI Express Base Specification 6.0, 7.8.4.5
 _BUSES = re.compile(r"Bus: primary=[0-9a-f]{2}, secondary=([0-9a-f]{2}), subordinate=", re.ASCII)
 
 
@@ -63,6 +64,7 @@ def parse_lspci(text: str) -> tuple[PciDevice, ...]:
     told = _Told(
         nodes=any("NUMA node: " in line for block in blocks for _, line in block.lines),
         groups=any("IOMMU group: " in line for block in blocks for _, line in block.lines),
+        drivers=any("Kernel driver in use: " in line for block in blocks for _, line in block.lines),
         verbose=any(register == "Capabilities" for block in blocks for register, _ in block.lines),
     )
     secondary = {block.address: bus for block in blocks if (bus := _secondary(block)) is not None}
@@ -76,6 +78,7 @@ class _Told:
 
     nodes: bool
     groups: bool
+    drivers: bool
     verbose: bool
 
 
@@ -131,7 +134,7 @@ def _device(block: _Block, told: _Told) -> PciDevice:
         vendor=int(head["vendor"], 16) if head.get("vendor") else maker_of(name),
         device=int(head["device"], 16) if head.get("device") else int(number[1], 16) if number else 0,
         name=name,
-        driver=_reading(lines.get("Kernel driver in use"), source, recorded=told.verbose),
+        driver=_reading(lines.get("Kernel driver in use"), source, recorded=told.verbose or told.drivers),
         numa_node=known(node, source, f"NUMA node: {node}")
         if node is not None
         else missing(Unknown.HIDDEN if told.nodes else Unknown.NOT_RECORDED, source),
@@ -146,7 +149,26 @@ def _device(block: _Block, told: _Told) -> PciDevice:
         max_read_request_bytes=int(payload[2]) if payload else None,
         relaxed_ordering="RlxdOrd+" in control if "RlxdOrd" in control else None,
         bars_bytes=_bars(block),
+        answers=_answers(block, source),
+        modules=tuple(lines.get("Kernel modules", "").replace(",", " ").split()),
+        link_errors=_link_errors(block),
     )
+
+
+def _answers(block: _Block, source: str) -> Reading[bool]:
+    """Whether its registers can be read: all of them read as ones when it is gone, the revision and the header type too."""
+    header = next((line for _, line in block.lines if line.startswith("!!! Unknown header type 7f")), "")
+    if header or block.head.groupdict().get("rev") == "ff":
+        return known(False, source, header or "rev ff")
+    return missing(Unknown.NOT_RECORDED, source)
+
+
+def _link_errors(block: _Block) -> tuple[str, ...]:
+    """Errors of the link in the status of corrected errors ("CESta"); those that say nothing of the link are left out."""
+    for register, line in block.lines:
+        if register == "CESta":
+            return tuple(word[:-1] for word in line.split()[1:] if word[-1] == "+" and word[:-1] in _LINK_ERRORS)
+    return ()
 
 
 def _reading(text: str | None, source: str, *, recorded: bool) -> Reading[str]:

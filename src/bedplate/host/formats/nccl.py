@@ -14,11 +14,11 @@ from bedplate.errors import ReadError
 from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.kernel.pci import parse_speed
-from bedplate.host.kernel.pcitree import finish_tree, make_device, parse_address
+from bedplate.host.kernel.pcitree import CLASS_BRIDGE, finish_tree, make_device, parse_address
 from bedplate.host.root.cpu_lists import CpuSets
 from bedplate.host.root.xmlfile import Element, parse_xml
 from bedplate.model.facts.cpu import NumaNode, NumaTopology
-from bedplate.model.facts.pci import Accelerator, NetworkDevice, PciDevice
+from bedplate.model.facts.pci import Accelerator, NetworkDevice, PciDevice, PciKind
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 SOURCE = "NCCL topology"
@@ -26,6 +26,7 @@ _MAKERS = {0x10DE: "nvidia", 0x1002: "amd", 0x8086: "intel"}
 _MADE_UP = (0, 0xFFFF)
 _ACCELERATORS = (0x0300, 0x0302, 0x0380, 0x1200)
 _NVSWITCH = "0x068000"
+_FASTEST_MBPS = 3_200_000  # Mb/s; four times the fastest port of 2026
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,11 @@ def parse_nccl(text: str) -> NcclTopology:
                 node=node.value, cpus=cpus, mem_bytes=None, free_bytes=None, distances=(), huge_pages=()
             )
         _walk(cpu, None, node, cpus, found)
-    pci = finish_tree(found.pci)
+    # NCCL goes up two levels at a time: it leaves root ports and downstream ports out, and a bridge of its file is a switch.
+    pci = tuple(
+        replace(device, kind=PciKind.SWITCH_UPSTREAM) if device.class_code >> 8 == CLASS_BRIDGE else device
+        for device in finish_tree(found.pci)
+    )
     return NcclTopology(
         architecture=system.findall("cpu")[0].get("arch", ""),
         numa=NumaTopology(nodes=tuple(nodes[number] for number in sorted(nodes)), source=SOURCE),
@@ -115,14 +120,13 @@ def _network(pci: Element, address: str, class_code: int, node: Reading[int]) ->
     if not nets and class_code >> 16 == 0x02:
         nets = [Element("net", name=address)]
     for net in nets:
-        speed = parse_int(net.get("speed", ""))
         name = net.get("name", address)
         guid = parse_int(net.get("guid", "")) if net.get("guid", "").startswith("0x") else None
         yield NetworkDevice(
             name=name,
             driver=missing(Unknown.NOT_RECORDED, SOURCE),
             address=address,
-            speed_mbps=known(speed, SOURCE) if speed else missing(Unknown.NOT_RECORDED, SOURCE),
+            speed_mbps=_speed(net.get("speed", "")),
             operstate="",
             numa_node=node,
             rx_queues=0,
@@ -130,6 +134,17 @@ def _network(pci: Element, address: str, class_code: int, node: Reading[int]) ->
             irqs=(),
             rdma=(name,) if guid else (),
         )
+
+
+def _speed(text: str) -> Reading[int]:
+    """Mb/s of a port. Plugins of some fabrics write kb/s into the field: a speed that no port has is taken for that."""
+    speed = parse_int(text)
+    if not speed:
+        return missing(Unknown.NOT_RECORDED, SOURCE)
+    if speed <= _FASTEST_MBPS:
+        return known(speed, SOURCE, text)
+    thousandth = speed // 1000
+    return known(thousandth, SOURCE, text) if thousandth <= _FASTEST_MBPS else missing(Unknown.MALFORMED, SOURCE, text[:80])
 
 
 def _accelerators(gpus: list[tuple[str, Element, Element | None]]) -> tuple[Accelerator, ...]:

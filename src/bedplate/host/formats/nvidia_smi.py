@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bedplate.errors import ReadError
 from bedplate.host.accel.blank import make_accelerator
@@ -21,13 +21,14 @@ from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.kernel.pcitree import finish_tree, make_device, parse_address
 from bedplate.host.root.xmlfile import Element, parse_xml
 from bedplate.model.facts.pci import Accelerator, PciDevice
-from bedplate.model.facts.reading import Reading, Unknown, known, missing
+from bedplate.model.facts.reading import NOT_ASKED, Reading, Unknown, known, missing
 
 T = TypeVar("T")
 Values = Mapping[str, str]
 """Path of titles -> value: "ECC Mode/Current" -> "Enabled"."""
 
 LOG = "NVSMI LOG"
+MIG_DEVICE = "MIG Device"
 _DEVICES_MOST = 256
 VALUES_MOST = 150_000  # of all devices; nvidia-smi prints some 300 a device
 _DEVICE_VALUES_MOST = 4096  # a bug report has other text behind the last device, which is not read as its values for ever
@@ -35,7 +36,7 @@ _LEVELS_MOST = 8  # titles of a path; the deepest of nvidia-smi have six
 _TITLE_MOST = 64  # characters, which is also what a path takes eight times: the longest of nvidia-smi have some 40
 _VALUE_MOST = 4096  # characters; the command line of a process is the longest
 _NUMBER = re.compile(r"-?\d{1,12}(?:\.\d{1,3})?", re.ASCII)
-_PLAIN = ("N/A", "[N/A]", "", "Requested functionality has been deprecated", "Unknown Error", "Insufficient Permissions")
+_PLAIN = ("N/A", "[N/A]", "", "Requested functionality has been deprecated", "Insufficient Permissions")
 _GPU = re.compile(r"GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", re.ASCII)
 _NVLINK_GPU = re.compile(r"GPU (\d{1,3}): (.{1,80}?) \(UUID: (\S{1,60})\)", re.ASCII)
 _NVLINK = re.compile(r"\s+Link \d{1,2}: (\S.{0,60})")
@@ -43,6 +44,29 @@ _NVLINK = re.compile(r"\s+Link \d{1,2}: (\S.{0,60})")
 # 590.48").
 _VERSION = re.compile(r"NVIDIA-SMI version {0,10}: (\S{1,20})", re.ASCII)
 _MIB = 1 << 20
+# What NVML answers for a device that is gone (NVML API Reference, nvmlReturn_t), as nvidia-smi prints it.
+LOST = (
+    "GPU is lost",
+    "GPU requires reset",
+    "[GPU is lost]",
+    "[GPU requires reset]",
+    "GPU access blocked by the operating system",
+)
+UNKNOWN_ERRORS = ("Unknown Error", "[Unknown Error]", "ERR!")
+ERRORS = frozenset((*LOST, *UNKNOWN_ERRORS))
+_UNKNOWN_MANY = 3  # some drivers print "Unknown Error" for one value that a healthy card lacks
+_COUNTERS = {
+    "SW Power Capping": "sw_power_cap",
+    "Sync Boost": "sync_boost",
+    "SW Thermal Slowdown": "sw_thermal_slowdown",
+    "HW Thermal Slowdown": "hw_thermal_slowdown",
+    "HW Power Braking": "hw_power_brake_slowdown",
+    "sw_power_cap": "sw_power_cap",
+    "sync_boost": "sync_boost",
+    "sw_therm_slowdown": "sw_thermal_slowdown",
+    "hw_therm_slowdown": "hw_thermal_slowdown",
+    "hw_power_brake": "hw_power_brake_slowdown",
+}
 
 
 def parse_nvidia_smi(text: str) -> tuple[Accelerator, ...]:
@@ -61,13 +85,61 @@ def parse_nvidia_smi(text: str) -> tuple[Accelerator, ...]:
     return tuple(_with_links(accelerator, links.get(accelerator.index)) for accelerator in found)
 
 
+def parse_smi_list(text: str) -> tuple[Accelerator, ...]:
+    """Accelerators of `nvidia-smi -L` or `nvlink -s`: name and UUID, and the links where they are listed.
+
+    Raises ReadError for a text without a line of a GPU.
+    """
+    links = _parse_nvlinks(text)
+    found: dict[int, Accelerator] = {}
+    for line in _lines(text):
+        match = _NVLINK_GPU.match(line)
+        if match is not None and int(match[1]) not in found and len(found) < _DEVICES_MOST:
+            blank = make_accelerator(
+                vendor="nvidia",
+                index=int(match[1]),
+                name=match[2],
+                address=None,
+                why=Unknown.NOT_RECORDED,
+                source="nvidia-smi -L",
+            )
+            found[int(match[1])] = _with_links(replace(blank, uuid=match[3]), links.get(int(match[1])))
+    if not found:
+        raise ReadError('the text has no line "GPU 0: NAME (UUID: ...)"')
+    return tuple(found[index] for index in sorted(found))
+
+
+def parse_smi_version(text: str) -> str:
+    """Version of the user-space library by `nvidia-smi --version`, which comes in one package with it. Raises ReadError."""
+    match = _VERSION.search(text)
+    if match is None:
+        raise ReadError('the text has no line "NVIDIA-SMI version"')
+    return match[1]
+
+
+def parse_nvidia_smi_machine(text: str) -> tuple[Reading[int], Reading[str]]:
+    """(accelerators that the driver counts, virtualisation): what a listing says of the machine. Raises ReadError as above.
+
+    "Pass-Through" and "VGPU" are said in a virtual machine; nothing else tells whether it is one.
+    """
+    if LOG not in text and _parse_nvlinks(text):
+        return NOT_ASKED, NOT_ASKED
+    devices, common = _load(text)
+    source = "nvidia-smi -q"
+    attached = _reading(common, source, int, "Attached GPUs", "attached_gpus")
+    paths = "GPU Virtualization Mode/Virtualization Mode", "gpu_virtualization_mode/virtualization_mode"
+    modes = [mode for values in devices if (mode := _first(values, *paths)) in ("Pass-Through", "VGPU")]
+    virtual: Reading[str] = known("virtual machine", f"{source}: {paths[0]}", modes[0] or "") if modes else NOT_ASKED
+    return attached, virtual
+
+
 def parse_nvidia_smi_pci(text: str) -> tuple[PciDevice, ...]:
     """The devices of the listing as PCI devices with their links, without a tree. Raises ReadError as above."""
     if LOG not in text and _parse_nvlinks(text):
         return ()
     found: list[PciDevice] = []
     for values in _load(text)[0]:
-        address = parse_address(_first(values, "PCI/Bus Id", "pci/pci_bus_id", "Bus") or "")
+        address = _address(values)
         if address is not None:
             number = (_first(values, "PCI/Device Id", "pci/pci_device_id") or "").removeprefix("0x")
             device = make_device(address, class_code=0x030200, source="nvidia-smi -q")
@@ -76,17 +148,30 @@ def parse_nvidia_smi_pci(text: str) -> tuple[PciDevice, ...]:
                     device,
                     vendor=VENDOR,
                     device=parse_int(f"0x{number[:4]}") or 0,
-                    name=_first(values, "Product Name", "product_name") or "",
+                    name=_name(values),
                     link=replace(
                         device.link,
                         speed_gts=_generation(values, "Current", "current_link_gen"),
                         width=_width(values, "Current", "current_link_width"),
-                        max_speed_gts=_generation(values, "Device Max", "max_device_link_gen"),
+                        max_speed_gts=_generation(values, "Device Max", "max_device_link_gen")
+                        or _generation(values, "Max", "max_link_gen"),
                         max_width=_width(values, "Max", "max_link_width"),
                     ),
                 )
             )
     return finish_tree(found)
+
+
+def _name(values: Values) -> str:
+    """The product's name; "" where an error stands in its place."""
+    name = _first(values, "Product Name", "product_name") or ""
+    return "" if name in ERRORS or name in _PLAIN else name
+
+
+def _address(values: Values) -> str | None:
+    """Where the device is: the head of its block stands for a bus id that could not be read."""
+    told = (values.get(path) for path in ("PCI/Bus Id", "pci/pci_bus_id", "Bus"))
+    return next((address for text in told if text and (address := parse_address(text)) is not None), None)
 
 
 def _generation(values: Values, title: str, tag: str) -> float | None:
@@ -104,8 +189,8 @@ def _load(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
     """(values of each device, values of all)."""
     if text.lstrip("\ufeff \t\r\n").startswith("<"):
         return _parse_xml(text)
-    log = text.rpartition(LOG)
-    devices, common = _parse_log(log[2]) if log[1] else ([], {})
+    # Without the heading the beginning of the text was cut off, and what is left is read.
+    devices, common = _parse_log(text.rpartition(LOG)[2])
     if not devices:
         raise ReadError("the text has no device as `nvidia-smi -q` prints it")
     return devices, common
@@ -122,7 +207,7 @@ def _parse_log(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
     devices: list[dict[str, str]] = []
     common: dict[str, str] = {}
     titles: list[tuple[int, str]] = []
-    processes = 0
+    processes = instances = 0
     for line in _lines(text):
         if line.startswith("#"):  # the next section of a capture
             break
@@ -131,7 +216,7 @@ def _parse_log(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
                 raise ReadError(f"the text has more than {_DEVICES_MOST} devices")
             _check_values(devices)
             devices.append({"Bus": line.strip()[4:]})
-            titles, processes = [], 0
+            titles, processes, instances = [], 0, 0
             continue
         indent = len(line) - len(line.lstrip(" "))
         title, colon, value = line.strip().partition(" : ")
@@ -143,6 +228,9 @@ def _parse_log(text: str) -> tuple[list[dict[str, str]], dict[str, str]]:
         if title == "Process ID":  # the keys of a process repeat: number them
             processes += 1
             title = f"Process {processes}"
+        if title == "MIG Device" and not colon:  # one block an instance
+            instances += 1
+            title = f"{MIG_DEVICE} {instances}"
         titles.append((indent, title))
         if colon:
             _put(devices[-1] if devices else common, [title for _, title in titles[-_LEVELS_MOST:]], value)
@@ -182,11 +270,14 @@ def _check_values(devices: list[dict[str, str]]) -> None:
 
 def _flatten(element: Element, above: list[str], values: dict[str, str]) -> None:
     """Values of what is below an element, by their titles; what is deeper than any of nvidia-smi's is left out."""
-    processes = 0
+    processes = instances = 0
     for child in element:
         if child.tag == "supported_clocks" or len(above) >= _LEVELS_MOST:
             continue
         titles = [*above, child.tag[:_TITLE_MOST]]
+        if child.tag == "mig_device":
+            instances += 1
+            titles = [f"{MIG_DEVICE} {instances}"]
         if child.tag == "process_info":
             processes += 1
             titles = ["Processes", f"Process {processes}"]
@@ -201,8 +292,8 @@ def _accelerator(values: Values, common: Values, index: int) -> Accelerator:
     blank = make_accelerator(
         vendor="nvidia",
         index=index,
-        name=_first(values, "Product Name", "product_name") or "",
-        address=parse_address(_first(values, "PCI/Bus Id", "pci/pci_bus_id", "Bus") or ""),
+        name=_name(values),
+        address=_address(values),
         why=Unknown.NOT_RECORDED,
         source=source,
     )
@@ -267,6 +358,8 @@ def _accelerator(values: Values, common: Values, index: int) -> Accelerator:
         fabric_state=_fabric(values, source),
         confidential=protected,
         processes=_processes(values),
+        failure=_failure(values, source),
+        **_states(values, source),
     )
 
 
@@ -283,6 +376,8 @@ def _reading(values: Values, source: str, convert: Callable[[str], T], *paths: s
         where = f"{source}: {path}"
         if value in _PLAIN:
             return missing(Unknown.DENIED if value == "Insufficient Permissions" else Unknown.ABSENT, where, value)
+        if value in ERRORS:
+            return missing(Unknown.MALFORMED, where, value)
         try:
             return known(convert(value), where, value[:80])
         except ValueError:
@@ -333,7 +428,93 @@ def _fabric(values: Values, source: str) -> Reading[str]:
     state = _first(values, "Fabric/State", "fabric/state")
     if state is None:
         return missing(Unknown.NOT_RECORDED, f"{source}: Fabric/State")
+    if state in ERRORS:
+        return missing(Unknown.MALFORMED, f"{source}: Fabric/State", state)
     return known(state, f"{source}: Fabric/State")
+
+
+def _failure(values: Values, source: str) -> Reading[str]:
+    """The error that stands in the place of values, where the device does not answer."""
+    found = {value: path for path, value in values.items() if value in ERRORS}
+    for error in LOST:
+        if error in found:
+            return known(error.strip("[]"), f"{source}: {found[error]}")
+    errors = [(path, value) for path, value in values.items() if value in UNKNOWN_ERRORS]
+    if len(errors) >= _UNKNOWN_MANY or any(
+        path in ("Temperature/GPU Current Temp", "temperature/gpu_temp") for path, _ in errors
+    ):
+        path, value = errors[0]
+        return known(value.strip("[]"), f"{source}: {path}")
+    return missing(Unknown.ABSENT if len(values) > 1 else Unknown.NOT_RECORDED, source)
+
+
+def _states(values: Values, source: str) -> dict[str, Any]:
+    """Fields of Accelerator that say how the device is: rows of its memory, MIG, what the driver asks for, counters."""
+
+    def yes(*paths: str) -> Reading[bool]:
+        return _reading(values, source, _yes, *paths)
+
+    pending = yes("Remapped Rows/Pending", "remapped_rows/remapped_row_pending")
+    if pending.value is None:
+        older = yes(
+            "Retired Pages/Pending Page Blacklist",
+            "Retired Pages/Pending",
+            "retired_pages/pending_blacklist",
+            "retired_pages/pending_retirement",
+        )
+        pending = older if older.unknown is not Unknown.NOT_RECORDED else pending
+    return {
+        "rows_pending": pending,
+        "rows_failed": yes("Remapped Rows/Remapping Failure Occurred", "remapped_rows/remapped_row_failure"),
+        "rows_uncorrectable": _reading(
+            values, source, int, "Remapped Rows/Uncorrectable Error", "remapped_rows/remapped_row_unc"
+        ),
+        "recovery_action": _reading(values, source, str, "GPU Recovery Action", "gpu_recovery_action"),
+        "mig_pending": _reading(values, source, _enabled, "MIG Mode/Pending", "mig_mode/pending_mig"),
+        "mig_bytes": _instances(values, source),
+        "held_s": _held(values),
+    }
+
+
+def _instances(values: Values, source: str) -> Reading[tuple[int, ...]]:
+    """Memory of each MIG instance; () only where the listing goes on behind the mode without any."""
+    where = f"{source}: {MIG_DEVICE}"
+    sizes: dict[str, int] = {}
+    for path, value in values.items():
+        head, _, rest = path.partition("/")
+        if head.startswith(MIG_DEVICE) and rest.lower().replace(" ", "_") in _MIG_TOTALS and (size := _NUMBER.match(value)):
+            sizes[head] = round(float(size[0])) * _MIB
+    if sizes:
+        return known(tuple(sizes.values()), where, f"{len(sizes)} instances")
+    if any(path.startswith(MIG_DEVICE) for path in values):
+        return missing(Unknown.NOT_RECORDED, where)
+    paths = list(values)
+    modes = [place for place, path in enumerate(paths) if path in ("MIG Mode/Pending", "mig_mode/pending_mig")]
+    if modes and len(paths) > modes[-1] + 1:
+        return known((), where, "no instance is listed")
+    return missing(Unknown.NOT_RECORDED, where)
+
+
+_MIG_TOTALS = ("shared_fb_memory_usage/total", "fb_memory_usage/total")
+
+
+def _held(values: Values) -> tuple[tuple[str, float], ...]:
+    """Seconds for which each reason held the clock down, of counters in microseconds."""
+    found: dict[str, float] = {}
+    for path, value in values.items():
+        top, _, name = path.partition("/")
+        if top.lower().replace(" ", "_") not in ("clocks_event_reasons_counters", "clocks_throttle_reasons_counters"):
+            continue
+        name = name.removeprefix("clocks_event_reasons_counters_").removeprefix("clocks_throttle_reasons_counters_")
+        if name in _COUNTERS and (count := _NUMBER.match(value)) is not None:
+            found[_COUNTERS[name]] = float(count[0]) / 1e6
+    return tuple(sorted(found.items()))
+
+
+def _yes(value: str) -> bool:
+    if value not in ("Yes", "No"):
+        raise ValueError(value)
+    return value == "Yes"
 
 
 def _processes(values: Values) -> tuple[tuple[int, str, int], ...]:

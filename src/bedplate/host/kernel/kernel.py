@@ -30,6 +30,8 @@ GPU_MODULE_LINE = re.compile(rf"^(?P<path>\S*/)?(?P<name>{'|'.join(GPU_MODULES)}
 
 _RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
 _MODULE = re.compile(r"[\w-]{1,64}")
+# "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01  Release Build"
+_NVIDIA_VERSION = re.compile(r"Kernel Module(?: for \w{1,20})? {1,4}(\d{2,4}\.\d[\d.]{0,12})", re.ASCII)
 _LISTED = 4096  # modules; a distribution's kernel loads some 200
 _CONFIG_LIMIT = 2 << 20  # bytes; Debian's is 280 KB
 
@@ -48,6 +50,7 @@ def read_kernel(root: Root, *, config_options: Collection[str] = CONFIG_OPTIONS)
         installed=installed,
         gpu_modules=tuple((version, read_gpu_modules(root, version)) for version in installed),
         nvidia_flavour=read_nvidia_flavour(root),
+        nvidia_version=read_nvidia_version(root),
         config=_read_config(root, release.value, config_options),
         vulnerabilities=_read_vulnerabilities(root),
         clocksource=root.read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
@@ -110,6 +113,15 @@ def read_nvidia_flavour(root: Root) -> Reading[str]:
     if "Kernel Module" in first:
         return known("proprietary", where, first)
     return missing(Unknown.MALFORMED, where, reading.text)
+
+
+def read_nvidia_version(root: Root) -> Reading[str]:
+    """Version of the NVIDIA module that is loaded, as it says of itself: "590.48.01"."""
+    reading = root.read("/proc/driver/nvidia/version")
+    if reading.value is None:
+        return reading
+    found = _NVIDIA_VERSION.search(reading.value)
+    return missing(Unknown.MALFORMED, reading.source, reading.text) if found is None else known(found[1], reading.source)
 
 
 def parse_config(text: str, options: Collection[str]) -> tuple[tuple[str, str], ...]:

@@ -22,6 +22,8 @@ from bedplate.model.facts.reading import Reading, missing
 
 CPUS = "/sys/devices/system/cpu"
 _CPU = re.compile(r"cpu(\d{1,5})", re.ASCII)
+_PROCESSOR = re.compile(r"^processor\s{0,8}: (\d{1,5})$", re.ASCII | re.MULTILINE)
+_CPUINFO_MOST = 4 << 20  # bytes; of a recording, where no kernel has to write it
 _NODE = re.compile(r"node(\d{1,5})", re.ASCII)
 _SMT_MOST = 8  # threads of a core; POWER has 8
 _SIBLINGS_MOST = 256  # more are no threads of one core, whatever a recording says
@@ -79,8 +81,15 @@ def read_cpu_topology(root: Root) -> CpuTopology:
 
 
 def _read_present(root: Root) -> tuple[int, ...]:
-    """Present CPUs: those that have a directory, so that a list with absurd numbers costs nothing."""
+    """Present CPUs: those that have a directory, so that a list with absurd numbers costs nothing.
+
+    A recording without the directories may still hold the list of those that are online, and all of them in /proc/cpuinfo.
+    """
     numbers = {int(match[1]) for name in root.listdir(CPUS) if (match := _CPU.fullmatch(name))}
+    if not numbers and not root.is_live:
+        online = read_cpu_list(root, f"{CPUS}/online") or ()
+        described = _PROCESSOR.findall(root.read("/proc/cpuinfo", limit=_CPUINFO_MOST).value or "")
+        return online if online and tuple(map(int, described)) == online else ()
     told = read_cpu_list(root, f"{CPUS}/present")
     return tuple(sorted(numbers & set(told) if told is not None else numbers))
 

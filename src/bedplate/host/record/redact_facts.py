@@ -45,6 +45,11 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
             engines=engines,
             accelerators=accelerators,
             kernel=replace(facts.kernel, cmdline=redact_parameters(facts.kernel.cmdline, redactor)),
+            frameworks=replace(
+                facts.frameworks,
+                environment=tuple((name, redactor.path(value)) for name, value in facts.frameworks.environment),
+            ),
+            engine_notes=tuple(replace(note, text=redactor.words(note.text)) for note in facts.engine_notes),
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
             kernel_log=_redact_log(facts.kernel_log, redactor),

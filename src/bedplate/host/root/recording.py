@@ -13,12 +13,12 @@ import errno
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bedplate.errors import ReadError
+from bedplate.errors import NoMachineError, ReadError
 from bedplate.host.root.jsontext import parse_json
 from bedplate.host.root.pipe import read_pipe
 from bedplate.host.root.root import TEXT_LIMIT, Root
@@ -41,6 +41,9 @@ _BLOCK, _USTAR_AT = 512, 257  # bytes; of a tar header (tar(5)) and its magic
 _ROW = 64  # bytes that a member costs beside its name and content, at the least
 EXPECTED = "Give what bedplate record made, or a directory or archive (tar; gzip, bzip2, xz, zstd) of /proc and /sys."
 # What may stand at the top of a machine; one other directory there is the archive's own name and is left out.
+_DEEPEST = 4  # directories above proc and sys, or above the files of a directory of texts
+_LISTED = 500  # directories of a level that are looked into, and files of one
+_KERNEL = {"proc", "sys"}
 _TOP = {"bin", "boot", "cgroup", "dev", "etc", "lib", "opt", "proc", "run", "sys", "usr", "var"}
 
 
@@ -199,7 +202,7 @@ def open_recording(path: Path, data: bytes | None = None, *, expected: str = EXP
     except OSError as error:
         raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
     except ReadError as error:
-        raise ReadError(f"{path}: {error.message}", hint=error.hint) from error.__cause__
+        raise type(error)(f"{path}: {error.message}", hint=error.hint or expected) from error.__cause__
 
 
 def _open_directory(path: Path) -> Root:
@@ -208,11 +211,32 @@ def _open_directory(path: Path) -> Root:
     if manifest is not None and top.resolve("/" + TREE) is not None:
         return _with_manifest(Root(path / TREE, absent=Unknown.NOT_RECORDED), manifest)
     names = top.names("/").value or ()
-    if len(names) == 1 and names[0] not in _TOP and top.names("/" + names[0]).value:
-        return Root(path / names[0], absent=Unknown.NOT_RECORDED)
-    if not _TOP & set(names):
-        raise ReadError("is not a recording of a machine: it has neither proc nor sys")
-    return top
+    if _TOP & set(names):
+        return top
+    inside = _find_directory(top, names)
+    if inside is None:
+        raise NoMachineError("is not a recording of a machine: it has neither proc nor sys")
+    return Root(path / inside, absent=Unknown.NOT_RECORDED)
+
+
+def _find_directory(top: Root, names: Sequence[str]) -> str | None:
+    """The directory, at most _DEEPEST below, that has proc or sys; None for none. Raises ReadError for several."""
+    level = [f"/{name}" for name in names]
+    for _ in range(_DEEPEST):
+        listed = {where: top.names(where).value or () for where in level[:_LISTED]}
+        found = [where for where, inner in listed.items() if _KERNEL & set(inner)]
+        if len(found) > 1:
+            raise _several(found)
+        if found:
+            return found[0].lstrip("/")
+        level = [f"{where}/{name}" for where, inner in listed.items() for name in inner]
+    return None
+
+
+def _several(found: Sequence[str]) -> ReadError:
+    """More than one machine in one input: which is meant cannot be told."""
+    names = ", ".join(where.strip("/") for where in found[:3])
+    return ReadError(f"holds {len(found)} machines ({names})", hint="Give the directory or an archive of one of them.")
 
 
 def _with_manifest(tree: Root, raw: bytes | None) -> Root:
@@ -244,12 +268,15 @@ def _gather(members: Iterator[Member], name: str) -> tuple[MemoryTree, bytes | N
             files[member.name] = files[member.target]
     manifest = files.pop(MANIFEST, None)
     tops = {path.split("/", 1)[0] for table in (files, links, directories) for path in table if path}
-    top = next(iter(tops)) if len(tops) == 1 else ""
-    if manifest is not None and top != TREE:
+    if manifest is not None and tops != {TREE}:
         raise ReadError(f"has a {MANIFEST} and no tree {TREE}/ beside it")
-    if manifest is None and (not tops or (not top and not tops & _TOP)):
-        raise ReadError("is not a recording of a machine: it has neither proc nor sys")
-    cut = len(top) if top and top not in _TOP else 0
+    top = TREE if manifest is not None else "" if tops & _TOP else _find_top([*files, *links, *directories])
+    cut = len(top)
+    if top:
+        for table in (files, links):
+            for path in [path for path in table if not path.startswith(f"{top}/")]:
+                del table[path]
+        directories = {path for path in directories if path == top or path.startswith(f"{top}/")}
 
     tree = MemoryTree(path=Path(name), absent=Unknown.NOT_RECORDED, children={"/": set()})
     tree.files.update(("/" + path[cut:].lstrip("/"), data) for path, data in files.items())
@@ -267,6 +294,61 @@ def _gather(members: Iterator[Member], name: str) -> tuple[MemoryTree, bytes | N
         if len(tree.children) > DIRECTORIES_LIMIT:
             raise ReadError(f"the names of the archive make more than {DIRECTORIES_LIMIT} directories")
     return tree, manifest
+
+
+def _find_top(paths: Sequence[str]) -> str:
+    """The directory of an archive that has proc or sys, at most _DEEPEST below its top.
+
+    Raises NoMachineError for none, ReadError for several.
+    """
+    found: dict[int, set[str]] = {}
+    for path in paths:
+        parts = path.split("/")
+        depth = next((place for place, part in enumerate(parts[: _DEEPEST + 1]) if part in _KERNEL), None)
+        if depth:
+            found.setdefault(depth, set()).add("/".join(parts[:depth]))
+    if not found:
+        raise NoMachineError("is not a recording of a machine: it has neither proc nor sys")
+    nearest = sorted(found[min(found)])
+    if len(nearest) > 1:
+        raise _several(nearest)
+    return nearest[0]
+
+
+def read_contents(path: Path, data: bytes | None = None) -> Iterator[tuple[str, bytes]]:
+    """Files of a directory, to a depth of _DEEPEST, or of an archive: (name, content), by name, to a bound in all.
+
+    Links are not followed. Raises ReadError for what is neither, and past CONTENT_LIMIT.
+    """
+    held = 0
+    for name, content in _contents(path, data):
+        held += len(content) + len(name) + _ROW
+        if held > CONTENT_LIMIT:
+            raise ReadError(f"{path}: its files take more than {CONTENT_LIMIT >> 20} MiB")
+        yield name, content
+
+
+def _contents(path: Path, data: bytes | None) -> Iterator[tuple[str, bytes]]:
+    try:
+        if data is None and path.is_dir():
+            for where in sorted(_files_below(path, _DEEPEST)):
+                yield str(where.relative_to(path)), where.read_bytes()
+            return
+        with path.open("rb") if data is None else io.BytesIO(data) as file:
+            files = {member.name: member.data for member in _members(file, EXPECTED) if member.kind is MemberKind.FILE}
+        yield from sorted(files.items())
+    except OSError as error:
+        raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def _files_below(path: Path, depth: int) -> Iterator[Path]:
+    for entry in sorted(path.iterdir())[:_LISTED]:
+        if entry.is_symlink():
+            continue
+        if entry.is_file() and entry.stat().st_size <= CONTENT_LIMIT:
+            yield entry
+        elif entry.is_dir() and depth:
+            yield from _files_below(entry, depth - 1)
 
 
 def parse_manifest(raw: bytes) -> Manifest:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bedplate.model.facts.number_lists import CpuList
-from bedplate.model.facts.reading import Reading
+from bedplate.model.facts.reading import NOT_ASKED, Reading
 
 
 class PciKind(StrEnum):
@@ -76,6 +76,13 @@ class PciDevice:
     relaxed_ordering: bool | None
     bars_bytes: tuple[int, ...]
     """Sizes of its memory BARs; () when not known."""
+    answers: Reading[bool] = NOT_ASKED
+    """False where its configuration space reads as all ones ("rev ff", header type 7f): it is gone from the bus."""
+    modules: tuple[str, ...] = ()
+    """Kernel modules that could drive it, as lspci -k names them; () when not known."""
+    link_errors: tuple[str, ...] = ()
+    """Correctable errors of the link that it has seen since they were cleared, by lspci's names: RxErr, BadTLP, BadDLLP,
+    Rollover, Timeout; () also when not known."""
 
     @property
     def pci_id(self) -> str:
@@ -123,6 +130,31 @@ class Accelerator:
     """(process id, name, bytes of device memory)."""
     peers: tuple[tuple[int, str], ...]
     """(index of another accelerator, how they meet): NVLink, XGMI, PIX, PXB, NODE, SYS; () when not said."""
+    numa_node: Reading[int] = NOT_ASKED
+    """As the vendor's tool tells it; where the PCI device tells it too, that one counts."""
+    failure: Reading[str] = NOT_ASKED
+    """What stands where values should: "GPU is lost", "ERR!", "Unknown Error", "GPU requires reset"; or a state in which
+    it does not compute, "survivability mode"."""
+    rows_pending: Reading[bool] = NOT_ASKED
+    """Memory rows, or pages of an older driver, wait for a reset to be taken out of use."""
+    rows_failed: Reading[bool] = NOT_ASKED
+    """A row could not be replaced: no spare row is left."""
+    rows_uncorrectable: Reading[int] = NOT_ASKED
+    """Rows that were replaced, or wait for it, because of uncorrectable errors."""
+    recovery_action: Reading[str] = NOT_ASKED
+    """What the driver asks for: "None", "Reset", "Reboot", "Drain P2P", "Drain and Reset"."""
+    mig_pending: Reading[bool] = NOT_ASKED
+    """MIG mode after the next reset."""
+    mig_bytes: Reading[tuple[int, ...]] = NOT_ASKED
+    """Memory of each MIG instance; () for none."""
+    held_s: tuple[tuple[str, float], ...] = ()
+    """(reason, seconds since the driver was loaded in which it held the clock down): counters; () when not known."""
+    compute_partition: Reading[str] = NOT_ASKED
+    """SPX, DPX, TPX, QPX or CPX: into how many devices an AMD accelerator is split."""
+    memory_partition: Reading[str] = NOT_ASKED
+    """NPS1, NPS2, NPS4 or NPS8: into how many NUMA domains its memory is split."""
+    near_rdma: tuple[tuple[str, str], ...] = ()
+    """(RDMA device, how it and the accelerator meet): ("mlx5_0", "PIX"); () when not said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +174,8 @@ class NetworkDevice:
     """(IRQ, CPUs it may go to)."""
     rdma: tuple[str, ...]
     """Names of its RDMA devices ("mlx5_0"); () without."""
+    port_state: Reading[str] = NOT_ASKED
+    """Of its RDMA port, as ibstat prints it: "Active", "Down", "Initializing"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

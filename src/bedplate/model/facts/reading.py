@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -44,3 +44,7 @@ def known(value: T, source: str, text: str = "") -> Reading[T]:
 def missing(why: Unknown, source: str, text: str = "") -> Reading[T]:
     """A reading without a value: why there is none, and the beginning of what was read, if anything was."""
     return Reading(value=None, source=source, unknown=why, text=text)
+
+
+NOT_ASKED: Reading[Any] = missing(Unknown.NOT_RECORDED, "not asked")
+"""What stands for a fact that no reader asked for."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bedplate.model.facts.number_lists import CpuList, NodeList
-from bedplate.model.facts.reading import Reading
+from bedplate.model.facts.reading import NOT_ASKED, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,10 @@ class KernelFacts:
     vulnerabilities: tuple[tuple[str, str], ...]
     clocksource: Reading[str]
     clocksources: tuple[str, ...]
+    modules_source: str = "/proc/modules"
+    """What listed `modules`."""
+    nvidia_version: Reading[str] = NOT_ASKED
+    """Version of the NVIDIA module that is loaded; ABSENT without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,3 +170,76 @@ class Pressure:
     """cpu, memory, io, irq."""
     some_avg60: float
     full_avg60: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frameworks:
+    """What an environment report (collect_env of PyTorch and vLLM, check_env of SGLang) says of the Python side."""
+
+    cuda_available: Reading[bool] = NOT_ASKED
+    """Whether PyTorch finds an accelerator that it can use; ROCm builds call it CUDA too."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """(name, version): ("torch", "2.9.1+cu130"), ("vllm", "0.11.0"), by name."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """(variable, value) of variables that steer accelerators, NCCL and engines, by name; secrets are hidden."""
+    source: str = ""
+    """What said so; "" when nothing did."""
+
+
+NO_FRAMEWORKS = Frameworks()
+"""Of a machine of which no environment report was read."""
+
+
+class FailureKind(StrEnum):
+    """What a vendor's tool or a framework says when it does not answer."""
+
+    NO_DEVICES = "no-devices"
+    NO_DRIVER = "no-driver"
+    NO_LIBRARY = "no-library"
+    VERSION_MISMATCH = "version-mismatch"
+    CONTAINER = "container"
+    """NVML answers "Unknown Error" to its first call: a container has lost its devices."""
+    DEVICE_LOST = "device-lost"
+    FABRIC = "fabric"
+    """CUDA error 802, system not yet initialized."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFailure:
+    """An error that a vendor's tool printed instead of an answer."""
+
+    kind: FailureKind
+    text: str
+    """As it was printed, shortened."""
+    source: str
+    """The tool: "nvidia-smi"."""
+    address: str | None = None
+    """PCI address of the device that it is about; None where it is about all of them, or names none."""
+    version: str = ""
+    """Of the library, where the text says it: "591.12"."""
+
+
+class EngineNoteKind(StrEnum):
+    """What an engine's log says of how it runs."""
+
+    NO_DEVICE = "no-device"
+    """It found no accelerator, or was built without support for one."""
+    PARTLY_OFFLOADED = "partly-offloaded"
+    """Some layers stay on the CPU."""
+    KV_CACHE_SMALL = "kv-cache-small"
+    """The KV cache holds less than one request of the longest length."""
+    EAGER = "eager"
+    """CUDA graphs are off."""
+    NO_CUSTOM_ALLREDUCE = "no-custom-allreduce"
+    """The engine's own all-reduce is off, NCCL's is used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNote:
+    """A line of an engine's log that says how it runs."""
+
+    kind: EngineNoteKind
+    engine: str
+    """vllm or llama.cpp."""
+    text: str
+    """The line without time and place, shortened."""

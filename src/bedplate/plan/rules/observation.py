@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bedplate.model.audit import FindingRow
 from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
@@ -81,6 +81,11 @@ def seen(label: str, reading: Reading[T]) -> Evidence:
     """A reading as evidence: seen("persistence mode", known(False, "nvml:..."))."""
     value = reading.value if reading.value is not None else f"not known ({reading.unknown})"
     return Evidence(fact=f"{label}: {value}", source=reading.source)
+
+
+def seen_of(*readings: tuple[str, Reading[Any]]) -> tuple[Evidence, ...]:
+    """Evidence of those readings that were made: seen_of(("SM clock in MHz", clock), ...); what nobody read is none."""
+    return tuple(seen(label, reading) for label, reading in readings if reading.unknown is not Unknown.NOT_RECORDED)
 
 
 def not_judged(*, id: str, why: str) -> Result:

@@ -17,6 +17,11 @@ NVIDIA, MELLANOX = 0x10DE, 0x15B3
 DISPLAY, CONTROLLER_3D, DISPLAY_OTHER = 0x0300, 0x0302, 0x0380
 BRIDGE_OTHER = 0x0680  # what an NVSwitch says that it is
 NVME = 0x0108
+FIRST_TURING = 0x1E00
+"""PCI device number from which on NVIDIA's display adapters compute as their data centre cards do."""
+# Graphics cards of AMD and Intel that are of a display class and compute, by their names in the register of PCI numbers; the
+# graphics of a processor have other names.
+_COMPUTING_DISPLAY = re.compile(r"\bNavi [234]\d\b|\[Radeon (?:RX|PRO|AI)\b|\bBattlemage\b|\bDG2\b|\[Arc\b")
 # A display adapter with less than this shows a desktop; the models that fit into it fit into the caches of a CPU.
 _LEAST_MEMORY = 4 * GIB
 # Drivers that keep a device for a virtual machine: it is not this host's to use.
@@ -120,7 +125,16 @@ def computes(accelerator: Accelerator, device: PciDevice | None) -> bool | None:
         return True
     if accelerator.memory_bytes.value is not None:
         return False
-    return None if accelerator.vendor == "nvidia" else False
+    if accelerator.vendor == "nvidia":
+        return True if device.device >= FIRST_TURING else None
+    return _COMPUTING_DISPLAY.search(device.name) is not None
+
+
+def attribute_source(device: PciDevice, name: str) -> str:
+    """What told an attribute of a device: its file, or the listing that the whole device was read from."""
+    return (
+        f"/sys/bus/pci/devices/{device.address}/{name}" if device.driver.source.startswith("/sys/") else device.driver.source
+    )
 
 
 def accelerators(facts: HostFacts) -> tuple[Accelerator, ...]:

@@ -8,6 +8,7 @@ from bedplate.model.audit_report import AuditReport, at_least
 from bedplate.model.facts.finding import Confidence, Evidence, Finding, Severity
 from bedplate.model.wording import plural
 from bedplate.report.audit.machine import headline
+from bedplate.report.audit.texts import conflict_words, read_words, unread_words
 from bedplate.report.format import clean, counted
 from bedplate.report.terminal import Screen, Word, lay, prose
 
@@ -22,6 +23,8 @@ def render_listing(report: AuditReport, screen: Screen, *, threshold: Severity |
     )
     if report.facts.origin != "live":
         lines += lay(screen, [Word(text=f"recorded: {clean(report.facts.origin)}", style="dim")])
+    if read := read_words(report.facts):
+        lines += prose(screen, f"read: {read}", rest="  ", style="dim")
     for number, finding in enumerate(report.findings, 1):
         lines += ["", *_finding(screen, number, finding, verbose=verbose)]
     lines += _aside(report, screen, verbose=verbose)
@@ -138,6 +141,13 @@ def _aside(report: AuditReport, screen: Screen, *, verbose: bool) -> list[str]:
         )
         lines += prose(screen, text, rest="  ", style="dim")
     groups = unjudged_by_reason(report)
+    if report.facts.texts and not verbose:  # a text holds little of a machine: what it lacks would be the longest part
+        count = len(report.audit.not_judged)
+        if count:
+            checks = plural(count, "check needs", "checks need")
+            text = f"not judged: {checks} what this text does not hold (--verbose lists them)"
+            lines += prose(screen, text, rest="  ", style="dim")
+        groups = ()
     for why, ids in groups if verbose else groups[:_SHORT]:
         shown = ids if verbose else ids[:_SHORT]
         more = f" and {len(ids) - len(shown)} more" if len(ids) > len(shown) else ""
@@ -148,6 +158,10 @@ def _aside(report: AuditReport, screen: Screen, *, verbose: bool) -> list[str]:
         lines += prose(screen, f"not judged, for other reasons: {left} (--verbose)", rest="  ", style="dim")
     for note in report.audit.notes:
         lines += prose(screen, f"note: {clean(note)}", rest="  ", style="dim")
+    for conflict in conflict_words(report.facts):
+        lines += prose(screen, f"contradiction: {conflict}", rest="  ")
+    if unread := unread_words(report.facts):
+        lines += prose(screen, f"not read: {unread}", rest="  ")
     for problem in report.facts.problems:
         lines += prose(screen, f"not read: {clean(problem.source)}: {clean(problem.message)}", rest="  ", style="dim")
     return ["", *lines] if lines else []

@@ -15,6 +15,7 @@ from bedplate.model.facts.cpu import NumaNode
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice, PciKind
 from bedplate.model.facts.reading import Unknown
+from bedplate.model.units import render_size
 from bedplate.model.wording import plural, render_cpus
 from bedplate.report.format import clean, disk, link_words, memory, rate, short_address
 
@@ -266,7 +267,8 @@ class _Builder:
         for accelerator in self.report.facts.accelerators:
             if accelerator.address is None or accelerator.address not in self._pci:
                 why = "not on PCI" if accelerator.address is None else "PCI was not recorded"
-                yield None, why, [self._gpu(accelerator, None, ())], []
+                node = accelerator.numa_node.value
+                yield node, "" if node is not None else why, [self._gpu(accelerator, None, ())], []
         for block in self.report.facts.blocks:
             if block.transport not in _VIRTUAL_BLOCKS and (block.address is None or block.address not in self._pci):
                 yield block.numa_node.value, _why_not(block.numa_node.unknown), [self._block((block,), None, ())], []
@@ -338,9 +340,10 @@ class _Builder:
         return None
 
     def _gpu(self, gpu: Accelerator, one: PciDevice | None, via: tuple[int, ...]) -> DeviceView:
-        details = (memory(gpu.memory_bytes.value),) if gpu.memory_bytes.value else ()
+        details = ((memory(gpu.memory_bytes.value),) if gpu.memory_bytes.value else ()) + _divided(gpu)
         address = gpu.address or ""
-        marks = tuple(mark for place in (f"gpu {gpu.index}", f"GPU {gpu.index}") for mark in self.places.get(place, ()))
+        places = (f"gpu {gpu.index}", f"GPU {gpu.index}", *(() if gpu.address else (f"{gpu.vendor} {gpu.index}",)))
+        marks = tuple(mark for place in places for mark in self.places.get(place, ()))
         name = gpu.name or (one.name if one is not None else gpu.vendor)
         return self._device(DeviceKind.GPU, f"GPU {gpu.index}", name, details, one, via, address=address, marks=marks)
 
@@ -413,6 +416,20 @@ class _Builder:
         """(findings about a link, all others)."""
         of_link = tuple(mark for mark in marks if self.report.finding(mark).id.startswith(_LINK))
         return of_link, tuple(mark for mark in marks if mark not in of_link)
+
+
+def _divided(gpu: Accelerator) -> tuple[str, ...]:
+    """Into what a GPU is divided: its MIG instances, or the partitions of an AMD card."""
+    words: list[str] = []
+    if gpu.mig.value is True and gpu.mig_bytes.value is not None:
+        sizes = [render_size(size) for size in gpu.mig_bytes.value]
+        words.append(f"MIG: {plural(len(sizes), 'instance')}{', ' if sizes else ''}{' and '.join(sizes)}")
+    elif gpu.mig.value is True:
+        words.append("MIG enabled")
+    words += [reading.value for reading in (gpu.compute_partition, gpu.memory_partition) if reading.value is not None]
+    if gpu.failure.value is not None:
+        words.append(gpu.failure.value)
+    return tuple(words)
 
 
 def _stray(top: PciDevice, marks: tuple[int, ...]) -> DeviceView:

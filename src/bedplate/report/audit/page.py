@@ -18,6 +18,7 @@ from bedplate.report.audit.listing import unjudged_by_reason
 from bedplate.report.audit.machine import headline, make_machine
 from bedplate.report.audit.map import render_map
 from bedplate.report.audit.tables import render_tables
+from bedplate.report.audit.texts import conflict_words, read_words, unread_words
 from bedplate.report.format import clean, first_sentence
 
 _DIRECTORY = Path(__file__).parent
@@ -53,7 +54,13 @@ def render_page(report: AuditReport, *, made: str) -> str:
 
 def verdict(report: AuditReport) -> str:
     """What the findings cost, in one sentence, by what their severities mean."""
-    counts = report.counts
+    # What is only possible does not carry the headline, unless there is nothing else.
+    sure = [finding for finding in report.findings if finding.confidence is not Confidence.POSSIBLE]
+    counts = {severity: sum(finding.severity is severity for finding in sure) for severity in Severity}
+    if not any(counts[severity] for severity in _OPEN):
+        counts = report.counts
+        if counts[Severity.CRITICAL]:
+            return f"{_findings_word(counts[Severity.CRITICAL], ())} may keep accelerators from being used; none is certain."
     gpus = bool(report.facts.accelerators)
     parts: list[str] = []
     if count := counts[Severity.CRITICAL]:
@@ -91,8 +98,7 @@ def _header(report: AuditReport, made: str) -> str:
         f'<li class="{finding.severity.value}"><span class="severity">{finding.severity.value}</span>'
         f'<a href="#f{number}">{_safe(finding.title)}</a>'
         f"<p>{_safe(_capital(first_sentence(report.effect(finding))))}</p></li>"
-        for number, finding in enumerate(report.findings[:_TOP], 1)
-        if finding.severity in _OPEN
+        for number, finding in _top(report)
     ]
     counts = [
         f"<li{'' if count else ' class=none'}><b>{count}</b>{severity.value}</li>"
@@ -108,6 +114,13 @@ def _header(report: AuditReport, made: str) -> str:
         + (f'<ol class="top">{"".join(top)}</ol>' if top else "")
         + f'<ul class="counts" aria-label="Findings by severity">{"".join(counts)}</ul></header>'
     )
+
+
+def _top(report: AuditReport) -> list[tuple[int, Finding]]:
+    """(number, finding) of those that stand first on the page: the most expected effect, and none that is only possible."""
+    numbered = [(number, finding) for number, finding in enumerate(report.findings, 1) if finding.severity in _OPEN]
+    sure = [entry for entry in numbered if entry[1].confidence is not Confidence.POSSIBLE]
+    return (sure or numbered)[:_TOP]
 
 
 def _map(wide: str, narrow: str) -> str:
@@ -180,6 +193,13 @@ def _commands(lines: Sequence[str], what: str) -> str:
 def _aside(report: AuditReport) -> str:
     """What could not be judged or read, and what was set aside."""
     parts: list[str] = []
+    for label, texts in (
+        ("What was read", [read_words(report.facts)]),
+        ("Lines that were not understood", [unread_words(report.facts)]),
+        ("What contradicts itself", list(conflict_words(report.facts))),
+    ):
+        if any(texts):
+            parts.append(_details(label, "", "".join(f"<p>{_safe(text)}</p>" for text in texts)))
     for why, ids in unjudged_by_reason(report):
         names = "".join(f"<li><code>{_safe(id)}</code></li>" for id in ids)
         parts.append(_details(_capital(why), plural(len(ids), "check"), f'<ul class="ids">{names}</ul>'))

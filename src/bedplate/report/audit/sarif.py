@@ -14,6 +14,7 @@ from urllib.parse import quote
 from bedplate.model.audit import FindingRow
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.finding import Finding, Severity
+from bedplate.report.audit.texts import conflict_words, unread_words
 from bedplate.report.format import clean
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -41,6 +42,9 @@ def make_sarif(report: AuditReport) -> dict[str, Any]:
         suppression = {"kind": "external", "status": "accepted", "justification": clean(aside.reason)}
         results.append(_result(aside.finding, index) | {"suppressions": [suppression]})
     notes = [(f"{problem.source}: {problem.message}", "error") for problem in report.facts.problems]
+    notes += [(f"contradiction: {conflict}", "warning") for conflict in conflict_words(report.facts)]
+    if unread := unread_words(report.facts):
+        notes.append((f"not read: {unread}", "warning"))
     notes += [(f"not judged: {not_judged.id}: {not_judged.why}", "note") for not_judged in report.audit.not_judged]
     run: dict[str, Any] = {
         "tool": {"driver": {"name": "bedplate doctor", "version": report.version, "rules": rules}},

@@ -24,6 +24,7 @@ from bedplate.report.audit.machine import (
     headline,
     make_machine,
 )
+from bedplate.report.audit.texts import conflict_words, read_words, unread_words
 from bedplate.report.format import clean, counted, memory, shown
 from bedplate.report.terminal import Screen, Word, lay, prose
 
@@ -43,6 +44,11 @@ def render_tree(report: AuditReport, screen: Screen) -> str:
     lines = lay(screen, [*words, *_marks(report, report.by_place.get("machine", ()))])
     if facts.origin != "live":
         lines += lay(screen, [Word(text=f"recorded: {clean(facts.origin)}", style="dim")])
+    for label, words_of_text in (("read", read_words(facts)), ("not read", unread_words(facts))):
+        if words_of_text:
+            lines += prose(screen, f"{label}: {words_of_text}", rest="  ", style="dim")
+    for conflict in conflict_words(facts):
+        lines += prose(screen, f"contradiction: {conflict}", rest="  ")
     lines.append("")
     for twig in _twigs(report, make_machine(report)):
         lines += _draw(screen, twig, "", "", top=True)

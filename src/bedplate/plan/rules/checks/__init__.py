@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from bedplate.model.audit import FindingRow
 from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
-from bedplate.plan.rules.checks import accelerators, acs, cores, driver, limits, links, placement, power, storage, system
+from bedplate.plan.rules.checks import (
+    accelerators,
+    acs,
+    cores,
+    driver,
+    limits,
+    links,
+    placement,
+    power,
+    states,
+    storage,
+    system,
+    tools,
+)
 from bedplate.plan.rules.machine import JudgedMachine
 from bedplate.plan.rules.observation import make_findings
 from bedplate.plan.rules.rule import Result
@@ -26,6 +39,25 @@ CHECKS: tuple[CheckFunction, ...] = (
     accelerators.check_mig,
     accelerators.check_persistence,
     accelerators.check_nvlink,
+    states.check_lost,
+    states.check_rows,
+    states.check_recovery,
+    states.check_divided,
+    states.check_partitions,
+    states.check_survivability,
+    states.check_heat_before,
+    states.check_listed,
+    states.check_link_errors,
+    states.check_given_away,
+    tools.check_tool_failures,
+    tools.check_cuda,
+    tools.check_variables,
+    tools.check_apart,
+    tools.check_releases,
+    tools.check_rdma_ports,
+    tools.check_node_memory,
+    tools.check_own_quota,
+    tools.check_engine_notes,
     driver.check_no_driver,
     driver.check_refused,
     driver.check_flavour,
@@ -34,6 +66,7 @@ CHECKS: tuple[CheckFunction, ...] = (
     links.check_width,
     links.check_speed,
     links.check_virtual,
+    links.check_bar,
     acs.check_acs,
     acs.check_iommu,
     cores.check_cores,

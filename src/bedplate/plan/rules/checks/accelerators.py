@@ -9,7 +9,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.wording import plural
 from bedplate.plan.engine_arguments import count_argument
-from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, seen_of, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     accelerators,
@@ -22,6 +22,7 @@ from bedplate.plan.rules.terms import (
     wants_cpu,
 )
 
+_WAITING = ("Not Started", "In Progress")  # nvmlGpuFabricState_t; "Not Supported" and "N/A" are of GPUs without a fabric
 _STARTING_S = 20.0  # processor time; engines import and read their options for this long before they open a device
 _PARALLEL = ("--tensor-parallel-size", "-tp", "--tp", "--tp-size", "--tensor_parallel_size")
 
@@ -72,7 +73,7 @@ def check_fabric(facts: HostFacts) -> Iterator[Result]:
     """NVSwitch fabric that the fabric manager has not set up: CUDA does not start on any GPU of it."""
     id = "fabric.not-ready"
     gpus = [accelerator for accelerator in facts.accelerators if accelerator.vendor == "nvidia"]
-    waiting = [gpu for gpu in gpus if gpu.fabric_state.value not in (None, "N/A", "Completed")]
+    waiting = [gpu for gpu in gpus if gpu.fabric_state.value in _WAITING]
     switches = [device for device in facts.pci if is_nvswitch(device)]
     if waiting:
         yield Observation(
@@ -190,9 +191,9 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
                 yield Observation(
                     id="accel.nvlink-missing",
                     severity=Severity.HIGH,
-                    because=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name} has {max(up)}",
+                    because=f"{name_of(twin)} has {plural(active, 'NVLink')} up, another {twin.name or 'GPU'} has {max(up)}",
                     where=(name_of(twin),),
-                    evidence=(seen("NVLinks up", twin.nvlinks_active), seen("NVLinks", twin.nvlinks_total)),
+                    evidence=seen_of(("NVLinks up", twin.nvlinks_active), ("NVLinks", twin.nvlinks_total)),
                     fix=(
                         "nvidia-smi nvlink --status",
                         "nvidia-smi nvlink --errorcounters",
@@ -203,9 +204,9 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
 
 
 def _twins(all_of_them: Iterable[Accelerator]) -> Iterator[list[Accelerator]]:
-    """Accelerators of one name whose links are known, MIG off: with it on no links are told."""
+    """Accelerators of one name, or of none where nothing names them, whose links are known; with MIG on none are told."""
     by_name: dict[str, list[Accelerator]] = {}
     for accelerator in all_of_them:
-        if accelerator.nvlinks_active.value is not None and accelerator.mig.value is not True and accelerator.name:
+        if accelerator.nvlinks_active.value is not None and accelerator.mig.value is not True:
             by_name.setdefault(accelerator.name, []).append(accelerator)
     yield from (those for those in by_name.values() if len(those) > 1)

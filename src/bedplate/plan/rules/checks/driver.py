@@ -8,26 +8,30 @@ NVIDIA/open-gpu-kernel-modules). The generation is told by the PCI device number
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.pci import Accelerator, PciDevice
-from bedplate.model.facts.reading import Unknown
+from bedplate.model.facts.pci import PciDevice
+from bedplate.model.facts.reading import Reading, Unknown
+from bedplate.model.facts.system import FailureKind
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
     CONTROLLER_3D,
     DISPLAY,
     DISPLAY_OTHER,
+    FIRST_TURING,
     NVIDIA,
     accelerators,
+    attribute_source,
     computes,
     device_of,
     has_module,
     is_container,
+    is_nvswitch,
 )
 
-_FIRST_TURING = 0x1E00
 _GRACE_HOPPER = (0x2342, 0x2348)  # GH200 120GB and 144GB; Hopper cards of the same range take both flavours
 _FIRST_BLACKWELL = 0x2900
 # Modules that drive a vendor's accelerators for computing; nouveau draws, and no engine runs on it.
@@ -61,8 +65,8 @@ def check_no_driver(facts: HostFacts) -> Iterator[Result]:
                 evidence=(
                     seen("driver", bound),
                     *(
-                        (Evidence(fact=f"{accelerator.vendor}'s module is not loaded", source="/proc/modules"),)
-                        if not loaded
+                        (Evidence(fact=f"{accelerator.vendor}'s module is not loaded", source=facts.kernel.modules_source),)
+                        if loaded is False
                         else ()
                     ),
                 ),
@@ -70,12 +74,33 @@ def check_no_driver(facts: HostFacts) -> Iterator[Result]:
                 undo=("# Remove the packages again, and reboot.",),
                 confidence=Confidence.LIKELY if bound.value == "nouveau" else Confidence.CERTAIN,
             )
+        elif bound.value is None and loaded is None and _is_listed_without(facts, device, accelerator.vendor):
+            yield Observation(
+                id="driver.not-bound",
+                severity=Severity.CRITICAL,
+                because=f"{device.address} ({accelerator.name or accelerator.vendor}) has no driver: no engine can use it",
+                where=(device.address,),
+                evidence=(
+                    Evidence(
+                        fact=f"kernel modules {', '.join(device.modules)}, and no kernel driver in use", source=bound.source
+                    ),
+                ),
+                fix=_install(facts, accelerator.vendor),
+                undo=("# Remove the packages again, and reboot.",),
+                confidence=Confidence.LIKELY,
+            )
         elif bound.value is None and loaded is None:
             yield not_judged(
                 id="driver.not-bound", why=f"no driver drives {device.address}; the loaded modules are not known"
             )
     if unread:
         yield unknown("driver.not-bound", f"the driver of {some(device.address for device in unread)}", unread[0].driver)
+
+
+def _is_listed_without(facts: HostFacts, device: PciDevice, vendor: str) -> bool:
+    """Whether the listing names drivers of other devices, and of this one only modules that could drive it."""
+    names = any(other.driver.value for other in facts.pci)
+    return names and any(module in _MODULES[vendor] for module in device.modules)
 
 
 def check_refused(facts: HostFacts) -> Iterator[Result]:
@@ -97,7 +122,7 @@ def check_refused(facts: HostFacts) -> Iterator[Result]:
             where=(device.address,),
             evidence=(
                 seen("driver of the device", device.driver),
-                Evidence(fact="nvidia is loaded", source="/proc/modules"),
+                Evidence(fact="nvidia is loaded", source=facts.kernel.modules_source),
                 seen("flavour of the loaded module", facts.kernel.nvidia_flavour),
             ),
             fix=(
@@ -129,7 +154,7 @@ def check_flavour(facts: HostFacts) -> Iterator[Result]:
                 where=(device.address,),
                 evidence=(
                     seen("flavour of the loaded module", flavour),
-                    Evidence(fact=f"device {device.device:04x}", source=f"/sys/bus/pci/devices/{device.address}/device"),
+                    Evidence(fact=f"device {device.device:04x}", source=attribute_source(device, "device")),
                 ),
                 fix=_flavour_fix(facts, needs),
                 undo=("# Reinstall the packages of the previous flavour, and reboot.",),
@@ -140,44 +165,90 @@ def check_flavour(facts: HostFacts) -> Iterator[Result]:
 def check_versions(facts: HostFacts) -> Iterator[Result]:
     """Kernel module and user-space library of different versions: what runs goes on, what starts fails."""
     id = "driver.version-mismatch"
-    loaded = next((version for name, version in facts.kernel.modules if name == "nvidia"), "")
-    told = False
+    module, told = _loaded_module(facts), False
+    for failure in facts.failures:
+        # NVML itself refuses with these words, before it answers anything (NVML_ERROR_LIB_RM_VERSION_MISMATCH).
+        if failure.kind is FailureKind.VERSION_MISMATCH:
+            yield _mismatch(facts, Evidence(fact=failure.text, source=failure.source), module, failure.version)
+            return
     for accelerator in facts.accelerators:
         if accelerator.vendor != "nvidia":
             continue
-        # NVML itself refuses with these words, before it answers anything (NVML_ERROR_LIB_RM_VERSION_MISMATCH).
-        if "version mismatch" in accelerator.memory_bytes.text.lower():
-            told = True
-            yield _mismatch(
-                accelerator, Evidence(fact=accelerator.memory_bytes.text, source=accelerator.memory_bytes.source), loaded
-            )
-            break
-        module, library = loaded or accelerator.driver_version.value, accelerator.library_version
-        if not module or library.value is None:
+        library, answer = accelerator.library_version, accelerator.memory_bytes
+        if "version mismatch" in answer.text.lower():
+            yield _mismatch(facts, Evidence(fact=answer.text, source=answer.source), module, library.value or "")
+            return
+        loaded = module if module is not None else _as_evidence(accelerator.driver_version)
+        if loaded is None or library.value is None:
             continue
         told = True
-        if not _same_version(module, library.value):
-            yield _mismatch(accelerator, seen("user-space library", library), module)
-            break
-    if loaded and not told:
-        yield not_judged(id=id, why=f"module {loaded} is loaded; the version of the user-space library was not read")
+        if not _same_version(loaded.fact, library.value):
+            yield _mismatch(facts, seen("user-space library", library), loaded, library.value)
+            return
+    library = facts.nvidia_library
+    if module is not None and library.value is not None:
+        if not _same_version(module.fact, library.value):
+            yield _mismatch(facts, seen("user-space library", library), module, library.value)
+    elif module is not None and not told:
+        yield not_judged(id=id, why=f"module {module.fact} is loaded; the version of the user-space library was not read")
 
 
-def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
-    library = f" {one.library_version.value}" if one.library_version.value else " of another version"
-    what = f"the loaded NVIDIA module is {module or 'of one version'}, the library is{library}"
+def _loaded_module(facts: HostFacts) -> Evidence | None:
+    """The version of the module that is loaded, as a fact by itself, with what said so; None when nothing did."""
+    listed = next((version for name, version in facts.kernel.modules if name == "nvidia"), "")
+    if listed:
+        return Evidence(fact=listed, source="/sys/module/nvidia/version")
+    return _as_evidence(facts.kernel.nvidia_version)
+
+
+def _as_evidence(reading: Reading[str]) -> Evidence | None:
+    return None if reading.value is None else Evidence(fact=reading.value, source=reading.source)
+
+
+def _mismatch(facts: HostFacts, evidence: Evidence, module: Evidence | None, library: str) -> Observation:
+    loaded = module.fact if module is not None else "of one version"
+    what = f"the loaded NVIDIA module is {loaded}, the library is {library or 'of another version'}"
     return Observation(
         id="driver.version-mismatch",
         severity=Severity.CRITICAL,
         because=f"{what}: the next engine that starts fails",
         where=("machine",),
-        evidence=(evidence, Evidence(fact=f"module {module}", source="/sys/module/nvidia/version")),
-        fix=(
-            "# Drain the engines, then load the module that fits the library; a reboot does so reliably.",
-            "systemctl stop nvidia-persistenced nvidia-fabricmanager",
-            "modprobe -r nvidia_drm nvidia_modeset nvidia_uvm nvidia && modprobe nvidia nvidia_uvm",
-        ),
+        evidence=(evidence, *(() if module is None else (replace(module, fact=f"module {module.fact}"),))),
+        fix=_reload_fix(facts),
         undo=("# Install the driver packages of the version that was loaded.",),
+    )
+
+
+def _reload_fix(facts: HostFacts) -> tuple[str, ...]:
+    """How the module that fits the library is loaded. What is stopped for it is started again: without the fabric manager no
+    CUDA program starts on a machine with NVSwitches (error 802)."""
+    states = {accelerator.fabric_state.value for accelerator in facts.accelerators} - {None}
+    fabric = any(is_nvswitch(device) for device in facts.pci) or bool(states - {"N/A"})
+    has_none = bool(states) and not fabric
+    services = "nvidia-persistenced" if has_none else "nvidia-persistenced nvidia-fabricmanager"
+    modules = "nvidia_drm nvidia_modeset nvidia_uvm nvidia"
+    peer = has_module(facts, "nvidia_peermem")
+    return (
+        "# This interrupts every program that uses a GPU. Drain the engines first; a reboot instead does it reliably.",
+        f"systemctl stop {services}",
+        *(
+            ("modprobe -r nvidia_peermem",)
+            if peer
+            else ("# Where it is loaded: modprobe -r nvidia_peermem",)
+            if peer is None
+            else ()
+        ),
+        f"modprobe -r {modules} && modprobe nvidia nvidia_uvm",
+        *(("modprobe nvidia_peermem",) if peer else ()),
+        f"systemctl start {services}",
+        *(
+            ()
+            if has_none
+            else (
+                "# The fabric manager must be of the new version, too; on HGX with Blackwell GPUs it needs nvlsm.",
+                "nvidia-smi -q | grep -A 3 Fabric",
+            )
+        ),
     )
 
 
@@ -234,7 +305,7 @@ def _needed_flavour(device: PciDevice) -> str | None:
     """open or proprietary where a device takes only one; None where it takes both, or its number is not known."""
     if not device.device:
         return None
-    if device.device < _FIRST_TURING:
+    if device.device < FIRST_TURING:
         return "proprietary"
     return "open" if device.device in _GRACE_HOPPER or device.device >= _FIRST_BLACKWELL else None
 

@@ -8,17 +8,22 @@ the hypervisor's invention, and nothing is judged.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice, PciKind
+from bedplate.model.units import render_size
 from bedplate.plan.rules.observation import Observation, not_judged, some
 from bedplate.plan.rules.rule import Result
-from bedplate.plan.rules.terms import NVME, computes, is_given_away, is_virtual
+from bedplate.plan.rules.terms import NVIDIA, NVME, attribute_source, computes, is_given_away, is_virtual
 
 _NETWORK = 0x02
 _WIDE_NIC = 8  # lanes; below it a card serves no accelerator
 _BUSY_PCT = 5.0
+_RESEAT = "# Power off, reseat the card and its riser or cable, look for dirt and bent pins; then check again:"
+_SMALL_BAR = 256 << 20  # bytes; what firmware without Resizable BAR gives the window to a card's memory
+_FIRST_RESIZABLE = 0x2200  # NVIDIA's device number: Ampere cards of consumers and workstations are the first that can
 
 
 def check_width(facts: HostFacts) -> Iterator[Result]:
@@ -40,7 +45,7 @@ def check_width(facts: HostFacts) -> Iterator[Result]:
             where=(device.address,),
             evidence=_evidence(device),
             fix=(
-                "# Power off, reseat the card and its riser or cable, look for dirt and bent pins; then check again:",
+                _RESEAT if is_virtual(facts) is False else f"# If the machine is rented, tell the provider. {_RESEAT[2:]}",
                 f"cat /sys/bus/pci/devices/{device.address}/current_link_width",
             ),
             confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
@@ -108,8 +113,7 @@ def _evidence(device: PciDevice) -> tuple[Evidence, ...]:
         return f"{'?' if speed is None else f'{speed:g}'} GT/s x{'?' if width is None else width}"
 
     def source(address: str, name: str) -> str:
-        # A listing of lspci is its own source; the driver is read from the same place as the link.
-        return f"/sys/bus/pci/devices/{address}/{name}" if device.driver.source.startswith("/sys/") else device.driver.source
+        return attribute_source(replace(device, address=address), name)
 
     found = [
         Evidence(fact=f"now {words(link.speed_gts, link.width)}", source=source(device.address, "current_link_width")),
@@ -122,6 +126,46 @@ def _evidence(device: PciDevice) -> tuple[Evidence, ...]:
         port = words(link.port_max_speed_gts, link.port_max_width)
         found.append(Evidence(fact=f"its port can {port}", source=source(device.parent, "max_link_width")))
     return tuple(found)
+
+
+def check_bar(facts: HostFacts) -> Iterator[Result]:
+    """Cards whose window to their memory is the small one of a firmware without Resizable BAR."""
+    if is_virtual(facts):
+        return
+    accelerators = {accelerator.address: accelerator for accelerator in facts.accelerators}
+    for device in facts.pci:
+        one = accelerators.get(device.address)
+        if one is None or not computes(one, device) or is_given_away(device) or not device.bars_bytes:
+            continue
+        largest = max(device.bars_bytes)
+        if (
+            largest > _SMALL_BAR
+            or largest < _SMALL_BAR // 2
+            or (device.vendor == NVIDIA and device.device < _FIRST_RESIZABLE)
+        ):
+            continue
+        size = one.memory_bytes
+        card = f", its memory {render_size(size.value)}" if size.value is not None else ""
+        yield Observation(
+            id="pci.bar-small",
+            severity=Severity.LOW,
+            because=f"the window to the memory of {device.address} is {render_size(largest)}{card}: Resizable BAR is off",
+            where=(device.address,),
+            evidence=(
+                Evidence(fact=f"largest BAR: {render_size(largest)}", source=attribute_source(device, "resource")),
+                *(
+                    (Evidence(fact=f"memory: {render_size(size.value)}", source=size.source),)
+                    if size.value is not None
+                    else ()
+                ),
+            ),
+            fix=(
+                "# In the firmware, enable Above 4G Decoding and Resizable BAR; older cards need a newer VBIOS. Then:",
+                "reboot",
+            ),
+            undo=("# Disable Resizable BAR in the firmware.",),
+            confidence=Confidence.LIKELY,
+        )
 
 
 def check_virtual(facts: HostFacts) -> Iterator[Result]:

@@ -9,7 +9,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.wording import plural
-from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, seen_of, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import is_virtual, name_of
 
@@ -95,8 +95,7 @@ def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: 
         where=(name_of(one),),
         evidence=(
             Evidence(fact=f"active: {', '.join(one.throttle_reasons)}", source=one.sm_clock_mhz.source),
-            seen("SM clock in MHz", one.sm_clock_mhz),
-            seen("temperature", one.temperature_c),
+            *seen_of(("SM clock in MHz", one.sm_clock_mhz), ("temperature", one.temperature_c)),
         ),
         fix=("nvidia-smi --reset-applications-clocks", "nvidia-smi --reset-gpu-clocks")
         if by_hand
