@@ -23,7 +23,8 @@ import pytest
 
 import bedplate
 from bedplate.act.front_master import parse_former
-from bedplate.act.front_stats import ask_front, read_front
+from bedplate.act.front_socket import ask_front
+from bedplate.act.front_stats import read_front
 from bedplate.act.paths import Paths
 from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines.client import Endpoint, fetch

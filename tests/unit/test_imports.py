@@ -141,6 +141,14 @@ def test_only_one_module_calls_the_service_manager() -> None:
     assert wrong == []
 
 
+def test_only_one_module_of_act_connects_to_haproxy() -> None:
+    """How a command is sent, its time limit and the bound of its answer stand in act/front_socket.py."""
+    importers = [
+        path.name for path in sorted((SOURCE / "act").rglob("*.py")) for _, name in imports_of(path) if name == "socket"
+    ]
+    assert importers == ["front_socket.py"]
+
+
 def test_no_error_is_told_by_the_words_of_its_message() -> None:
     """A message is for people and is rewritten; where a caller acts differently the error has a class or a field."""
     wrong = [

@@ -7,14 +7,13 @@ by the caller, so that a reload finds what was set here.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from bedplate.act.front_socket import exchange
 from bedplate.errors import CommandError
 
 _ANSWER_S = 10.0
-_MOST_BYTES = 1 << 20
 _PIECE_BYTES = 8192  # of a payload: HAProxy takes a command with it up to the size of its buffer, 288 KiB and more
 _VERSION = re.compile(r"New version created: (\d+)")
 
@@ -70,13 +69,6 @@ def _refused(command: str, answer: str) -> CommandError:
 
 def _ask(admin_socket: Path, command: str) -> str:
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(_ANSWER_S)
-            client.connect(str(admin_socket))
-            client.sendall(f"{command}\n".encode())
-            text = b""
-            while len(text) < _MOST_BYTES and (part := client.recv(65536)):
-                text += part
+        return exchange(admin_socket, command, answer_s=_ANSWER_S).strip()
     except OSError as error:
         raise CommandError(f"{admin_socket}: HAProxy does not answer: {error.strerror or error}", status=None) from error
-    return text.decode(errors="replace").strip()

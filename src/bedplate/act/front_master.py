@@ -5,11 +5,10 @@ After a reload a new process takes every new connection; a former one answers th
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 
-from bedplate.act.front_stats import ask_front
+from bedplate.act.front_socket import ask_front, parse_stat_rows
 from bedplate.errors import CommandError
 
 _RELOAD_S = 60.0
@@ -50,7 +49,7 @@ def parse_former(text: str) -> tuple[int, ...]:
 def parse_requests(text: str) -> dict[str, int]:
     """Requests by backend in the CSV that `show stat` prints; () for a process that has ended meanwhile."""
     found: dict[str, int] = {}
-    for row in csv.DictReader(text.removeprefix("# ").splitlines()):
+    for row in parse_stat_rows(text):
         count = row.get("scur") or ""
         if row.get("svname") == "BACKEND" and count.isdigit():
             found[str(row["pxname"])] = int(count)

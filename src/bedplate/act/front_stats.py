@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from bedplate.act.front_socket import ask_front, parse_stat_rows
 from bedplate.model.supervision import FrontCheck
-
-_ANSWER_S = 5.0
-_MOST_BYTES = 4 << 20
-
-
-def ask_front(path: Path, command: str, *, answer_s: float = _ANSWER_S) -> str | None:
-    """What HAProxy answers to one command on one of its sockets; None when it does not in time."""
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(answer_s)
-            client.connect(str(path))
-            client.sendall(f"{command}\n".encode())
-            client.shutdown(socket.SHUT_WR)
-            text = b""
-            while len(text) < _MOST_BYTES and (part := client.recv(65536)):
-                text += part
-    except OSError:
-        return None
-    return text.decode(errors="replace")
 
 
 def read_front(path: Path) -> dict[str, FrontCheck] | None:
@@ -43,7 +23,7 @@ def read_tokens(path: Path, variables: Sequence[str]) -> frozenset[str]:
 def parse_stats(text: str) -> dict[str, FrontCheck]:
     """Of the CSV that `show stat` prints; rows that are no servers, and lines that are no rows, are left out."""
     found: dict[str, FrontCheck] = {}
-    for row in csv.DictReader(text.removeprefix("# ").splitlines()):
+    for row in parse_stat_rows(text):
         if row.get("svname") in ("FRONTEND", "BACKEND", None) or not (row.get("pxname") or "").strip():
             continue
         since, check = row.get("lastchg") or "", (row.get("check_status") or "").lstrip("* ")
