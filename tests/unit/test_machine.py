@@ -15,7 +15,7 @@ from bedplate.engines.client import parse_pieces
 from bedplate.errors import BedplateError
 from bedplate.flows.clean import find_doomed, size_on_disk
 from bedplate.host.root.root import Root
-from bedplate.host.system.booted import is_bedplate_system
+from bedplate.host.system.booted import is_bedplate_system, read_image_record
 from bedplate.host.system.system import parse_units, read_system
 from bedplate.image.machine import disk_origin, last_meaningful_line
 from bedplate.image.manifest import Image
@@ -213,6 +213,14 @@ def test_an_image_with_another_id_is_known_too(tmp_path: Path, record: str | Non
         "usr/lib/bedplate/image.json": record,
     }
     assert is_bedplate_system(make_guest(tmp_path, changes)) is ours
+
+
+@pytest.mark.parametrize("record", [None, "", "{", "[]", "7"])
+def test_a_guest_without_a_record_of_its_image_says_unknown(tmp_path: Path, record: str | None) -> None:
+    root = make_guest(tmp_path, {"usr/lib/bedplate/image.json": record})
+    assert read_image_record(root) is None
+    facts = read_system(root)
+    assert (facts.version, facts.variant, facts.slot) == ("unknown", "unknown", "bedplate_0.1~ab")
 
 
 def test_a_guest_says_what_it_is(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from bedplate.catalog.client_keys import parse_client_keys
 from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.errors import BuildError, CommandError, ReadError
 from bedplate.front.script import render_script
+from bedplate.host.system.booted import IMAGE_RECORD
 from bedplate.image.base import base_key, prepare_base
 from bedplate.image.contents import (
     Contents,
@@ -395,7 +396,7 @@ def _write_trees(paths: Paths, recipes: Path, recipe: Recipe, keys: Keys, direct
         "variant": str(recipe.variant),
         "on_var_failure": str(recipe.on_var_failure),
     }
-    (rendered / "usr/lib/bedplate/image.json").write_text(json.dumps(record))
+    (rendered / IMAGE_RECORD.lstrip("/")).write_text(json.dumps(record))
     # Made now: to read the rows takes a fifth of what each boot's `serve prepare` takes.
     (rendered / IMAGE_SCRIPT.lstrip("/")).write_text(render_script(read_protocol(), read_request_script()))
     if keys.recovery_certificate is not None:

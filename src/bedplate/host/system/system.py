@@ -8,7 +8,7 @@ import os
 from bedplate.errors import ReadError
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
-from bedplate.host.system.booted import IMAGE_RECORD
+from bedplate.host.system.booted import read_image_record
 from bedplate.host.system.luks import LuksHeader, read_luks_header
 from bedplate.model.system import SystemFacts, Unit
 from bedplate.model.var import RECOVERY_FIELD, RECOVERY_TOKEN
@@ -18,7 +18,7 @@ _SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e
 
 def read_system(root: Root) -> SystemFacts:
     """Facts of the running image. Raises ReadError when /proc/meminfo is not what it should be."""
-    record = json.loads(root.read_text(IMAGE_RECORD) or "{}")
+    record = read_image_record(root) or {}
     memory = read_memory(root)
     mounts = _read_mounts(root)
     root_block = _block_name(root, mounts.get("/", ("", ""))[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bedplate.errors import ReadError
 from bedplate.host.root.root import Root
-from bedplate.host.system.booted import IMAGE_RECORD
+from bedplate.host.system.booted import read_image_record
 from bedplate.model.var import OnVarFailure, RecoveryCertificate
 
 RECOVERY = "/usr/lib/bedplate/recovery.json"
@@ -19,8 +19,8 @@ LABEL = "bedplate-var"
 def read_policy(root: Root) -> OnVarFailure:
     """What the image was built to do without /var; serve where it does not say."""
     try:
-        return OnVarFailure(json.loads(root.read_text(IMAGE_RECORD) or "{}").get("on_var_failure", OnVarFailure.SERVE))
-    except (ValueError, AttributeError):
+        return OnVarFailure((read_image_record(root) or {}).get("on_var_failure", OnVarFailure.SERVE))
+    except ValueError:
         return OnVarFailure.SERVE
 
 
