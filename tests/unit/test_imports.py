@@ -141,6 +141,17 @@ def test_only_one_module_calls_the_service_manager() -> None:
     assert wrong == []
 
 
+def test_only_one_module_takes_locks() -> None:
+    """A lock is an exclusive flock(2), which the kernel ends with its holder; no other kind is mixed with it."""
+    importers = [
+        path.relative_to(SOURCE).as_posix()
+        for path in sorted(SOURCE.rglob("*.py"))
+        for _, name in imports_of(path)
+        if name == "fcntl"
+    ]
+    assert importers == ["act/lock.py"]
+
+
 def test_only_one_module_of_act_connects_to_haproxy() -> None:
     """How a command is sent, its time limit and the bound of its answer stand in act/front_socket.py."""
     importers = [

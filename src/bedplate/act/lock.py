@@ -4,6 +4,9 @@ The cache has a file of its own, since several state directories may share it; w
 kernel drops the lock when its holder ends, however it ends, so a stale lock cannot exist: a file left by a killed process
 locks nothing. bedplate never removes the files, since two could then lock two files of one name; and each looks its file up
 again once it is locked, in case somebody else did.
+
+`wait_lock` and `try_lock` are the two calls below all locks of bedplate; the model store, tuning and serving have files of
+their own, which they lock with them.
 """
 
 from __future__ import annotations
@@ -101,6 +104,11 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def wait_lock(descriptor: int) -> None:
+    """Take an exclusive flock(2), and wait for its holder. It ends when the descriptor is closed, or with the process."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def try_lock(descriptor: int) -> bool:

@@ -6,7 +6,6 @@ an instance is first named is found when systemd loads it (it looks again once a
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from bedplate.act import systemd
 from bedplate.act.files import write_whole
+from bedplate.act.lock import wait_lock
 from bedplate.errors import BedplateError, CommandError, ModelRefused
 from bedplate.host.root.root import Root
 from bedplate.model.instance import ENGINE_DIRECTORY, FRONT_SCRIPT, instance_of, layer_root_of, layer_unit_of, unit_of
@@ -70,7 +70,7 @@ def hold_serving(root: Root) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        wait_lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -15,7 +15,6 @@ the next change. Content that nothing announced is never removed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bedplate.act.files import sync_directory
+from bedplate.act.lock import try_lock, wait_lock
 from bedplate.act.paths import STATE_HINT, is_full
 from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.host.root.regular import open_regular
@@ -161,7 +161,7 @@ class Store:
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(os.close, descriptor)
                 stack.callback(shutil.rmtree, path, ignore_errors=True)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # held until it is closed, however this process ends
+                wait_lock(descriptor)  # held until it is closed, however this process ends
             yield path
 
     def commit(self, part: Incoming, name: str, *, digest: str | None = None, overwrite: bool = False) -> ModelRef:
@@ -310,7 +310,7 @@ class Store:
         except OSError as error:
             raise PreflightError(f"{self.root}: cannot write: {error.strerror}", hint=STATE_HINT) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            wait_lock(descriptor)
             yield
         finally:
             os.close(descriptor)
@@ -319,7 +319,7 @@ class Store:
     def _private(self) -> Iterator[Incoming]:
         path = self.root / "sha256" / f".{secrets.token_hex(8)}{_PART}"
         with path.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # held until it is closed, however this process ends
+            wait_lock(file.fileno())  # held until it is closed, however this process ends
             try:
                 yield Incoming(path=path, file=file)
             finally:
@@ -441,9 +441,7 @@ def _remove_if_abandoned(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError), ExitStack() as stack:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             return  # another process is writing it
         if path.is_dir():
             shutil.rmtree(path)

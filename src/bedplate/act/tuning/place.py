@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.lock import try_lock
 from bedplate.act.tuning.durable import make_directories, remove_if_empty
 from bedplate.errors import BusyError, PreflightError, UsageError
 from bedplate.host.root.root import Root
@@ -137,16 +137,13 @@ def _take(path: Path, top: Path) -> int:
         except OSError as error:
             hint = "Free some space there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
             raise PreflightError(f"{path}: cannot take the lock: {error.strerror}", hint=hint) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.stat(path, follow_symlinks=False).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116
-                return descriptor
-        except BlockingIOError as error:
+        if not try_lock(descriptor):
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another"
             os.close(descriptor)
-            raise BusyError(f"{path}: held by process {holder}", hint="Wait for it to end.") from error
-        except FileNotFoundError:
-            pass
+            raise BusyError(f"{path}: held by process {holder}", hint="Wait for it to end.")
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path, follow_symlinks=False).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116
+                return descriptor
         os.close(descriptor)
     raise PreflightError(
         f"{path}: cannot take the lock: the file disappears as soon as it is created",

@@ -12,7 +12,6 @@ it: programs with a time limit do.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.act import systemd
+from bedplate.act.lock import try_lock, wait_lock
 from bedplate.act.run import Completed, find_program, run
 from bedplate.errors import BedplateError, CommandError, CommandTimeout, PreflightError, ReadError
 from bedplate.host.kernel.disk import Disk, read_disk
@@ -112,7 +112,7 @@ def _scratch_file(directory: Path, disk: Disk, progress: Progress) -> Iterator[P
         ) from error
     try:
         with scratch.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            wait_lock(file.fileno())
             yield scratch
     finally:
         try:
@@ -136,8 +136,8 @@ def _silent(disk: Disk, what: str) -> BedplateError:
 def _remove_if_abandoned(scratch: Path) -> None:
     """Of a process that was killed: the kernel has dropped its lock. Another user's file that cannot be removed stays."""
     with suppress(OSError, CommandError), scratch.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        run(["rm", "-f", "--", scratch], timeout_s=_ANSWER_S)
+        if try_lock(file.fileno()):
+            run(["rm", "-f", "--", scratch], timeout_s=_ANSWER_S)
 
 
 def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: int) -> DeviceSpeed:
