@@ -22,7 +22,6 @@ from bedplate.act.tuning import (
     verify_plan,
 )
 from bedplate.act.tuning.baseline import read_unapplied
-from bedplate.act.tuning.cgroups import slice_path
 from bedplate.act.tuning.durable import write_all
 from bedplate.act.tuning.kinds import kernel_file, unit_property
 from bedplate.act.tuning.place import hold_tune_lock, make_place
@@ -363,7 +362,6 @@ def test_plans_are_made_as_if_nothing_were_applied(top: Path) -> None:
     assert root.read("/sys/fs/cgroup/neighbour.slice/cpu.weight").value == "100"
     (top / "proc/sys/vm/swappiness").write_text("33\n")
     assert read_unapplied(make_place(top)).read("/proc/sys/vm/swappiness").value == "33"
-    assert slice_path("a-b.slice") == "/a.slice/a-b.slice"
 
 
 def test_a_plan_that_replaces_another_sees_disks_and_services_as_they_were(top: Path) -> None:

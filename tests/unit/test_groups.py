@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.tree import Link, make_root
 
-from bedplate.host.kernel.groups import read_groups
+from bedplate.host.kernel.groups import read_groups, slice_path
 from bedplate.model.facts.reading import Unknown
 
 CGROUP = "/sys/fs/cgroup"
@@ -111,3 +111,17 @@ def test_a_weight_that_counts_while_the_machine_starts_is_told_from_the_property
     group = read_groups(make_root(tmp_path, DEBIAN | files)).find("/inference.slice")
     assert group is not None
     assert group.read("cpu.weight").value == weight
+
+
+@pytest.mark.parametrize(
+    ("unit", "path"),
+    [
+        ("neighbour.slice", "/neighbour.slice"),
+        ("a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice"),
+        ("user-1000.slice", "/user.slice/user-1000.slice"),
+        ("a\\x2db.slice", "/a\\x2db.slice"),
+        ("-.slice", ""),
+    ],
+)
+def test_a_slice_lies_in_those_of_its_name(unit: str, path: str) -> None:
+    assert slice_path(unit) == path

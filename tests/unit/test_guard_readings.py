@@ -10,7 +10,7 @@ from tests.unit.tree import make_root
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
 from bedplate.flows.guard import read_bounds
-from bedplate.host.kernel.guard_readings import GuardReader, parse_io_stat, parse_schedstat, read_limits, slice_path
+from bedplate.host.kernel.guard_readings import GuardReader, parse_io_stat, parse_schedstat, read_limits
 from bedplate.host.root.root import Root
 from bedplate.model.guard import NeighbourLimits
 
@@ -95,20 +95,6 @@ def test_io_stat_of_several_devices() -> None:
 def test_a_wrong_command_line_is_told() -> None:
     assert main(["guard", "--interval", "0"]) == UsageError.exit_code
     assert main(["guard", "--neighbour", "a/b"]) == UsageError.exit_code
-
-
-@pytest.mark.parametrize(
-    ("unit", "path"),
-    [
-        ("neighbour.slice", "neighbour.slice"),
-        ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
-        ("user-1000.slice", "user.slice/user-1000.slice"),
-        ("a\\x2db.slice", "a\\x2db.slice"),
-        ("-.slice", ""),
-    ],
-)
-def test_a_slice_lies_in_those_of_its_name(unit: str, path: str) -> None:
-    assert slice_path(unit) == path
 
 
 def test_a_quota_that_is_no_whole_percent_counts_as_less(root: Root) -> None:

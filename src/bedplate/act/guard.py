@@ -23,7 +23,8 @@ from bedplate.act.revert_timer import bedplate_argv, render_service, render_time
 from bedplate.act.tuning.durable import make_directories, remove_if_empty, remove_whole, write_whole
 from bedplate.act.tuning.services import Services, Systemctl
 from bedplate.errors import BedplateError, BusyError, CommandError, ReadError
-from bedplate.host.kernel.guard_readings import MOUNT, slice_path
+from bedplate.host.kernel.groups import slice_path
+from bedplate.host.kernel.guard_readings import MOUNT
 from bedplate.host.root.root import Root
 from bedplate.model.guard import GuardBounds, NeighbourLimits, Released
 
@@ -210,7 +211,7 @@ def find_group(root: Root, unit: str) -> str:
     A slice lies in those that its name says, whether it is active or not; of other units systemd knows where they are.
     """
     if unit.endswith(".slice"):
-        derived = slice_path(unit)
+        derived = slice_path(unit).lstrip("/")
         if root.exists(f"{MOUNT}/{derived}") or not root.exists(f"{MOUNT}/cgroup.controllers"):
             return derived
     shown = systemd.show((unit,), ("ControlGroup",))[unit].get("ControlGroup", "").strip("/")

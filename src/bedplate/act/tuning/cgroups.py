@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bedplate.host.kernel.groups import read_groups
+from bedplate.host.kernel.groups import read_groups, slice_path
 from bedplate.host.root.root import Root
 
 
@@ -14,12 +14,6 @@ def cgroup_mount(root: Root) -> str:
         if root.exists(f"{point}/cgroup.controllers"):
             return point
     return ""
-
-
-def slice_path(unit: str) -> str:
-    """The control group of a slice: "a-b.slice" -> "/a.slice/a-b.slice"; "-.slice" -> ""."""
-    parts = unit.removesuffix(".slice").split("-") if unit != "-.slice" else []
-    return "".join(f"/{'-'.join(parts[: number + 1])}.slice" for number in range(len(parts)))
 
 
 def unit_paths(root: Root, units: Iterable[str]) -> dict[str, str]:

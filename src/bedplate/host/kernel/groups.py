@@ -91,3 +91,12 @@ def _systemd_version(root: Root) -> int | None:
     where = (*_LIBRARIES, *by_architecture)
     versions = (_SHARED_LIBRARY.match(name) for directory in where for name in root.listdir(directory))
     return max((int(version[1]) for version in versions if version is not None), default=None)
+
+
+def slice_path(unit: str) -> str:
+    """The control group of a slice, as paths of `Groups` are: "a-b.slice" -> "/a.slice/a-b.slice", "-.slice" -> "".
+
+    Source: systemd.slice(5).
+    """
+    words = unit.removesuffix(".slice").split("-")
+    return "".join(f"/{'-'.join(words[: number + 1])}.slice" for number in range(len(words)) if any(words))

@@ -111,12 +111,6 @@ def parse_io_stat(text: str) -> int:
     return sum(int(number) for number in re.findall(r"\b[rw]bytes=(\d{1,18})", text))
 
 
-def slice_path(unit: str) -> str:
-    """Where the group of a slice lies (systemd.slice(5)): "a-b.slice" -> "a.slice/a-b.slice", "-.slice" -> ""."""
-    words = unit.removesuffix(".slice").split("-")
-    return "/".join("-".join(words[: number + 1]) + ".slice" for number in range(len(words)) if any(words))
-
-
 def read_limits(root: Root, group: str, cpus: int) -> NeighbourLimits:
     """Limits of a group as they stand now; None each where there is none, or no such group.
 
