@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from bedplate.host.kernel.attributes import parse_int, read_int, read_node
+from bedplate.host.kernel.mounts import read_mount_rows
 from bedplate.host.kernel.pcitree import parse_address
 from bedplate.host.root.root import Root
 from bedplate.model.facts.pci import BlockDevice
@@ -20,8 +21,6 @@ _MOST = 4096  # devices; a storage server with all paths of its disks has hundre
 _SECTOR = 512  # bytes; the unit of `size`, whatever the device's own
 _LEFT_OUT = re.compile(r"ram\d+|fd\d+|sr\d+", re.ASCII)
 _IN_BRACKETS = re.compile(r"\[([\w-]{1,40})\]", re.ASCII)
-_ESCAPE = re.compile(r"\\([0-7]{3})", re.ASCII)
-_MOUNTS_MOST = 20_000
 _TRANSPORTS = {"nvme": "nvme", "vd": "virtio", "dm-": "dm", "md": "md", "loop": "loop", "zram": "zram"}
 
 
@@ -125,22 +124,10 @@ def transport_of(name: str) -> str:
 
 def _read_mounts(root: Root) -> dict[str, tuple[str, ...]]:
     """Mount points by device number ("259:1") and by the last part of the source's name ("nvme0n1p1")."""
-    text = root.read("/proc/self/mountinfo").value
-    rows: list[tuple[str, str, str]] = []
-    if text is not None:
-        for line in text.splitlines()[:_MOUNTS_MOST]:
-            before, dash, after = line.partition(" - ")
-            fields, kinds = before.split(" "), after.split(" ")
-            if dash and len(fields) > 4 and len(kinds) > 1:
-                rows.append((fields[2], kinds[1], fields[4]))
-    else:
-        lines = (root.read("/proc/mounts").value or root.read("/proc/self/mounts").value or "").splitlines()
-        for words in (line.split(" ") for line in lines[:_MOUNTS_MOST]):
-            if len(words) > 1:
-                rows.append(("", words[0], words[1]))
     mounts: dict[str, set[str]] = {}
-    for number, source, point in rows:
-        for key in (number, source.rsplit("/", 1)[-1] if source.startswith("/dev/") else ""):
+    for row in read_mount_rows(root):
+        source = row.mount.source
+        for key in (row.number, source.rsplit("/", 1)[-1] if source.startswith("/dev/") else ""):
             if key:
-                mounts.setdefault(key, set()).add(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), point))
+                mounts.setdefault(key, set()).add(row.mount.point)
     return {key: tuple(sorted(points)) for key, points in mounts.items()}

@@ -16,10 +16,13 @@ _LEFT_OUT = ("lowerdir=", "upperdir=", "workdir=", "lowerdir+=")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountRow:
-    """One mount with what only cgroups need besides: the directory of its file system that it shows."""
+    """One mount with what only some readers need besides."""
 
     mount: Mount
     root: str
+    """The directory of its file system that it shows: "/" for the whole."""
+    number: str
+    """Major and minor of the device, "254:0"; "" where only /proc/mounts was there."""
 
 
 def read_mounts(rows: Sequence[MountRow]) -> tuple[Mount, ...]:
@@ -46,19 +49,20 @@ def parse_mountinfo(line: str) -> MountRow | None:
     if len(words) < dash + 4:
         return None
     options = dict.fromkeys([*words[5].split(","), *words[dash + 3].split(",")])
-    return _row(words[4], words[dash + 2], words[dash + 1], tuple(options), words[3])
+    return _row(words[4], words[dash + 2], words[dash + 1], tuple(options), words[3], words[2])
 
 
 def _parse_mounts(line: str) -> MountRow | None:
     words = line.split(" ")
-    return _row(words[1], words[0], words[2], tuple(words[3].split(",")), "/") if len(words) >= 4 else None
+    return _row(words[1], words[0], words[2], tuple(words[3].split(",")), "/", "") if len(words) >= 4 else None
 
 
-def _row(point: str, source: str, kind: str, options: tuple[str, ...], root: str) -> MountRow:
+def _row(point: str, source: str, kind: str, options: tuple[str, ...], root: str, number: str) -> MountRow:
     kept = tuple(option for option in options if not option.startswith(_LEFT_OUT))
     return MountRow(
         mount=Mount(point=unescape_mount(point), source=unescape_mount(source), kind=kind, options=kept),
         root=unescape_mount(root),
+        number=number,
     )
 
 

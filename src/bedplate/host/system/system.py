@@ -7,6 +7,7 @@ import os
 
 from bedplate.errors import ReadError
 from bedplate.host.kernel.memory import read_memory
+from bedplate.host.kernel.mounts import read_mount_rows
 from bedplate.host.root.root import Root
 from bedplate.host.system.booted import read_image_record
 from bedplate.host.system.luks import LuksHeader, read_luks_header
@@ -20,7 +21,7 @@ def read_system(root: Root) -> SystemFacts:
     """Facts of the running image. Raises ReadError when /proc/meminfo is not what it should be."""
     record = read_image_record(root) or {}
     memory = read_memory(root)
-    mounts = _read_mounts(root)
+    mounts = {row.mount.point: (row.number, row.mount.kind) for row in read_mount_rows(root)}  # the last on a point counts
     root_block = _block_name(root, mounts.get("/", ("", ""))[0])
     uptime = (root.read_text("/proc/uptime") or "0").split()[0]
     return SystemFacts(
@@ -40,16 +41,6 @@ def read_system(root: Root) -> SystemFacts:
 def parse_units(text: str) -> tuple[Unit, ...]:
     """Rows of `systemctl list-units --output=json`: [{"unit": "x.service", "active": "failed", "sub": "failed"}]."""
     return tuple(Unit(name=row["unit"], active=row["active"], sub=row["sub"]) for row in json.loads(text or "[]"))
-
-
-def _read_mounts(root: Root) -> dict[str, tuple[str, str]]:
-    """Device number and type by mount point; the last mount on a point counts. Source: proc_pid_mountinfo(5)."""
-    mounts: dict[str, tuple[str, str]] = {}
-    for line in (root.read_text("/proc/self/mountinfo") or "").splitlines():
-        words = line.split()
-        if len(words) > 6 and "-" in words:
-            mounts[words[4]] = (words[2], words[words.index("-") + 1])
-    return mounts
 
 
 def _block_name(root: Root, number: str) -> str:
