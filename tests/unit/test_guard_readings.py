@@ -10,7 +10,8 @@ from tests.unit.tree import make_root
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
 from bedplate.flows.guard import read_bounds
-from bedplate.host.kernel.guard_readings import GuardReader, parse_io_stat, parse_schedstat, read_limits
+from bedplate.host.kernel.guard_readings import GuardReader, parse_io_stat, read_limits
+from bedplate.host.kernel.processes import parse_schedstat
 from bedplate.host.root.root import Root
 from bedplate.model.guard import NeighbourLimits
 

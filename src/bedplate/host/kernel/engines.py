@@ -14,7 +14,7 @@ from bedplate.errors import ReadError
 from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.kernel.cgroup import Hierarchy, read_cgroup
 from bedplate.host.kernel.limits import read_limits
-from bedplate.host.kernel.processes import Process
+from bedplate.host.kernel.processes import Process, parse_schedstat
 from bedplate.host.root.root import Root
 from bedplate.host.secrets.secrets import hide_secrets
 from bedplate.model.facts.system import EngineProcess, Thread
@@ -227,7 +227,7 @@ def _read_threads(root: Root, pid: int, limit: int) -> tuple[Thread, ...]:
         status = parse_status(root.read(f"{where}/status").value or "")
         if not status:
             continue
-        times = [parse_int(word) or 0 for word in (root.read(f"{where}/schedstat").value or "0 0").split()[:2]]
+        run_ns, wait_ns = parse_schedstat(root.read(f"{where}/schedstat").value)
         try:
             allowed = root.cpu_sets.parse_list(status.get("Cpus_allowed_list", ""))
         except ReadError:
@@ -237,8 +237,8 @@ def _read_threads(root: Root, pid: int, limit: int) -> tuple[Thread, ...]:
                 tid=tid,
                 name=status.get("Name", ""),
                 allowed=allowed,
-                run_s=times[0] / 1e9,
-                wait_s=times[1] / 1e9 if len(times) > 1 else 0.0,
+                run_s=run_ns / 1e9,
+                wait_s=wait_ns / 1e9,
                 policy=parse_policy(root.read(f"{where}/stat").value or ""),
             )
         )

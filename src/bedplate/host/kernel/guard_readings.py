@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.kernel.cgroup import parse_counters
+from bedplate.host.kernel.processes import parse_schedstat
 from bedplate.host.root.root import Root
 from bedplate.model.guard import GuardReading, NeighbourLimits
 
@@ -97,13 +98,6 @@ class GuardReader:
     def _stall(self, file: str) -> float | None:
         found = _STALL.search(self._root.read(f"{self._engine}/{file}").value or "")
         return int(found[1]) / 1e6 if found is not None else None
-
-
-def parse_schedstat(text: str | None) -> tuple[int, int]:
-    """Nanoseconds that a thread ran and waited: "153 20 4" -> (153, 20); a thread that is gone has (0, 0)."""
-    fields = (text or "").split()
-    ran, waited = (parse_int(field) for field in fields[:2]) if len(fields) >= 2 else (None, None)
-    return (0, 0) if ran is None or waited is None else (ran, waited)
 
 
 def parse_io_stat(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.root.root import Root
 
 PROCESSES_LIMIT = 65_536  # a server runs some thousands; more in a recording is an attack
@@ -42,3 +43,10 @@ def parse_argv(raw: bytes) -> tuple[str, ...]:
     """
     words = raw.decode("utf-8", errors="backslashreplace").rstrip("\0\n").split("\0")
     return tuple(words) if words != [""] else ()
+
+
+def parse_schedstat(text: str | None) -> tuple[int, int]:
+    """Nanoseconds that a thread ran and waited: "153 20 4" -> (153, 20); a thread that is gone has (0, 0)."""
+    fields = (text or "").split()
+    ran, waited = (parse_int(field) for field in fields[:2]) if len(fields) >= 2 else (None, None)
+    return (0, 0) if ran is None or waited is None else (ran, waited)

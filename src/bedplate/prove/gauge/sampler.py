@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bedplate.host.kernel.guard_readings import parse_schedstat
+from bedplate.host.kernel.processes import parse_schedstat
 from bedplate.host.root.root import Root
 
 MOST_FOREIGN = 0.05
