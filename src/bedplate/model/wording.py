@@ -19,3 +19,10 @@ def render_cpus(cpus: Iterable[int]) -> str:
         else:
             runs.append([cpu, cpu])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def first_words(parts: Iterable[str], most: int = 4) -> str:
+    """Names for a sentence, the first few: "a, b", "a, b, c, d and 3 more"; "" for none."""
+    names = list(parts)
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 from bedplate.model.stack import NearestWish, ReasonLink, StackCatalogue, StackConflict, StackWish
+from bedplate.model.wording import first_words
 from bedplate.plan.resolve.build import allowed_sources
 from bedplate.plan.resolve.choose import choose
 from bedplate.plan.resolve.core import find_core
@@ -56,7 +57,9 @@ def make_chain(problem: StackProblem, core: Sequence[str]) -> tuple[ReasonLink, 
         versions = list(dict.fromkeys(other.need[1] for other in same if other.need is not None))
         evidence = tuple(dict.fromkeys(text for other in same for text in other.evidence))
         verb = "needs" if len(versions) == 1 else "need"
-        links.append(ReasonLink(sentence=f"{component} {_some(versions)} {verb} {need}", evidence=evidence[:3]))
+        links.append(
+            ReasonLink(sentence=f"{component} {first_words(versions, _MOST_OFFERED)} {verb} {need}", evidence=evidence[:3])
+        )
     return tuple(links)
 
 
@@ -65,18 +68,13 @@ def _unknown_builds(premises: Sequence[Premise]) -> ReasonLink:
     texts = list(dict.fromkeys(premise.sentence for premise in premises))
     evidence = tuple(dict.fromkeys(text for premise in premises for text in premise.evidence))
     return ReasonLink(
-        sentence=f"a kernel is not taken before a build of the module for it was seen: {_some(texts)}", evidence=evidence[:3]
+        sentence=f"a kernel is not taken before a build of the module for it was seen: {first_words(texts, _MOST_OFFERED)}",
+        evidence=evidence[:3],
     )
 
 
 def _link(premise: Premise) -> ReasonLink:
     return ReasonLink(sentence=premise.sentence, evidence=premise.evidence, fact=premise.fact)
-
-
-def _some(texts: Sequence[str]) -> str:
-    if len(texts) <= _MOST_OFFERED:
-        return ", ".join(texts)
-    return f"{', '.join(texts[:_MOST_OFFERED])} and {len(texts) - _MOST_OFFERED} more"
 
 
 def _offered(problem: StackProblem, core: Sequence[str], catalogue: StackCatalogue) -> Iterator[ReasonLink]:
@@ -102,7 +100,7 @@ def _offered(problem: StackProblem, core: Sequence[str], catalogue: StackCatalog
         releases = [problem.candidates[key][number] for number in numbers]
         labels = list(dict.fromkeys(release.artefact for release in releases if release is not None))
         if labels:
-            yield ReasonLink(sentence=f"releases of {key[0]} in the catalogue: {_some(labels)}")
+            yield ReasonLink(sentence=f"releases of {key[0]} in the catalogue: {first_words(labels, _MOST_OFFERED)}")
         else:
             yield ReasonLink(sentence=f"the catalogue has no release of {key[0]}")
 
@@ -134,7 +132,7 @@ def _instead(problem: StackProblem, chosen: Assignment, premise: Premise, wish: 
     if premise.rank is PremiseRank.WISH:  # a model
         return "without it"
     allowed = allowed_sources(wish, catalogue)
-    return "with " + _some(_outside(problem, chosen, allowed, wish.licences))
+    return "with " + first_words(_outside(problem, chosen, allowed, wish.licences), _MOST_OFFERED)
 
 
 def _outside(problem: StackProblem, chosen: Assignment, allowed: Collection[str], licences: Collection[str]) -> list[str]:

@@ -19,8 +19,9 @@ from bedplate.model.policy import PolicyRow
 from bedplate.model.proof import Conditions, Proof
 from bedplate.model.tuning import Plan
 from bedplate.model.units import render_size
+from bedplate.model.wording import first_words
 from bedplate.plan.rules.files import KnobFiles
-from bedplate.plan.tune.builder import PlanBuilder, Step, TuneInputs, first_words
+from bedplate.plan.tune.builder import PlanBuilder, Step, TuneInputs
 from bedplate.plan.tune.confine import plan_confinement
 from bedplate.plan.tune.disks import plan_disks
 from bedplate.plan.tune.interrupts import plan_interrupts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bedplate.model.device_speed import DeviceSpeed
@@ -217,10 +217,3 @@ def writable(text: str) -> str:
     """What to write to get a text back: "always [madvise] never" -> "madvise"."""
     chosen = re.findall(r"\[([^\[\]\s]+)\]", text)
     return str(chosen[0]) if len(chosen) == 1 else text
-
-
-def first_words(parts: Iterable[str], most: int = 4) -> str:
-    """Names for a sentence: "a, b, c, d and 3 more"."""
-    names = list(parts)
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

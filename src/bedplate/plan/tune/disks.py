@@ -12,7 +12,8 @@ from bedplate.model.knob import Grade
 from bedplate.model.knob_value import Compare, Parse
 from bedplate.model.tuning import Change, Means, Plan, Policy, Setting
 from bedplate.model.units import GIB, MIB, render_size
-from bedplate.plan.tune.builder import PlanBuilder, first_words
+from bedplate.model.wording import first_words
+from bedplate.plan.tune.builder import PlanBuilder
 
 _ROOT = "/sys/fs/cgroup"
 _MODEL, _QOS = f"{_ROOT}/io.cost.model", f"{_ROOT}/io.cost.qos"

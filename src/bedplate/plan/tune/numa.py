@@ -6,10 +6,10 @@ gave 0 to 2 %. Binding late leaves memory behind, and a set on a single core was
 from __future__ import annotations
 
 from bedplate.model.units import render_size
-from bedplate.model.wording import render_cpus
+from bedplate.model.wording import first_words, render_cpus
 from bedplate.plan.accelerator_nodes import find_accelerator_nodes
 from bedplate.plan.rules.conditions import is_bound
-from bedplate.plan.tune.builder import PlanBuilder, first_words
+from bedplate.plan.tune.builder import PlanBuilder
 from bedplate.plan.tune.chain import Chain, find_chains
 from bedplate.plan.tune.row_values import meets_conditions, want_row
 

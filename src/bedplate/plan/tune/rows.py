@@ -85,7 +85,7 @@ def _take_back(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
             needs=needs,
         )
         return
-    if knob.kernel_computes and not builder.inputs.files.set_at_boot(_path(result)):
+    if knob.kernel_computes and not builder.inputs.files.set_at_boot(result.path):
         return
     _write(builder, knob, result, f"{result.because}: {knob.why}")
 
@@ -93,21 +93,17 @@ def _take_back(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
 def _give_back_pages(builder: PlanBuilder, knob: Knob, result: Comparison) -> None:
     """A pool of which not one page is used; the sample names its directory."""
     for size, total, _ in builder.inputs.facts.memory.huge_pages:
-        if _path(result).endswith(f"hugepages-{size // 1024}kB"):
-            path, because = f"{_path(result)}/nr_hugepages", f"{result.because}: {knob.why}"
+        if result.path.endswith(f"hugepages-{size // 1024}kB"):
+            path, because = f"{result.path}/nr_hugepages", f"{result.because}: {knob.why}"
             builder.file(path, "0", knob=knob.id, because=because, parse=Parse.NUMBER, old=str(total))
 
 
 def _write(builder: PlanBuilder, knob: Knob, result: Comparison, because: str) -> None:
-    path = _path(result)
+    path = result.path
     is_value = not result.check.fact or result.check.writes
     if not is_value or not result.want or not path.startswith(_FILES) or path.startswith(_NOT_FILES):
         return
     builder.file(path, result.want, knob=knob.id, because=because, parse=result.check.parse)
-
-
-def _path(result: Comparison) -> str:
-    return result.sample.reading.source if result.sample is not None else ""
 
 
 def _untouched(knob: Knob, judged: Result, *, dead: bool) -> str:

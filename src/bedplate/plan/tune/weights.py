@@ -12,10 +12,10 @@ from fnmatch import fnmatchcase
 from bedplate.model.facts.groups import ControlGroup
 from bedplate.model.knob_value import Compare
 from bedplate.model.policy import Neighbours
-from bedplate.model.wording import plural
+from bedplate.model.wording import first_words, plural
 from bedplate.plan import io_weights
 from bedplate.plan.cpu_shares import OTHERS, engine_weight, system_weight
-from bedplate.plan.tune.builder import PlanBuilder, first_words, parse_count, read_property
+from bedplate.plan.tune.builder import PlanBuilder, parse_count, read_property
 from bedplate.plan.tune.chain import (
     BACKGROUND,
     NEIGHBOUR,

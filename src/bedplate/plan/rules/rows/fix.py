@@ -61,11 +61,7 @@ def _once(lines: list[str]) -> tuple[str, ...]:
 
 def _writes_itself(result: Comparison) -> bool:
     """Whether commands follow from what was read: a sysctl, or a parameter of the kernel."""
-    return bool(result.check.parameter) or (not result.check.fact and _path(result).startswith(SYSCTL))
-
-
-def _path(result: Comparison) -> str:
-    return result.sample.reading.source if result.sample is not None else ""
+    return bool(result.check.parameter) or (not result.check.fact and result.path.startswith(SYSCTL))
 
 
 def _old(result: Comparison) -> str:
@@ -86,7 +82,7 @@ def _fill(line: str, result: Comparison, knob: Knob, target: str, files: KnobFil
                 "want": result.want,
                 "target": target,
                 "old": _old(result),
-                "path": _path(result),
+                "path": result.path,
                 "name": (sample.name or sample.where) if sample is not None else "",
                 "text": f"{sample.where}: {sample.reading.text}" if sample is not None else "",
                 "id": _file_name(knob),
@@ -104,13 +100,13 @@ def _file_name(knob: Knob) -> str:
 def _sysctls(knob: Knob, failed: Iterable[Comparison], files: KnobFiles) -> tuple[list[str], list[str]]:
     fix, undo, lines = [], [], []
     for result in failed:
-        if result.check.fact or not _path(result).startswith(SYSCTL) or not result.want:
+        if result.check.fact or not result.path.startswith(SYSCTL) or not result.want:
             continue
-        name = sysctl_name(_path(result))
+        name = sysctl_name(result.path)
         fix.append(f"sysctl -w {shlex.quote(f'{name}={result.want}')}")
         undo.append(f"sysctl -w {shlex.quote(f'{name}={_old(result)}')}")
         lines.append(f"{name} = {result.want}")
-        for setting in files.set_at_boot(_path(result))[-1:]:
+        for setting in files.set_at_boot(result.path)[-1:]:
             if setting.value != result.want:
                 value = " ".join(setting.value.split())[:80]
                 fix.append(f"# At boot {setting.source} sets it to {value}: change that line.")
@@ -126,18 +122,18 @@ def _sysfs(knob: Knob, failed: Iterable[Comparison], files: KnobFiles) -> tuple[
     fix: list[str] = []
     undo: list[str] = []
     lines: list[str] = []
-    writable = [result for result in failed if result.want and _path(result).startswith("/sys/")]
+    writable = [result for result in failed if result.want and result.path.startswith("/sys/")]
     by_want: dict[tuple[str, tuple[str, ...]], list[Comparison]] = {}
     for result in writable:
         by_want.setdefault((result.want, result.check.paths), []).append(result)
     for (want, globs), results in by_want.items():
-        patterns = _patterns([_path(result) for result in results], globs, files)
+        patterns = _patterns([result.path for result in results], globs, files)
         fix += [_echo(want, patterns)]
         # cgroups are made anew by systemd after tmpfiles have run.
         lines += [f"w {pattern} - - - - {want}" for pattern in patterns if not pattern.startswith("/sys/fs/cgroup/")]
         by_old: dict[str, list[str]] = {}
         for result in results:
-            by_old.setdefault(_chosen(_old(result)), []).append(_path(result))
+            by_old.setdefault(_chosen(_old(result)), []).append(result.path)
         undo += [_echo(old, _patterns(paths, globs, files)) for old, paths in by_old.items()]
     if lines:
         where = f"/etc/tmpfiles.d/80-{_file_name(knob)}.conf"

@@ -46,6 +46,11 @@ class Comparison(Result):
     want: str = ""
     """The value that should be there, as it would be written; "" when it is only that one should not be."""
 
+    @property
+    def path(self) -> str:
+        """The file of the observed value; "" where the check as a whole could not be made."""
+        return self.sample.reading.source if self.sample is not None else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadSetting(Result):
