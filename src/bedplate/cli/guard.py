@@ -23,11 +23,11 @@ import contextlib
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.argument_types import directory, seconds
 from bedplate.model.guard import GuardStep, Released
+from bedplate.report.guard import render_released, render_step, step_object
 
 HELP = "lower the neighbours' limits while engines wait because of them"
 
@@ -83,23 +83,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _say(step: GuardStep, *, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        record = asdict(step.move) if step.move is not None else {}
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        print(json.dumps({"at": at, "dry_run": dry_run, "remark": step.remark, **record}), flush=True)
-    elif step.move is not None:
-        move = step.move
-        would = "would set " if dry_run else ""
-        print(f"{would}neighbours' {move.resource}: {move.old} -> {move.new}: {move.because}", flush=True)
-    else:
-        print(step.remark, flush=True)
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    text = json.dumps(step_object(step, at=at, dry_run=dry_run)) if as_json else render_step(step, dry_run=dry_run)
+    print(text, flush=True)
 
 
 def _say_released(released: Released, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"released": released.files, "drifted": released.drifted}), flush=True)
         return
-    if released.files or not released.drifted:
-        print("\n".join(f"restored: {file}" for file in released.files) or "no limit was set", flush=True)
+    print(render_released(released), end="", flush=True)
     for text in released.drifted:
         print(f"left alone: {text}", file=sys.stderr)

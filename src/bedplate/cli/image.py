@@ -17,7 +17,7 @@ import sys
 from dataclasses import asdict
 
 from bedplate.cli.subcommand import add_subcommand
-from bedplate.model.units import render_size
+from bedplate.report.images import render_image_line, render_manifest
 
 HELP = "build, list, show and remove operating system images"
 
@@ -96,10 +96,7 @@ def _list(arguments: argparse.Namespace) -> int:
         print(json.dumps({"schema": 1, "images": [asdict(image) for image in images]}))
         return 0
     for image in images:
-        print(
-            f"{image.version:<16} {image.variant:<12} {image.kernel:<28} {image.packages:>4} packages "
-            f"{render_size(image.disk_bytes):>10}"
-        )
+        print(render_image_line(asdict(image)))
     return 0
 
 
@@ -107,23 +104,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from bedplate.flows.image import show
 
     shown = show(arguments.version, whole=not arguments.json)
-    image, record = shown.image, shown.record
-    if arguments.json:
-        print(shown.text, end="")
-        return 0
-    print(f"{record['id']} {record['version']} ({record['variant']}), Debian {record['suite']}, kernel {record['kernel']}")
-    print(f"in {image.directory}\n")
-    for kind, file in record["files"].items():
-        size, used = render_size(file["size_bytes"]), render_size(file["disk_bytes"])
-        print(f"  {kind:<8} {size:>10}  {used:>10} on disk  {file['name']}")
-    print(f"\nexpected PCR 11  {record['pcr11']}\nkernel command line  {record['kernel_command_line']}\n")
-    for partition in record["partitions"]:
-        size, digest = render_size(partition["size_bytes"]), partition["sha256"][:16]
-        print(f"  {partition['label']:<28} {size:>10}  {partition['uuid']}  sha256 {digest}")
-    print("\ninputs  " + "  ".join(f"{name} {value[:16]}" for name, value in record["inputs"].items()))
-    print(f"\n{len(record['packages'])} packages")
-    for package in record["packages"]:
-        print(f"  {package['name']:<40} {package['version']}")
+    print(shown.text if arguments.json else render_manifest(shown.record, str(shown.image.directory)), end="")
     return 0
 
 

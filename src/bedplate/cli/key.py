@@ -20,12 +20,12 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import whole_number
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.errors import OutputError
+from bedplate.report.client_keys import key_object, render_key
 
 if TYPE_CHECKING:
     from bedplate.flows.key import ListedKey, ShownKey
@@ -134,7 +134,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _print_made(made: ShownKey, arguments: argparse.Namespace) -> int:
     try:
         if arguments.json:
-            print(json.dumps(_row(made.key) | {"secret": made.secret}, indent=2))
+            print(json.dumps(key_object(made.key) | {"secret": made.secret}, indent=2))
         elif not made.secret:
             print(f"{made.key.id}: clients with this common name in their certificate are let in")
         else:
@@ -154,28 +154,16 @@ def _print_made(made: ShownKey, arguments: argparse.Namespace) -> int:
 
 def _print_list(listed: tuple[ListedKey, ...], arguments: argparse.Namespace, now_s: int) -> int:
     if arguments.json:
-        print(json.dumps([_row(item.key) | {"origin": item.origin} for item in listed], indent=2))
+        print(json.dumps([key_object(item.key) | {"origin": item.origin} for item in listed], indent=2))
         return 0
     if not listed:
         print("no keys; add one: bedplate key add", file=sys.stderr)
         return 0
     for item in listed:
-        key = item.key
-        ends = f"{'expired' if key.expires_s <= now_s else 'expires'} {_day(key.expires_s)}" if key.expires_s else "no end"
-        kind = "key" if key.sha256 else "certificate"
-        words = [f"{key.id:<16}", f"{kind:<11}", f"{item.origin:<7}", f"made {_day(key.created_s)}", f"{ends:<18}"]
-        print("  ".join([*words, ", ".join(key.models) or "all models", *([key.note] if key.note else [])]))
+        print(render_key(item.key, item.origin, now_s))
     return 0
 
 
 def _print_revoked(key: ClientKey, arguments: argparse.Namespace) -> int:
-    print(json.dumps(_row(key), indent=2) if arguments.json else f"revoked {key.id}")
+    print(json.dumps(key_object(key), indent=2) if arguments.json else f"revoked {key.id}")
     return 0
-
-
-def _row(key: ClientKey) -> dict[str, Any]:
-    return asdict(key) | {"models": list(key.models)}
-
-
-def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from pathlib import Path
 
 from bedplate.cli.argument_types import whole_number
 from bedplate.errors import ReadError, UsageError
 
 HELP = "print the logs of the machine and of the build"
-_POLL_S = 0.3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises UsageError for a name that no log has, ReadError when there are no logs at all.
     """
-    from bedplate.flows.logs import find_logs
+    from bedplate.flows.logs import find_logs, read_log
 
     if arguments.json and not arguments.list:
         raise UsageError("--json: can only be used with --list", hint="Run: bedplate logs --list --json")
@@ -53,30 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
         if logs:
             raise UsageError(f"{arguments.name!r}: no such log; the logs are {', '.join(sorted(logs))}")
         raise ReadError("no log has been written yet", hint="Start the machine: bedplate up")
-    _show(logs[arguments.name], last=arguments.lines, follow=arguments.follow)
+    for piece in read_log(logs[arguments.name], last=arguments.lines, follow=arguments.follow):
+        sys.stdout.buffer.write(piece)
+        sys.stdout.flush()
     return 0
-
-
-def _show(file: Path, *, last: int | None, follow: bool) -> None:
-    with file.open("rb") as handle:
-        data = handle.read()
-        if last is not None:
-            data = b"".join(data.splitlines(keepends=True)[-last:] if last > 0 else [])
-        _write(data)
-        while follow:
-            time.sleep(_POLL_S)
-            if file.exists() and file.stat().st_ino != _inode(handle.fileno()):  # the machine was started again
-                _show(file, last=None, follow=True)
-                return
-            _write(handle.read())
-
-
-def _inode(descriptor: int) -> int:
-    import os
-
-    return os.fstat(descriptor).st_ino
-
-
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data.replace(b"\r\n", b"\n"))
-    sys.stdout.flush()

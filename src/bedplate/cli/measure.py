@@ -19,12 +19,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bedplate.errors import UsageError
-
-if TYPE_CHECKING:
-    from bedplate.model.device_speed import DeviceSpeed
 
 HELP = "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"
 
@@ -47,6 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
     from bedplate.cli.terminal import terminal_progress
     from bedplate.flows.measure import LEAST_SCRATCH_BYTES, MOST_LOAD_S, measure
     from bedplate.model.units import parse_size
+    from bedplate.report.device_speed import render_device_speed
 
     try:
         size = parse_size(arguments.size)
@@ -62,23 +59,5 @@ def main(arguments: argparse.Namespace) -> int:
         )
     if outcome.file is not None:
         print(f"wrote {outcome.file}; bedplate tune plan uses it from now on", file=sys.stderr)
-    print(outcome.record if arguments.json else _table(outcome.speed), end="")
+    print(outcome.record if arguments.json else render_device_speed(outcome.speed), end="")
     return 0
-
-
-def _table(speed: DeviceSpeed) -> str:
-    from bedplate.model.device_speed import LEAST_KEPT_PCT
-
-    rows = [
-        ("disk", f"{speed.device} ({speed.number}) {speed.model}".strip()),
-        ("reads", f"{speed.read_bytes_per_s / 1e6:.0f} MB/s, {speed.read_seq_iops} sequential and"),
-        ("", f"{speed.read_rand_iops} random operations per second, p95 {speed.read_p95_us} us one at a time"),
-        ("writes", f"{speed.write_bytes_per_s / 1e6:.0f} MB/s, {speed.write_seq_iops} sequential and"),
-        ("", f"{speed.write_rand_iops} random operations per second, p95 {speed.write_p95_us} us one at a time"),
-    ]
-    kept = speed.kept_pct
-    told = "not tried" if kept is None else f"leaves {kept} % of the speed of an undisturbed load"
-    rows.append(
-        ("io.cost", told + (f"; `tune` uses io.cost if this is {LEAST_KEPT_PCT} % or more" if kept is not None else ""))
-    )
-    return "".join(f"{name:<8}{value}\n" for name, value in rows)

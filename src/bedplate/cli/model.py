@@ -25,9 +25,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.subcommand import add_subcommand
-from bedplate.model.launch import IntegrityResult, ModelRef
+from bedplate.model.launch import ModelRef
 from bedplate.model.units import render_size
-from bedplate.report.models import render_count, render_model, render_models, render_removal
+from bedplate.report.models import (
+    integrity_object,
+    model_object,
+    removal_object,
+    render_count,
+    render_model,
+    render_models,
+    render_removal,
+)
 
 HELP = "add, list, show, verify, remove and make models"
 
@@ -207,15 +215,7 @@ def _show(arguments: argparse.Namespace) -> int:
     shown = models.show(arguments.name)
     model, header = shown.model, shown.header
     if arguments.json:
-        row = asdict(model) | {
-            "title": header.title,
-            "vocabulary": header.vocabulary,
-            "chat_template": header.chat_template,
-            "tensor_count": len(header.tensors),
-        }
-        if arguments.tensors:
-            row["tensors"] = [asdict(tensor) for tensor in header.tensors]
-        print(json.dumps(row, indent=2))
+        print(json.dumps(model_object(model, header, tensors=arguments.tensors), indent=2))
         return 0
     print(render_model(model, header, tensors=arguments.tensors), end="")
     return 0
@@ -226,8 +226,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 
     removal = open_store().remove(arguments.name)
     if arguments.json:
-        row = {"kept_bytes": removal.kept_bytes, "obstacles": [asdict(obstacle) for obstacle in removal.obstacles]}
-        print(json.dumps(asdict(removal.model) | row, indent=2))
+        print(json.dumps(removal_object(removal), indent=2))
     else:
         print(render_removal(removal), end="")
     if what := tell_what_serves():
@@ -242,7 +241,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     with terminal_progress() as progress:
         verdicts = models.verify(arguments.name, progress)
     if arguments.json:
-        print(json.dumps([_verdict_row(verdict) for verdict in verdicts], indent=2))
+        print(json.dumps([integrity_object(verdict) for verdict in verdicts], indent=2))
     else:
         for verdict in verdicts:
             print(f"{verdict.model.name}: {verdict.problem or 'ok'}")
@@ -310,8 +309,3 @@ def _print_models(models: list[ModelRef] | tuple[ModelRef, ...], arguments: argp
         print(json.dumps(rows if arguments.verb == "list" else rows[0], indent=2))
         return
     print(render_models(models), end="")
-
-
-def _verdict_row(verdict: IntegrityResult) -> dict[str, object]:
-    model = verdict.model
-    return {"name": model.name, "sha256": model.sha256, "ok": not verdict.problem, "problem": verdict.problem}

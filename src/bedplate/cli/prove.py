@@ -279,6 +279,7 @@ def _write_page(file: Path, summary: ProofSummary) -> None:
 
 def _probe(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     from bedplate.flows import prove
+    from bedplate.report.proof.records import render_sensitivities
 
     seed, _ = find_seed(arguments)
     profile = prove.probe(parse_request(arguments, seed), progress, dry_run=arguments.dry_run)
@@ -288,15 +289,13 @@ def _probe(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     if arguments.json:
         print(json.dumps({"schema": 1, **asdict(profile)}, allow_nan=False))
     else:
-        print(f"{'neighbour':<22}{'median latency':>28}{'p99':>9}{'work lost':>11}{'pairs':>7}   % for each % of noise")
-        for row in profile.sensitivities:
-            middle = f"{row.latency_slope:+.2f} ({row.latency_low:+.2f} to {row.latency_high:+.2f})"
-            print(f"{row.antagonist:<22}{middle:>28}{row.tail_slope:>+9.2f}{row.rate_slope:>+11.2f}{row.pairs:>7}")
+        print(render_sensitivities(map(asdict, profile.sensitivities)), end="")
     return 0 if profile.sensitivities else 1
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from bedplate.flows import prove
+    from bedplate.report.proof.records import render_record
 
     found = prove.list_proofs()
     if arguments.json:
@@ -310,9 +309,5 @@ def _list(arguments: argparse.Namespace) -> int:
     if not found.records:
         print(f"no proofs in {found.directory}")
     for record in found.records:
-        proof = record.proof
-        beside = ", ".join(proof.antagonists) or "no neighbour"
-        print(f"{proof.made}  {proof.judgement:<9}  {proof.subject}, beside {beside}, {proof.victim}")
-        print(f"    {proof.because}")
-        print(f"    {record.path}{f' (expired: {record.expired})' if record.expired else ''}")
+        print(render_record(record.proof, str(record.path), record.expired), end="")
     return 0

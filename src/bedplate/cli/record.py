@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bedplate.report.recording import render_recorded, render_replaced
+
 if TYPE_CHECKING:
     from bedplate.flows.record import RecordedMachine
 
@@ -72,7 +74,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(json.dumps(row | {"redacted": manifest["redacted"], "denied": manifest["denied"]}))
         return 0
     print(f"wrote {output}: {files} files in {max(1, size_bytes // 1024)} KiB, {took_s:.1f} s")
-    print(f"replaced: {_replaced(recording)}")
+    print(f"replaced: {render_replaced(recording.replaced)}")
     if manifest["denied"] and os.geteuid() != 0:
         print("Some files can be read only by root; a recording made by root contains more.", file=sys.stderr)
     print(f"Check what it contains before you pass it on: tar -xOf {output} MANIFEST.json")
@@ -84,18 +86,5 @@ def _show(recording: RecordedMachine, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**manifest, "files": sizes, "links": links}))
         return
-    for path, size in sizes.items():
-        print(f"{size:>9}  {_plain(path)}")
-    for key, word in (("denied", "denied"), ("denied_names", "denied"), ("absent", "absent")):
-        paths = manifest[key]
-        for path in paths if isinstance(paths, list) else ():
-            print(f"{word:>9}  {_plain(str(path))}")
-    print(f"{len(sizes)} files, {len(links)} links; replaced: {_replaced(recording)}", file=sys.stderr)
-
-
-def _replaced(recording: RecordedMachine) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in recording.replaced.items()) or "no identifier"
-
-
-def _plain(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
+    print(render_recorded(manifest, sizes), end="")
+    print(f"{len(sizes)} files, {len(links)} links; replaced: {render_replaced(recording.replaced)}", file=sys.stderr)

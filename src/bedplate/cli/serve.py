@@ -28,7 +28,7 @@ from bedplate.cli.argument_types import directory, whole_number
 from bedplate.cli.escape import escape_line, escape_lines
 from bedplate.cli.talk import Talk
 from bedplate.flows import serve
-from bedplate.model.units import render_size
+from bedplate.report.serving import render_serving
 
 HELP = "configure and start the engines and the HTTP front end of this host"
 
@@ -86,43 +86,15 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         serving = serve.show(arguments.root, port=arguments.port)
     if arguments.json:
-        _print_json(serving)
+        print(json.dumps(serving.make_record(), indent=2))
     else:
         _print_text(serving)
     return 1 if serving.problems else 0
 
 
 def _print_text(serving: serve.Serving) -> None:
-    print(f"CPUs: {len(serving.placement.cpus)} ({serving.placement.because})")
-    for service in serving.services:
-        limits = service.limits
-        print(
-            f"{service.model.name}: {service.engine}, {limits.parallel} requests of {limits.context} tokens,"
-            f" {render_size(limits.memory_bytes)}, layer {service.served.layer}"
-        )
+    print(render_serving(serving.make_record()), end="")
     for problem in serving.problems:
         print(f"error: {escape_line(problem.message)}", file=sys.stderr)
         for line in escape_lines(problem.hint or ""):
             print(f"hint: {line}", file=sys.stderr)
-
-
-def _print_json(serving: serve.Serving) -> None:
-    shown = {
-        "cpus": list(serving.placement.cpus),
-        "because": serving.placement.because,
-        "models": [
-            {
-                "name": service.model.name,
-                "engine": service.engine,
-                "layer": service.served.layer,
-                "file": service.served.plan.path,
-                "context": service.limits.context,
-                "parallel": service.limits.parallel,
-                "memory_bytes": service.limits.memory_bytes,
-                "argv": list(service.served.launch.argv),
-            }
-            for service in serving.services
-        ],
-        "problems": [{"message": problem.message, "hint": problem.hint} for problem in serving.problems],
-    }
-    print(json.dumps(shown, indent=2))

@@ -38,6 +38,7 @@ from bedplate.cli.argument_types import directory
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.errors import BedplateError, UsageError
 from bedplate.model.tuning import Policy, Verified
+from bedplate.report.plan import render_log, verified_objects
 
 if TYPE_CHECKING:
     from bedplate.flows.tune import ApplyOutcome, UndoOutcome
@@ -253,7 +254,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     outcome = tune.verify(arguments.root, Talk())
     if arguments.json:
-        print(json.dumps({"changes": _rows(outcome.verified), **_recovered_rows(outcome.recovered)}, indent=1))
+        print(json.dumps({"changes": verified_objects(outcome.verified), **_recovered_rows(outcome.recovered)}, indent=1))
     else:
         _print_verified(outcome.verified)
     return int(not outcome.holds)
@@ -296,13 +297,7 @@ def _log(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0
-    for row in rows:
-        changes = row.get("changes", [])
-        print(f"{row.get('at')}  {row.get('what')}  {row.get('policy', row.get('kind', ''))}  {len(changes)} settings")
-        for text in (*([row["error"]] if "error" in row else []), *row.get("drifted", [])):
-            print(f"    {text}")
-    if not rows:
-        print("The log is empty: no plan was applied on this host.")
+    print(render_log(rows), end="")
     return 0
 
 
@@ -354,27 +349,17 @@ def _say_applied(arguments: argparse.Namespace, outcome: ApplyOutcome) -> int:
         return 0
     if arguments.json:
         row |= {"steps": applied.steps, "persist": arguments.persist, "drifted": list(applied.drifted)}
-        print(json.dumps({**row, "changes": _rows(applied.verified), **_recovered_rows(outcome.recovered)}, indent=1))
+        print(
+            json.dumps(
+                {**row, "changes": verified_objects(applied.verified), **_recovered_rows(outcome.recovered)}, indent=1
+            )
+        )
         return 0
     _print_verified(applied.verified)
     _say_drift(applied.drifted)
     if arguments.confirm_within:
         print(f"The plan is reverted in {arguments.confirm_within} unless you run: bedplate tune confirm")
     return 0
-
-
-def _rows(verified: Sequence[Verified]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": str(found.change.setting),
-            "old": found.change.old,
-            "new": found.change.new,
-            "held": found.held.value,
-            "effective": found.effective,
-            "because": found.because,
-        }
-        for found in verified
-    ]
 
 
 def _recovered_rows(recovered: Sequence[Recovered]) -> dict[str, Any]:

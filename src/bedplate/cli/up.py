@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -201,16 +200,14 @@ def _record(outcome: UpOutcome, model: str) -> dict[str, object]:
 
 
 def _print_endpoint(outcome: UpOutcome, model: str) -> None:
+    from bedplate.report.endpoint import render_endpoint
+
     machine = outcome.machine
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": QUESTION}]})
-    print(f"\nbedplate {machine.version} serves {', '.join(machine.models) or model} at {machine.endpoint}\n")
-    url = f"{machine.endpoint}/v1/chat/completions"
-    closed = "--cacert ca.pem -H 'Authorization: Bearer KEY' " if machine.tls else ""
-    print(f"  curl -s {closed}{url} -H 'Content-Type: application/json' -d {shlex.quote(body)}\n")
-    if machine.tls:
-        print("The image is closed: it answers over TLS, and only clients with a key (docs/how-to/keys-and-tls.md).\n")
-    else:
-        print("Anybody on this host can use it, without a key; other hosts cannot reach it.\n")
+    names = ", ".join(machine.models) or model
+    text = render_endpoint(
+        version=machine.version, models=names, url=machine.endpoint, model=model, question=QUESTION, tls=machine.tls
+    )
+    print(text, end="")
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from bedplate.act.paths import check_paths, find_paths
+
+_POLL_S = 0.3
 
 
 def find_logs() -> dict[str, Path]:
@@ -15,3 +20,22 @@ def find_logs() -> dict[str, Path]:
     paths = find_paths()
     check_paths(paths)
     return {file.stem: file for folder in (paths.logs, paths.machine) for file in sorted(folder.glob("*.log"))}
+
+
+def read_log(file: Path, *, last: int | None = None, follow: bool = False) -> Iterator[bytes]:
+    """The bytes of a log with plain line ends, piece by piece; last: only so many lines of what is there now.
+
+    follow: go on as it grows, without an end, and from the beginning of a new file where the machine was started again.
+    """
+    with file.open("rb") as handle:
+        data = handle.read()
+        if last is not None:
+            data = b"".join(data.splitlines(keepends=True)[-last:] if last > 0 else [])
+        yield data.replace(b"\r\n", b"\n")
+        while follow:
+            time.sleep(_POLL_S)
+            if file.exists() and file.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+                break
+            yield handle.read().replace(b"\r\n", b"\n")
+    if follow:
+        yield from read_log(file, follow=True)

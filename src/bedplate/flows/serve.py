@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bedplate import __version__
 from bedplate.act.consoles import write_consoles
@@ -88,6 +89,27 @@ class Serving:
     def served(self) -> tuple[Served, ...]:
         """The engines, as they are to be run."""
         return tuple(service.served for service in self.services)
+
+    def make_record(self) -> dict[str, Any]:
+        """The JSON object of `bedplate serve`: CPUs, a row for each model with its limits and argv, and the problems."""
+        return {
+            "cpus": list(self.placement.cpus),
+            "because": self.placement.because,
+            "models": [
+                {
+                    "name": service.model.name,
+                    "engine": service.engine,
+                    "layer": service.served.layer,
+                    "file": service.served.plan.path,
+                    "context": service.limits.context,
+                    "parallel": service.limits.parallel,
+                    "memory_bytes": service.limits.memory_bytes,
+                    "argv": list(service.served.launch.argv),
+                }
+                for service in self.services
+            ],
+            "problems": [{"message": problem.message, "hint": problem.hint} for problem in self.problems],
+        }
 
     def render_front(self, *, exchanged: Collection[str] = (), tokens: str = NO_TOKENS) -> FrontTexts:
         """What the front is started with. exchanged: instances whose engine restarts now, which get no requests."""

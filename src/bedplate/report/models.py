@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
-from bedplate.model.launch import ModelRef, Removal
+from bedplate.model.launch import IntegrityResult, ModelRef, Removal
 from bedplate.model.modelfile import Header
 from bedplate.model.units import render_size
 
@@ -72,3 +74,26 @@ def render_count(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.3g} {name}"
     return str(count)
+
+
+def model_object(model: ModelRef, header: Header, *, tensors: bool) -> dict[str, Any]:
+    """A model and what its header says, for JSON; with `tensors` also name, type and shape of each."""
+    row = asdict(model) | {
+        "title": header.title,
+        "vocabulary": header.vocabulary,
+        "chat_template": header.chat_template,
+        "tensor_count": len(header.tensors),
+    }
+    return row | ({"tensors": [asdict(tensor) for tensor in header.tensors]} if tensors else {})
+
+
+def removal_object(removal: Removal) -> dict[str, Any]:
+    """The model whose name was removed, and why the disk did not get its space back, for JSON."""
+    obstacles = [asdict(obstacle) for obstacle in removal.obstacles]
+    return asdict(removal.model) | {"kept_bytes": removal.kept_bytes, "obstacles": obstacles}
+
+
+def integrity_object(result: IntegrityResult) -> dict[str, object]:
+    """Whether the content of a model is what its digest says, for JSON; `problem` is "" where it is."""
+    model = result.model
+    return {"name": model.name, "sha256": model.sha256, "ok": not result.problem, "problem": result.problem}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bedplate.model.facts.finding import Severity
 from bedplate.model.tuning import Change, Held, Means, Plan, Verified
@@ -101,3 +102,30 @@ def _skips(plan: Plan, screen: Screen, *, verbose: bool) -> list[str]:
         more = sum(len(names) for _, names in ranked[len(shown) :])
         lines += prose(screen, f"and {plural(more, 'knob')} for other reasons (--verbose)", first="  ", style="dim")
     return lines
+
+
+def verified_objects(verified: Sequence[Verified]) -> list[dict[str, Any]]:
+    """Changes as objects for JSON: name, old and new text, whether it is in force, the effective text, and why."""
+    return [
+        {
+            "name": str(entry.change.setting),
+            "old": entry.change.old,
+            "new": entry.change.new,
+            "held": entry.held.value,
+            "effective": entry.effective,
+            "because": entry.because,
+        }
+        for entry in verified
+    ]
+
+
+def render_log(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The log of tuning, a line for each row and for what went wrong in it; that it is empty, where there is none."""
+    lines: list[str] = []
+    for row in rows:
+        changes = row.get("changes", [])
+        lines.append(
+            f"{row.get('at')}  {row.get('what')}  {row.get('policy', row.get('kind', ''))}  {len(changes)} settings"
+        )
+        lines += [f"    {text}" for text in (*([row["error"]] if "error" in row else []), *row.get("drifted", []))]
+    return "\n".join(lines or ["The log is empty: no plan was applied on this host."]) + "\n"
