@@ -1,11 +1,13 @@
-"""Sizes as people, the kernel and other programs write them."""
+"""Sizes and times as people, the kernel and other programs write them."""
 
 from __future__ import annotations
 
 import pytest
 
 from bedplate.cli.main import main
-from bedplate.model.units import GIB, KIB, MIB, parse_size, render_size
+from bedplate.cli.prove_arguments import parse_time
+from bedplate.errors import UsageError
+from bedplate.model.units import GIB, KIB, MIB, parse_duration, parse_size, render_size
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,29 @@ def test_a_size_without_end_is_a_wrong_option(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("size_bytes", [7, 3 * KIB, 98 * MIB, 16 * GIB])
 def test_what_is_shown_reads_back(size_bytes: int) -> None:
     assert parse_size(render_size(size_bytes)) == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_s"),
+    [("90s", 90.0), ("10m", 600.0), ("10 min", 600.0), ("1.5h", 5400.0), ("30", 30.0), (" 2h\n", 7200.0), ("0", 0.0)],
+)
+def test_a_time_is_read(text: str, duration_s: float) -> None:
+    assert parse_duration(text) == duration_s
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1s", "1e3", "10 parsecs", "1h30m", "٣s", "9" * 400])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time such as 90s, 10m or 2h"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["9s", "8h0", "8d", "169h", "nan", "0"])
+def test_the_time_to_confirm_has_bounds(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert main(["tune", "apply", "--confirm-within", text]) == 2
+    assert f"--confirm-within: got {text!r}, expected a time from 10s to 7 days" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "soon"])
+def test_a_budget_is_a_time(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--budget .*: expected a time such as 20m, 90s or 1h"):
+        parse_time(text)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from typing import TYPE_CHECKING
 
 from bedplate.errors import UsageError
 from bedplate.model.tuning import Policy
+from bedplate.model.units import parse_duration
 
 if TYPE_CHECKING:
     from bedplate.flows.prove import ExperimentRequest, SubjectRequest
     from bedplate.flows.victim import DispatchRequest, EngineRequest
 
 QUIET = "none"
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def parse_subject(arguments: argparse.Namespace) -> SubjectRequest:
@@ -112,10 +110,13 @@ def find_seed(arguments: argparse.Namespace) -> tuple[int, str]:
 
 def parse_time(text: str) -> float:
     """Seconds of "20m", "90s", "1h" or "30"; more than 0. Raises UsageError naming --budget."""
-    found = _TIME.fullmatch(text.strip())
-    if found is None or float(found[1]) <= 0:
+    try:
+        found = parse_duration(text)
+    except ValueError:
+        found = 0.0
+    if found <= 0:
         raise UsageError(f"--budget {text!r}: expected a time such as 20m, 90s or 1h")
-    return float(found[1]) * _UNITS[found[2] or ""]
+    return found
 
 
 def _two(text: str, option: str, example: str) -> tuple[float, float]:

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,6 +37,7 @@ from bedplate.cli.argument_types import directory
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.errors import BedplateError, UsageError
 from bedplate.model.tuning import Policy, Verified
+from bedplate.model.units import parse_duration
 from bedplate.report.plan import render_log, verified_objects
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 HELP = "plan, apply, verify and undo settings that protect the engines of this host"
 _BOOT_S = 30.0  # a boot goes on after that, with everything taken back
-_TIMES = {"s": 1, "m": 60, "h": 3600}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -309,10 +308,13 @@ def _uninstall(arguments: argparse.Namespace) -> int:
 
 
 def _parse_time(text: str) -> int:
-    found = re.fullmatch(r"(\d{1,6})([smh])", text)
-    if found is None or not 10 <= int(found[1]) * _TIMES[found[2]] <= 7 * 86400:
+    try:
+        found = round(parse_duration(text))
+    except ValueError:
+        found = 0
+    if not 10 <= found <= 7 * 86400:
         raise UsageError(f"--confirm-within: got {text!r}, expected a time from 10s to 7 days, such as 90s, 10m or 2h")
-    return int(found[1]) * _TIMES[found[2]]
+    return found
 
 
 # -- output

@@ -8,6 +8,8 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 _POWERS = "KMGTPE"
 # Bounded, since machines and other programs are read with it too: no text is longer in numbers than a disk is in bytes.
 _SIZE = re.compile(r"(\d{1,20})(\.\d{1,9})?\s*([KMGTPE]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h)?", re.ASCII)
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def parse_size(text: str) -> int:
@@ -28,6 +30,17 @@ def render_size(size_bytes: int) -> str:
         if abs(size_bytes) >= unit:
             return f"{size_bytes / unit:.1f} {name}"
     return f"{size_bytes} B"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time such as "90s", "20m", "20 min", "1.5h" or "30", which are seconds.
+
+    Raises ValueError naming the text.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is not a time such as 90s, 10m or 2h")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def render_seconds(seconds: float) -> str:
