@@ -16,9 +16,9 @@ import sys
 import time
 
 from bedplate.cli.argument_types import number, seconds
+from bedplate.model.launch import DEFAULT_MAX_TOKENS
 
 HELP = "ask the model a question from the terminal"
-_DEFAULT_MAX_TOKENS = 512  # as flows/ask.py has it, which is not imported for --help
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-tokens",
         type=int,
-        default=_DEFAULT_MAX_TOKENS,
+        default=DEFAULT_MAX_TOKENS,
         metavar="N",
         help="longest answer in tokens (default: %(default)s)",
     )

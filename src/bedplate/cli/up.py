@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from bedplate.cli.argument_types import seconds, whole_number
 from bedplate.errors import BedplateError, UsageError
 from bedplate.model.launch import KNOWN_ANSWER
+from bedplate.model.machine import DEFAULT_PORT, DEFAULT_TIMEOUT_S, MOST_CPUS, AccelChoice, BootMode
 from bedplate.model.units import parse_size, render_seconds
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 HELP = "build the image if its inputs changed, boot it, and stream an answer from its model"
 QUESTION = "What is bedplate?"
-# As flows/up.py has them, which is not imported for --help.
-_DEFAULT_PORT = 8080
-_DEFAULT_TIMEOUT_S = 900.0
-_MOST_CPUS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cpus",
         type=whole_number(1, 255),
         metavar="N",
-        help=f"number of CPUs (default: all of this host, at most {_MOST_CPUS}; 1 without KVM)",
+        help=f"number of CPUs (default: all of this host, at most {MOST_CPUS}; 1 without KVM)",
     )
     machine.add_argument(
         "--port",
         type=whole_number(1, 65535),
         metavar="N",
-        help=f"port on 127.0.0.1 that serves the API (default: {_DEFAULT_PORT})",
+        help=f"port on 127.0.0.1 that serves the API (default: {DEFAULT_PORT})",
     )
     machine.add_argument(
         "--accel", choices=["auto", "kvm", "tcg"], help="how to run the CPUs: auto tries KVM first (default: auto)"
@@ -83,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=seconds,
-        default=_DEFAULT_TIMEOUT_S,
+        default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
-        help="how long the boot may take (default: 900)",
+        help="how long the boot may take (default: %(default).0f)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
@@ -117,7 +114,6 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace) -> UpRequest:
     from bedplate.flows.up import UpRequest
-    from bedplate.model.machine import AccelChoice, BootMode
 
     mode = BootMode.SECURE if arguments.secure_boot else BootMode.UEFI if arguments.uefi else None
     return UpRequest(

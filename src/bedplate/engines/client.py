@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bedplate.errors import BedplateError, NotRunningError, UsageError
+from bedplate.model.launch import DEFAULT_MAX_TOKENS
 
 _MOST_BYTES = 1 << 20  # of an answer that is read as a whole
 
@@ -49,7 +50,7 @@ class Chat:
     model: str
     question: str
     system: str | None = None
-    max_tokens: int = 512
+    max_tokens: int = DEFAULT_MAX_TOKENS
     temperature: float = 0.0
     timeout_s: float = 120.0
     """The longest silence, not the longest answer."""

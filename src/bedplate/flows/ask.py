@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from bedplate.engines.client import Chat, find_model, list_models, stream_answer
 from bedplate.errors import UsageError
 from bedplate.flows.endpoint import find_endpoint
-
-DEFAULT_MAX_TOKENS = 512
+from bedplate.model.launch import DEFAULT_MAX_TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

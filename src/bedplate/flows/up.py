@@ -33,17 +33,19 @@ from bedplate.image.recipe import Variant
 from bedplate.interrupts import hold_signals
 from bedplate.model.buildhost import Wishes
 from bedplate.model.launch import KNOWN_ANSWER, ModelRef
-from bedplate.model.machine import Accel, AccelChoice, BootMode
+from bedplate.model.machine import (
+    DEFAULT_MEMORY_BYTES,
+    DEFAULT_PORT,
+    DEFAULT_TIMEOUT_S,
+    MOST_CPUS,
+    Accel,
+    AccelChoice,
+    BootMode,
+)
 from bedplate.model.progress import Progress
-from bedplate.model.units import GIB, render_size
+from bedplate.model.units import render_size
 from bedplate.plan.preflight import check_models_fit
 from bedplate.weights.store import Store
-
-DEFAULT_PORT = 8080
-DEFAULT_MEMORY_BYTES = 2 * GIB
-DEFAULT_TIMEOUT_S = 900.0
-MOST_CPUS = 4
-"""By default; beyond them a small model gains nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 KNOWN_ANSWER = "known-answer"
 """Name of the model that ships, and that `up` serves unless it is told otherwise."""
+DEFAULT_MAX_TOKENS = 512
+"""Of one answer to a question that bedplate asks."""
 
 
 class Format(StrEnum):

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from bedplate.model.units import GIB
+
+DEFAULT_PORT = 8080
+"""Of 127.0.0.1 of this host, where a machine serves its API."""
+DEFAULT_MEMORY_BYTES = 2 * GIB
+DEFAULT_TIMEOUT_S = 900.0
+"""How long a boot may take, in seconds."""
+MOST_CPUS = 4
+"""By default; beyond them a small model gains nothing."""
+
 
 class AccelChoice(StrEnum):
     """What --accel asks for; AUTO takes KVM where a trial shows that it works."""
