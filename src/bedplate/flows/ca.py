@@ -11,13 +11,13 @@ from bedplate.errors import BedplateError, CommandError, ReadError
 from bedplate.flows.front import (
     CA_DIRECTORY,
     apply_front,
-    read_front_record,
     read_front_setting,
     write_certificate,
     write_front_record,
 )
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.root.root import Root
+from bedplate.host.system.front_record import read_front_record
 from bedplate.model.progress import Progress
 
 

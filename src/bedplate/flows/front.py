@@ -25,6 +25,7 @@ from bedplate.front.tls import ADMIN_SOCKET, CLIENT_CA_PEM, SERVER_PEM, TlsFiles
 from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses, read_host_name
 from bedplate.host.system.booted import is_bedplate_system
+from bedplate.host.system.front_record import read_front_record
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile, merge_keys
 from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
 from bedplate.model.progress import Progress
@@ -221,15 +222,6 @@ def apply_front(root: Root, changed: Sequence[str]) -> None:
             replace_map(admin, path, root.at(path).read_text())
     if Path(SERVER_PEM).name in changed:
         replace_certificate(admin, SERVER_PEM, root.at(SERVER_PEM).read_text())
-
-
-def read_front_record(root: Root) -> dict[str, Any]:
-    """What `write_front` last recorded; {} where nothing was. Raises ReadError for a file that is none of its."""
-    text = root.read_text(FRONT_RECORD)
-    try:
-        return dict(json.loads(text)) if text is not None else {}
-    except (ValueError, TypeError) as error:
-        raise ReadError(f"{FRONT_RECORD}: cannot be read: {error}") from error
 
 
 def find_openings(setting: FrontSetting) -> list[str]:

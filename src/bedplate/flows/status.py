@@ -12,6 +12,7 @@ from bedplate.errors import CommandError, ReadError
 from bedplate.front.tls import LOCAL_SOCKET
 from bedplate.host.root.root import Root
 from bedplate.host.system.booted import is_bedplate_system
+from bedplate.host.system.front_record import read_front_record
 from bedplate.host.system.system import read_system
 from bedplate.model.machine_config import DEFAULT_PORT
 from bedplate.model.progress import Progress
@@ -119,8 +120,6 @@ def _inside(root: Root, progress: Progress) -> dict[str, Any]:
 
 
 def _read_front(root: Root, progress: Progress) -> dict[str, Any]:
-    from bedplate.flows.front import read_front_record
-
     try:
         return read_front_record(root)
     except ReadError as error:

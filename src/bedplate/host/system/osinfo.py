@@ -7,16 +7,16 @@ Container Device Interface specification (/etc/cdi, /var/run/cdi).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
+from bedplate.errors import ReadError
 from bedplate.host.kernel.processes import Process
 from bedplate.host.root.root import Root
+from bedplate.host.system.front_record import read_front_record
 from bedplate.host.system.upgrades import read_driver_held, read_unattended
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.system import Mount, OsFacts
-from bedplate.model.machine_config import FRONT_RECORD
 
 # DMI text: what systemd's table says, most telling field first.
 _DMI = ("product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version", "chassis_asset_tag")
@@ -109,10 +109,11 @@ def read_os(root: Root, processes: Sequence[Process], mounts: Sequence[Mount], f
 def _read_front_openings(root: Root) -> tuple[str, ...]:
     """What `bedplate serve prepare` has recorded; () for a file that is none of its."""
     try:
-        openings = json.loads(root.read(FRONT_RECORD).value or "{}")["openings"]
-        return tuple(text for text in openings[:8] if isinstance(text, str) and len(text) < 200 and text.isprintable())
-    except (ValueError, KeyError, TypeError, RecursionError):
+        openings = read_front_record(root).get("openings")
+    except ReadError:
         return ()
+    rows = openings[:8] if isinstance(openings, list) else ()
+    return tuple(text for text in rows if isinstance(text, str) and len(text) < 200 and text.isprintable())
 
 
 def parse_os_release(text: str) -> dict[str, str]:
