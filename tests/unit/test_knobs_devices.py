@@ -60,6 +60,8 @@ def test_ports_that_redirect_are_named() -> None:
     assert finding.where == ("0000:00:01.0",)
     confidential = dataclasses.replace(facts, os=make_os(tee=known("tdx", "/proc/cpuinfo")))
     assert find(confidential, "pci.acs") is None
+    modes = [dataclasses.replace(accelerator, confidential=known(True, "nvml")) for accelerator in facts.accelerators]
+    assert find(dataclasses.replace(facts, accelerators=tuple(modes)), "pci.acs") is None
 
 
 def test_interrupts_off_the_node_are_counted() -> None:

@@ -11,6 +11,7 @@ from bedplate.model.facts.system import EngineProcess
 from bedplate.model.units import GIB
 from bedplate.plan.rules.formulas import housekeeping_cores
 from bedplate.plan.rules.rule import ConditionResult
+from bedplate.plan.rules.terms import has_confidential_accelerator
 
 OWN_SLICE = "inference.slice"
 
@@ -132,8 +133,15 @@ def _is_confidential(facts: HostFacts) -> ConditionResult:
     return _says(facts.os.tee, wanted=lambda value: value != "none", what="the TEE", no="this is not a confidential guest")
 
 
+def _is_isolated(facts: HostFacts) -> ConditionResult:
+    """Whether isolation is what this machine is for, as the checks of PCI ask it: it, or an accelerator, is confidential."""
+    if has_confidential_accelerator(facts):
+        return ConditionResult(holds=True, because="an accelerator is in confidential mode")
+    return _is_confidential(facts)
+
+
 def _shared_or_confidential(facts: HostFacts) -> ConditionResult:
-    confidential, kubernetes = _is_confidential(facts), _is_kubernetes(facts)
+    confidential, kubernetes = _is_isolated(facts), _is_kubernetes(facts)
     if confidential.holds:
         return confidential
     if kubernetes.holds:
@@ -244,7 +252,7 @@ CONDITIONS: dict[str, Condition] = {
     "many_caches": _many_caches,
     "many_cpus": _many_cpus,
     "many_nodes": _many_nodes,
-    "not_confidential": _not(_is_confidential),
+    "not_confidential": _not(_is_isolated),
     "not_container": _not(_is_container),
     "not_kubernetes": _not(_is_kubernetes),
     "pins_memory": _pins_memory,

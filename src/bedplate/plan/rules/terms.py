@@ -167,9 +167,12 @@ def is_container(facts: HostFacts) -> bool | None:
 
 def is_confidential(facts: HostFacts) -> bool:
     """Whether isolation is what this machine is for."""
-    return facts.os.tee.value not in (None, "none") or any(
-        accelerator.confidential.value is True for accelerator in facts.accelerators
-    )
+    return facts.os.tee.value not in (None, "none") or has_confidential_accelerator(facts)
+
+
+def has_confidential_accelerator(facts: HostFacts) -> bool:
+    """Whether an accelerator says that it is in confidential mode; one that does not say counts as not."""
+    return any(accelerator.confidential.value is True for accelerator in facts.accelerators)
 
 
 def in_container(facts: HostFacts, deployment: Deployment) -> bool | None:
