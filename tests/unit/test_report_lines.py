@@ -20,6 +20,8 @@ from bedplate.report.images import render_image_line, render_manifest
 from bedplate.report.plan import render_log
 from bedplate.report.proof.records import render_sensitivities
 from bedplate.report.recording import render_recorded, render_replaced
+from bedplate.report.recovery_key import render_recovery
+from bedplate.report.selftest import render_selftest
 from bedplate.report.serving import render_serving
 
 STATE = GuardState(
@@ -158,3 +160,27 @@ def test_a_log_is_followed_into_the_file_of_the_next_boot(tmp_path: Path) -> Non
     after.write_bytes(b"second\r\n")
     after.rename(log)
     assert next(pieces) == b"second\n"
+
+
+def test_a_selftest_shows_five_misses_and_counts_the_rest() -> None:
+    miss = {"question": "Who?", "expected": "A", "got": "B", "problem": ""}
+    record = {"asked": 9, "exact": 2, "misses": [miss | {"problem": "TimeoutError"}] + [miss] * 6, "elapsed_s": 1.25}
+    lines = render_selftest(record | {"passed": False}).splitlines()
+    assert lines[:6] == [
+        "question: Who?",
+        "expected: A",
+        "got:      'TimeoutError'",
+        "question: Who?",
+        "expected: A",
+        "got:      'B'",
+    ]
+    assert lines[15:] == ["... and 2 more (--json shows all)", "2 of 9 answers exact, 1.2 s: FAILED"]
+    passed = {"asked": 9, "exact": 9, "misses": [], "elapsed_s": 3.0, "passed": True}
+    assert render_selftest(passed) == "9 of 9 answers exact, 3.0 s: passed\n"
+
+
+def test_the_commands_of_a_recovery_can_be_pasted() -> None:
+    text = render_recovery(disk="a b.raw", out="blob", certificate="ab", offset_bytes=512, size_bytes=1024)
+    assert text.startswith("blob: the recovery key of a b.raw, encrypted to the certificate with the SHA-256\nab\n\n")
+    assert "openssl pkeyutl -decrypt -inkey recovery.key -in blob -out passphrase \\\n" in text
+    assert "losetup --find --show --read-only --offset 512 --sizelimit 1024 'a b.raw'    # prints the device\n" in text

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.facts_factory import make_engine
 
 from bedplate.host.root.cpu_lists import parse_cpu_list
-from bedplate.model.wording import plural, render_cpus
+from bedplate.model.wording import first_words, plural, render_cpus
 from bedplate.plan.engine_arguments import argument, count_argument
 
 
@@ -18,6 +18,14 @@ from bedplate.plan.engine_arguments import argument, count_argument
 )
 def test_a_count_stands_before_its_noun(words: tuple[int, str] | tuple[int, str, str], text: str) -> None:
     assert plural(*words) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [("", ""), ("a", "a"), ("abcd", "a, b, c, d"), ("abcde", "a, b, c, d and 1 more")]
+)
+def test_a_long_list_of_names_is_cut(names: str, text: str) -> None:
+    assert first_words(names) == text
+    assert first_words(names, 1) == (text if len(names) < 2 else f"a and {len(names) - 1} more")
 
 
 @given(st.lists(st.integers(0, 4000), max_size=60))

@@ -17,9 +17,9 @@ from dataclasses import asdict
 
 from bedplate.cli.argument_types import whole_number
 from bedplate.model.launch import KNOWN_ANSWER
+from bedplate.report.selftest import render_selftest
 
 HELP = "check that the known-answer model gives every answer exactly"
-SHOWN_MISSES = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,15 +58,6 @@ def main(arguments: argparse.Namespace) -> int:
             all_phrasings=arguments.phrasings,
             parallel=arguments.parallel,
         )
-    if arguments.json:
-        print(json.dumps({**asdict(result), "passed": result.passed}, indent=2))
-        return 0 if result.passed else 1
-    for miss in result.misses[:SHOWN_MISSES]:
-        print(f"question: {miss.question}")
-        print(f"expected: {miss.expected}")
-        print(f"got:      {miss.problem or miss.got!r}")
-    if len(result.misses) > SHOWN_MISSES:
-        print(f"... and {len(result.misses) - SHOWN_MISSES} more (--json shows all)")
-    word = "passed" if result.passed else "FAILED"
-    print(f"{result.exact} of {result.asked} answers exact, {result.elapsed_s:.1f} s: {word}")
+    record = {**asdict(result), "passed": result.passed}
+    print(json.dumps(record, indent=2) if arguments.json else render_selftest(record), end="\n" if arguments.json else "")
     return 0 if result.passed else 1

@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.cli.talk import Talk
+from bedplate.report.recovery_key import render_recovery
 
 HELP = "manage the recovery key of the encrypted /var, and report why /var does not open"
 
@@ -97,14 +97,14 @@ def _blob(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"schema": 1, **asdict(found)}))
         return 0
-    offset, size = found.offset_bytes, found.size_bytes
-    out, name = shlex.quote(os.fspath(arguments.out)), shlex.quote(os.fspath(disk))
-    print(f"{arguments.out}: the recovery key of {disk}, encrypted to the certificate with the SHA-256")
-    print(f"{found.certificate}\n\nWith its private key:\n")
-    print(f"  openssl pkeyutl -decrypt -inkey recovery.key -in {out} -out passphrase \\")
-    print("      -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha256")
-    print(f"  losetup --find --show --read-only --offset {offset} --sizelimit {size} {name}    # prints the device")
-    print("  cryptsetup open --readonly --key-file passphrase /dev/loopN var && mount -o ro,noload /dev/mapper/var /mnt")
+    text = render_recovery(
+        disk=os.fspath(disk),
+        out=os.fspath(arguments.out),
+        certificate=found.certificate,
+        offset_bytes=found.offset_bytes,
+        size_bytes=found.size_bytes,
+    )
+    print(text, end="")
     return 0
 
 
