@@ -58,7 +58,7 @@ class _Joiner:
             return self.readings(before, after, name, where)
         if is_dataclass(before) and type(before) is type(after):
             if any(part.name == "unknown" for part in fields(before)):  # read as a whole, or not, as a reading is
-                return before if after.unknown is not None else after
+                return after if _value(after, "unknown") is None else before
             return self.records(before, after, where, momentary=name in _MOMENTARY)
         if before is None or after is None:  # 0 is a size: the memory of a node that has none
             return before if after is None else after
@@ -226,6 +226,10 @@ def _join_accelerators(
 
 def _numa_source(parts: Sequence[SectionFacts], origin: str) -> str:
     return next((part.facts.numa.source for part in parts if part.facts.numa.nodes), origin)
+
+
+def _value(record: Any, name: str) -> Any:
+    return getattr(record, name)
 
 
 def _is_told(value: object) -> bool:
