@@ -1154,3 +1154,22 @@ def test_a_report_to_give_away_names_no_people(tmp_path: Path, capsys: pytest.Ca
     facts = json.loads(capsys.readouterr().out)["facts"]
     assert facts["frameworks"]["environment"] and facts["engine_notes"]
     assert "canaryalice" not in json.dumps(facts)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_exit_status_follows_the_findings(name: str) -> None:
+    severities = {severity for severity, _ in EXPECTED[name].values()}
+    assert main(["doctor", "--from", str(PASTED / name)]) == int(bool(severities & {CRITICAL, HIGH, MEDIUM}))
+
+
+def test_a_listing_of_a_virtual_machine_judges_no_links(tmp_path: Path) -> None:
+    virtio = "00:03.0 Ethernet controller [0200]: Red Hat, Inc. Virtio network device [1af4:1000]\n"
+    facts = read_bytes(virtio.encode() + (PASTED / "unread-shown-as-read/lspci.txt").read_bytes(), tmp_path)
+    assert facts.os.virtualisation.value == "virtual machine"
+    narrow = (PASTED / "display-class-gpu/lspci.txt").read_bytes()
+    assert judge(read_bytes(virtio.encode() + narrow, tmp_path)).findings == ()
+
+
+def test_the_effect_of_a_narrow_link_is_that_of_its_generation() -> None:
+    assert "a Gen4 x16 link 28 GB/s" in by_id("prompt-and-fence/prompt.txt")["link.narrow"].effect
+    assert by_id("display-class-gpu/lspci.txt")["link.narrow"].effect.startswith("Gen5 x16 carries about 56 GB/s, 89 %")
