@@ -54,7 +54,7 @@ def render_boot(samples: Sequence[Sample]) -> list[str]:
     lines = [
         "### Power-on to first token",
         "",
-        "Median over the runs, least and most in brackets; a ratio is of two runs next to each other.",
+        "Medians of the runs, with minimum and maximum in brackets; each ratio is of two adjacent runs.",
         f"Load average of the host meanwhile: {min(loads):.1f} to {max(loads):.1f}. Goal: at most 1/3 of the stock arm.",
         "",
         "| boot | runs | unit | bedplate | stock | bedplate / stock | goal |",
@@ -129,12 +129,12 @@ def render_builds(rows: Sequence[Build]) -> list[str]:
     """Build times, median and spread."""
     lines = ["### Builds", "", "| | s | CPU s | goal |", "|---|---|---|---|"]
     table = (
-        (COLD, "cold: tools tree, downloads and image, nothing cached (the network is in it)", None),
+        (COLD, "cold: tools tree, downloads and image, nothing cached (includes the network)", None),
         (CACHED, "image, tools and packages cached", None),
-        (ENGINE, "engine layer, its packages downloaded if the build before was cold", None),
+        (ENGINE, "engine layer (after a cold build, includes the download of its packages)", None),
         (PYTHON, "image again after a change of bedplate's own Python", 60.0),
         (NOTHING, "`bedplate image build` when nothing changed", None),
-        (DECISION, "the decision of `bedplate up` that nothing is to be built, with the interpreter's start", 3.0),
+        (DECISION, "`bedplate up` decides that nothing needs a build (includes the interpreter's start)", 3.0),
     )
     for what, text, limit_s in table:
         of = [row for row in rows if row.what == what]

@@ -162,9 +162,9 @@ def render_page(lines: tuple[Timeline, ...], *, provenance: str) -> str:
     page = [
         "# The boot's timeline",
         "",
-        "What a boot waited for, second by second, until a client had its first token. Generated from the times that a",
-        "guest's kernel and service manager report, by `python -m bench.timeline`. [The boot](boot.md) says what each step",
-        "is for.",
+        "This page shows what a boot waited for, second by second, until a client had its first token. It is generated from",
+        "the times that a guest's kernel and service manager report, by `python -m bench.timeline`. [The boot](boot.md)",
+        "describes each step.",
         "",
         provenance,
     ]
@@ -173,7 +173,7 @@ def render_page(lines: tuple[Timeline, ...], *, provenance: str) -> str:
             "",
             f"## A {line.boot} boot: {line.token_s:.1f} s",
             "",
-            "Each step begins when the one before it has ended.",
+            "Each step begins when the previous step ends.",
             "",
             "| until | took | step |",
             "|--:|--:|---|",
@@ -185,15 +185,15 @@ def render_page(lines: tuple[Timeline, ...], *, provenance: str) -> str:
         end = line.token_s - line.clock_s
         page += [
             "",
-            "What was starting meanwhile, and for how long until it was active or the first token came. Most of it runs",
-            "beside the chain, with what CPU time the engine leaves.",
+            "The next table lists the units that were starting meanwhile, and how long each took until it was active or the",
+            "first token came. Most of them start beside the chain, with the CPU time that the engine leaves.",
             "",
             "| began | took | unit |",
             "|--:|--:|---|",
         ]
         for unit in beside(line):
             at = (unit.begun_s or 0.0) + line.clock_s
-            still = "" if unit.active_s is not None and unit.active_s <= end else ", and not active yet"
+            still = "" if unit.active_s is not None and unit.active_s <= end else ", not active yet"
             page.append(f"| {at:.1f} s | {_took_s(unit, end):.1f} s{still} | `{unit.name}` |")
     return "\n".join(page) + "\n"
 

@@ -25,6 +25,7 @@ from bedplate.catalog.accelerators import read_accelerator_rows
 from bedplate.catalog.antagonists import read_antagonists
 from bedplate.catalog.findings import read_findings
 from bedplate.catalog.fit_engines import read_fit_engines
+from bedplate.catalog.kernel_log import CODES, read_codes, read_kernel_messages
 from bedplate.catalog.knobs import SYSCTL_FILES, read_knobs
 from bedplate.catalog.models import read_model_rows
 from bedplate.catalog.policies import read_policies
@@ -41,6 +42,7 @@ from bedplate.report import catalog_pages, stack_pages
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
 from bedplate.report.fit.document import FIT_SCHEMA_PAGE, make_fit_schema
 from bedplate.report.fit.reference import render_accelerators_page, render_models_page
+from bedplate.report.kernel_log_page import render_kernel_log_page
 from bedplate.report.markdown import cell, one_line, sentence
 from bedplate.report.proof.schema import PROOF_SCHEMA_PAGE, make_proof_schema
 from bedplate.report.protocol import render_protocol
@@ -314,6 +316,13 @@ def render_findings() -> str:
     return f"{_HEAD}\n{catalog_pages.render_findings(read_findings(), _read_field_docs)}"
 
 
+def render_kernel_log() -> str:
+    """docs/reference/kernel-log.md: what is known of the kernel's log, and the codes of NVIDIA's drivers."""
+    messages = read_kernel_messages()
+    codes = {family: read_codes(family) for family in CODES}
+    return f"{_HEAD}\n{render_kernel_log_page(messages.rows, codes, messages.steps)}"
+
+
 def render_antagonists() -> str:
     """docs/reference/antagonists.md: every row of the catalog's antagonists, by kind."""
     return f"{_HEAD}\n{catalog_pages.render_antagonists(read_antagonists(), _read_field_docs)}"
@@ -373,6 +382,7 @@ PAGES = {
     "docs/reference/cli.md": render_cli,
     "docs/reference/knobs.md": render_knobs,
     "docs/reference/findings.md": render_findings,
+    "docs/reference/kernel-log.md": render_kernel_log,
     "docs/reference/antagonists.md": render_antagonists,
     "docs/reference/policies.md": render_policies,
     "docs/reference/protocol.md": lambda: _HEAD + render_protocol(read_protocol()),

@@ -13,7 +13,7 @@ SHORT = "cpu,memory,dirty,trace"
 """One row of each kind of trouble: the CPUs, memory, writes, and real arrivals beside both."""
 
 
-_TOLD = "The rows of a short run beside those of the table above, both as shares of the quiet engine of their own stock arm."
+_TOLD = "Some rows, measured again in a short run. Both columns are shares of the quiet engine of their own stock arm."
 
 
 def render_check(kept: Run, check: Run) -> list[str]:
@@ -25,7 +25,7 @@ def render_check(kept: Run, check: Run) -> list[str]:
         "",
         f"{_TOLD} `{machine.get('command', '?')}`, {machine.get('date', '?')}, {machine.get('commit', '?')}.",
         "",
-        render_line(["", "arm", "the table", "the short run", "beside the table's spread"]),
+        render_line(["", "arm", "the table", "the short run", "compared with the table's spread"]),
         render_line(["---"] * 5),
     ]
     arms = list(dict.fromkeys(figure.arm for figure in check.figures))

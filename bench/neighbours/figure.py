@@ -100,9 +100,7 @@ def replace_rows(first: Run, more: Run) -> Run:
         raise ValueError(f"{', '.join(sorted(parted))}: its quiet row would be of another run; measure both again")
     there = {(figure.row, figure.arm) for figure in more.figures}
     arms = sorted({figure.arm for figure in more.figures})
-    told = (
-        f"Of the run that was made later are: {', '.join(row.id for row in ROWS if row.id in rows)}, in {', '.join(arms)}."
-    )
+    told = f"From a later run: the rows {', '.join(row.id for row in ROWS if row.id in rows)} of the arms {', '.join(arms)}."
     return _both(
         replace(
             first,

@@ -94,7 +94,7 @@ class Bench:
                 for arm in chance.sample(list(arms), len(arms)):
                     began = time.monotonic()
                     if began + longest_s > deadline:
-                        self.run.notices.append(f"The time sufficed until round {number} of {rounds}, before {arm}.")
+                        self.run.notices.append(f"The run ended early, in round {number} of {rounds}, before {arm}.")
                         keep.write_text(render_run(self.run))
                         return
                     self._visit(arm, number, rows, chance)

@@ -35,8 +35,8 @@ def render_place(run: Run, explained: Mapping[str, str]) -> list[str]:
     rounds = max((figure.round for figure in run.figures), default=0)
     machine = run.machine
     told = (
-        f"Median share of the quiet engine of the stock arm in the same round, least and most in brackets; {rounds} rounds, "
-        f"arms in random order (seed {machine.get('seed', '?')}). {machine.get('machine', '')}, kernel "
+        f"Median shares of the speed of the quiet stock engine in the same round, with minimum and maximum; {rounds} rounds,"
+        f" arms in random order (seed {machine.get('seed', '?')}). {machine.get('machine', '')}, kernel "
         f"{machine.get('kernel', '')}. `{machine.get('command', '?')}`, {machine.get('date', '?')}, "
         f"{machine.get('commit', '?')}."
     )
@@ -153,7 +153,7 @@ def _itl_table(
 ) -> list[str]:
     """ITL p99 as a multiple of the quiet one; loads and replays have none."""
     lines = [
-        "ITL p99, times that of the quiet stock engine (\u2013: tokens came in bursts, no ITL):",
+        "ITL p99 as a multiple of that of the quiet stock engine (\u2013: no sample, or tokens came in bursts):",
         "",
         render_line(["", *arms, f"goal of {protected}"]),
         render_line(["---"] * (len(arms) + 2)),
@@ -203,7 +203,7 @@ def _ttft_table(
         return []
     lines = [
         "",
-        "Median TTFT, times that of the quiet stock engine:",
+        "Median TTFT as a multiple of that of the quiet stock engine:",
         "",
         render_line(["", *arms, f"goal of {protected}"]),
         render_line(["---"] * (len(arms) + 2)),
@@ -241,9 +241,9 @@ def _neighbour_table(
 ) -> list[str]:
     """The neighbour's own work against its work alone, and what it took of what the engine left over."""
     told = (
-        "The neighbour's own work, of what it does beside an idle engine; after the stroke, what it took of that which the "
-        f"engine truly left over (goal: {_share(NEIGHBOUR_GOAL)}): CPU seconds, or for loads the device's rate. Where "
-        "memory is what is short, nothing that it wants is left over, and there is no such share:"
+        "The neighbour's own work, as a share of what it does beside an idle engine. After the slash: its share of what the"
+        f" engine left over (goal: {_share(NEIGHBOUR_GOAL)}), in CPU seconds or, for loads, of the device's rate. Rows in"
+        " which memory is scarce have no such share, since the engine leaves none of it over:"
     )
     lines = [
         told,
@@ -264,7 +264,7 @@ def _neighbour_table(
             note = f", killed {killed}x" if killed else ""
             if grown := [figure.neighbour_grown_bytes / MIB for figure in figures if figure.neighbour_grown_bytes]:
                 note += f", grew to {min(grown):.0f}\u2013{max(grown):.0f} MiB"
-            if row.neighbour_cpu_goal is not None:
+            if figures and row.neighbour_cpu_goal is not None:
                 note += f", {render_shares(_cpu_shares(figures))} of the CPUs"
             cells.append(f"{render_shares(work) or 'no number'} / {render_shares(ours) or _NONE}{note}")
         verdict = ""

@@ -48,6 +48,7 @@ COMMANDS: dict[str, list[tuple[tuple[str, ...], bool]]] = {
     "key": [(("key", "add", "laptop"), True), (("key", "list"), True)],
     "ca": [(("ca", "show", "--help"), False)],
     "fit": [(("fit", "llama-3.1-8b", "--on", "h100"), False)],
+    "catalog": [(("catalog", "list", "--root", "OUT"), False), (("catalog", "show", "x", "--root", "OUT"), False)],
     "stack": [(("stack", "resolve", "--engine", "vllm", "--accelerator", "h100"), False)],
     "inspect": [(("inspect", *RECORDING), False)],
     "doctor": [(("doctor", *RECORDING), False)],
@@ -215,6 +216,20 @@ def test_output_without_a_buffer_fails_the_same(monkeypatch: pytest.MonkeyPatch)
 def buffering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With and without a buffer of Python's: PYTHONUNBUFFERED is set in containers and units. Empty is as not set."""
     monkeypatch.setenv("PYTHONUNBUFFERED", request.param)
+
+
+@pytest.mark.usefixtures("buffering")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_key_that_nobody_has_seen_is_told_with_what_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("BEDPLATE_STATE_DIR", str(tmp_path))
+    done = bedplate("key", "add", "chat", *more, redirect=">/dev/full")
+    assert done.returncode == 7, done.stderr
+    assert "chat: the key is stored, but its secret was not shown" in done.stderr
+    assert "bedplate key rotate chat --grace 0" in done.stderr
+    done = bedplate("key", "rotate", "chat", "--grace", "0", redirect="")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("buffering")

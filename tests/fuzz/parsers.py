@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from bedplate.act.front_stats import parse_stats
+from bedplate.catalog.kernel_log import read_kernel_messages
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.accel.nvidia import parse_nvml
 from bedplate.host.facts import read_host
@@ -27,11 +28,13 @@ from bedplate.host.kernel.cgroup import parse_cgroup, parse_counters
 from bedplate.host.kernel.cpuinfo import parse_cpuinfo
 from bedplate.host.kernel.engines import find_engine, find_models, parse_numa_maps, parse_policy, parse_status
 from bedplate.host.kernel.kernel import parse_cmdline
+from bedplate.host.kernel.kernel_log import parse_kernel_log
 from bedplate.host.kernel.limits import parse_limits, parse_pressure
 from bedplate.host.kernel.memory import parse_meminfo
 from bedplate.host.kernel.pciconfig import parse_config
 from bedplate.host.kernel.pciids import find_names
 from bedplate.host.kernel.processes import parse_argv
+from bedplate.host.record.kernel_log import redact_message
 from bedplate.host.record.record import record_host
 from bedplate.host.record.redact import Redactor
 from bedplate.host.record.trim import trim
@@ -130,6 +133,12 @@ def _index(text: str) -> object:
     return parse_index(text, "fuzz", [])
 
 
+def _kernel_log(text: str) -> object:
+    redactor = Redactor()
+    log = parse_kernel_log(text.splitlines(), read_kernel_messages().rows, source="fuzz")
+    return log, [redact_message(line, redactor) for line in text.splitlines()]
+
+
 def _tables(text: str) -> object:
     """The small tables of /proc and /etc."""
     for parse in (parse_status, parse_policy, parse_numa_maps, parse_cgroup, parse_counters, parse_limits, parse_meminfo):
@@ -170,5 +179,6 @@ PARSERS: dict[str, Parser] = {
     "pci.ids": lambda data: find_names(data, {(0x10DE, 0x2330), (0x8086, 0x1234)}),
     "index of models": partial(_text, _index),
     "front": partial(_text, parse_stats),
+    "kernel log": partial(_text, _kernel_log),
 }
 NAMES = tuple(PARSERS)

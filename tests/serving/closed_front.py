@@ -228,13 +228,15 @@ class ClosedFront:
 
     def local(self, path: str, body: object = None) -> Answer:
         """A request by root of the machine, on its Unix socket."""
-        return _request(_UnixConnection(str(self.top / "run/bedplate/haproxy/local.sock")), path, body, {})
+        return _request(UnixConnection(str(self.top / "run/bedplate/haproxy/local.sock")), path, body, {})
 
     def complete(self, model: str = SERVED, **more: Any) -> dict[str, Any]:
         return {"model": model, "prompt": "a", "max_tokens": 2, **more}
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket; its host is localhost."""
+
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=120)
         self._path = path

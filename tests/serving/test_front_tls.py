@@ -20,11 +20,12 @@ from bedplate.act.run import run
 from bedplate.catalog.client_keys import render_client_keys
 from bedplate.engines.client import list_models
 from bedplate.errors import BedplateError, CommandError, NotRunningError
+from bedplate.flows import ca
 from bedplate.flows.key import open_key_store, revoke_key
 from bedplate.host.root.root import Root
 from bedplate.model.client_key import ClientKey, ClientKeyFile
 from tests.effort import wait_until
-from tests.serving.closed_front import COMPLETIONS, SERVED, ClosedFront, MakeFront
+from tests.serving.closed_front import COMPLETIONS, SERVED, ClosedFront, MakeFront, Notes
 from tests.serving.conftest import in_tree
 
 pytestmark = pytest.mark.build
@@ -247,6 +248,10 @@ def test_supplied_files_are_served_and_checked(make_front: MakeFront, clients: C
         (lambda place: (place / "certificate.pem").write_text("hello"), "certificate.pem: expected a certificate in PEM"),
         (lambda place: (place / "private-key.pem").write_text("hello"), "private-key.pem: is no private key"),
         (lambda place: (place / "clients.pem").write_text(""), "clients.pem: expected certificates in PEM"),
+        (
+            lambda place: (place / "clients.pem").write_text((place / "clients.pem").read_text().replace("MII", "MIJ")),
+            "clients.pem: certificate 1 cannot be read",
+        ),
     ],
 )
 def test_each_damaged_file_closes_the_front_and_is_named(
@@ -264,6 +269,28 @@ def test_each_damaged_file_closes_the_front_and_is_named(
     serving, _ = machine.prepare()
     assert message in str(serving.problems[0])
     assert f":{machine.port}" not in serving.render_front().configuration
+
+
+def test_another_ca_of_the_clients_waits_for_prepare_and_each_renewal_says_so(
+    make_front: MakeFront, clients: CertificateAuthority, tmp_path: Path
+) -> None:
+    machine = make_front(OWN_CA)
+    place = machine.top / "var/lib/bedplate/front/clients.pem"
+    place.parent.mkdir(parents=True)
+    place.write_text(clients.certificate.read_text())
+    machine.prepare()
+    (machine.top / "run/bedplate/haproxy/admin.sock").touch()  # it runs
+    in_use = machine.top / "run/bedplate/front/client-ca.pem"
+    before = in_use.read_text()
+    other = make_authority(tmp_path, name="others", now_s=NOW).certificate.read_text()
+    place.write_text(other)
+    for _ in range(2):
+        notes = Notes()
+        assert not ca.renew(notes, now_s=NOW, root=Root(machine.top))
+        assert any("serve prepare" in note for note in notes.notes), notes.notes
+        assert in_use.read_text() == before
+    machine.prepare()
+    assert in_use.read_text() == other
 
 
 def test_production_answers_nobody_without_a_key_from_its_first_second(make_front: MakeFront) -> None:

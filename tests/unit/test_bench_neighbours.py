@@ -57,7 +57,7 @@ def test_rows_that_are_measured_again_take_the_place_of_those_before() -> None:
     row = next(row for row in ROWS if row.id == "load-io")
     assert kept_shares(both, row, "bedplate") == [0.97]
     assert kept_shares(both, CPU, "stock") == [0.25, 0.30]
-    assert both.notices == ["Of the run that was made later are: load, load-io, in bedplate, stock."]
+    assert both.notices == ["From a later run: the rows load, load-io of the arms bedplate, stock."]
     with pytest.raises(ValueError, match="load-io: its quiet row would be of another run"):
         replace_rows(first, replace(run(), figures=[figure("stock", "load", 1, 100.0)]))
 
@@ -158,6 +158,16 @@ def test_the_floor_is_the_share_of_the_cpus_that_a_build_has(cpu_s: float, verdi
     ]
     page = render_tables([Run(place="guest", alone={"compile": 1.0}, figures=figures)], {})
     assert f"{cpu_s / 12 * 100:.{1 if cpu_s < 1 else 0}f} % of the CPUs | 5 % of the CPUs: {verdict} |" in page
+
+
+def test_an_arm_without_samples_of_the_floor_has_no_share_of_the_cpus() -> None:
+    figures = [
+        figure("stock", "quiet", 1, 10.0),
+        figure("nice -10", "quiet", 1, 10.0),
+        figure("stock", "compile", 1, 5.0, neighbour_cpu_s=6.0),
+    ]
+    page = render_tables([Run(place="guest", alone={"compile": 1.0}, figures=figures)], {})
+    assert "50 % of the CPUs | no number / \u2013 |" in page
 
 
 def test_a_quiet_engine_that_answers_nothing_is_too_slow_for_the_sample() -> None:

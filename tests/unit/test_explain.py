@@ -7,14 +7,17 @@ import json
 import pytest
 
 from bedplate.catalog.findings import read_findings
+from bedplate.catalog.kernel_log import read_codes, read_kernel_messages
 from bedplate.catalog.knobs import read_knobs
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
 from bedplate.flows.explain import find_row
-from bedplate.report.explain import Style, render_finding, render_knob
+from bedplate.report.explain import Style, render_finding, render_kernel_row, render_knob
 
 KNOBS = read_knobs()
 FINDINGS = read_findings()
+KERNEL = read_kernel_messages()
+IDS = [*(knob.id for knob in KNOBS), *(row.id for row in FINDINGS)]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,13 @@ FINDINGS = read_findings()
         ("AllowedCPUs=", "cpu.confine-neighbours"),
         ("CPUWeight", "cpu.weight"),
         ("pci.acs-mixed", "pci.acs-mixed"),
+        ("xid-79", "xid-79"),
+        ("Xid 79", "xid-79"),
+        ("kernel.xid-79", "xid-79"),
+        ("sxid-12028", "sxid-12028"),
+        ("aer-fatal", "aer-fatal"),
+        ("kernel.oom-cgroup", "oom-cgroup"),
+        ("xid-4711", "xid"),
     ],
 )
 def test_a_row_is_found_by_id_finding_and_what_the_kernel_calls_it(name: str, id: str) -> None:
@@ -43,7 +53,7 @@ def test_a_wrong_name_gets_the_nearest_right_ones(capsys: pytest.CaptureFixture[
     assert main(["explain", "vm.swapines"]) == UsageError.exit_code
     said = capsys.readouterr()
     assert said.out == ""
-    assert "error: vm.swapines: no knob or finding has this name" in said.err
+    assert "error: vm.swapines: no knob, finding or kernel message has this name" in said.err
     assert "Did you mean 'vm.swappiness'" in said.err
     assert main(["explain", "%%%"]) == UsageError.exit_code
     assert "Run `bedplate explain` to list all of them." in capsys.readouterr().err
@@ -64,7 +74,7 @@ def test_every_row_is_printed_whole_within_the_width(width: int) -> None:
 def test_the_list_has_a_line_for_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [knob.id for knob in KNOBS] + [row.id for row in FINDINGS]
+    assert [line.split()[0] for line in lines] == [*IDS, *(row.id for row in KERNEL.rows)]
 
 
 def test_json_is_the_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +83,7 @@ def test_json_is_the_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert (row["id"], row["finding"], row["wrong_forms"]) == ("cpu.isolcpus", "knob.cpu.isolcpus", ["cargo.isolcpus"])
     assert row["check"][0]["parameter"] == "isolcpus"
     assert main(["explain", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == len(KNOBS) + len(FINDINGS)
+    assert len(json.loads(capsys.readouterr().out)) == len(KNOBS) + len(FINDINGS) + len(KERNEL.rows)
 
 
 def test_the_page_of_a_cargo_cult_setting_says_what_instead(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,5 +102,27 @@ def test_a_finding_of_the_audit_is_printed_with_its_knobs(width: int) -> None:
     assert "pci.acs" in render_finding(acs, KNOBS).splitlines()[-1]
 
 
-def test_no_id_is_both_a_knob_and_a_finding() -> None:
-    assert {knob.id for knob in KNOBS} & {row.id for row in FINDINGS} == set()
+def test_no_id_is_of_two_kinds() -> None:
+    ids = [*IDS, *(row.id for row in (*KERNEL.rows, *read_codes("xid"), *read_codes("sxid")))]
+    assert len(ids) == len(set(ids)) > 800
+
+
+@pytest.mark.parametrize("width", [110, 40])
+def test_a_message_of_the_kernel_is_printed_whole(width: int) -> None:
+    for row in (*KERNEL.rows, *read_codes("xid")):
+        text = "".join(render_kernel_row(row, KERNEL.steps, style=Style(width=width, colour=False)).split())
+        assert "{" not in text.split("example")[0], row.id
+        assert all("".join(part.split()[:3]) in text for part in (row.means, row.harm, row.source))  # long words are broken
+        assert row.read in text
+
+
+def test_a_code_is_explained_with_its_cause_its_remedy_and_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "xid-79"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "has fallen off the bus" in text and "the hardware" in text and "switch the power off and on" in text
+    assert "docs.nvidia.com" in text and "critical" in text
+    assert main(["explain", "--json", "xid-13"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["finding"], row["fault"], row["severity"]) == ("kernel.xid-13", "application", "info")
+    assert main(["explain", "--json", "nvidia-needs-open-modules"]) == 0
+    assert json.loads(capsys.readouterr().out)["finding"] == "driver.wrong-flavour"

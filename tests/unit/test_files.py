@@ -180,6 +180,7 @@ def test_the_commands_keep_device_nodes(tmp_path: Path) -> None:
 _ELSEWHERE = {
     "act/files.py": "the one place",
     "act/certificates.py": "a temporary directory",
+    "act/signatures.py": "a temporary directory",
     "weights/records.py": "links of a tree, and a directory of records that is published",
     "act/serving.py": "a kernel file",
     "act/tuning/durable.py": "files that a transaction keeps are moved",

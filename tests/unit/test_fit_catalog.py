@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from bedplate.catalog.accelerators import find_accelerator_row, read_accelerator_rows
+from bedplate.catalog.accelerators import ACCELERATORS, find_accelerator_row, parse_accelerators, read_accelerator_rows
+from bedplate.catalog.drop_ins import RowFile
 from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.models import find_model_row, read_model_rows
 from bedplate.errors import DataError, UsageError
@@ -71,9 +70,33 @@ def test_an_unknown_name_lists_near_ones() -> None:
     assert "gaudi3" in (refused.value.hint or "")
 
 
-def test_further_files_add_rows(tmp_path: Path) -> None:
-    (tmp_path / "more.toml").write_text(MODEL)
-    assert find_model_row("mine", read_model_rows(tmp_path / "more.toml")).shape.layers == 2
+def test_further_files_add_rows() -> None:
+    assert find_model_row("mine", read_model_rows([RowFile(name="more.toml", text=MODEL)])).shape.layers == 2
+
+
+def test_rows_of_two_files_that_contradict_each_other_are_named_with_both_places() -> None:
+    files = [RowFile(name=name, text=MODEL) for name in ("a.toml", "b.toml")]
+    with pytest.raises(DataError) as refused:
+        read_model_rows(files)
+    assert refused.value.problems == ("b.toml:mine: the name 'mine' stands twice, here and in a.toml:mine",)
+    names = MODEL.replace('"mine"\n', '"other"\nnames = ["Meta-Llama/LLAMA-3.1-8B"]\n', 1)
+    with pytest.raises(
+        DataError, match=r"c\.toml:other: the name 'meta-llama/llama-3\.1-8b' stands twice, .*models\.toml:llama"
+    ):
+        read_model_rows([RowFile(name="c.toml", text=names)])
+    row = 'schema = 1\n[[maker]]\nvendor = 0x10de\nnames = ["fff0 A"]\n'
+    with pytest.raises(DataError) as refused:
+        read_accelerator_rows([RowFile(name=name, text=row) for name in ("a.toml", "b.toml")])
+    (problem,) = refused.value.problems
+    assert problem == "b.toml:maker[10de].names: 10de:fff0 stands twice, here and in a.toml:maker[10de].names"
+    assert "docs/how-to/fit.md" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "0"])
+def test_a_figure_that_is_none_is_refused(number: str) -> None:
+    text = ACCELERATORS.read_text().replace("memory_gib = 24\n", f"memory_gib = {number}\n", 1)
+    with pytest.raises(DataError, match="l4: memory_gib, bandwidth_gbs and devices_per_card must be above 0"):
+        parse_accelerators([RowFile(name="x.toml", text=text)])
 
 
 @pytest.mark.parametrize(
@@ -84,10 +107,12 @@ def test_further_files_add_rows(tmp_path: Path) -> None:
         ("layers = 2", "layers = 0", "layers: got 0"),
         ("heads = 4", "heads = 4, window = 8", "belong together"),
         ('precision = "bf16"', 'precision = "bf16"\nsize = 3', "unknown key"),
+        ('precision = "bf16"', 'precision = "bf17"', r"mine\.checkpoint: got the precision 'bf17', expected bf16, fp8"),
     ],
 )
-def test_a_bad_row_is_refused_by_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
-    (tmp_path / "more.toml").write_text(MODEL.replace(old, new, 1))
+def test_a_bad_row_is_refused_by_its_place(old: str, new: str, says: str) -> None:
+    assert old in MODEL
     with pytest.raises(DataError, match=says) as refused:
-        read_model_rows(tmp_path / "more.toml")
+        read_model_rows([RowFile(name="more.toml", text=MODEL.replace(old, new, 1))])
     assert all(problem.startswith("more.toml:") for problem in refused.value.problems)
+    assert "docs/how-to/fit.md" in (refused.value.hint or "")

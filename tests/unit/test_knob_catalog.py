@@ -221,7 +221,7 @@ def test_all_problems_of_all_files_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("schema = 2", "sources.toml:schema: expected 1"),
+        ("schema = 2", "sources.toml:schema: got 2, expected 1"),
         ("schema = 1\nX1 = 'a'", 'sources.toml:X1: expected S1, S2, ... = "title"'),
         ("schema = 1\nS1 = 3", 'sources.toml:S1: expected S1, S2, ... = "title"'),
     ],

@@ -15,7 +15,8 @@ from bedplate.engines.client import parse_pieces
 from bedplate.errors import BedplateError
 from bedplate.flows.clean import find_doomed, size_on_disk
 from bedplate.host.root.root import Root
-from bedplate.host.system.system import is_bedplate_system, parse_units, read_system
+from bedplate.host.system.booted import is_bedplate_system
+from bedplate.host.system.system import parse_units, read_system
 from bedplate.image.machine import disk_origin, last_meaningful_line
 from bedplate.image.manifest import Image
 from bedplate.image.qemu import BootOptions

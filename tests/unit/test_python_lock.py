@@ -11,10 +11,11 @@ import pytest
 
 from bedplate.catalog.stack import read_stack
 from bedplate.errors import CommandError, PreflightError
-from bedplate.flows.stack import StackRequest, lock_python_packages, python_layers, resolve_stack
+from bedplate.flows.stack import StackRequest, driver_floors, lock_python_packages, python_layers, resolve_stack
 from bedplate.image.python_lock import DRIVER, find_uv, make_python_lock
 from bedplate.model.python_lock import PythonLayer
 from bedplate.model.stack import StackRecord
+from bedplate.model.version_condition import parse_condition
 
 pytestmark = pytest.mark.touches("spawn", why="a fake program stands in for uv")
 
@@ -134,6 +135,20 @@ def test_each_layer_has_a_lock_of_its_own(fake_uv: Path, tmp_path: Path) -> None
     assert layers["vllm"].driver_floors == {"nvidia-cuda-runtime": "580", "nvidia-cuda-runtime-cu12": "525"}
     lock_python_packages(both, tmp_path / "locks", Quiet(), catalogue=rows)
     assert sorted(path.name for path in (tmp_path / "locks").iterdir()) == ["sglang.txt", "vllm.txt"]
+
+
+def test_the_lowest_driver_is_what_the_rows_say_whatever_their_ids_are() -> None:
+    rows = read_stack(drop_ins=None)
+    floors = {"nvidia-cuda-runtime": "580", "nvidia-cuda-runtime-cu12": "525"}
+    renamed = replace(rows, facts=tuple(replace(fact, id=f"x-{index}") for index, fact in enumerate(rows.facts)))
+    assert driver_floors(rows) == driver_floors(renamed) == floors
+    other = tuple(
+        replace(fact, needs=(parse_condition("nvidia-driver >=600"),)) if fact.id == "cuda13-driver-580" else fact
+        for fact in rows.facts
+    )
+    assert driver_floors(replace(rows, facts=other)) == {**floors, "nvidia-cuda-runtime": "600"}
+    without = tuple(fact for fact in rows.facts if fact.id != "cuda12-driver-525")
+    assert driver_floors(replace(rows, facts=without)) == {"nvidia-cuda-runtime": "580"}
 
 
 def test_a_lock_that_uv_disagrees_with_is_not_written(fake_uv: Path, tmp_path: Path) -> None:

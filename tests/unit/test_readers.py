@@ -249,6 +249,14 @@ INPUTS: dict[str, list[Make]] = {
     "pci.ids": [lines("\t{n}  x\n", "10de  NVIDIA\n"), lines("\n10de  x{n}")],
     "index of models": [lines('{"name": "m{n}"},', '{"schema": 2, "models": [', "0]}")],
     "front": [lines("engine-{n},engine,UP,{n},L7OK,\n", "# pxname,svname,status,lastchg,check_status,\n"), run(","), run('"')],
+    "kernel log": [
+        lines("[ {n}.0] NVRM: Xid (PCI:0000:{h}): {n}, pid={n}, name=x{n}, y\n"),
+        lines("Jan 05 01:02:03 h kernel: Out of memory: Killed process {n} (x{n}) total-vm:1kB\n"),
+        lines("[ {n}.0] nvidia 0000:{h}.0: PCIe Bus Error: severity=Corrected\n"),
+        *(run(unit) for unit in ("a", "[", " ", "\n", "\n ", "<1>", "a\n", "[ 1.0] ", "NVRM: ", "NVRM: The NVIDIA GPU ", "kern  :warn  : ")),
+        *(run(unit, "[ 1.0] ") for unit in ("a", " ", "[", "NVRM: ", "AER: ", "link down ", "in a [1]", "process 1 (", "task=/a")),
+        *(run(unit, "Jan 05 01:02:03 ") for unit in ("a", " ", "a[1]", "kernel: ")),
+    ],
 }  # fmt: skip
 CASES = [(name, number) for name, makes in INPUTS.items() for number in range(len(makes))]
 SMALL = 60  # rows

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bedplate.catalog.drop_ins import read_shipped
 from bedplate.catalog.stack import STACK_DIRECTORY, parse_stack
 from bedplate.catalog.stack_wish import make_hardware, make_wish, parse_wish
 from bedplate.model.stack import StackCatalogue, StackConflict, StackHardware, StackLock
@@ -21,8 +22,8 @@ CASES: list[dict[str, Any]] = tomllib.loads((HERE / "cases.toml").read_text())["
 
 @functools.cache
 def catalogue(drop_in: str | None) -> StackCatalogue:
-    texts = {path.name: path.read_text() for path in sorted(STACK_DIRECTORY.glob("*.toml"))}
-    return parse_stack(texts | ({drop_in: (HERE / drop_in).read_text()} if drop_in else {}))
+    paths = [*sorted(STACK_DIRECTORY.glob("*.toml")), *([HERE / drop_in] if drop_in else [])]
+    return parse_stack(map(read_shipped, paths))
 
 
 def as_toml(wish: dict[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from bedplate.catalog.drop_ins import RowFile, RowKind, read_drop_ins, read_shipped
 from bedplate.catalog.stack import STACK_DIRECTORY, parse_stack, read_stack
-from bedplate.errors import DataError
+from bedplate.errors import DataError, ReadError
 from bedplate.model.stack import CheckedBy, StackCatalogue, StackConflict, StackHardware, StackLock, StackWish
 from bedplate.model.version_condition import parse_condition
 from bedplate.plan.resolve.resolve import resolve
@@ -21,9 +23,10 @@ def shipped() -> StackCatalogue:
     return read_stack(drop_ins=None)
 
 
-def with_rows(text: str) -> dict[str, str]:
+def with_rows(text: str) -> tuple[RowFile, ...]:
     """The files that ship, and one more."""
-    return {path.name: path.read_text() for path in STACK_DIRECTORY.glob("*.toml")} | {"site.toml": "schema = 1\n" + text}
+    shipped = tuple(read_shipped(path) for path in sorted(STACK_DIRECTORY.glob("*.toml")))
+    return (*shipped, RowFile(name="site.toml", text="schema = 1\n" + text))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +142,111 @@ def test_a_row_that_is_wrong_is_refused_with_its_place(rows: str, problem: str) 
     assert problem in str(caught.value)
 
 
+def test_rows_that_contradict_each_other_are_named_with_both_places(tmp_path: Path) -> None:
+    """An id twice, a release twice, a PCI id of two devices; between files of the owner, and with those that ship."""
+    device = '[[device]]\nid = "{}"\ntitle = "x"\npci = ["{}"]\n' + ROW
+    release = f'[[release]]\ncomponent = "kernel"\nversion = "9.9"\nsources = ["debian-13"]\n{ROW}'
+    (tmp_path / "a.toml").write_text("schema = 1\n" + device.format("q", "10de:fff0") + release)
+    (tmp_path / "b.toml").write_text("schema = 1\n" + device.format("q", "10de:fff0") + release)
+    with pytest.raises(DataError) as caught:
+        read_stack(drop_ins=tmp_path)
+    a, b = tmp_path / "a.toml", tmp_path / "b.toml"
+    assert caught.value.problems == (
+        f"device q: appears twice, in {a}:device[q] and in {b}:device[q]",
+        f"PCI id 10de:fff0: appears twice, in {a}:device[q].pci and in {b}:device[q].pci",
+        f"release kernel 9.9 (debian-13): appears twice, in {a}:release[kernel] and in {b}:release[kernel]",
+    )
+    a.write_text("schema = 1\n" + device.format("q", "10de:2330"))
+    b.unlink()
+    with pytest.raises(DataError) as caught:
+        read_stack(drop_ins=tmp_path)
+    assert f"PCI id 10de:2330: is of q in {a}:device[q].pci, and of h100 in accelerators.toml:h100.pci" in str(caught.value)
+
+
+def test_two_rows_about_one_build_that_contradict_each_other_are_refused() -> None:
+    """Of a range and an exception from it neither is wrong."""
+    module = (
+        '[[module]]\nid = "{}"\nmodule = ["nvidia-driver ==999"]\nkernel = "kernel {}"\nbuilds = {}\nbecause = "x"\n' + ROW
+    )
+    parse_stack(with_rows(module.format("q", ">=7, <=7.3", "true") + module.format("r", "==7.2", "false")))
+    with pytest.raises(DataError) as caught:
+        parse_stack(with_rows(module.format("q", "==7.2", "true") + module.format("r", "==7.2", "false")))
+    (problem,) = caught.value.problems
+    assert problem.startswith("module q and module r: one builds and one does not, for the same kernels, in ")
+    assert problem.endswith("in site.toml:module[q] and site.toml:module[r]")
+
+
+def test_an_accelerator_gives_a_device_its_pci_ids_and_its_name(tmp_path: Path) -> None:
+    (tmp_path / "accelerators").mkdir()
+    place = tmp_path / "accelerators/ours.toml"
+    place.write_text(
+        'schema = 1\n[[maker]]\nvendor = 0x10de\ndevice = "q"\nnames = ["fff1 Example Q"]\n'
+        '[[maker]]\nvendor = 0x10de\ndevice = "nothing"\nnames = ["fff2 Example R"]\n'
+    )
+    (tmp_path / "a.toml").write_text(f'schema = 1\n[[device]]\nid = "q"\n{ROW}')
+    with pytest.raises(DataError, match=r"ours\.toml:maker\[10de\]\.names: is of the device 'nothing', which no row"):
+        read_stack(drop_ins=tmp_path)
+    place.write_text(place.read_text().replace("nothing", "q").replace("Example R", "Example Q"))
+    device = next(device for device in read_stack(drop_ins=tmp_path).devices if device.id == "q")
+    assert (device.title, device.pci) == ("Example Q", ("10de:fff1", "10de:fff2"))
+    place.unlink()
+    with pytest.raises(
+        DataError, match=r"a\.toml:device\[q\]\.title: missing; the rows of accelerators have 0 names for it"
+    ):
+        read_stack(drop_ins=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [".", "models", "accelerators", "bundles"])
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a directory", "a dangling link", "too large"])
+def test_what_is_no_regular_file_is_refused_by_name(kind: str, what: str, tmp_path: Path) -> None:
+    place = tmp_path / kind / "x.toml"
+    place.parent.mkdir(exist_ok=True)
+    expected = f"{place}: is {what}, expected a regular file"
+    if what == "a pipe":
+        os.mkfifo(place)
+    elif what == "a device":
+        place.symlink_to("/dev/zero")
+    elif what == "a directory":
+        place.mkdir()
+    elif what == "a dangling link":
+        place.symlink_to("nowhere")
+        expected = f"{place}: cannot read: No such file or directory"
+    else:
+        with place.open("wb") as file:
+            file.truncate(5 << 20)
+        expected = f"{place}: is larger than 4 MiB"
+    with pytest.raises(ReadError) as caught:
+        read_stack(drop_ins=tmp_path)
+        read_drop_ins(RowKind.MODELS, tmp_path)
+    assert caught.value.message.startswith(expected)
+
+
+def test_a_directory_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "accelerators").write_text("")
+    with pytest.raises(ReadError, match="accelerators: cannot list the files of rows in it: Not a directory"):
+        read_stack(drop_ins=tmp_path)
+
+
+@pytest.mark.parametrize("bad", ["h\\n100", "\\u001b[31m", "\\u202e", "\\u0000"])
+def test_a_text_that_no_line_can_show_is_refused(bad: str) -> None:
+    for rows in (
+        f'[[device]]\nid = "{bad}"\ntitle = "x"\n{ROW}',
+        f'[[release]]\ncomponent = "kernel"\nversion = "9{bad}"\nsources = ["debian-13"]\n{ROW}',
+    ):
+        with pytest.raises(DataError, match=r"site\.toml: got the text .*, expected one without control characters"):
+            parse_stack(with_rows(rows))
+
+
+def test_one_table_of_releases_does_not_make_a_million() -> None:
+    variants = ", ".join(f'v{number} = ["a", "b"]' for number in range(20))
+    rows = f'[[release]]\ncomponent = "kernel"\nversion = "9"\nsources = ["debian-13"]\nvariants = {{ {variants} }}\n{ROW}'
+    with pytest.raises(DataError, match=r"site\.toml:release\[kernel\]: makes 1048576 releases"):
+        parse_stack(with_rows(rows))
+
+
 def test_all_problems_of_all_files_are_reported_at_once() -> None:
     with pytest.raises(DataError) as caught:
-        parse_stack({"a.toml": "schema = 2\n", "b.toml": "not toml", "c.toml": "schema = 1\n[[device]]\n"})
+        texts = {"a.toml": "schema = 2\n", "b.toml": "not toml", "c.toml": "schema = 1\n[[device]]\n"}
+        parse_stack(RowFile(name=name, text=text) for name, text in texts.items())
     text = str(caught.value)
     assert all(place in text for place in ("a.toml:schema", "b.toml: not TOML", "c.toml:device[0].id: missing"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from bedplate.catalog.stack import read_stack
 from bedplate.catalog.stack_lock import parse_lock
 from bedplate.cli.main import main
 from bedplate.errors import DataError, UsageError
-from bedplate.flows.stack import StackRequest, hardware_of, resolve_stack
+from bedplate.flows.stack import StackRequest, find_choices, hardware_of, resolve_stack
 from bedplate.model.stack import StackConflict, StackPolicy, StackRecord
 from bedplate.plan.resolve.resolve import resolve
 from bedplate.report.stack import render_lock
@@ -136,6 +138,19 @@ def test_a_recording_without_pci_devices_is_unknown_and_not_without_accelerators
     assert cpu_only.properties["gpu"] == ("none",)
 
 
+def canonical_digest(text: str) -> str:
+    """As docs/how-to/choose-a-stack.md says it, without a line of bedplate."""
+    table = tomllib.loads(text)
+    del table["sha256"]
+    canonical = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def sealed_again(text: str) -> str:
+    """A lock that was edited, with the digest of what it is now."""
+    return text.replace(tomllib.loads(text)["sha256"], canonical_digest(text), 1)
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     status = main(["stack", *words])
     done = capsys.readouterr()
@@ -157,6 +172,9 @@ def test_the_command_writes_shows_explains_and_compares_locks(tmp_path: Path, ca
     assert run(capsys, "diff", lock, lock)[0] == 0
     assert "why:" in run(capsys, "why", "nvidia-driver", str(wish))[1]
     assert "why:" in run(capsys, "why", "kernel", "--from-lock", lock)[1]
+    assert "why:" in run(capsys, "why", "--from-lock", lock, "kernel")[1]
+    assert "why:" in run(capsys, "why", "kernel", "--lock", other, str(wish))[1]
+    assert "why:" in run(capsys, "why", "--lock", other, "kernel", "--policy", "newest", str(wish))[1]
     status, out, _ = run(capsys, "why", "kernel >=7.4", str(wish), "--json")
     assert status == 1
     assert json.loads(out)["possible"] is False
@@ -172,6 +190,7 @@ def test_the_command_writes_shows_explains_and_compares_locks(tmp_path: Path, ca
         (("resolve", "--engine", "vllm", "--source", "mars"), "no source 'mars'"),
         (("resolve", "--engine", "vllm", "--licence", "beer"), "no release has the licence 'beer'"),
         (("why", "doca", "--engine", "vllm"), "doca: the stack has no such component"),
+        (("why", "kernel", "--from-lock", "a.lock", "wish.toml"), "wish.toml: a wish, beside --from-lock a.lock"),
         (("show", "/nonexistent/stack.lock"), "cannot read"),
     ],
 )
@@ -182,6 +201,38 @@ def test_a_wrong_request_is_refused_with_a_way_out(
     assert status in (1, 2)
     assert message in err
     assert "Traceback" not in err
+
+
+def test_an_edited_lock_is_recognised_by_its_digest() -> None:
+    """Whatever was edited; comments, blank lines and the order of keys do not count."""
+    text = render_lock(lock_of(A100))
+    table = tomllib.loads(text)
+    assert table["sha256"] == canonical_digest(text)
+    for old, new in (
+        ('version = "7.3.4"', 'version = "7.3.5"'),
+        (table["date"], "2025-01-01"),
+        (table["catalogue"], "0" * 64),
+        ("evidence = [", 'evidence = ["another", '),
+        ("facts = [", 'facts = [\n  "a",'),
+        (table["sha256"], "0" * 64),
+    ):
+        assert old in text
+        with pytest.raises(DataError, match="the lock was changed after it was made"):
+            parse_lock(text.replace(old, new, 1), name="stack.lock")
+    lines = text.splitlines()
+    lines[1:5] = reversed(lines[1:5])
+    parse_lock("\n\n# a comment\n".join(["\n".join(lines), ""]), name="stack.lock")
+
+
+def test_a_lock_without_its_digest_is_refused() -> None:
+    text = re.sub("(?m)^sha256 = .*\n", "", render_lock(lock_of(A100)), count=1)
+    with pytest.raises(DataError, match=r"lock\.sha256: missing"):
+        parse_lock(text, name="stack.lock")
+
+
+def test_bounds_are_no_question_to_a_lock() -> None:
+    with pytest.raises(UsageError, match="nothing of bounds"):
+        find_choices(lock_of(A100).lock, "kernel >=7")
 
 
 def test_a_damaged_lock_or_wish_is_refused_with_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,8 +248,8 @@ def test_a_damaged_lock_or_wish_is_refused_with_every_problem(tmp_path: Path, ca
 def test_locks_of_one_version_with_other_files_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lock, edited = tmp_path / "a.lock", tmp_path / "b.lock"
     assert run(capsys, "resolve", "--engine", "vllm", "--accelerator", "h100", "--output", str(lock))[0] == 0
-    digest = next(line for line in lock.read_text().splitlines() if line.startswith("sha256 = "))
-    edited.write_text(lock.read_text().replace(digest, f'sha256 = "{"0" * 64}"'))
+    digest = [line for line in lock.read_text().splitlines() if line.startswith("sha256 = ")][1]  # the first is the lock's
+    edited.write_text(sealed_again(lock.read_text().replace(digest, f'sha256 = "{"0" * 64}"')))
     status, out, _ = run(capsys, "diff", str(lock), str(edited))
     assert status == 1
     assert f"sha256 {'0' * 64}" in out

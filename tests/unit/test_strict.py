@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from pathlib import Path
 
 import pytest
 
+from bedplate.catalog import strict
 from bedplate.catalog.findings import parse_suppressions, read_suppressions
-from bedplate.catalog.strict import parse_table, read_data
+from bedplate.catalog.strict import parse_table, read_data, schema_problems
 from bedplate.errors import DataError, ReadError
 
 
@@ -41,6 +43,20 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_what_toml_cannot_hold_is_a_problem_of_the_file(text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         parse_table(text, name="x.toml")
+
+
+def test_the_key_schema_is_judged_in_one_place() -> None:
+    """The version of a file's form; a text or true is none, though Python takes true for 1."""
+    assert schema_problems(1, "x.toml:") == []
+    for got in (2, True, 1.0, "1", None):
+        assert schema_problems(got, "x.toml:") == [f"x.toml:schema: got {got!r}, expected 1"]
+    source = Path(strict.__file__).parents[1]
+    own = [
+        path.name
+        for path in sorted(source.rglob("*.py"))
+        if re.search(r"schema: (got|expected)|schema.* [!=]= 1\b", path.read_text())
+    ]
+    assert own == ["strict.py", "index.py"]  # the other is the index of a newer bedplate
 
 
 def test_a_number_too_long_to_print_is_refused() -> None:

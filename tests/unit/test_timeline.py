@@ -60,7 +60,7 @@ def test_a_step_that_nobody_waited_for_is_left_out() -> None:
 def test_what_starts_beside_it_is_listed_until_the_first_token() -> None:
     assert [unit.name for unit in beside(LINE)] == ["var.mount", "bedplate-serve.service", "bedplate-layer@dev-vdb.service"]
     page = render_page((LINE,), provenance="Measured.")
-    assert "| 14.0 s | 6.0 s, and not active yet | `var.mount` |" in page
+    assert "| 14.0 s | 6.0 s, not active yet | `var.mount` |" in page
     assert "| 20.0 s | 3.8 s | the engine loads the model, and answers |" in page
 
 

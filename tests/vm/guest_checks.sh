@@ -67,5 +67,6 @@ for unit in emergency rescue; do
     holds "$unit mode asks nobody" 'contains "$(systemctl show -P ExecStart '$unit'.service)" "var halted"'
 done
 holds "no shell for debugging" '[ "$(systemctl show -P LoadState debug-shell.service)" = not-found ]'
+holds "the front's script is the image's" 'cmp -s /usr/lib/bedplate/request.lua /run/bedplate/request.lua'
 holds "no sshd" '! [ -e /usr/sbin/sshd ]'
 [ "$bad" = 0 ] && echo "ALL CHECKS HOLD"

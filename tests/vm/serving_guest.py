@@ -66,7 +66,13 @@ class ServingGuest:
 
 @contextmanager
 def serving_guest(
-    bedplate: Bedplate, image: Image, engine: Path, models: Sequence[tuple[str, Path]], state: Path
+    bedplate: Bedplate,
+    image: Image,
+    engine: Path,
+    models: Sequence[tuple[str, Path]],
+    state: Path,
+    *,
+    memory_bytes: int = 2 * GIB,
 ) -> Iterator[ServingGuest]:
     """A guest with these models, (name, file), started and not waited for."""
     paths = Paths(cache=state / "cache", state=state)
@@ -75,13 +81,14 @@ def serving_guest(
     with terminal_progress() as progress:
         store = Store(paths.models)
         added = [store.add(file, progress=progress, name=name) for name, file in models]
-        wishes = Wishes(build=False, guest_memory_bytes=2 * GIB, secure_boot=False, uefi=False, tpm=False, mirror=None)
+        wishes = Wishes(build=False, guest_memory_bytes=memory_bytes, secure_boot=False, uefi=False, tpm=False, mirror=None)
         port = free_port()
         ready = ensure_ready(paths, wishes, progress, port=port, choice=AccelChoice.AUTO, install=False)
         options = BootOptions(
             mode=BootMode.DIRECT,
             accel=ready.accel,
             port=port,
+            memory_bytes=memory_bytes,
             cpus=1,
             tpm=False,
             engine=str(engine),

@@ -88,12 +88,16 @@ def check_paths(paths: Paths) -> None:
 def find_paths(environment: dict[str, str] | None = None) -> Paths:
     """Directories by BEDPLATE_CACHE_DIR and BEDPLATE_STATE_DIR, else XDG, else ~/.cache and ~/.local/state.
 
+    In a booted image they are in /var, where `bedplate serve prepare` looks for models, and not in root's home.
     Raises UsageError when both are one, PreflightError for a relative one where the working directory was removed.
     """
     env = dict(os.environ) if environment is None else environment
     home = Path(env.get("HOME") or "/root")
-    cache = env.get("BEDPLATE_CACHE_DIR") or Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "bedplate"
-    state = env.get("BEDPLATE_STATE_DIR") or Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "bedplate"
+    caches, states = env.get("XDG_CACHE_HOME") or home / ".cache", env.get("XDG_STATE_HOME") or home / ".local/state"
+    if _is_booted_image():
+        caches, states = "/var/cache", "/var/lib"
+    cache = env.get("BEDPLATE_CACHE_DIR") or Path(caches) / "bedplate"
+    state = env.get("BEDPLATE_STATE_DIR") or Path(states) / "bedplate"
     try:
         found = Paths(cache=Path(cache).absolute(), state=Path(state).absolute())
     except FileNotFoundError as error:
@@ -108,6 +112,15 @@ def find_paths(environment: dict[str, str] | None = None) -> Paths:
             hint="Set BEDPLATE_CACHE_DIR or BEDPLATE_STATE_DIR to another directory.",
         )
     return found
+
+
+def _is_booted_image() -> bool:
+    if not Path("/usr/lib/bedplate/image.json").exists():
+        return False  # nearly every call: what would say more takes longer to load than all else here
+    from bedplate.host.root.root import Root
+    from bedplate.host.system.booted import is_bedplate_system
+
+    return is_bedplate_system(Root())
 
 
 def explain_os_error(error: OSError, paths: Paths) -> PreflightError | None:

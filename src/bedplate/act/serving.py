@@ -18,11 +18,10 @@ from bedplate.act import systemd
 from bedplate.act.files import write_whole
 from bedplate.errors import BedplateError, CommandError, ModelRefused
 from bedplate.host.root.root import Root
-from bedplate.model.instance import ENGINE_DIRECTORY, instance_of, layer_root_of, layer_unit_of, unit_of
+from bedplate.model.instance import ENGINE_DIRECTORY, FRONT_SCRIPT, instance_of, layer_root_of, layer_unit_of, unit_of
 from bedplate.model.launch import EnginePlan, Launch, Limits, Placement
 
 FRONT_CONFIGURATION = "/run/bedplate/haproxy.cfg"
-FRONT_SCRIPT = "/run/bedplate/request.lua"
 FRONT_TOKENS = "/run/bedplate/haproxy-tokens.cfg"
 """Which engines have made a token, for the moment of a reload; without content at any other time."""
 FRONT_UNIT = "bedplate-haproxy.service"

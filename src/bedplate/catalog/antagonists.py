@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.catalog.knobs import parse_sources
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems
 from bedplate.errors import DataError, UsageError
 from bedplate.model.proof import Antagonist
 
@@ -40,9 +40,7 @@ def read_antagonists(
 def parse_antagonists(text: str, sources: dict[str, str], *, name: str) -> tuple[Antagonist, ...]:
     """Rows of a text; ids of sources become their titles. Raises DataError with all problems."""
     table = parse_table(text, name=name)
-    problems: list[str] = []
-    if table.get("schema") != 1:
-        problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
+    problems = schema_problems(table.get("schema"), f"{name}:")
     known = ("schema", "antagonist")
     problems += [f"{name}:{key}: unknown key; known keys: {', '.join(known)}" for key in table if key not in known]
     listed: Any = table.get("antagonist", [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from bedplate.catalog.strict import parse_toml
+from bedplate.catalog.strict import parse_toml, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.client_key import ClientKey, ClientKeyFile
 
@@ -39,7 +39,7 @@ def is_note(text: str) -> bool:
 def parse_client_keys(text: str, *, name: str) -> ClientKeyFile:
     """The text of a client-keys.toml; `name` stands for the file in messages. Raises DataError with all of its problems."""
     found = parse_toml(text, ClientKeyFile, name=name, reference=REFERENCE)
-    problems = [f"schema: got {found.schema}, expected 1"] if found.schema != 1 else []
+    problems = schema_problems(found.schema)
     if len(found.key) > MOST_KEYS or len(found.revoked) > MOST_KEYS:
         problems.append(f"key: got {max(len(found.key), len(found.revoked))} entries, expected at most {MOST_KEYS}")
     problems += [f"revoked[{index}]: {_wrong_id(id)}" for index, id in enumerate(found.revoked) if not is_key_id(id)]

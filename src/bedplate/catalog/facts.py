@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.catalog.strict import read_toml
+from bedplate.catalog.strict import read_toml, schema_problems
 from bedplate.errors import DataError
 
 KNOWN_ANSWER_DIRECTORY = Path(__file__).parent / "known_answer"
@@ -81,7 +81,7 @@ class KnownAnswers:
 def read_facts(path: Path = KNOWN_ANSWER_DIRECTORY / "facts.toml") -> KnownAnswers:
     """The facts. Raises ReadError or DataError; two facts that are asked in the same words are a DataError."""
     facts = read_toml(path, KnownAnswers)
-    problems = [f"{path.name}:schema: got {facts.schema}, expected 1"] if facts.schema != 1 else []
+    problems = schema_problems(facts.schema, f"{path.name}:")
     asked: dict[str, str] = {}
     for fact in facts.fact:
         for phrasing in phrasings(fact):

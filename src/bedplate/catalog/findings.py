@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bedplate.catalog.knobs import parse_sources
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.audit import FindingRow, Suppression
 from bedplate.model.facts.finding import Severity
@@ -83,8 +83,7 @@ def parse_suppressions(text: str, *, name: str) -> tuple[Suppression, ...]:
 def _rows(text: str, cls: type[T], key: str, name: str, problems: list[str]) -> list[T]:
     """Rows whose shape is right; schema = 1 and [[key]] tables, and nothing else, make a file."""
     table = parse_table(text, name=name)
-    if table.get("schema") != 1:
-        problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
+    problems += schema_problems(table.get("schema"), f"{name}:")
     problems += [
         f"{name}:{other}: unknown key; known keys: schema, {key}" for other in table if other not in ("schema", key)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.catalog.strict import read_toml
+from bedplate.catalog.strict import read_toml, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.catalogued import EngineRow, Precision
 
@@ -22,7 +22,7 @@ class FitEngines:
 def read_fit_engines(path: Path = Path(__file__).parent / "fit_engines.toml") -> FitEngines:
     """Engines and precisions. Raises ReadError; DataError for a bad row, an id that stands twice, an unknown engine."""
     file = read_toml(path, FitEngines)
-    problems = [] if file.schema == 1 else [f"{path.name}:schema: got {file.schema}, expected 1"]
+    problems = schema_problems(file.schema, f"{path.name}:")
     engines = [row.id for row in file.engine]
     for ids in (engines, [row.id for row in file.precision]):
         problems += [f"{path.name}:{id}: stands twice" for id in sorted(set(ids)) if ids.count(id) > 1]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.knob import Check, Grade, Knob, Recommendation
 from bedplate.model.knob_value import NUMERIC, Compare, Parse, parse_value
@@ -56,7 +56,7 @@ def knob_configs(knobs: Iterable[Knob]) -> tuple[str, ...]:
 def parse_sources(text: str, *, name: str) -> dict[str, str]:
     """Title by id, "S17": "...". Raises DataError."""
     table = parse_table(text, name=name)
-    problems = [] if table.pop("schema", None) == 1 else [f"{name}:schema: expected 1"]
+    problems = schema_problems(table.pop("schema", None), f"{name}:")
     for key, title in table.items():
         if not _SOURCE.fullmatch(key) or not isinstance(title, str) or not title:
             problems.append(f'{name}:{key}: expected S1, S2, ... = "title"')
@@ -95,8 +95,7 @@ def _titled(source: object, titles: dict[str, str]) -> object:
 
 def _rows(table: dict[str, Any], file: str, sources: dict[str, str], problems: list[str]) -> Iterator[tuple[str, Knob]]:
     """(file:id, row) of each row whose shape is right."""
-    if table.get("schema") != 1:
-        problems.append(f"{file}:schema: got {table.get('schema')!r}, expected 1")
+    problems += schema_problems(table.get("schema"), f"{file}:")
     problems += [f"{file}:{key}: unknown key; known keys: schema, knob" for key in table if key not in ("schema", "knob")]
     listed = table.get("knob", [])
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from bedplate.catalog.strict import parse_toml
+from bedplate.catalog.strict import parse_toml, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.machine_config import FrontConfig, LimitsConfig, MachineConfig, TlsConfig
 from bedplate.model.network_names import is_dns_name, is_ip_address, is_origin
@@ -33,7 +33,7 @@ def is_loopback(address: str) -> bool:
 
 def _check(config: MachineConfig) -> list[str]:
     front = config.front
-    problems = [f"schema: got {config.schema}, expected 1"] if config.schema != 1 else []
+    problems = schema_problems(config.schema)
     problems += _check_front(front) + _check_tls(front.tls) + _check_limits(front.limits)
     if front.tls.client_ca and front.tls.client_port == front.port:
         problems.append(f"front.tls.client_port: got {front.port}, which front.port has, expected another port")

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.catalog.drop_ins import RowFile, RowKind, read_shipped, rows_hint
+from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.near import near_hint
-from bedplate.catalog.strict import read_toml
+from bedplate.catalog.strict import build_file, schema_problems
 from bedplate.errors import DataError, UsageError
 from bedplate.model.catalogued import ModelRow
 from bedplate.model.decoder import DecoderShape
@@ -20,30 +22,39 @@ class ModelFile:
     """A file of model rows as it is parsed; `schema` must be 1."""
 
     schema: int
-    model: tuple[ModelRow, ...]
+    model: tuple[ModelRow, ...] = ()
 
 
-def read_model_rows(*more: Path) -> tuple[ModelRow, ...]:
+def read_model_rows(drop_ins: Sequence[RowFile] = ()) -> tuple[ModelRow, ...]:
     """The rows that ship, then those of further files, in their order. Raises ReadError, DataError with every problem.
 
-    A further file may not repeat an id or a name of another row.
+    No row may repeat an id or a name of another one, whatever its case; the problem names both places.
     """
     rows: list[ModelRow] = []
-    owners: dict[str, str] = {}
+    places: dict[str, str] = {}
     problems: list[str] = []
-    for path in (MODELS, *more):
-        file = read_toml(path, ModelFile)
-        problems += [] if file.schema == 1 else [f"{path.name}:schema: got {file.schema}, expected 1"]
-        for row in file.model:
-            for name in sorted({row.id.lower(), *(name.lower() for name in row.names)}):
-                owner = owners.setdefault(name, row.id)
-                if owner != row.id or (name == row.id.lower() and any(other.id == row.id for other in rows)):
-                    problems.append(f"{path.name}:{row.id}: the name {name!r} stands twice")
-            problems += [f"{path.name}:{row.id}: {problem}" for problem in shape_problems(row.shape)]
-            problems += [] if row.checkpoint else [f"{path.name}:{row.id}: has no checkpoint"]
+    precisions = [precision.id for precision in read_fit_engines().precision]
+    for file in (read_shipped(MODELS), *drop_ins):
+        try:
+            table = build_file(file.read_tables(), ModelFile, name=file.name)
+        except DataError as error:
+            problems += error.problems
+            continue
+        problems += schema_problems(table.schema, f"{file.name}:")
+        for row in table.model:
+            place = f"{file.name}:{row.id}"
+            names = dict.fromkeys([row.id.lower(), *(name.lower() for name in row.names)])
+            problems += [
+                f"{place}: the name {name!r} stands twice, here and in {places[name]}" for name in names if name in places
+            ]
+            places.update((name, place) for name in names if name not in places)
+            problems += [f"{place}: {problem}" for problem in shape_problems(row.shape)]
+            problems += [] if row.checkpoint else [f"{place}: has no checkpoint"]
+            unknown = [checkpoint.precision for checkpoint in row.checkpoint if checkpoint.precision not in precisions]
+            problems += [f"{place}.checkpoint: got the precision {id!r}, expected {', '.join(precisions)}" for id in unknown]
             rows.append(row)
     if problems:
-        raise DataError(problems)
+        raise DataError(problems, hint=rows_hint(RowKind.MODELS, drop_ins))
     return tuple(rows)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.plan_part import Part
 from bedplate.model.policy import Neighbours, PolicyRow
@@ -32,9 +32,7 @@ def parse_policies(text: str, *, name: str) -> tuple[PolicyRow, ...]:
     That forbidden knobs exist is for a test: the catalog has them elsewhere.
     """
     table = parse_table(text, name=name)
-    problems: list[str] = []
-    if table.get("schema") != 1:
-        problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
+    problems = schema_problems(table.get("schema"), f"{name}:")
     problems += [f"{name}:{key}: unknown key; known keys: {', '.join(_KEYS)}" for key in table if key not in _KEYS]
     listed: Any = table.get("policy", [])
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):

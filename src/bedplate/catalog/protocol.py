@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.protocol import ParameterEffect, ParameterRow
 
@@ -29,9 +29,7 @@ def read_request_script(path: Path = _HERE / "request.lua") -> str:
 def parse_protocol(text: str, *, name: str) -> tuple[ParameterRow, ...]:
     """Rows of a text; a parameter stands once for each engine and path. Raises DataError with every problem."""
     table = parse_table(text, name=name)
-    problems: list[str] = []
-    if table.get("schema") != 1:
-        problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
+    problems = schema_problems(table.get("schema"), f"{name}:")
     problems += [f"{name}:{key}: unknown key; known keys: {', '.join(_KEYS)}" for key in table if key not in _KEYS]
     listed: Any = table.get("parameter", [])
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):

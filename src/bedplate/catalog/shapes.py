@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.catalog.strict import read_toml
+from bedplate.catalog.strict import read_toml, schema_problems
 from bedplate.errors import DataError, UsageError
 
 
@@ -45,7 +45,7 @@ def read_shapes(path: Path = Path(__file__).parent / "shapes.toml") -> tuple[Mod
     shapes = read_toml(path, Shapes)
     ids = [shape.id for shape in shapes.shape]
     problems = [f"{path.name}:{id}: appears twice" for id in sorted(set(ids)) if ids.count(id) > 1]
-    problems += [f"{path.name}:schema: got {shapes.schema}, expected 1"] if shapes.schema != 1 else []
+    problems += schema_problems(shapes.schema, f"{path.name}:")
     if problems:
         raise DataError(problems)
     return shapes.shape

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bedplate.catalog.strict import build_row, parse_table, read_data
+from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems, unprintable_problems
 from bedplate.errors import DataError
+from bedplate.model.bundle import CatalogBundle
+from bedplate.model.lock_digest import digest_lock
 from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HINT = "Restore the file, or make the lock again with `bedplate stack resolve --output FILE`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class LockHead:
     """The keys above the components."""
 
     schema: int
+    sha256: str
+    """Of the lock itself, as model/lock_digest.py computes it."""
     date: str
     catalogue: str
     wish: tuple[str, ...]
@@ -54,15 +58,24 @@ def read_lock(path: Path) -> StackRecord:
 def parse_lock(text: str, *, name: str) -> StackRecord:
     """The lock of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     table = parse_table(text, name=name)
-    problems = [
-        f"{name}: got the text {text[:60]!r}, expected one without control characters"
-        for text in _texts(table)
-        if not text.isprintable()
-    ]
-    tables = table.pop("component", [])
+    problems = unprintable_problems(table, name)
+    digest = digest_lock(table)
+    tables, bundles = table.pop("component", []), table.pop("bundle", [])
     head = build_row(table, LockHead, where=f"{name}:lock", problems=problems)
-    if head is not None and head.schema != 1:
-        problems.append(f"{name}:schema: got {head.schema}, expected 1")
+    if head is not None:
+        problems += schema_problems(head.schema, f"{name}:")
+        if head.sha256 != digest:
+            problems.append(
+                f"{name}:sha256: got {head.sha256[:80]!r}, expected {digest}, the digest of the content:"
+                " the lock was changed after it was made"
+            )
+    if not isinstance(bundles, list) or not all(isinstance(row, dict) for row in bundles):
+        problems.append(f"{name}:bundle: expected [[bundle]] tables")
+        bundles = []
+    imported = [
+        build_row(row, CatalogBundle, where=f"{name}:bundle[{index}]", problems=problems)
+        for index, row in enumerate(bundles)
+    ]
     if not isinstance(tables, list) or not tables or not all(isinstance(row, dict) for row in tables):
         problems.append(f"{name}:component: expected [[component]] tables")
         tables = []
@@ -72,23 +85,17 @@ def parse_lock(text: str, *, name: str) -> StackRecord:
         if count > 1:
             problems.append(f"{name}:component: {component}{f' of layer {layer}' if layer else ''} appears {count} times")
     if problems or head is None:
-        raise DataError(problems, hint="Make the lock again with `bedplate stack resolve --output FILE`.")
+        raise DataError(problems, hint=_HINT)
     lock = StackLock(
         choices=tuple(choice for choice in choices if choice is not None), facts=head.facts, cautions=head.cautions
     )
-    return StackRecord(date=head.date, catalogue=head.catalogue, wish=head.wish, lock=lock)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(entry)
-    elif isinstance(value, dict):
-        for key, entry in value.items():
-            yield key
-            yield from _texts(entry)
+    return StackRecord(
+        date=head.date,
+        catalogue=head.catalogue,
+        bundles=tuple(bundle for bundle in imported if bundle is not None),
+        wish=head.wish,
+        lock=lock,
+    )
 
 
 def _choice(row: dict[str, Any], where: str, problems: list[str]) -> ChosenRelease | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bedplate.catalog.strict import build_row
+from bedplate.catalog.strict import build_row, schema_problems
 from bedplate.model.stack import (
     HOST,
     LAYER,
@@ -29,6 +30,8 @@ from bedplate.model.stack import (
 from bedplate.model.version_condition import VersionCondition, parse_condition
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:-]*")
+_MOST_RELEASES = 20_000  # of all files; what ships has 243, and one table multiplies versions, sources and variants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +39,13 @@ class DeviceTable:
     """A [[device]] table without its properties."""
 
     id: str
-    title: str
     checked: CheckedBy
     date: str
     evidence: tuple[str, ...]
+    title: str = ""
+    """"" where one row of the accelerators is this device, and has its name."""
     pci: tuple[str, ...] = ()
+    """PCI ids that no row of the accelerators has."""
     needs: tuple[str, ...] = ()
 
 
@@ -116,6 +121,8 @@ class StackRows:
         self.facts: list[StackFact] = []
         self.modules: list[ModuleBuild] = []
         self.followers: list[tuple[str, FollowTable]] = []
+        self.places: dict[tuple[str, str], str] = {}
+        """Where each row stands, by its kind and id."""
 
     def add_file(self, table: dict[str, Any], name: str) -> None:
         """Take in the tables of one file; [[follow]] waits for `expand_followers`."""
@@ -128,8 +135,7 @@ class StackRows:
             "fact": self._add_fact,
             "module": self._add_module,
         }
-        if table.get("schema") != 1:
-            self.problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
+        self.problems += schema_problems(table.get("schema"), f"{name}:")
         for key, rows in table.items():
             if key == "schema":
                 continue
@@ -150,9 +156,13 @@ class StackRows:
             versions = dict.fromkeys(
                 (release.version, release.source) for release in followed if release.source in row.sources
             )
+            if len(versions) + len(self.releases) > _MOST_RELEASES:
+                self.problems.append(f"{where}: all files make more than {_MOST_RELEASES} releases")
+                return
             for version, source in versions:
                 upstream = re.split(r"[-+]", version, maxsplit=1)[0]
-                self.releases.append(
+                self._add_single(
+                    where,
                     StackRelease(
                         component=row.component,
                         version=version,
@@ -162,12 +172,19 @@ class StackRows:
                         checked=row.checked,
                         date=row.date,
                         evidence=row.evidence,
-                    )
+                    ),
                 )
+
+    def _take(self, kind: str, id: str, where: str) -> None:
+        """Note where a row stands; two rows of one kind and id contradict each other, and the problem names both."""
+        if (kind, id) in self.places:
+            self.problems.append(f"{kind} {id}: appears twice, in {self.places[kind, id]} and in {where}")
+        self.places.setdefault((kind, id), where)
 
     def _add_source(self, row: dict[str, Any], where: str) -> None:
         source = build_row(row, StackSource, where=where, problems=self.problems)
         if source is not None and self._fits_id(source.id, where):
+            self._take("source", source.id, where)
             self.sources.append(source)
 
     def _add_component(self, row: dict[str, Any], where: str) -> None:
@@ -176,6 +193,7 @@ class StackRows:
             return
         if component.scope not in (HOST, LAYER):
             self.problems.append(f"{where}.scope: got {component.scope!r}, expected {HOST} or {LAYER}")
+        self._take("component", component.id, where)
         self.components.append(component)
 
     def _add_device(self, row: dict[str, Any], where: str) -> None:
@@ -184,7 +202,9 @@ class StackRows:
         if device is None or not self._fits_id(device.id, where):
             return
         self._judge_origin(device.date, device.evidence, where)
+        self._take("device", device.id, where)
         for number in device.pci:
+            self._take("PCI id", number, f"{where}.pci")
             if not re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{4}", number):
                 self.problems.append(f"{where}.pci: got {number!r}, expected vendor:device such as 10de:2330")
         self.devices.append(
@@ -212,14 +232,21 @@ class StackRows:
             self.problems.append(f"{where}.version: expected version or versions")
         if table.sha256 and not re.fullmatch(r"[0-9a-f]{64}", table.sha256):
             self.problems.append(f"{where}.sha256: got {table.sha256!r}, expected 64 hexadecimal digits")
+        if table.file and _FILE.fullmatch(table.file) is None:
+            self.problems.append(f"{where}.file: got {table.file!r}, expected the name of a file, without a directory")
         if table.sha256 and not table.file:
             self.problems.append(f"{where}.file: missing; sha256 is of a file")
         if not table.sources:
             self.problems.append(f"{where}.sources: is empty")
         needs = self._conditions(table.needs, f"{where}.needs")
+        count = len(versions) * len(table.sources) * math.prod(map(len, variants.values()))
+        if count + len(self.releases) > _MOST_RELEASES:
+            self.problems.append(f"{where}: makes {count} releases, and all files may make {_MOST_RELEASES}")
+            return
         combinations = itertools.product(*([(name, value) for value in values] for name, values in variants.items()))
         for combination, version, source in itertools.product(list(combinations), versions, table.sources):
-            self.releases.append(
+            self._add_single(
+                where,
                 StackRelease(
                     component=table.component,
                     version=version,
@@ -233,8 +260,12 @@ class StackRows:
                     date=table.date,
                     evidence=table.evidence,
                     note=table.note,
-                )
+                ),
             )
+
+    def _add_single(self, where: str, release: StackRelease) -> None:
+        self._take("release", release.label, where)
+        self.releases.append(release)
 
     def _add_follow(self, row: dict[str, Any], where: str) -> None:
         table = build_row(row, FollowTable, where=where, problems=self.problems)
@@ -251,6 +282,7 @@ class StackRows:
             self.problems.append(f"{where}.because: is empty")
         if not table.when:
             self.problems.append(f"{where}.when: is empty; a fact says when it holds")
+        self._take("fact or module", table.id, where)
         self.facts.append(
             StackFact(
                 id=table.id,
@@ -288,6 +320,7 @@ class StackRows:
             self.problems.append(
                 f"{where}.kernel: got {table.kernel!r}, expected an upper end; no build says yes for newer kernels"
             )
+        self._take("fact or module", table.id, where)
         self.modules.append(
             ModuleBuild(
                 id=table.id,

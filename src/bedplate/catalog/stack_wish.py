@@ -1,19 +1,21 @@
 """A wish as people write it: a few lines of TOML, read by the strict loader into values that plan/resolve takes.
 
-`accelerators` are ids of devices of the catalogue ("8x h100" is h100); without the key any machine is meant, and an empty
-list means a machine without accelerators. `host` lists what else the machine has: "nvswitch", "nodes=2".
+`accelerators` are ids of devices of the catalogue, or of rows of its accelerators, with their number or without ("8x h100";
+"h100" is one); without the key any machine is meant, and an empty list means a machine without accelerators. `host` lists
+what else the machine has: "nvswitch", "nodes=2".
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bedplate.catalog.strict import parse_toml
+from bedplate.catalog.accelerators import split_count
+from bedplate.catalog.strict import parse_toml, schema_problems
 from bedplate.errors import DataError, UsageError
-from bedplate.model.stack import StackCatalogue, StackDevice, StackHardware, StackPolicy, StackWish
+from bedplate.model.catalogued import AcceleratorRow
+from bedplate.model.stack import CountedAccelerators, StackCatalogue, StackDevice, StackHardware, StackPolicy, StackWish
 from bedplate.model.version_condition import VersionCondition, parse_condition
 
 _MOST_ENTRIES = 100
@@ -30,11 +32,11 @@ class WishFile:
     one_layer: bool = False
     """Whether the engines share one layer; without it each has its own."""
     accelerators: tuple[str, ...] | None = None
-    """Ids of devices; "this-host" stands for those of the machine that runs the command."""
+    """Ids of devices, with their number or without; "this-host" stands for those of the machine that runs the command."""
     host: tuple[str, ...] = ()
     """What else the machine has: "nvswitch", "rdma", "confidential", "nodes=2", "module-signatures=enforced"."""
     models: tuple[str, ...] = ()
-    """Files or names of models; the format follows from the name."""
+    """Files, or names of models of the catalogue; the format of a file follows from its name."""
     require: tuple[str, ...] = ()
     """Conditions on any component: "kernel >=7", "nvidia-driver.flavour ==open", "ggml-backend.api ==cuda"."""
     policy: StackPolicy = StackPolicy.STABLE
@@ -47,7 +49,7 @@ class WishFile:
 def parse_wish(text: str, *, name: str) -> WishFile:
     """The wish of a TOML text; `name` is its file in messages. Raises DataError with every problem."""
     wish = parse_toml(text, WishFile, name=name, reference="docs/how-to/choose-a-stack.md")
-    problems = [f"{name}:schema: got {wish.schema}, expected 1"] if wish.schema != 1 else []
+    problems = schema_problems(wish.schema, f"{name}:")
     problems += _find_too_long(wish, name)
     for key in ("engines", "require") if not problems else ():
         for entry in getattr(wish, key):
@@ -94,24 +96,54 @@ def _conditions(texts: Iterable[str]) -> tuple[VersionCondition, ...]:
 
 
 def make_hardware(accelerators: Sequence[str] | None, host: Sequence[str], catalogue: StackCatalogue) -> StackHardware:
-    """The hardware that a wish describes; `accelerators` None leaves it open. Raises UsageError for an unknown device."""
+    """The hardware that a wish describes; `accelerators` None leaves it open.
+
+    Raises UsageError for an unknown device and for a count out of its range.
+    """
     devices = {device.id: device for device in catalogue.devices}
     chosen: list[StackDevice] = []
+    counted: list[CountedAccelerators] = []
     for text in accelerators or ():
-        id = re.sub(r"^\d+\s*x\s*", "", text.strip().lower())
-        if id not in devices:
+        count, id = split_count(text.strip().lower())
+        named = next((row for row in catalogue.accelerators if row.id == id and row.device), None)
+        if id not in devices and named is None:
             near = difflib.get_close_matches(id, devices, 2, 0.5)
             meant = f"Did you mean {' or '.join(near)}? " if near else ""
             raise UsageError(
                 f"accelerators: the catalogue has no device {id!r}",
                 hint=f"{meant}A file in /etc/bedplate/catalog.d can add one: docs/how-to/stack-rows.md.",
             )
-        if devices[id] not in chosen:
-            chosen.append(devices[id])
+        device = devices[id if named is None or id in devices else named.device]
+        if device not in chosen:
+            chosen.append(device)
+        row = named if id not in devices else largest_row(device, catalogue)
+        counted.append(count_accelerators(device, row, count * (row.devices_per_card if row is not None else 1)))
     properties = dict(_host_properties(host))
     if accelerators is not None:
         properties["gpu"] = gpu_vendors(chosen)
-    return StackHardware(accelerators=tuple(chosen), properties=properties)
+    return StackHardware(accelerators=tuple(chosen), counted=tuple(counted), properties=properties)
+
+
+def largest_row(device: StackDevice, catalogue: StackCatalogue) -> AcceleratorRow | None:
+    """The row with the most memory of those that a device can be; None where one of its PCI ids has no row with figures."""
+    rows = [row for row in catalogue.accelerators if set(row.pci) & set(device.pci)]
+    if not device.pci or set(device.pci) - {number for row in rows for number in row.pci}:
+        return None
+    return max(rows, key=lambda row: row.memory_bytes)
+
+
+def count_accelerators(
+    device: StackDevice, row: AcceleratorRow | None, count: int, *, memory_bytes: int | None = None
+) -> CountedAccelerators:
+    """So many of a device; memory_bytes: of one, as the machine reports it; None: as the row has it."""
+    return CountedAccelerators(
+        device=device.id,
+        name=row.name if row is not None else device.title,
+        count=count,
+        vendor=device.pci[0].partition(":")[0] if device.pci else "",
+        memory_bytes=memory_bytes or (row.memory_bytes if row is not None else None),
+        row=row,
+    )
 
 
 def gpu_vendors(devices: Iterable[StackDevice]) -> tuple[str, ...]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import os
 import re
+import stat
 import tomllib
 import types
 import typing
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from bedplate.errors import DataError, ReadError
 
@@ -27,13 +30,27 @@ _LONG_NUMBER = re.compile(r"0[xob][0-9a-fA-F_]{60}")
 _LONG_KEY = re.compile(r"""(?m)^[ \t]*+\[{0,2}+(?:[ \t]*+(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.){32}""")
 _LONG_INNER_KEY = re.compile(r"""[{,][ \t]*+(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
 _MOST_BYTES = 4 << 20  # the longest of ours has 60 KB
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def read_data(path: Path) -> str:
     """The text of a data file. Raises ReadError when it cannot be read, is not UTF-8, or has more than 4 MiB."""
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            return _read_text(path, file)
+    except OSError as error:
+        raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def _read_text(path: Path, file: BinaryIO) -> str:
+    try:
+        content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise ReadError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB, too large for a data file")
         return content.decode()
@@ -43,22 +60,78 @@ def read_data(path: Path) -> str:
         raise ReadError(f"{path}: is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from error
 
 
-def read_toml(path: Path, cls: type[T]) -> T:
+def read_regular(path: Path) -> str:
+    """The text of a data file that must be a regular file, wherever links lead: a pipe would be waited for without an end.
+
+    Raises ReadError as `read_data` does, and for everything else that a name can be.
+    """
+    try:
+        _refuse_other_kind(path, path.stat().st_mode)  # opening a device can act on it, and a socket cannot be opened
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+            _refuse_other_kind(path, os.fstat(file.fileno()).st_mode)
+            return _read_text(path, file)
+    except OSError as error:
+        raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def _refuse_other_kind(path: Path, mode: int) -> None:
+    kind = stat.S_IFMT(mode)
+    if kind != stat.S_IFREG:
+        raise ReadError(
+            f"{path}: is {_KINDS.get(kind, 'no file')}, expected a regular file", hint=f"Remove it from {path.parent}."
+        )
+
+
+def read_toml(path: Path, cls: type[T], *, reference: str = "") -> T:
     """The file as a `cls`. Raises ReadError when it cannot be read, DataError with all of its problems otherwise."""
-    return parse_toml(read_data(path), cls, name=path.name)
+    return parse_toml(read_data(path), cls, name=path.name, reference=reference)
 
 
-def parse_toml(text: str, cls: type[T], *, name: str, reference: str = "docs/reference/recipe.md") -> T:
-    """The text as a `cls`; name stands for the file in messages, reference is the page that lists its keys.
+def parse_toml(text: str, cls: type[T], *, name: str, reference: str = "") -> T:
+    """The text as a `cls`; name stands for the file in messages, reference is the page that lists its keys, "" for none.
 
     Raises DataError with all of its problems.
     """
-    table = parse_table(text, name=name)
+    return build_file(parse_table(text, name=name), cls, name=name, reference=reference)
+
+
+def build_file(table: dict[str, Any], cls: type[T], *, name: str, reference: str = "") -> T:
+    """The whole table of a file as a `cls`, as `parse_toml` makes it of a text. Raises DataError with all problems."""
     problems: list[str] = []
     value = _build(table, cls, name + ":", problems)
     if problems:
-        raise DataError(problems, hint=f"Correct {name}; the keys are listed in {reference}.")
+        where = f"; the keys are listed in {reference}" if reference else ""
+        raise DataError(problems, hint=f"Correct {name}{where}.")
     return typing.cast(T, value)
+
+
+def schema_problems(got: object, where: str = "") -> list[str]:
+    """What is wrong with the key `schema` of a file, the version of its form; [] for 1, which all of them have.
+
+    where stands before the key: "wish.toml:".
+    """
+    return [] if type(got) is int and got == 1 else [f"{where}schema: got {got!r}, expected 1"]
+
+
+def unprintable_problems(value: object, name: str) -> list[str]:
+    """The texts and keys of a table that cannot stand in one line of a message, such as those with line ends or escapes."""
+    return [
+        f"{name}: got the text {text[:60]!r}, expected one without control characters"
+        for text in _texts(value)
+        if not text.isprintable()
+    ]
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield key
+            yield from _texts(entry)
 
 
 def parse_table(text: str, *, name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.catalog.strict import read_toml
+from bedplate.catalog.strict import read_toml, schema_problems
 from bedplate.errors import DataError
 
 
@@ -40,7 +40,7 @@ def find_window_pattern(architecture: str) -> WindowPattern | None:
     """The row of an architecture, or None. Raises ReadError, and DataError for a bad row."""
     path = Path(__file__).parent / "window_patterns.toml"
     file = read_toml(path, WindowPatterns)
-    problems = [] if file.schema == 1 else [f"{path.name}:schema: got {file.schema}, expected 1"]
+    problems = schema_problems(file.schema, f"{path.name}:")
     problems += [f"{path.name}:{row.names[0]}: period below 2" for row in file.pattern if row.period < 2]
     if problems:
         raise DataError(problems)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from bedplate.cli.argument_types import whole_number
 from bedplate.cli.subcommand import add_subcommand
+from bedplate.errors import OutputError
 
 if TYPE_CHECKING:
     from bedplate.flows.key import ListedKey, ShownKey
@@ -131,12 +132,22 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _print_made(made: ShownKey, arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        print(json.dumps(_row(made.key) | {"secret": made.secret}, indent=2))
-    elif not made.secret:
-        print(f"{made.key.id}: clients with this common name in their certificate are let in")
-    else:
-        print(made.secret)
+    try:
+        if arguments.json:
+            print(json.dumps(_row(made.key) | {"secret": made.secret}, indent=2))
+        elif not made.secret:
+            print(f"{made.key.id}: clients with this common name in their certificate are let in")
+        else:
+            print(made.secret)
+        sys.stdout.flush()
+    except (OutputError, BrokenPipeError) as error:
+        if not made.secret:
+            raise
+        raise OutputError(
+            f"{made.key.id}: the key is stored, but its secret was not shown: standard output cannot be written",
+            hint=f"Make another secret for this client: bedplate key rotate {made.key.id} --grace 0",
+        ) from error
+    if made.secret and not arguments.json:
         print("This key is shown only now; only its SHA-256 is stored.", file=sys.stderr)
     return 0
 

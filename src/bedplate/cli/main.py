@@ -33,6 +33,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "image": ("image", "build, list, show and remove operating system images"),
         "model": ("model", "add, list, show, verify, remove and make models"),
         "stack": ("stack", "resolve kernel, driver, framework and engine into one lock, and explain it"),
+        "catalog": ("catalog", "import signed bundles of rows that `stack` and `fit` use, and sign them"),
         "clean": ("clean", "remove what bedplate keeps in its cache and state directories"),
     },
     "any host": {
@@ -43,7 +44,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "tune": ("tune", "plan, apply, verify and undo settings that protect the engines of this host"),
         "measure": ("measure", "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"),
         "prove": ("prove", "measure what a change gains on this host beside a noisy neighbour"),
-        "explain": ("explain", "explain a knob or a finding: the reason, the evidence, the fix and the undo"),
+        "explain": ("explain", "explain a knob, a finding or a kernel message: the reason, the evidence, the fix"),
     },
     "on a serving host": {
         "serve": ("serve", "configure and start the engines and the HTTP front end of this host"),

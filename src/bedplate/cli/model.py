@@ -184,6 +184,8 @@ def _add(arguments: argparse.Namespace) -> int:
         )
         model = models.add(request, progress)
     _print_models([model], arguments)
+    if what := models.tell_what_serves():
+        print(what, file=sys.stderr)
     return 0
 
 
@@ -220,7 +222,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.model import open_store
+    from bedplate.flows.model import open_store, tell_what_serves
 
     removal = open_store().remove(arguments.name)
     if arguments.json:
@@ -228,6 +230,8 @@ def _remove(arguments: argparse.Namespace) -> int:
         print(json.dumps(asdict(removal.model) | row, indent=2))
     else:
         print(render_removal(removal), end="")
+    if what := tell_what_serves():
+        print(what, file=sys.stderr)
     return 0
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from bedplate.cli.argument_types import directory, whole_number
 from bedplate.cli.escape import escape_line, escape_lines
 from bedplate.cli.talk import Talk
-from bedplate.flows import serve, supervise
+from bedplate.flows import serve
 from bedplate.model.units import render_size
 
 HELP = "configure and start the engines and the HTTP front end of this host"
@@ -74,6 +74,8 @@ def main(arguments: argparse.Namespace) -> int:
     Raises CommandError when the service manager refuses to start the units.
     """
     if arguments.what == "supervise":
+        from bedplate.flows import supervise  # a boot waits for `prepare`
+
         with contextlib.suppress(KeyboardInterrupt):  # the usual end of it, by SIGTERM too
             supervise.watch(Talk(), lambda name, remark: print(f"{name}: {escape_line(remark)}", flush=True))
         return 0

@@ -2,8 +2,9 @@
 
 A wish is a TOML file of a few lines, or the options of `resolve`. The answer is one lock that no row of the catalogue
 forbids: each component with its version and source, why it is this version, and what held back a newer one. If there is
-none, the answer is the shortest chain of facts that excludes the wish, with the evidence of each, and the nearest wishes
-that are possible. Rows that you add to /etc/bedplate/catalog.d count as well.
+none, the answer is a chain of facts that excludes the wish, of which none can be left out, with the evidence of each, and
+the nearest wishes that are possible. Rows that you add to /etc/bedplate/catalog.d count as well, and so do those of bundles
+(`bedplate catalog`).
 
 examples:
   bedplate stack resolve wish.toml                             resolve a wish and print the stack
@@ -29,7 +30,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.subcommand import AnyOrderParser, add_subcommand
+from bedplate.errors import UsageError
 from bedplate.model.stack import StackConflict, StackPolicy
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ HELP = "resolve kernel, driver, framework and engine into one lock, and explain 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate stack` with the options of each."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=AnyOrderParser)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object")
     wished = argparse.ArgumentParser(add_help=False)
@@ -109,10 +111,10 @@ def _add_wish_options(parser: argparse.ArgumentParser) -> None:
         "--accelerator",
         action="append",
         metavar="DEVICE",
-        help="device of the machine (h100, mi300x), this-host for those of this machine, none for a machine without any",
+        help='devices of the machine ("8x h100"), this-host for those of this machine, none for a machine without any',
     )
     parser.add_argument("--host", action="append", metavar="NAME[=VALUE]", help="property of the machine: nvswitch, nodes=2")
-    parser.add_argument("--model", action="append", metavar="NAME", help="model file or name of a model that is served")
+    parser.add_argument("--model", action="append", metavar="NAME", help="model of the catalog, or a file, that is served")
     parser.add_argument(
         "--require", action="append", metavar="CONDITION", help='condition on any component: "kernel >=7, <7.4"'
     )
@@ -197,6 +199,8 @@ def _why(arguments: argparse.Namespace) -> int:
     from bedplate.flows.stack import explain_component, find_choices, read_record
     from bedplate.report.stack import choice_object, render_why_text
 
+    if arguments.from_lock is not None and arguments.wish is not None:
+        raise UsageError(f"{arguments.wish}: a wish, beside --from-lock {arguments.from_lock}", hint="Name one of the two.")
     if arguments.from_lock is not None:
         answer = find_choices(read_record(arguments.from_lock).lock, arguments.component)
     else:

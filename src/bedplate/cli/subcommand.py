@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+class AnyOrderParser(argparse.ArgumentParser):
+    """A parser of a subcommand whose words and options may stand in any order.
+
+    argparse gives an optional word its default as soon as an option follows the word before it: in `stack why kernel --lock
+    LOCK wish.toml` the wish would be one word too many.
+    """
+
+    _takes_words = False
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """As the base does, in any order: parse_known_intermixed_args calls this twice, for options and for words."""
+        if self._takes_words:
+            return super().parse_known_args(args, namespace)
+        self._takes_words = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._takes_words = False
+
+
 def add_subcommand(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Any],
     name: str,
     *,
     help: str,
@@ -23,10 +43,11 @@ def add_subcommand(
     example is a whole command line.
     """
     lines = "".join(f"\n  {example}" for example in examples)
-    return verbs.add_parser(
+    parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=help,
         parents=list(parents),
         description=f"{help[:1].upper()}{help[1:]}.\n\nexamples:{lines}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    return parser

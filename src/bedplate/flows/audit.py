@@ -11,10 +11,11 @@ from bedplate import __version__
 from bedplate.act.files import write_report
 from bedplate.catalog.accelerators import read_accelerator_names
 from bedplate.catalog.findings import read_findings, read_suppressions
+from bedplate.catalog.kernel_log import read_kernel_messages, read_rows_for
 from bedplate.catalog.knobs import read_knobs
 from bedplate.flows.machine import LIVE, read_facts_of
 from bedplate.host.record.redact import Redactor, make_redactor
-from bedplate.host.record.redact_facts import hide_in_conclusions, hide_in_facts, redact_facts
+from bedplate.host.record.redact_facts import hide_in_conclusions, hide_in_facts, redact_facts, redact_quotes
 from bedplate.host.root.root import Root
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.host import HostFacts
@@ -34,9 +35,17 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     secrets the report has none, but for facts.knobs, which only a report to give away shows.
     """
     suppressions = read_suppressions(suppress)
-    knobs, rows = read_knobs(), read_findings()
-    facts = name_devices(read_facts_of(recording, knobs, root=root))
-    judged = audit(facts, knobs, rows, suppressions, today=time.strftime("%Y-%m-%d"))
+    knobs, rows, messages = read_knobs(), read_findings(), read_kernel_messages()
+    facts = name_devices(read_facts_of(recording, knobs, root=root, kernel_rows=messages.rows))
+    judged = audit(
+        facts,
+        knobs,
+        rows,
+        suppressions,
+        today=time.strftime("%Y-%m-%d"),
+        kernel_rows=read_rows_for(facts.kernel_log.events),
+        kernel_steps=messages.steps,
+    )
     return AuditReport(facts=hide_in_facts(facts), audit=hide_in_conclusions(judged, facts), rows=rows, version=__version__)
 
 
@@ -49,12 +58,15 @@ def write_page(file: Path, report: AuditReport) -> None:
 
 
 def without_people(report: AuditReport) -> AuditReport:
-    """The report to give away: command lines, mounts and settings as record has them, without people and names of hosts.
+    """The report to give away: command lines, mounts, settings and messages of the kernel as record has them.
 
-    What findings say of paths, mount points and devices stays: without it they could not be acted on.
+    They name no people and no hosts. What findings say of paths, mount points and devices stays: without it they could not
+    be acted on.
     """
     redactor = make_redactor(Root()) if report.facts.origin == LIVE else Redactor()
-    return replace(report, facts=redact_facts(report.facts, redactor))
+    return replace(
+        report, facts=redact_facts(report.facts, redactor), audit=redact_quotes(report.audit, report.facts, redactor)
+    )
 
 
 def name_devices(facts: HostFacts) -> HostFacts:

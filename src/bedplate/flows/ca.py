@@ -55,12 +55,13 @@ def renew(progress: Progress, *, now_s: int, root: Root | None = None) -> bool:
     root = root or Root()
     with hold_serving(root):
         setting, remarks = read_front_setting(root), list[str]()
-        certificate, changed = write_certificate(root, setting, remarks, now_s=now_s)
+        runs = root.exists(ADMIN_SOCKET)
+        certificate, changed = write_certificate(root, setting, remarks, now_s=now_s, keep_client_ca=runs)
         for remark in remarks:
             progress.note(remark)
         # Not the maps of keys: a map that is written and not applied would be taken for applied by the next `prepare`.
         write_front_record(root, setting, certificate)
-        if changed and root.exists(ADMIN_SOCKET):
+        if changed and runs:
             try:
                 apply_front(root, changed)
             except CommandError as error:

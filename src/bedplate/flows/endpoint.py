@@ -5,7 +5,7 @@ from __future__ import annotations
 from bedplate.errors import NotRunningError
 from bedplate.front.tls import LOCAL_SOCKET
 from bedplate.host.root.root import Root
-from bedplate.host.system.system import is_bedplate_system
+from bedplate.host.system.booted import is_bedplate_system
 
 
 def find_endpoint() -> str:

@@ -1,4 +1,4 @@
-"""Find what the catalog says of a knob, of a finding, or of a setting by its kernel's name."""
+"""Find what the catalog says of a knob, a finding, a setting by its kernel's name, or a message in the kernel's log."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bedplate.catalog.findings import read_findings
+from bedplate.catalog.kernel_log import find_kernel_row, read_kernel_messages
 from bedplate.catalog.knobs import read_knobs
 from bedplate.errors import UsageError
 from bedplate.model.audit import FindingRow
+from bedplate.model.kernel_log_row import KernelLogRow, RemedySteps
 from bedplate.model.knob import Knob
 
 
@@ -19,15 +21,23 @@ class Rows:
 
     knobs: tuple[Knob, ...]
     findings: tuple[FindingRow, ...]
+    messages: tuple[KernelLogRow, ...]
+    """Of the kernel's log, without the codes of drivers, which are looked up by name."""
+    steps: tuple[RemedySteps, ...]
+    """Of the remedies that messages and codes name."""
 
 
 def read_rows() -> Rows:
     """The rows of the catalog as it ships. Raises DataError for files that are damaged."""
-    return Rows(knobs=tuple(read_knobs()), findings=tuple(read_findings()))
+    kernel = read_kernel_messages()
+    return Rows(knobs=tuple(read_knobs()), findings=tuple(read_findings()), messages=kernel.rows, steps=kernel.steps)
 
 
-def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -> Knob | FindingRow:
-    """The row of an id, a knob's finding, or an interface; a knob itself before its wrong forms. Raises UsageError."""
+def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -> Knob | FindingRow | KernelLogRow:
+    """The row of an id, a knob's finding, an interface, or a message of the kernel's log; a knob before its wrong forms.
+
+    Raises UsageError for a name that no row has.
+    """
     wanted = _plain(name)
     by_id: dict[str, Knob | FindingRow] = {knob.id: knob for knob in knobs}
     by_id |= {row.id: row for row in findings}
@@ -40,13 +50,16 @@ def find_row(knobs: Sequence[Knob], findings: Sequence[FindingRow], name: str) -
             by_name.setdefault(_plain(interface).partition("=")[0], knob)
     if wanted in by_name:
         return by_name[wanted]
-    near = difflib.get_close_matches(wanted, [*by_id, *by_name], 3, 0.6)
+    if (row := find_kernel_row(name)) is not None:
+        return row
+    messages = [row.id for row in read_kernel_messages().rows]
+    near = difflib.get_close_matches(wanted, [*by_id, *by_name, *messages], 3, 0.6)
     hint = (
         f"Did you mean {' or '.join(repr(close) for close in near)}?"
         if near
         else "Run `bedplate explain` to list all of them."
     )
-    raise UsageError(f"{name}: no knob or finding has this name", hint=hint)
+    raise UsageError(f"{name}: no knob, finding or kernel message has this name", hint=hint)
 
 
 def _plain(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bedplate import __version__
 from bedplate.catalog.accelerators import read_accelerator_rows
-from bedplate.catalog.drop_ins import DROP_INS, list_drop_ins
+from bedplate.catalog.drop_ins import DROP_INS, RowKind, read_drop_ins
 from bedplate.catalog.fit_engines import FitEngines, read_fit_engines
 from bedplate.catalog.models import find_model_row, read_model_rows
 from bedplate.catalog.near import near_hint
@@ -51,7 +51,7 @@ def read_fit(
     model = read_fit_model(name, engines, drop_ins)
     chosen = _choose_engines(engines, engine)
     model = _choose_precision(model, precision)
-    rows = read_accelerator_rows(*list_drop_ins("accelerators", drop_ins))
+    rows = read_accelerator_rows(read_drop_ins(RowKind.ACCELERATORS, drop_ins))
     targets = read_named_targets(on, chosen, rows) if on is not None else read_host_targets(recording, chosen, rows)
     wish = FitWish(
         context=context or min(DEFAULT_CONTEXT, model.shape.context or UNKNOWN_CONTEXT),
@@ -92,7 +92,7 @@ def read_fit_model(name: str, engines: FitEngines, drop_ins: Path | None = None)
         return _of_path(path, engines)
     if name.endswith((".gguf", ".safetensors", ".json")) or name.startswith(("/", "./", "../", "~")):
         raise ReadError(f"{name[:200]}: does not exist", hint="Name a file, a directory, or a model of the catalog.")
-    return _of_row(find_model_row(name, read_model_rows(*list_drop_ins("models", drop_ins))), engines.precision)
+    return make_row_model(find_model_row(name, read_model_rows(read_drop_ins(RowKind.MODELS, drop_ins))), engines.precision)
 
 
 def _of_path(path: Path, engines: FitEngines) -> FitModel:
@@ -155,7 +155,8 @@ def _of_config(path: Path, engines: FitEngines, header: Header | None) -> FitMod
     return _make(path.parent.name or str(path), f"{path}: config.json", found.shape, choices, parameters=None, notes=notes)
 
 
-def _of_row(row: ModelRow, precisions: Sequence[Precision]) -> FitModel:
+def make_row_model(row: ModelRow, precisions: Sequence[Precision]) -> FitModel:
+    """The model of a row, in each precision that the row lists; the loader lets no other one through."""
     by_id = {precision.id: precision for precision in precisions}
     wanted = [by_id[checkpoint.precision] for checkpoint in row.checkpoint]
     sizes = {checkpoint.precision: checkpoint.size_gib for checkpoint in row.checkpoint if checkpoint.size_gib is not None}

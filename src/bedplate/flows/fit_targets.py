@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.catalog.accelerators import find_accelerator_row
+from bedplate.catalog.accelerators import find_accelerator_row, split_count
 from bedplate.errors import UsageError
 from bedplate.model.catalogued import AcceleratorRow, EngineRow
 from bedplate.model.fit import FitTarget
@@ -21,21 +20,21 @@ if TYPE_CHECKING:  # the facts of a machine take half of the time that the comma
 ANY = "any"
 """In place of an accelerator's name: each of the catalog."""
 ANY_COUNT = 8
-_ON = re.compile(r"(?:(\d{1,4}) ?[x×*] ?)?(\S.{0,99})", re.IGNORECASE)
 
 
 def read_named_targets(text: str, engines: Sequence[EngineRow], rows: Sequence[AcceleratorRow]) -> tuple[FitTarget, ...]:
     """Targets of --on: "8xH100", "l4, 2xl40s", or "any" for eight of each. Raises UsageError listing near names."""
     targets: list[FitTarget] = []
     for part in text.split(","):
-        found = _ON.fullmatch(part.strip())
-        if found is None or found[1] == "0":
-            raise UsageError(f"--on {part[:80]!r}: expected COUNTxACCELERATOR, such as 8xH100")
-        if found[2].lower() == ANY:
-            targets += [_target(row, int(found[1] or ANY_COUNT), engines) for row in rows]
+        count, name = split_count(part.strip())
+        if not name:
+            raise UsageError("--on: a name is empty; expected COUNTxACCELERATOR, such as 8xH100")
+        if name.lower() == ANY:
+            number = ANY_COUNT if part.strip().lower() == ANY else count
+            targets += [_target(row, number, engines) for row in rows]
         else:
-            row = find_accelerator_row(found[2], rows)
-            targets.append(_target(row, int(found[1] or 1) * row.devices_per_card, engines))
+            row = find_accelerator_row(name, rows)
+            targets.append(_target(row, count * row.devices_per_card, engines))
     return tuple(targets)
 
 

@@ -19,12 +19,12 @@ from bedplate.act.front_admin import replace_certificate, replace_map
 from bedplate.act.front_files import write_front_files
 from bedplate.catalog.client_keys import parse_client_keys
 from bedplate.catalog.machine_config import is_loopback, parse_machine_config
-from bedplate.errors import BedplateError, CommandError, DataError, ReadError
+from bedplate.errors import BedplateError, DataError, ReadError
 from bedplate.front.keys import FRONT_DIRECTORY, KeyRules, render_key_maps
 from bedplate.front.tls import ADMIN_SOCKET, CLIENT_CA_PEM, SERVER_PEM, TlsFiles, render_listeners
 from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses, read_host_name
-from bedplate.host.system.system import is_bedplate_system
+from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile, merge_keys
 from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
 from bedplate.model.progress import Progress
@@ -165,18 +165,23 @@ def write_front(root: Root, setting: FrontSetting, progress: Progress, *, now_s:
 
 
 def write_certificate(
-    root: Root, setting: FrontSetting, remarks: list[str], *, now_s: int
+    root: Root, setting: FrontSetting, remarks: list[str], *, now_s: int, keep_client_ca: bool = False
 ) -> tuple[CertificateRecord | None, tuple[str, ...]]:
     """Make the certificate that is wanted now, or keep the one in use: (what it is, names of the files that changed).
 
-    None and () for plain HTTP. Nothing is written where this raises: CommandError, ReadError, OSError.
+    None and () for plain HTTP. keep_client_ca: the front end runs and is not reloaded, without which it does not take
+    another CA of the clients; a remark says so. Nothing is written where this raises: CommandError, ReadError, OSError.
     """
     if not setting.has_tls:
         return None, ()
     certificate, pem = _ensure_certificate(root, setting, remarks, now_s)
     texts = {Path(SERVER_PEM).name: pem}
-    if setting.front.tls.client_ca:
-        texts[Path(CLIENT_CA_PEM).name] = _read_client_ca(root, setting.front.tls.client_ca)
+    if path := setting.front.tls.client_ca:
+        client_ca = _read_client_ca(root, path)
+        if not keep_client_ca:
+            texts[Path(CLIENT_CA_PEM).name] = client_ca
+        elif root.read_text(CLIENT_CA_PEM) != client_ca.rstrip("\n"):
+            remarks.append(f"{path}: the CA of the clients has changed; this takes it over: bedplate serve prepare")
     return certificate, write_front_files(root.at(FRONT_DIRECTORY), texts)
 
 
@@ -216,8 +221,6 @@ def apply_front(root: Root, changed: Sequence[str]) -> None:
             replace_map(admin, path, root.at(path).read_text())
     if Path(SERVER_PEM).name in changed:
         replace_certificate(admin, SERVER_PEM, root.at(SERVER_PEM).read_text())
-    if Path(CLIENT_CA_PEM).name in changed:
-        raise CommandError("the CA of the clients changed, which takes a reload", status=None)
 
 
 def read_front_record(root: Root) -> dict[str, Any]:
@@ -299,10 +302,19 @@ def _ensure_authority(root: Root, host: str, remarks: list[str], now_s: int) -> 
 
 
 def _read_client_ca(root: Root, path: str) -> str:
+    import ssl  # takes a tenth of a boot's first second in an emulated guest; most machines name no such file
+
     parts = [part.partition(_END) for part in (root.read_text(path) or "").split(_BEGIN)[1:]]
     found = [f"{_BEGIN}{body}{_END}\n" for body, end, _ in parts if body and end]
+    hint = "front.tls.client_ca names the CAs of the clients."
     if not found:
-        raise ReadError(f"{path}: expected certificates in PEM", hint="front.tls.client_ca names the CAs of the clients.")
+        raise ReadError(f"{path}: expected certificates in PEM", hint=hint)
+    for number, certificate in enumerate(found, 1):  # HAProxy does not start with one that it cannot read
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=certificate)
+        except ssl.SSLError as error:
+            reason = error.reason or error.strerror
+            raise ReadError(f"{path}: certificate {number} cannot be read: {reason}", hint=hint) from error
     return "".join(found)
 
 

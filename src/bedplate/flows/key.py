@@ -29,7 +29,7 @@ from bedplate.flows.front import (
 )
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.root.root import Root
-from bedplate.host.system.system import is_bedplate_system
+from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile, merge_keys
 
 _SECRET_BYTES = 32  # 43 characters of base64url

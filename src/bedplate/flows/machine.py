@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from bedplate.host.system.device_speeds import read_device_speeds
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.kernel_log_row import KernelLogRow
 from bedplate.model.knob import Knob
 
 if TYPE_CHECKING:
@@ -38,20 +39,36 @@ class MachineState:
     """Of its measured disks."""
 
 
-def read_facts(root: Root, knobs: tuple[Knob, ...], *, origin: str = LIVE, more_files: Iterable[str] = ()) -> HostFacts:
-    """The facts of a machine with the text of every file that a row of the catalog names, and of more files."""
+def read_facts(
+    root: Root,
+    knobs: tuple[Knob, ...],
+    *,
+    origin: str = LIVE,
+    more_files: Iterable[str] = (),
+    kernel_rows: Sequence[KernelLogRow] = (),
+) -> HostFacts:
+    """The facts of a machine with the text of every file that a row of the catalog names, and of more files.
+
+    With kernel_rows, also what these rows know in the kernel's log.
+    """
     files = sorted({*knob_paths(knobs), *more_files})
-    return read_host(root, files, origin=origin, config_options=knob_configs(knobs))
+    return read_host(root, files, origin=origin, config_options=knob_configs(knobs), kernel_rows=kernel_rows)
 
 
-def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root | None = None) -> HostFacts:
+def read_facts_of(
+    recording: Path | None,
+    knobs: tuple[Knob, ...],
+    *,
+    root: Root | None = None,
+    kernel_rows: Sequence[KernelLogRow] = (),
+) -> HostFacts:
     """The facts of a recording, or of texts that other programs wrote of a machine; without one, of `root` or this machine.
 
     A recording is a file, a directory, an archive or a pipe; "-" is the standard input. Raises ReadError for what cannot be
     read, and for an input in which nothing of a machine was found.
     """
     if recording is None:
-        return read_facts(root or Root(), knobs)
+        return read_facts(root or Root(), knobs, kernel_rows=kernel_rows)
     from bedplate.host.formats.foreign import EXPECTED, describe_formats, read_head, read_text_file
     from bedplate.host.root.pipe import read_pipe
     from bedplate.host.root.recording import open_recording
@@ -62,14 +79,14 @@ def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root
     if data is not None or path.is_file():
         told = read_text_file(path, data, name=name)
         if told is not None:
-            return _read_told(told, knobs, name)
+            return _read_told(told, knobs, name, kernel_rows)
     try:
-        facts = read_facts(open_recording(path, data, expected=EXPECTED), knobs, origin=name)
+        facts = read_facts(open_recording(path, data, expected=EXPECTED), knobs, origin=name, kernel_rows=kernel_rows)
     except NoMachineError:
         told = _read_texts(path, data, name)
         if told is None:
             raise
-        return _read_told(told, knobs, name)
+        return _read_told(told, knobs, name, kernel_rows)
     except ReadError as error:
         head = read_head(path, data) if data is not None or path.is_file() else None
         if head is None or not head.strip():
@@ -89,14 +106,18 @@ def _read_texts(path: Path, data: bytes | None, name: str) -> ForeignFacts | Non
     return read_text_files(read_contents(path, data), name)
 
 
-def _read_told(told: ForeignFacts, knobs: tuple[Knob, ...], name: str) -> HostFacts:
+def _read_told(told: ForeignFacts, knobs: tuple[Knob, ...], name: str, kernel_rows: Sequence[KernelLogRow]) -> HostFacts:
     """The facts of texts, with those of files of the machine that stand in them."""
     from bedplate.host.formats.join import SectionFacts, join_facts, without_unread
 
     tree = told.files
     if not tree.files:
         return told.facts
-    facts = without_unread(read_facts(tree, knobs, origin=name), lambda where: tree.resolve(where) is not None)
+    facts = without_unread(
+        read_facts(tree, knobs, origin=name, kernel_rows=kernel_rows), lambda where: tree.resolve(where) is not None
+    )
+    if facts.kernel_log.unknown is None:
+        facts = replace(facts, kernel_log=replace(facts.kernel_log, source=name))
     joined = join_facts([SectionFacts(facts), SectionFacts(told.facts)], name)
     conflicts = tuple(dict.fromkeys((*told.facts.conflicts, *joined.conflicts)))
     return replace(joined, texts=told.facts.texts, conflicts=conflicts)

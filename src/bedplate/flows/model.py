@@ -14,6 +14,8 @@ from bedplate.act.paths import Paths, check_paths, find_paths
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.engines import ENGINES, engine_for
 from bedplate.errors import UsageError
+from bedplate.host.root.root import Root
+from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
@@ -45,6 +47,13 @@ def open_store() -> Store:
     paths = find_paths()
     check_paths(paths)
     return Store(paths.models)
+
+
+def tell_what_serves() -> str | None:
+    """In a booted image: what makes it serve the models of its store, as a sentence; None on a build host."""
+    return (
+        "The machine serves its models as they are now after: bedplate serve prepare" if is_bedplate_system(Root()) else None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

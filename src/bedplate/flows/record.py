@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bedplate import __version__
 from bedplate.act.files import write_report
+from bedplate.catalog.kernel_log import read_kernel_messages
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.errors import BedplateError, PreflightError, UsageError
 from bedplate.host.record.record import SUFFIXES, Recorded, record_host, render_archive
@@ -68,6 +69,7 @@ def record(recording: Path | None = None) -> RecordedMachine:
         Root() if recording is None else open_recording(recording),
         knob_paths(knobs),
         config_options=knob_configs(knobs),
+        kernel_rows=read_kernel_messages().rows,
         bedplate=__version__,
         recorded=_date(),
     )

@@ -31,7 +31,6 @@ from bedplate.act.serving import (
     write_engines,
     write_front_texts,
 )
-from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.engines import Engine, engine_for
 from bedplate.errors import BedplateError, CommandError, ModelRefused, ModelTooLarge, ReadError
 from bedplate.flows.front import (
@@ -44,12 +43,11 @@ from bedplate.flows.front import (
 )
 from bedplate.front.haproxy import NO_TOKENS, STATS_SOCKET, render_haproxy
 from bedplate.front.routes import FrontLimits, Route, make_route, plan_front, without_engine
-from bedplate.front.script import render_script
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.kernel.cpus import read_cpus
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
-from bedplate.model.instance import instance_of
+from bedplate.model.instance import IMAGE_SCRIPT, instance_of
 from bedplate.model.launch import EnginePlan, Limits, ModelRef, Placement
 from bedplate.model.progress import Progress
 from bedplate.model.units import render_size
@@ -83,6 +81,8 @@ class Serving:
     problems: tuple[BedplateError, ...]
     front: FrontSetting
     front_limits: FrontLimits
+    script: str
+    """What HAProxy reads a request's body with (catalog/request.lua, with the rules of catalog/protocol.toml)."""
 
     @property
     def served(self) -> tuple[Served, ...]:
@@ -103,8 +103,7 @@ class Serving:
             version=__version__,
             cors=self.front.front.cors_origins,
         )
-        script = render_script(read_protocol(), read_request_script())
-        return FrontTexts(configuration=configuration, script=script, tokens=tokens)
+        return FrontTexts(configuration=configuration, script=self.script, tokens=tokens)
 
 
 def show(root_dir: Path, *, port: int | None = None) -> Serving:
@@ -244,7 +243,19 @@ def find_serving(
         problems=tuple(problems),
         front=setting,
         front_limits=plan_front([service.limits.context for service in services], memory_bytes=memory.total_bytes),
+        script=read_front_script(root),
     )
+
+
+def read_front_script(root: Root) -> str:
+    """HAProxy's script: as the build has written it into an image, else made here, which would take a boot 0.3 s."""
+    text = root.read_text(IMAGE_SCRIPT)
+    if text is not None:
+        return f"{text}\n"
+    from bedplate.catalog.protocol import read_protocol, read_request_script
+    from bedplate.front.script import render_script
+
+    return render_script(read_protocol(), read_request_script())
 
 
 def _keeps_plan(model: ModelRef, plans: Mapping[str, EnginePlan]) -> bool:

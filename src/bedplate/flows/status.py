@@ -11,7 +11,8 @@ from typing import Any
 from bedplate.errors import CommandError, ReadError
 from bedplate.front.tls import LOCAL_SOCKET
 from bedplate.host.root.root import Root
-from bedplate.host.system.system import is_bedplate_system, read_system
+from bedplate.host.system.booted import is_bedplate_system
+from bedplate.host.system.system import read_system
 from bedplate.model.machine_config import DEFAULT_PORT
 from bedplate.model.progress import Progress
 from bedplate.model.system import Unit

@@ -16,8 +16,7 @@ from bedplate.front.frontend import render_frontend
 from bedplate.front.keys import KeyRules, render_key_tables
 from bedplate.front.operation import render_metrics_backend
 from bedplate.front.routes import HEADER_ROOM, SPARE_CONNECTIONS, FrontLimits, Route
-from bedplate.front.script import SCRIPT
-from bedplate.model.instance import FRONTS_AT_ONCE, token_variable_of
+from bedplate.model.instance import FRONT_SCRIPT, FRONTS_AT_ONCE, token_variable_of
 
 STATS_SOCKET = "/run/bedplate/haproxy/stats.sock"
 MASTER_SOCKET = "/run/bedplate/haproxy/master.sock"
@@ -35,7 +34,7 @@ def render_haproxy(
     bind: Sequence[str] = ("*:8080",),
     stats_socket: str | None = STATS_SOCKET,
     admin_socket: str | None = None,
-    script: str = SCRIPT,
+    script: str = FRONT_SCRIPT,
     version: str = "",
     cors: Sequence[str] = (),
     keys: KeyRules | None = None,
@@ -115,6 +114,8 @@ def _defaults() -> str:
         "    option clitcpka",
         "    # An idle connection would keep one of the engine's HTTP threads.",
         "    option http-server-close",
+        "    # After a reload a kept connection learns from its next answer that it closes: no request meets a closed one.",
+        "    option idle-close-on-response",
         "    # In HTTP/2 one connection holds a buffer for each of its 100 streams.",
         "    option disable-h2-upgrade",
         "    retries 0",

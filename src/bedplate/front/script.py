@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from bedplate.model.protocol import JsonKind, ParameterEffect, ParameterRow
 
-SCRIPT = "/run/bedplate/request.lua"
-"""Where HAProxy finds it."""
 _WANTED = {
     JsonKind.STRING: "a string",
     JsonKind.INTEGER: "an integer",
@@ -44,7 +42,7 @@ def render_script(rows: Sequence[ParameterRow], text: str) -> str:
     for row in rows:
         for path in row.paths:
             _place(rules.setdefault(row.engine, {}).setdefault(path, _Rule()), row)
-    lines = ["-- Written by `bedplate serve prepare` at each boot; changes here are lost.", "local RULES = {"]
+    lines = ["-- Made from the rows of the protocol; changes here are lost.", "local RULES = {"]
     for engine, paths in rules.items():
         lines.append(f"  [{_quote(engine)}] = {{")
         for path, rule in paths.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from bedplate.errors import ReadError
@@ -11,6 +11,7 @@ from bedplate.host.kernel.block import read_blocks
 from bedplate.host.kernel.cgroup import find_hierarchies, read_cgroup
 from bedplate.host.kernel.engines import read_engines
 from bedplate.host.kernel.kernel import CONFIG_OPTIONS, read_kernel
+from bedplate.host.kernel.kernel_log import read_kernel_log
 from bedplate.host.kernel.knobfiles import read_knob_files
 from bedplate.host.kernel.limits import read_limits, read_pressure
 from bedplate.host.kernel.memory_facts import read_memory_facts
@@ -27,15 +28,24 @@ from bedplate.model.facts.host import HostFacts, Problem
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Unknown, missing
 from bedplate.model.facts.system import MemoryFacts
+from bedplate.model.kernel_log_row import KernelLogRow
 
 T = TypeVar("T")
 
 
-def read_host(root: Root, knob_paths: Iterable[str] = (), *, origin: str, config_options: Collection[str] = ()) -> HostFacts:
+def read_host(
+    root: Root,
+    knob_paths: Iterable[str] = (),
+    *,
+    origin: str,
+    config_options: Collection[str] = (),
+    kernel_rows: Sequence[KernelLogRow] = (),
+) -> HostFacts:
     """Every fact of a machine, live or recorded. Never raises for what the machine or its recording says.
 
     knob_paths are the files and globs of the catalog's rows, config_options the kernel options that rows ask for besides
-    those that findings need; origin is "live" or the name of the recording.
+    those that findings need; origin is "live" or the name of the recording. kernel_rows say which messages of the kernel's
+    log are kept; without them the log is not read.
     """
     problems: list[Problem] = []
 
@@ -73,6 +83,7 @@ def read_host(root: Root, knob_paths: Iterable[str] = (), *, origin: str, config
         engines=read_engines(root, processes, hierarchies, nodes),
         knobs=read_knob_files(root, knob_paths),
         problems=tuple(problems),
+        kernel_log=read_kernel_log(root, kernel_rows),
     )
 
 

@@ -25,7 +25,9 @@ from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
 from bedplate.catalog.client_keys import parse_client_keys
+from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.errors import BuildError, CommandError, ReadError
+from bedplate.front.script import render_script
 from bedplate.image.base import base_key, prepare_base
 from bedplate.image.contents import (
     Contents,
@@ -64,6 +66,7 @@ from bedplate.image.render import (
 from bedplate.image.tools import Tools, ensure_tools, read_tools
 from bedplate.image.trees import set_modes
 from bedplate.model.client_key import IMAGE_KEYS
+from bedplate.model.instance import IMAGE_SCRIPT
 from bedplate.model.progress import Progress
 
 _SEED_SPACE = uuid.UUID("5f0c0f6e-2f0b-4d0c-9e0a-0b0d91a7e000")
@@ -393,6 +396,8 @@ def _write_trees(paths: Paths, recipes: Path, recipe: Recipe, keys: Keys, direct
         "on_var_failure": str(recipe.on_var_failure),
     }
     (rendered / "usr/lib/bedplate/image.json").write_text(json.dumps(record))
+    # Made now: to read the rows takes a fifth of what each boot's `serve prepare` takes.
+    (rendered / IMAGE_SCRIPT.lstrip("/")).write_text(render_script(read_protocol(), read_request_script()))
     if keys.recovery_certificate is not None:
         (rendered / "usr/lib/bedplate/recovery.json").write_text(render_recovery(paths, keys.recovery_certificate))
     if keys.client_keys is not None:

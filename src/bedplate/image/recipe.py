@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from bedplate.catalog.strict import read_toml
+from bedplate.catalog.strict import read_toml, schema_problems
 from bedplate.errors import DataError, ReadError
 from bedplate.model.var import OnVarFailure
 
 _LONGEST_LABEL = 36  # characters of a partition's name (UEFI specification, GPT partition entry)
+REFERENCE = "docs/reference/recipe.md"
+"""The page that lists the keys of all recipes."""
 _DIGEST = "~01234567"  # what a build puts behind the version
 
 
@@ -109,12 +111,10 @@ def recipes_directory() -> Path:
 
 def read_recipe(directory: Path, *, variant: Variant | None = None) -> Recipe:
     """The recipe under `directory`/os, as `variant` where one is given; raises DataError with every problem of the file."""
-    recipe = read_toml(directory / "os" / "recipe.toml", Recipe)
+    recipe = read_toml(directory / "os" / "recipe.toml", Recipe, reference=REFERENCE)
     if variant is not None:
         recipe = replace(recipe, variant=variant)
-    problems = []
-    if recipe.schema != 1:
-        problems.append(f"recipe.toml:schema: got {recipe.schema}, expected 1")
+    problems = schema_problems(recipe.schema, "recipe.toml:")
     if recipe.compression not in ("", "lz4hc", "zstd"):
         problems.append(f"recipe.toml:compression: got {recipe.compression!r}, expected lz4hc, zstd or empty")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", recipe.id):  # os-release(5), IMAGE_ID=; "_" ends it in names of files
@@ -133,7 +133,7 @@ def read_recipe(directory: Path, *, variant: Variant | None = None) -> Recipe:
 
 def read_engine_recipe(directory: Path, name: str) -> EngineRecipe:
     """The recipe of the engine layer `name`; raises ReadError when there is none."""
-    return read_toml(directory / "engines" / name / "engine.toml", EngineRecipe)
+    return read_toml(directory / "engines" / name / "engine.toml", EngineRecipe, reference=REFERENCE)
 
 
 def architecture() -> str:

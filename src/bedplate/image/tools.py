@@ -26,6 +26,7 @@ from bedplate.catalog.strict import read_toml
 from bedplate.errors import BuildError, CommandError, ReadError
 from bedplate.host.system.buildhost import find_mirror_timeout
 from bedplate.image.mirror import check_mirror, find_reason
+from bedplate.image.recipe import REFERENCE
 from bedplate.model.progress import Progress
 from bedplate.plan.rules.needs import FEDORA_KEYRING, KEYRING
 
@@ -59,7 +60,7 @@ def read_tools(paths: Paths, recipes: Path) -> Tools | None:
 
     Complete means: each file and link below usr that the making left there has the size it had then.
     """
-    recipe = read_toml(recipes / "tools.toml", ToolsRecipe)
+    recipe = read_toml(recipes / "tools.toml", ToolsRecipe, reference=REFERENCE)
     try:
         record = json.loads((paths.tools / _RECORD).read_text())
         if record["recipe"] != _recipe_digest(recipe):
@@ -81,7 +82,7 @@ def ensure_tools(
     """
     if not update and (tools := read_tools(paths, recipes)) is not None:
         return tools
-    recipe = read_toml(recipes / "tools.toml", ToolsRecipe)
+    recipe = read_toml(recipes / "tools.toml", ToolsRecipe, reference=REFERENCE)
     paths.cache.mkdir(parents=True, exist_ok=True)
     for left_over in paths.cache.glob("tools.partial-*"):
         _remove_tree(left_over)

@@ -80,6 +80,8 @@ class AcceleratorRow:
     name: str
     pci: tuple[str, ...]
     """PCI ids, "10de:2330"."""
+    device: str = ""
+    """Id of the device of the stack (catalog/stack) that it is a kind of; "" where the resolver knows none."""
     arch: str
     memory_gib: float
     """As the device reports it where that is known, else as it is sold; of one device."""
@@ -126,6 +128,8 @@ class EngineRow:
 
     id: str
     title: str
+    component: str
+    """The component of the stack that it is."""
     vendors: tuple[str, ...]
     """PCI vendor ids of the accelerators that it runs on: "10de"."""
     on_cpu: bool

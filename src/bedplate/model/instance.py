@@ -10,6 +10,8 @@ from bedplate.errors import ModelRefused
 ENGINE_DIRECTORY = "/run/bedplate/engine"
 LAYER_DIRECTORY = "/run/bedplate/layer"
 """Where the layers of engines are mounted, each once."""
+FRONT_SCRIPT, IMAGE_SCRIPT = "/run/bedplate/request.lua", "/usr/lib/bedplate/request.lua"
+"""The Lua script of the front: where HAProxy finds it, and where an image has it ready."""
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else
 FRONTS_AT_ONCE = 8  # processes of the front that send requests to one engine: the present one, and those that a reload left
 PROBE_TOKENS = 64  # room in the KV pool beside what requests may take: a token that is decided on has a place

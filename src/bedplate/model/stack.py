@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bedplate.model.bundle import CatalogBundle
+from bedplate.model.catalogued import AcceleratorRow
 from bedplate.model.version_condition import VersionCondition
 
 HOST, LAYER = "host", "layer"
@@ -180,6 +182,10 @@ class StackCatalogue:
     releases: tuple[StackRelease, ...]
     facts: tuple[StackFact, ...]
     modules: tuple[ModuleBuild, ...]
+    accelerators: tuple[AcceleratorRow, ...] = ()
+    """What one device of each kind holds; `device` of a row is the id of the device that it is."""
+    bundles: tuple[CatalogBundle, ...] = ()
+    """Where rows come from that neither ship nor are files of the owner's own."""
     digest: str
 
 
@@ -195,10 +201,29 @@ class StackPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedAccelerators:
+    """Accelerators of one kind in a machine."""
+
+    device: str
+    """Id of the device."""
+    name: str
+    count: int
+    """Devices, as the system counts them: a card can be two."""
+    vendor: str
+    """PCI vendor id, "10de"."""
+    memory_bytes: int | None
+    """Of one device; None where neither a row nor the machine says it."""
+    row: AcceleratorRow | None = None
+    """What the memory is taken from; None for a device without figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StackHardware:
     """What the resolver knows of a machine: its kinds of accelerators, and properties asked as `host.NAME`."""
 
     accelerators: tuple[StackDevice, ...] = ()
+    counted: tuple[CountedAccelerators, ...] = ()
+    """The same, by number and memory; () where that is not known."""
     properties: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """ "nvswitch": ("yes",), "nodes": ("3",). What is missing is not there."""
 
@@ -217,6 +242,30 @@ class StackWish:
     """Ids or groups of sources; () allows the default ones."""
     licences: tuple[str, ...] = ()
     """() allows all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryConflict:
+    """That an engine cannot hold a model in the machine's accelerators, as two links of a chain."""
+
+    component: str
+    """The engine."""
+    need: ReasonLink
+    """What the model takes, and of what row that follows."""
+    memory: ReasonLink
+    """What the accelerators have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedModel:
+    """A model of a wish that the catalogue has."""
+
+    name: str
+    """As the wish writes it."""
+    formats: tuple[str, ...]
+    """ "safetensors", "gguf": those that one of its published precisions is in."""
+    conflicts: tuple[MemoryConflict, ...] = ()
+    """The engines that cannot hold it; an engine of which that is not known is not among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +299,8 @@ class StackRecord:
     """Day on which it was made, 2026-11-30."""
     catalogue: str
     """SHA-256 of the rows; another digest may give another lock."""
+    bundles: tuple[CatalogBundle, ...] = ()
+    """Imported bundles whose rows were among them."""
     wish: tuple[str, ...]
     """The lines of the wish, the hardware's first: "accelerators: h100", "engine: vllm >=0.19"."""
     lock: StackLock

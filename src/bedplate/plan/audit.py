@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from bedplate.model.audit import Audit, FindingRow, NotJudged, SuppressedFinding, Suppression
 from bedplate.model.facts.finding import Finding, Severity
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.kernel_log_row import KernelLogRow, RemedySteps
 from bedplate.model.knob import Knob
 from bedplate.plan.rules.checks import make_check_rules
+from bedplate.plan.rules.kernel_log import finding_id, make_kernel_rules
 from bedplate.plan.rules.machine import JudgedMachine, make_machine
 from bedplate.plan.rules.rows.knobs import make_knob_rules
 from bedplate.plan.rules.rule import Rule, judge_rules
@@ -22,19 +25,27 @@ def audit(
     suppressions: Sequence[Suppression],
     *,
     today: str,
+    kernel_rows: Sequence[KernelLogRow] = (),
+    kernel_steps: Sequence[RemedySteps] = (),
 ) -> Audit:
     """All findings of a machine, ranked, and what could not be judged. `today` is a date, "2026-11-24".
 
+    kernel_rows explain the events of the kernel's log; without them the log is not judged. kernel_steps has the steps of
+    each remedy that they name.
     The same for the same facts in any order. Raises KeyError when a check's finding has no row: a mistake of the program.
     """
     rows = tuple(rows)
-    rules: tuple[Rule[JudgedMachine], ...] = (*make_check_rules(rows), *make_knob_rules(knobs))
+    rules: tuple[Rule[JudgedMachine], ...] = (
+        *make_check_rules(rows),
+        *make_knob_rules(knobs),
+        *make_kernel_rules(kernel_rows, kernel_steps, rows),
+    )
     concluded = judge_rules(rules, make_machine(facts))
     not_judged = {NotJudged(id=result.id, why=result.because) for result in concluded.not_judged}
-    ranked = sorted(set(concluded.findings), key=lambda finding: (-finding.rank, finding.id, finding.where))
-    shown, suppressed, notes = _suppress(
-        ranked, suppressions, known={*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs)}, today=today
-    )
+    findings = _joined(concluded.findings)
+    ranked = sorted(findings, key=lambda finding: (-finding.rank, finding.id, finding.where))
+    known = {*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs), *map(finding_id, kernel_rows)}
+    shown, suppressed, notes = _suppress(ranked, suppressions, known=known, today=today)
     return Audit(
         findings=tuple(shown),
         suppressed=tuple(suppressed),
@@ -42,6 +53,20 @@ def audit(
         counts=tuple((severity, sum(finding.severity is severity for finding in shown)) for severity in Severity),
         notes=tuple(notes),
     )
+
+
+def _joined(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, of those with one id and place the higher ranked, with the evidence of both."""
+    joined: dict[tuple[str, tuple[str, ...]], Finding] = {}
+    for finding in findings:
+        other = joined.get(key := (finding.id, finding.where))
+        if other is None:
+            joined[key] = finding
+        elif other != finding:
+            higher, lower = (finding, other) if finding.rank > other.rank else (other, finding)
+            evidence = tuple(dict.fromkeys((*higher.evidence, *lower.evidence)))
+            joined[key] = replace(higher, evidence=evidence)
+    return list(joined.values())
 
 
 def _suppress(
@@ -62,7 +87,8 @@ def _suppress(
     notes = []
     for suppression in suppressions:
         what = suppression.id if suppression.where == "*" else f"{suppression.id} at {suppression.where}"
-        if suppression.id not in known:
+        # The codes of drivers are many, and only those that a log has are looked up.
+        if suppression.id not in known and not suppression.id.startswith(("kernel.xid-", "kernel.sxid-")):
             notes.append(f"suppression of {what}: no such finding exists")
         elif suppression not in running:
             notes.append(f"suppression of {what}: expired after {suppression.until}")

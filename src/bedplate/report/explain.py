@@ -1,4 +1,4 @@
-"""A knob or a finding of the catalog as a page for a terminal, as a line of a list, and as JSON."""
+"""A knob, a finding or a message of the kernel's log as a page for a terminal, as a line of a list, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bedplate.model.audit import FindingRow
+from bedplate.model.kernel_log_row import Fault, KernelLogRow, Remedy, RemedySteps
 from bedplate.model.knob import Check, Grade, Knob
 from bedplate.model.knob_value import Compare
 
@@ -69,6 +70,64 @@ def render_finding(row: FindingRow, knobs: Iterable[Knob], *, style: Style | Non
     return "\n".join([style.bold(row.id), *textwrap.wrap(row.title, max(10, style.width)), "", *_fields(fields, style)])
 
 
+FAULTS = {
+    Fault.HARDWARE: "the hardware: device, slot, cable, power or cooling",
+    Fault.DRIVER: "the driver, its firmware or the kernel",
+    Fault.APPLICATION: "the program that used the device",
+    Fault.SETUP: "the configuration of the machine",
+    Fault.UNKNOWN: "not shown by the message alone",
+}
+REMEDIES = {
+    Remedy.NOTHING: "nothing",
+    Remedy.RESTART_APPLICATION: "restart the application",
+    Remedy.DRAIN_AND_RESET: "move the work away and reset the device",
+    Remedy.REBOOT: "move the work away and reboot",
+    Remedy.POWER_CYCLE: "move the work away and switch the power off and on",
+    Remedy.CHECK_HARDWARE: "look at the hardware",
+    Remedy.REPLACE: "move the work away and replace the part",
+    Remedy.CONFIGURE: "change the configuration",
+    Remedy.REPORT: "report it to the vendor",
+}
+
+
+def render_kernel_row(row: KernelLogRow, steps: Iterable[RemedySteps], *, style: Style | None = None) -> str:
+    """A message or code of the kernel's log as a page for a terminal; style None is plain text at the widest."""
+    style = style or Style(width=WIDEST, colour=False)
+    fix = row.fix or next((step.fix for step in steps if step.id is row.remedy), ())
+    fields: list[tuple[str, Iterable[str]]] = [
+        ("means", [row.means]),
+        ("harm", [row.harm]),
+        ("cause", [FAULTS[row.fault]]),
+        ("do", [REMEDIES[row.remedy], *(line.replace("{address}", "ADDRESS") for line in fix)]),
+        ("severity", [render_severity(row)]),
+        ("explains", [", ".join(row.causes)] if row.causes else []),
+        ("example", row.examples),
+        ("sources", [f"{row.source} (read {row.read})"]),
+    ]
+    title = (
+        row.title.replace("NVSwitch {place}", "An NVSwitch")
+        .replace("{place}", "A device")
+        .replace("{process}", "A process")
+        .replace("{code}", "N")
+    )
+    return "\n".join([style.bold(row.id), *textwrap.wrap(title, max(10, style.width)), "", *_fields(fields, style)])
+
+
+def render_severity(row: KernelLogRow) -> str:
+    """The severity of a message in words: "low; medium from 100 on", "no finding by itself"."""
+    if not row.alone:
+        return "no finding by itself: evidence of another one"
+    words = [row.severity.value if row.least == 1 else f"{row.severity.value} from {row.least} on"]
+    if row.engine_severity is not None:
+        words.append(f"{row.engine_severity.value} for a process of an engine")
+    if row.nonfatal_severity is not None:
+        words.append(f"{row.nonfatal_severity.value} if it says Nonfatal")
+    words += [f'{said.severity.value} if it says "{said.text.strip()}"' for said in row.said]
+    if row.many_severity is not None:
+        words.append(f"{row.many_severity.value} from {row.many} on")
+    return "; ".join(words)
+
+
 def _fields(fields: Iterable[tuple[str, Iterable[str]]], style: Style) -> Iterator[str]:
     for label, texts in fields:
         for index, text in enumerate(texts):
@@ -119,17 +178,26 @@ class Style:
         return [first.rstrip(), *(" " * (_LABEL + 2) + line for line in wrapped[1:])]
 
 
-def render_list(knobs: Sequence[Knob], findings: Sequence[FindingRow], *, width: int) -> str:
+def render_list(
+    knobs: Sequence[Knob], findings: Sequence[FindingRow], messages: Sequence[KernelLogRow] = (), *, width: int
+) -> str:
     """A line for each row, cut at the width: id, grade, verdict, name."""
-    longest = max(len(id) for id in (*(knob.id for knob in knobs), *(row.id for row in findings)))
+    ids = (*(knob.id for knob in knobs), *(row.id for row in findings), *(row.id for row in messages))
+    longest = max(map(len, ids))
     lines = [f"{knob.id:<{longest}}  {knob.grade}  {knob.verdict:<11}  {knob.name}" for knob in knobs]
     lines += [f"{row.id:<{longest}}  -  {'finding':<11}  {row.title}" for row in findings]
+    lines += [f"{row.id:<{longest}}  -  {'kernel log':<11}  {row.title}" for row in messages]
     return "\n".join(line if len(line) <= width else line[: max(20, width) - 3] + "..." for line in lines)
 
 
-def render_row(row: Knob | FindingRow, knobs: Iterable[Knob]) -> dict[str, Any]:
+def render_row(row: Knob | FindingRow | KernelLogRow, knobs: Iterable[Knob]) -> dict[str, Any]:
     """The row as JSON: its fields, the id of its finding, and the rows that are wrong forms of a knob."""
     if isinstance(row, Knob):
         wrong = [form.id for form in knobs if form.knob == row.id]
         return {"finding": f"knob.{row.id}", **dataclasses.asdict(row), "wrong_forms": wrong}
+    if isinstance(row, KernelLogRow):
+        return {
+            "finding": row.reports_as if "." in row.reports_as else f"kernel.{row.reports_as or row.id}",
+            **dataclasses.asdict(row),
+        }
     return {"finding": row.id, **dataclasses.asdict(row)}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from bedplate.model.bundle import CatalogBundle
+from bedplate.model.lock_digest import digest_lock
 from bedplate.model.python_lock import PythonLock
 from bedplate.model.stack import ChosenRelease, ReasonLink, StackConflict, StackLock, StackRecord, StackRelease
 from bedplate.report.format import clean
@@ -17,30 +20,69 @@ _HEAD = """\
 
 def render_lock(record: StackRecord) -> str:
     """The lock as TOML, the same text for the same record; catalog/stack_lock.py reads it back."""
-    lines = [_HEAD + "schema = 1", f"date = {_quoted(record.date)}", f"catalogue = {_quoted(record.catalogue)}"]
+    table = _lock_table(record)
+    lines = [_HEAD + "schema = 1", f"sha256 = {_quoted(digest_lock(table))}"]
+    lines += [f"date = {_quoted(record.date)}", f"catalogue = {_quoted(record.catalogue)}"]
     for name, texts in (("wish", record.wish), ("facts", record.lock.facts), ("cautions", record.lock.cautions)):
         lines += [f"{name} = [", *(f"  {_quoted(text)}," for text in texts), "]"] if texts else [f"{name} = []"]
-    for choice in record.lock.choices:
-        release = choice.release
-        rows = {
-            "id": release.component,
-            "layer": choice.layer,
-            "version": release.version,
-            "source": release.source,
-            "licence": release.licence,
-            "file": release.file,
-            "sha256": release.sha256,
-            "because": choice.because,
-            "held_back": choice.held_back,
-            "checked": release.checked.value,
-            "date": release.date,
-        }
-        lines += ["", "[[component]]", *(f"{key} = {_quoted(value)}" for key, value in rows.items() if value)]
-        lines.append(f"evidence = {_listed(release.evidence)}")
-        if release.properties:
-            table = ", ".join(f"{name} = {_listed(values)}" for name, values in release.properties.items())
-            lines.append(f"properties = {{ {table} }}")
+    for name in ("bundle", "component"):
+        for row in table.get(name, []):
+            lines += ["", f"[[{name}]]", *(f"{key} = {_value(value)}" for key, value in row.items())]
     return "\n".join(lines) + "\n"
+
+
+def _lock_table(record: StackRecord) -> dict[str, Any]:
+    """The lock as TOML reads it back, without its digest; what is empty is left out."""
+    table: dict[str, Any] = {
+        "schema": 1,
+        "date": record.date,
+        "catalogue": record.catalogue,
+        "wish": list(record.wish),
+        "facts": list(record.lock.facts),
+        "cautions": list(record.lock.cautions),
+    }
+    if record.bundles:
+        table["bundle"] = [bundle_object(bundle) for bundle in record.bundles]
+    table["component"] = [_choice_table(choice) for choice in record.lock.choices]
+    return table
+
+
+def _choice_table(choice: ChosenRelease) -> dict[str, Any]:
+    release = choice.release
+    texts = {
+        "id": release.component,
+        "layer": choice.layer,
+        "version": release.version,
+        "source": release.source,
+        "licence": release.licence,
+        "file": release.file,
+        "sha256": release.sha256,
+        "because": choice.because,
+        "held_back": choice.held_back,
+        "checked": release.checked.value,
+        "date": release.date,
+    }
+    row: dict[str, Any] = {key: text for key, text in texts.items() if text}
+    row["evidence"] = list(release.evidence)
+    if release.properties:
+        row["properties"] = {name: list(values) for name, values in release.properties.items()}
+    return row
+
+
+def bundle_object(bundle: CatalogBundle) -> dict[str, str | int]:
+    """A bundle as a lock and `--json` have it."""
+    return {"name": bundle.name, "sequence": bundle.sequence, "date": bundle.date, "sha256": bundle.sha256}
+
+
+def _value(value: object) -> str:
+    """A TOML value: text, a number, a list of texts, or a table of such lists in one line."""
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, list):
+        return _listed(value)
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_listed(values)}" for name, values in value.items()) + " }"
+    return str(value)
 
 
 def _quoted(text: str) -> str:
@@ -63,7 +105,8 @@ def render_stack_text(record: StackRecord, screen: Screen, *, verbose: bool) -> 
         lines.append("")
     for caution in record.lock.cautions:
         lines += prose(screen, f"caution: {caution}", rest="    ")
-    lines += prose(screen, f"Made on {record.date} with the rows {record.catalogue[:12]}.", style="dim")
+    bundles = "".join(f", the bundle {bundle.label} ({bundle.sha256[:12]}) among them" for bundle in record.bundles)
+    lines += prose(screen, f"Made on {record.date} with the rows {record.catalogue[:12]}{bundles}.", style="dim")
     return "\n".join(lines) + "\n"
 
 
@@ -159,6 +202,7 @@ def lock_object(record: StackRecord) -> dict[str, object]:
         "possible": True,
         "date": record.date,
         "catalogue": record.catalogue,
+        "bundles": [bundle_object(bundle) for bundle in record.bundles],
         "wish": list(record.wish),
         "components": [choice_object(choice) for choice in record.lock.choices],
         "facts": list(record.lock.facts),

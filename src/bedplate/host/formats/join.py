@@ -16,6 +16,7 @@ from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.host.kernel.pcitree import finish_tree
 from bedplate.model.facts.cpu import NumaNode, NumaTopology
 from bedplate.model.facts.host import Conflict, HostFacts
+from bedplate.model.facts.kernel_log import KernelLog
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice
 from bedplate.model.facts.reading import Reading, Unknown
 
@@ -57,8 +58,8 @@ class _Joiner:
         if isinstance(before, Reading) and isinstance(after, Reading):
             return self.readings(before, after, name, where)
         if is_dataclass(before) and type(before) is type(after):
-            if any(part.name == "unknown" for part in fields(before)):  # read as a whole, or not, as a reading is
-                return after if _value(after, "unknown") is None else before
+            if isinstance(before, KernelLog) and isinstance(after, KernelLog):  # read as a whole, or not, as a reading is
+                return before if after.unknown is not None else after
             return self.records(before, after, where, momentary=name in _MOMENTARY)
         if before is None or after is None:  # 0 is a size: the memory of a node that has none
             return before if after is None else after
@@ -226,10 +227,6 @@ def _join_accelerators(
 
 def _numa_source(parts: Sequence[SectionFacts], origin: str) -> str:
     return next((part.facts.numa.source for part in parts if part.facts.numa.nodes), origin)
-
-
-def _value(record: Any, name: str) -> Any:
-    return getattr(record, name)
 
 
 def _is_told(value: object) -> bool:

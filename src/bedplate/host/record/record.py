@@ -13,12 +13,14 @@ import json
 import lzma
 import re
 import tarfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bedplate.errors import ReadError
 from bedplate.host.accel import record_vendor
 from bedplate.host.facts import read_host
+from bedplate.host.kernel.kernel_log import RECORDED as KERNEL_LOG
+from bedplate.host.record.kernel_log import record_kernel_log
 from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.trim import is_kept_process, trim, trim_link
 from bedplate.host.root.recording import CONTENT_LIMIT, MANIFEST, SCHEMA, TREE
@@ -26,6 +28,7 @@ from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.root.zstd import pack_zstd
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
+from bedplate.model.kernel_log_row import KernelLogRow
 
 SUFFIXES = (".tar.zst", ".tar.xz", ".tar.gz", ".tar")
 _TOTAL_LIMIT = CONTENT_LIMIT * 3 // 4  # bytes of all files as they are read, so that the recording can be opened
@@ -39,7 +42,7 @@ class Recorder(Root):
 
     inner: Root = field(default_factory=Root)
     vendor: dict[str, bytes] = field(default_factory=dict)
-    """Answers of vendors' libraries by the path under which a recording holds them."""
+    """Answers of vendors' libraries, and the kernel's log, by the path under which a recording holds them."""
     files: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     """Content and the limit under which it was read, by path without links."""
     whys: dict[str, tuple[Unknown, str]] = field(default_factory=dict)
@@ -125,15 +128,28 @@ class Recorded:
 
 
 def record_host(
-    root: Root, knob_paths: Iterable[str] = (), *, config_options: Collection[str] = (), bedplate: str, recorded: str
+    root: Root,
+    knob_paths: Iterable[str] = (),
+    *,
+    config_options: Collection[str] = (),
+    kernel_rows: Sequence[KernelLogRow] = (),
+    bedplate: str,
+    recorded: str,
 ) -> Recorded:
     """Read all facts of a machine and keep what was asked. bedplate is the version, recorded the date, as they shall stand.
 
+    kernel_rows say which messages of the kernel's log are kept besides the newest; without them the log is not recorded.
     Raises ReadError when the answers are past any size that a machine has.
     """
     redactor = make_redactor(root)
     recorder = Recorder(path=root.path, absent=root.absent, inner=root, vendor=record_vendor(root))
-    facts = read_host(recorder, knob_paths, origin="live", config_options=config_options)
+    if kernel_rows:
+        log = record_kernel_log(root, kernel_rows)
+        if log.value is not None:
+            recorder.vendor[KERNEL_LOG] = log.value
+        elif log.unknown is not None:
+            recorder.whys[KERNEL_LOG] = (log.unknown, log.text)
+    facts = read_host(recorder, knob_paths, origin="live", config_options=config_options, kernel_rows=kernel_rows)
     total = sum(len(data) for data, _ in recorder.files.values())
     if total > _TOTAL_LIMIT:
         raise ReadError(f"the machine's answers take {total} bytes, at most {_TOTAL_LIMIT} are recorded")

@@ -6,15 +6,19 @@ lines, mounts and files of settings; what says where a device is stays, since a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
+from bedplate.host.record.kernel_log import redact_message, shown_name
 from bedplate.host.record.redact import Redactor
 from bedplate.host.record.trim import redact_argv, redact_mount, redact_parameters, trim
 from bedplate.host.secrets.secret_names import HIDDEN
 from bedplate.host.secrets.secrets import hide_secrets_in
+from bedplate.model.audit import Audit
+from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
+from bedplate.model.facts.kernel_log import KernelLog
 from bedplate.model.facts.reading import Reading
 
 T = TypeVar("T")
@@ -48,8 +52,40 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
             engine_notes=tuple(replace(note, text=redactor.words(note.text)) for note in facts.engine_notes),
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
+            kernel_log=_redact_log(facts.kernel_log, redactor),
         )
     )
+
+
+def redact_quotes(conclusions: Audit, facts: HostFacts, redactor: Redactor) -> Audit:
+    """What was concluded of these facts, with the messages of the kernel that it quotes as a recording has them."""
+    events = facts.kernel_log.events
+    quotes = {event.text: redact_message(event.text, redactor) for event in events}
+    quotes |= {event.subject: redactor.words(event.subject) for event in events}
+    changed = {raw: clean for raw, clean in quotes.items() if raw != clean and len(raw) > 3}
+    if changed:
+        conclusions = hide_everywhere(conclusions, _Hider(changed))
+    hidden = {event.process for event in events if shown_name(event.process) != event.process}
+    return replace(conclusions, findings=tuple(_without_names(finding, hidden) for finding in conclusions.findings))
+
+
+def _without_names(finding: Finding, names: Collection[str]) -> Finding:
+    """A finding of the kernel's log whose title names a process that is nobody's business."""
+    name = next((name for name in names if finding.id.startswith("kernel.") and name in finding.title), None)
+    return finding if name is None else replace(finding, title=finding.title.replace(name, "A process"))
+
+
+def _redact_log(log: KernelLog, redactor: Redactor) -> KernelLog:
+    events = tuple(
+        replace(
+            event,
+            text=redact_message(event.text, redactor),
+            subject=redactor.words(event.subject),
+            process=shown_name(event.process),
+        )
+        for event in log.events
+    )
+    return replace(log, events=events)
 
 
 def hide_in_facts(facts: HostFacts) -> HostFacts:

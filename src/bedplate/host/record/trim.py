@@ -15,6 +15,7 @@ from bedplate.host.kernel.engines import DEVICE_FILE, find_engine, parse_numa_ma
 from bedplate.host.kernel.kernel import GPU_MODULE_LINE, parse_cmdline
 from bedplate.host.kernel.mounts import escape_mount, parse_mountinfo, unescape_mount
 from bedplate.host.kernel.processes import parse_argv
+from bedplate.host.record.kernel_log import redact_message
 from bedplate.host.record.redact import Redactor
 from bedplate.host.secrets.secret_names import HIDDEN, hide_value, is_secret_name
 from bedplate.host.secrets.secret_shapes import hide_private_keys
@@ -406,6 +407,11 @@ def _as_it_is(path: str, data: bytes, redactor: Redactor) -> bytes:
     return data
 
 
+def _kernel_log(path: str, data: bytes, redactor: Redactor) -> bytes:
+    lines = data.decode("utf-8", errors="replace").splitlines()
+    return "".join(f"{redact_message(line, redactor)}\n" for line in lines).encode()
+
+
 def _vendor(path: str, data: bytes, redactor: Redactor) -> bytes:
     """Answers of a vendor's library: versions there have four numbers, as addresses have."""
     return redactor.text(data.decode("utf-8", errors="surrogateescape"), addresses=False).encode(
@@ -436,6 +442,7 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (r"/etc/default/grub|/boot/.*/(?:grubenv|[^/]*\.conf)", _conf),
         (r"/sys/.*/chassis_asset_tag", _dmi),
         (r"/sys/.*/config", _pci_config),
+        (r"/kernel\.log", _kernel_log),
         (r"/vendor/pci\.ids", _as_it_is),
         (r"/vendor/.*", _vendor),
     )

@@ -8,23 +8,12 @@ import os
 from bedplate.errors import ReadError
 from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
+from bedplate.host.system.booted import IMAGE_RECORD
 from bedplate.host.system.luks import LuksHeader, read_luks_header
 from bedplate.model.system import SystemFacts, Unit
 from bedplate.model.var import RECOVERY_FIELD, RECOVERY_TOKEN
 
-IMAGE_RECORD = "/usr/lib/bedplate/image.json"
 _SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-
-
-def is_bedplate_system(root: Root) -> bool:
-    """Whether this is a booted bedplate image: its os-release has the id that the build wrote beside it."""
-    try:
-        image = json.loads(root.read_text(IMAGE_RECORD) or "{}").get("id", "bedplate")
-    except (ValueError, AttributeError):
-        return False
-    text = root.read_text("/usr/lib/os-release") or ""
-    words = {line.replace('"', "").strip() for line in text.splitlines()}
-    return bool(words & {f"ID={image}", f"IMAGE_ID={image}"}) and root.exists(IMAGE_RECORD)
 
 
 def read_system(root: Root) -> SystemFacts:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bedplate.errors import ReadError
 from bedplate.host.root.root import Root
-from bedplate.host.system.system import IMAGE_RECORD
+from bedplate.host.system.booted import IMAGE_RECORD
 from bedplate.model.var import OnVarFailure, RecoveryCertificate
 
 RECOVERY = "/usr/lib/bedplate/recovery.json"

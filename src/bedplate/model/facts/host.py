@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
+from bedplate.model.facts.kernel_log import NO_KERNEL_LOG, KernelLog
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice
 from bedplate.model.facts.reading import NOT_ASKED, Reading
 from bedplate.model.facts.system import (
@@ -79,6 +80,8 @@ class HostFacts:
     knobs: tuple[Reading[str], ...]
     """Text of each kernel file that the catalog's rows name; `source` is the path."""
     problems: tuple[Problem, ...]
+    kernel_log: KernelLog = NO_KERNEL_LOG
+    """What the kernel reported of errors; without events where nobody asked for them."""
     texts: tuple[TextSection, ...] = ()
     """What was made of each part of a text that an operator gave; () for a machine and for a recording."""
     conflicts: tuple[Conflict, ...] = ()
@@ -100,6 +103,7 @@ class HostFacts:
             *(self.cpu.cpus, self.cpu.architecture, self.numa.nodes, self.memory.total_bytes, self.pci, self.accelerators),
             *(self.network, self.blocks, self.engines, self.kernel.cmdline, self.kernel.modules, self.kernel.installed),
             *(self.pressure, self.failures, self.engine_notes, self.os.id, self.frameworks.source, self.os.runtimes),
+            *(self.kernel_log.events, self.kernel_log.lines),
         )
         told = (
             *(self.kernel.release, self.kernel.nvidia_version, self.cgroup.periods, self.cgroup.memory_max_bytes),

@@ -10,6 +10,7 @@ from bedplate.model.stack import (
     FIXED_SUBJECTS,
     HOST,
     FactKind,
+    JudgedModel,
     ModuleBuild,
     StackCatalogue,
     StackFact,
@@ -22,7 +23,8 @@ from bedplate.model.versions import version_key
 from bedplate.plan.resolve.layout import KERNEL, WISH_SOURCE, engine_layers, find_keys, layer_names, named_releases
 from bedplate.plan.resolve.problem import ABSENT, Constraint, Key, Premise, PremiseRank, StackProblem
 
-_SAFETENSORS, _GGUF = "safetensors", "gguf"
+SAFETENSORS, GGUF = "safetensors", "gguf"
+"""The formats of models, as `model.format` has them."""
 
 
 def make_problem(
@@ -32,14 +34,15 @@ def make_problem(
     *,
     present: Mapping[Key, StackRelease] | None = None,
     only: Mapping[Key, StackRelease] | None = None,
+    models: Sequence[JudgedModel] = (),
 ) -> StackProblem:
-    """The whole problem of a wish.
+    """The whole problem of a wish; `models` are those of its models that the catalogue has.
 
     `present` are releases of the present lock: they are the first choice where they are possible. With `only`, each key
     has exactly this candidate or none: what is judged is an installed state. Raises UsageError for a component, a source or
     a licence that the catalogue does not have.
     """
-    return _ProblemBuilder(wish, hardware, catalogue, present or {}, only).build()
+    return _ProblemBuilder(wish, hardware, catalogue, present or {}, only, models).build()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,9 @@ class _ProblemBuilder:
         catalogue: StackCatalogue,
         present: Mapping[Key, StackRelease],
         only: Mapping[Key, StackRelease] | None,
+        models: Sequence[JudgedModel],
     ) -> None:
+        self.models = {model.name: model for model in models}
         self.wish, self.hardware, self.catalogue, self.present = wish, hardware, catalogue, present
         self.components = {component.id: component for component in catalogue.components}
         self.premises: dict[str, Premise] = {}
@@ -90,6 +95,7 @@ class _ProblemBuilder:
             self._add_needs(key)
         self._add_device_needs()
         self._add_modules()
+        self._add_memory()
         self._add_wish()
         return StackProblem(
             candidates=self.candidates,
@@ -118,13 +124,12 @@ class _ProblemBuilder:
             subjects["accelerator"].append(_Subject(id=device.id, values=values, premise=premise))
         subjects["host"].append(_Subject(id="host", values=self.hardware.properties, premise=""))
         for model in self.wish.models:
-            format_name = _GGUF if model.lower().endswith(".gguf") else _SAFETENSORS
-            premise = self._premise(
-                Premise(
-                    id=f"model {model}", rank=PremiseRank.WISH, sentence=f"the model {model} has the format {format_name}"
-                )
-            )
-            subjects["model"].append(_Subject(id=model, values={"": (model,), "format": (format_name,)}, premise=premise))
+            formats: tuple[str, ...] = (GGUF if model.lower().endswith(".gguf") else SAFETENSORS,)
+            if model in self.models:
+                formats = self.models[model].formats
+            text = f"the model {model} has the format {' or '.join(formats)}"
+            premise = self._premise(Premise(id=f"model {model}", rank=PremiseRank.WISH, sentence=text))
+            subjects["model"].append(_Subject(id=model, values={"": (model,), "format": formats}, premise=premise))
         return subjects
 
     def _fixed_holds(self, condition: VersionCondition, subject: _Subject) -> bool:
@@ -324,6 +329,32 @@ class _ProblemBuilder:
             )
         )
         self._forbid(frozenset({premise}), {key: 1 << number, (KERNEL, ""): self._full((KERNEL, "")) & ~mask & ~ABSENT})
+
+    # The memory that models need
+
+    def _add_memory(self) -> None:
+        """Exclude each engine that cannot hold a model of the wish in the machine's accelerators."""
+        machine = {f"accelerator {device.id}" for device in self.hardware.accelerators}
+        for model in self.models.values():
+            for conflict in model.conflicts:
+                order = self.components[conflict.component].order if conflict.component in self.components else -1
+                links = {"needs": conflict.need, "has no room": conflict.memory}
+                premises = {f"model {model.name}", *machine} | {
+                    self._premise(
+                        Premise(
+                            id=f"{model.name} {what} in {conflict.component}",
+                            rank=PremiseRank.CAUSE,
+                            sentence=link.sentence,
+                            evidence=link.evidence,
+                            order=order,
+                            any_release=True,
+                        )
+                    )
+                    for what, link in links.items()
+                }
+                for key in self.order:
+                    if key[0] == conflict.component:
+                        self._forbid(frozenset(premises), {key: self._full(key) & ~ABSENT})
 
     # The wish
 

@@ -86,8 +86,9 @@ def _offered(problem: StackProblem, core: Sequence[str], catalogue: StackCatalog
     narrow = [constraint for constraint in in_force if constraint.premises != {"wish sources"}]
     bounded = {constraint.right for constraint in narrow}
     starts = {constraint.left for constraint in narrow if constraint.left != constraint.right}
+    whole = {constraint.left for constraint in narrow if any(problem.premises[id].any_release for id in constraint.premises)}
     for key in problem.order:
-        if key not in bounded or key in starts:
+        if key not in bounded or key in starts or key in whole:
             continue
         unary = [
             constraint
@@ -130,6 +131,8 @@ def _instead(problem: StackProblem, chosen: Assignment, premise: Premise, wish: 
     if premise.relaxes is not None:
         release = problem.candidates[premise.relaxes][chosen[premise.relaxes]]
         return f"without {premise.relaxes[0]}" if release is None else f"with {release.label}"
+    if premise.rank is PremiseRank.WISH:  # a model
+        return "without it"
     allowed = allowed_sources(wish, catalogue)
     return "with " + _some(_outside(problem, chosen, allowed, wish.licences))
 

@@ -46,6 +46,8 @@ class Premise:
     """Component, version and condition of a release's need, so that the same need of several versions is one sentence."""
     order: int = 0
     """Where it stands in a chain: the order of the component that it starts from."""
+    any_release: bool = False
+    """Whether it excludes a component whatever its release, so that a list of releases explains nothing."""
     relaxes: Key | None = None
     """The component that a line of the wish bounds; None for lines that bound sources or licences."""
 

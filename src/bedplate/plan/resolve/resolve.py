@@ -9,6 +9,7 @@ from bedplate.model.stack import (
     FIXED_SUBJECTS,
     ChosenRelease,
     FactKind,
+    JudgedModel,
     ReasonLink,
     StackCatalogue,
     StackConflict,
@@ -26,19 +27,26 @@ from bedplate.plan.resolve.problem import Assignment, Constraint, Key, StackProb
 
 
 def resolve(
-    wish: StackWish, hardware: StackHardware, catalogue: StackCatalogue, present: StackLock | None = None
+    wish: StackWish,
+    hardware: StackHardware,
+    catalogue: StackCatalogue,
+    present: StackLock | None = None,
+    *,
+    models: Sequence[JudgedModel] = (),
 ) -> StackLock | StackConflict:
     """The best stack that keeps every row, or the shortest chain of facts that excludes the wish.
 
     The same arguments always give the same answer. `present` is the lock in force: policy "stable" changes as little of it
-    as possible, "pinned" nothing, "newest" ignores it. Raises UsageError for what the catalogue does not know, and where
-    "pinned" has no present lock; PreflightError where resolvelib is not installed.
+    as possible, "pinned" nothing, "newest" ignores it. `models` are those of the wish that the catalogue has. Raises
+    UsageError for what the catalogue does not know, and where "pinned" has no present lock; PreflightError where resolvelib
+    is not installed.
     """
     _check_names(wish, catalogue)
     kept = {(choice.release.component, choice.layer): choice.release for choice in present.choices} if present else {}
     if wish.policy is StackPolicy.PINNED and present is None:
         raise UsageError("the policy is pinned, and there is no present lock", hint="Name the lock with --lock FILE.")
-    problem = make_problem(wish, hardware, catalogue, present={} if wish.policy is StackPolicy.NEWEST else kept)
+    near = {} if wish.policy is StackPolicy.NEWEST else kept
+    problem = make_problem(wish, hardware, catalogue, present=near, models=models)
     if wish.policy is StackPolicy.PINNED:
         problem = with_choices(problem, _numbers(problem, kept), why="is in the present lock, and the policy is pinned")
     if wish.policy is StackPolicy.STABLE and kept:
@@ -47,7 +55,7 @@ def resolve(
         chosen = choose(problem, problem.everything())
     if chosen is None:
         return explain_conflict(problem, wish, catalogue)
-    return _make_lock(problem, chosen, hardware, catalogue, kept if wish.policy is not StackPolicy.NEWEST else {})
+    return _make_lock(problem, chosen, hardware, catalogue, near)
 
 
 def judge_stack(

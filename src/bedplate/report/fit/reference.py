@@ -12,8 +12,9 @@ from bedplate.report.models import render_count
 _ACCELERATORS = """\
 What `bedplate fit` knows of accelerators: the rows of `src/bedplate/catalog/accelerators.toml`. Operations a second are
 **dense**, in TFLOPS; data sheets of NVIDIA print the sparse number from Hopper on, which is twice as much. Memory is of one
-device, as the device reports it where that is known. Nothing here was measured: each row says how it was checked, and which
-figures rest on one source."""
+device, as the device reports it where that is known. `device` is the id of the same in the
+[support matrix](support-matrix.md#accelerators), which a wish may name as well. Nothing here was measured: each row says how
+it was checked, and which figures rest on one source."""
 _ENGINES = """\
 What an engine takes of a device beside weights and KV cache, and the precisions that it loads: the rows of
 `src/bedplate/catalog/fit_engines.toml`."""
@@ -28,10 +29,11 @@ def render_accelerators_page(
 ) -> str:
     """docs/reference/accelerators.md below its first line: a table, then how each row was checked; then the engines."""
     parts = ["# Accelerators\n", one_line(_ACCELERATORS)]
-    parts += ["| id | name | GiB | GB/s | bf16 | fp8 | fp4 | int8 | PCI |", "|---|---|---|---|---|---|---|---|---|"]
+    heads = ("id", "name", "device", "GiB", "GB/s", "bf16", "fp8", "fp4", "int8", "PCI")
+    parts += [table_row(*heads), "|---" * len(heads) + "|"]
     for row in rows:
         figures = [f"{row.memory_gib:g}", f"{row.bandwidth_gbs:g}", *_rates(row.tflops)]
-        parts.append(table_row(f"`{row.id}`", row.name, *figures, ", ".join(f"`{id}`" for id in row.pci)))
+        parts.append(table_row(f"`{row.id}`", row.name, row.device, *figures, ", ".join(f"`{id}`" for id in row.pci)))
     parts += ["", "## How the rows were checked\n", "| id | checked | unverified | trap | source |", "|---|---|---|---|---|"]
     for row in rows:
         parts.append(table_row(f"`{row.id}`", row.checked, row.unverified, row.trap, row.source))

@@ -1,0 +1,18 @@
+"""Names that threads and processes of inference engines have in the kernel, which cuts them to 15 characters."""
+
+from __future__ import annotations
+
+import re
+
+_NAME = re.compile(
+    r"(?:vllm|sglang|sgl_|sgl-|llama|ollama|triton|trtllm|text-generati|tgi-|lmdeploy|koboldcpp|local-ai|ray::|enginecore|python3?(?:\.\d{1,3})?$)",
+    re.IGNORECASE,
+)
+
+
+def is_engine_name(name: str) -> bool:
+    """Whether a process is likely one of an engine: "VLLM::EngineCor", "llama-server", and every Python interpreter.
+
+    Most engines are Python programs that do not give themselves a name; on an inference host the guess is seldom wrong.
+    """
+    return _NAME.match(name) is not None
