@@ -678,6 +678,7 @@ AROUND: dict[str, Callable[[str], str]] = {
     "fence": lambda text: f"It says:\n\n```text\n{text}\n```\n\nAny idea?\n",
     "tilde fence": lambda text: f"~~~\n{text}\n~~~\n",
     "details": lambda text: f"<details>\n<summary>output</summary>\n\n```\n{text}\n```\n\n</details>\n",
+    "preformatted": lambda text: f"<p>It says:</p>\n<pre><code>{text}\n</code></pre>\n",
     "quote": lambda text: "".join(f"> {line}\n" for line in text.split("\n")),
     "quoted twice": lambda text: "".join(f"> > {line}\n" for line in text.split("\n")),
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
