@@ -1188,3 +1188,12 @@ def test_evidence_of_the_kernel_log_names_its_line_in_the_text(name: str) -> Non
         file, _, number = evidence.source.partition(" line ")
         message = evidence.fact.partition(" (")[0]
         assert file == Path(name).name and message in lines[int(number) - 1]
+
+
+@pytest.mark.parametrize("prefix", ["Jan 05 01:02:03 node7 vllm[4711]: ", "vllm-1  | "])
+@pytest.mark.parametrize("log", [VLLM, LLAMA])
+def test_logs_of_engines_behind_the_prefix_of_another_program(log: str, prefix: str, tmp_path: Path) -> None:
+    plain = judge(read_bytes(log.encode(), tmp_path)).findings
+    facts = read_bytes("".join(f"{prefix}{line}\n" for line in log.splitlines()).encode(), tmp_path)
+    assert keys(judge(facts).findings) == keys(plain) != set()
+    assert {text.format for text in facts.texts} == {"engine-log"}
