@@ -21,6 +21,7 @@ from tests.unit.facts_factory import absent, make_engine, make_facts, make_kerne
 from tests.unit.json_schema import problems_of
 
 from bedplate.catalog.findings import read_findings
+from bedplate.catalog.kernel_log import read_kernel_messages, read_rows_for
 from bedplate.catalog.knobs import read_knobs
 from bedplate.cli.main import main
 from bedplate.errors import ReadError
@@ -45,7 +46,7 @@ TEXTS = sorted(
     if path.is_file() and path.suffix not in (".gz", ".py", ".pyc") and "__pycache__" not in path.parts
 )
 MIB, GIB = 1 << 20, 1 << 30
-KNOBS, ROWS = read_knobs(), read_findings()
+KNOBS, ROWS, MESSAGES = read_knobs(), read_findings(), read_kernel_messages()
 TODAY = "2027-01-05"
 
 
@@ -55,11 +56,12 @@ def names(paths: list[Path]) -> list[str]:
 
 @cache
 def facts_of(name: str) -> HostFacts:
-    return name_devices(read_facts_of(PASTED / name, KNOBS))
+    return name_devices(read_facts_of(PASTED / name, KNOBS, kernel_rows=MESSAGES.rows))
 
 
 def judge(facts: HostFacts) -> Audit:
-    return audit(facts, KNOBS, ROWS, (), today=TODAY)
+    kernel_rows = read_rows_for(facts.kernel_log.events)
+    return audit(facts, KNOBS, ROWS, (), today=TODAY, kernel_rows=kernel_rows, kernel_steps=MESSAGES.steps)
 
 
 @cache
@@ -78,7 +80,7 @@ def keys(findings: tuple[Finding, ...]) -> set[tuple[str, tuple[str, ...]]]:
 def read_bytes(data: bytes, tmp_path: Path, name: str = "text") -> HostFacts:
     path = tmp_path / name
     path.write_bytes(data)
-    return name_devices(read_facts_of(path, KNOBS))
+    return name_devices(read_facts_of(path, KNOBS, kernel_rows=MESSAGES.rows))
 
 
 CRITICAL, HIGH, MEDIUM, LOW, INFO = Severity
@@ -126,28 +128,29 @@ EXPECTED: dict[str, dict[str, tuple[Severity, tuple[str, ...]]]] = {
         "accel.mig-pending": (LOW, ("0000:5e:00.0",)),
         "power.heat-before": (MEDIUM, ("0000:5e:00.0",)),
     },
+    "kernel-log/dmesg.txt": {
+        "kernel.xid-79": (CRITICAL, ("0000:43:00.0",)),
+        "kernel.xid-94": (HIGH, ("0000:1b:00.0",)),
+        "kernel.oom-cgroup": (HIGH, ("machine",)),
+    },
+    "kernel-log-driver/dmesg.txt": {"driver.wrong-flavour": (CRITICAL, ("0000:c1:00.0",))},
     "several-outputs/capture.txt": {
+        "kernel.xid-79": (CRITICAL, ("0000:5e:00.0",)),
         "cores.isolated": (HIGH, ("machine",)),
         "pci.bar-small": (LOW, ("0000:5e:00.0",)),
     },
     "topo-m/topo.txt": {"accel.nvlink-missing": (HIGH, ("nvidia 2",))},
     "unread-shown-as-read/lspci.txt": {"driver.not-bound": (CRITICAL, ("0000:5e:00.0",))},
 }
-KERNEL = "kernel."
-"""What ids of findings of the kernel's log begin with; they have tests of their own."""
 
 
 def test_every_input_has_an_answer() -> None:
-    logs = {name for name in names(TEXTS) if name.startswith("kernel-log")}
-    assert set(names(TEXTS)) - logs == set(EXPECTED)
+    assert set(names(TEXTS)) == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_findings_are_those_that_an_expert_names(name: str) -> None:
-    found = {
-        finding.id: (finding.severity, finding.where) for finding in findings_of(name) if not finding.id.startswith(KERNEL)
-    }
-    assert found == EXPECTED[name]
+    assert {finding.id: (finding.severity, finding.where) for finding in findings_of(name)} == EXPECTED[name]
 
 
 @pytest.mark.parametrize("name", ["kernel-log/dmesg.txt", "kernel-log-driver/dmesg.txt"])
@@ -675,6 +678,7 @@ AROUND: dict[str, Callable[[str], str]] = {
     "fence": lambda text: f"It says:\n\n```text\n{text}\n```\n\nAny idea?\n",
     "tilde fence": lambda text: f"~~~\n{text}\n~~~\n",
     "details": lambda text: f"<details>\n<summary>output</summary>\n\n```\n{text}\n```\n\n</details>\n",
+    "preformatted": lambda text: f"<p>It says:</p>\n<pre><code>{text}\n</code></pre>\n",
     "quote": lambda text: "".join(f"> {line}\n" for line in text.split("\n")),
     "quoted twice": lambda text: "".join(f"> > {line}\n" for line in text.split("\n")),
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
@@ -807,6 +811,7 @@ def unread_sources(facts: HostFacts, findings: tuple[Finding, ...]) -> list[tupl
     read |= {device.address for device in facts.pci} | {
         gpu.address or f"{gpu.vendor} {gpu.index}" for gpu in facts.accelerators
     }
+    read |= {f"{facts.kernel_log.source} line {event.line}" for event in facts.kernel_log.events}
     if facts.kernel.modules:
         read.add(facts.kernel.modules_source)
     if facts.kernel.cmdline:
@@ -821,10 +826,9 @@ def unread_sources(facts: HostFacts, findings: tuple[Finding, ...]) -> list[tupl
     ]
 
 
-@pytest.mark.parametrize("name", [name for name in names(TEXTS) if not name.startswith("kernel-log")])
+@pytest.mark.parametrize("name", names(TEXTS))
 def test_no_evidence_names_a_source_that_was_not_read(name: str) -> None:
-    findings = tuple(finding for finding in findings_of(name) if not finding.id.startswith(KERNEL))
-    assert unread_sources(facts_of(name), findings) == []
+    assert unread_sources(facts_of(name), findings_of(name)) == []
 
 
 UNREAD = {
@@ -1154,3 +1158,42 @@ def test_a_report_to_give_away_names_no_people(tmp_path: Path, capsys: pytest.Ca
     facts = json.loads(capsys.readouterr().out)["facts"]
     assert facts["frameworks"]["environment"] and facts["engine_notes"]
     assert "canaryalice" not in json.dumps(facts)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_exit_status_follows_the_findings(name: str) -> None:
+    severities = {severity for severity, _ in EXPECTED[name].values()}
+    assert main(["doctor", "--from", str(PASTED / name)]) == int(bool(severities & {CRITICAL, HIGH, MEDIUM}))
+
+
+def test_a_listing_of_a_virtual_machine_judges_no_links(tmp_path: Path) -> None:
+    virtio = "00:03.0 Ethernet controller [0200]: Red Hat, Inc. Virtio network device [1af4:1000]\n"
+    facts = read_bytes(virtio.encode() + (PASTED / "unread-shown-as-read/lspci.txt").read_bytes(), tmp_path)
+    assert facts.os.virtualisation.value == "virtual machine"
+    narrow = (PASTED / "display-class-gpu/lspci.txt").read_bytes()
+    assert judge(read_bytes(virtio.encode() + narrow, tmp_path)).findings == ()
+
+
+def test_the_effect_of_a_narrow_link_is_that_of_its_generation() -> None:
+    assert "a Gen4 x16 link 28 GB/s" in by_id("prompt-and-fence/prompt.txt")["link.narrow"].effect
+    assert by_id("display-class-gpu/lspci.txt")["link.narrow"].effect.startswith("Gen5 x16 carries about 56 GB/s, 89 %")
+
+
+@pytest.mark.parametrize("name", ["kernel-log/dmesg.txt", "several-outputs/capture.txt"])
+def test_evidence_of_the_kernel_log_names_its_line_in_the_text(name: str) -> None:
+    lines = (PASTED / name).read_text().split("\n")
+    finding = by_id(name)["kernel.xid-79"]
+    assert finding.evidence
+    for evidence in finding.evidence:
+        file, _, number = evidence.source.partition(" line ")
+        message = evidence.fact.partition(" (")[0]
+        assert file == Path(name).name and message in lines[int(number) - 1]
+
+
+@pytest.mark.parametrize("prefix", ["Jan 05 01:02:03 node7 vllm[4711]: ", "vllm-1  | "])
+@pytest.mark.parametrize("log", [VLLM, LLAMA])
+def test_logs_of_engines_behind_the_prefix_of_another_program(log: str, prefix: str, tmp_path: Path) -> None:
+    plain = judge(read_bytes(log.encode(), tmp_path)).findings
+    facts = read_bytes("".join(f"{prefix}{line}\n" for line in log.splitlines()).encode(), tmp_path)
+    assert keys(judge(facts).findings) == keys(plain) != set()
+    assert {text.format for text in facts.texts} == {"engine-log"}

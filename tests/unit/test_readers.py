@@ -167,7 +167,7 @@ INPUTS: dict[str, list[Make]] = {
     "cpu-list": [lines("{n},"), run("0-16383,"), run("-"), run("9"), run(" ")],
     "cpu-mask": [run("ffffffff,", times=7), run("f"), run(",")],
     "paste": [
-        *(run(unit) for unit in ("<!--", "<a>", "GPU 0: a", "\n", "00:00.0 ", "> ", "\x1b[", "```", "a@b:", "$ cat /proc/a\n", "\r", "[1m")),
+        *(run(unit) for unit in ("<!--", "<a>", "GPU 0: a", "\n", "00:00.0 ", "> ", ">    ", "<p>", "<p>>", "\x1b[", "```", "a@b:", "$ cat /proc/a\n", "\r", "[1m")),
         *(lines(row) for row in ("00:00.0 a: b\n", "{n}\n", "[ {n}.000000] NVRM: Xid {n}\n", "$ cat /proc/{n}\nx\n", "GPU {n}: a (UUID: GPU-{n})\n")),
         lines('{"a": [{n}],\n', "[\n"),
         lines("<a>\n<b/>\n", "<system version='1'>\n"),

@@ -19,7 +19,7 @@ _BLANKS = {
 _QUOTE = re.compile(r" {0,8}(?:> ?){1,20}")
 _FENCE = re.compile(r"\s{0,200}(?:`{3,20}|~{3,20})\s{0,8}(?P<rest>.*)", re.DOTALL)
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+.-]{0,20}\s{0,8}")
-_MARKUP = re.compile(r"\s{0,8}</?(?:details|summary|pre|code|p|br|div|blockquote)\b[^>\n]{0,200}>.{0,400}")
+_MARKUP = re.compile(r"</?(?:details|summary|pre|code|p|br|div|blockquote)\b[^<>\n]{0,200}>")
 _RULE = re.compile(r"_{10,400}\s{0,4}|-{3,8}(?:8<|✂).{0,80}")
 _FILE_OF_REPORT = re.compile(r"\*\*\* (?P<path>/\S{1,200})\s{0,4}")
 _NOISE_OF_REPORT = re.compile(r"\*\*\* ls: .{0,400}")
@@ -52,6 +52,7 @@ _BARE = re.compile(
     r"(?:/\S{1,80}/)?(?:nvidia-smi|lspci|dmesg|lscpu|numactl|free|lsblk|ibstat|ibstatus|rocm-smi|amd-smi|hl-smi|xpu-smi|uname|lsmod"
     r"|docker|journalctl|cat)(?: [A-Za-z0-9_./=,:-]{1,80}){0,12}:?\s{0,4}"
 )
+_WRAPPED_MOST = 8  # quotes and tags around each other
 _WORD_MOST = 40
 _WORDS_MOST = 64
 
@@ -82,27 +83,31 @@ def clean_line(line: str) -> CleanLine:
         line = _LOST_ESCAPE.sub("", line)
     if not line.isascii():
         line = line.translate(_BLANKS)
+    is_boundary = False
     begin = line[:9].lstrip(" ")[:1]
-    if begin == ">":
-        line = _QUOTE.sub("", line, count=1)
+    for _ in range(_WRAPPED_MOST):  # a quote of preformatted text, or the other way round
+        if begin == ">":
+            line = _QUOTE.sub("", line, count=1)
+        elif begin == "<" and _MARKUP.match(line.lstrip(" ")) is not None:
+            line, is_boundary = _MARKUP.sub("", line), True
+        else:
+            break
         begin = line[:9].lstrip(" ")[:1]
     if not line or line.isspace():
-        return CleanLine("")
+        return CleanLine("", is_boundary=is_boundary)
     if "```" in line or "~~~" in line:
         fence = _FENCE.fullmatch(line)
         if fence is not None:
             rest = fence["rest"]
             return CleanLine("" if _LANGUAGE.fullmatch(rest) else rest, is_boundary=True)
         line = line.rstrip().removesuffix("```")
-    if begin == "<" and _MARKUP.fullmatch(line) is not None:
-        return CleanLine("", is_boundary=True)
     if begin in ("_", "-", "*"):
         if _RULE.fullmatch(line) is not None or _NOISE_OF_REPORT.fullmatch(line) is not None:
             return CleanLine("", is_boundary=True)
         if (named := _FILE_OF_REPORT.fullmatch(line)) is not None:
             return CleanLine("", is_boundary=True, command=("cat", named["path"]))
     command = _command(line)
-    return CleanLine(line) if command is None else CleanLine("", is_boundary=True, command=command)
+    return CleanLine(line, is_boundary) if command is None else CleanLine("", is_boundary=True, command=command)
 
 
 def _command(line: str) -> tuple[str, ...] | None:

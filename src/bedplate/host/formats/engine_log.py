@@ -18,14 +18,17 @@ from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.system import EngineNote, EngineNoteKind
 
 VLLM, LLAMA = "vllm", "llama.cpp"
+# What journalctl and `docker compose logs` put before a line may stand before each.
 BEGINS = re.compile(
+    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} [\w.@-]{1,80}\[\d{1,10}\]: |[\w.-]{1,60} {1,12}\| )?(?:"
     r"(?:\([A-Za-z0-9_:= ]{2,60}\) {1,2}){0,2}(?:INFO|WARNING|ERROR|DEBUG) \d\d-\d\d \d\d:\d\d:\d\d "
     r"|ggml_cuda_init: |ggml_vulkan: |llama_model_loader: |load_tensors: |llama_context: |llama_kv_cache\w{0,20}: "
-    r"|print_info: "
-    r"|warning: no usable GPU found|build: \d{3,6} \([0-9a-f]{6,12}\)|system_info: n_threads"
+    r"|print_info: |warning: no usable GPU found|build: \d{3,6} \([0-9a-f]{6,12}\)|system_info: n_threads)"
 )
 CONTINUES = re.compile(
-    r"  Device \d{1,3}: |warning: |main: |srv {1,8}\w|slot {1,8}\w|llm_load_\w|common_init|init: |\.{4,200}$|sched_reserve: "
+    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S{1,80} [\w.@-]{1,80}\[\d{1,10}\]: |[\w.-]{1,60} {1,12}\| )?(?:"
+    r"  Device \d{1,3}: |warning: |main: |srv {1,8}\w|slot {1,8}\w|llm_load_\w|common_init|init: "
+    r"|\.{4,200}$|sched_reserve: )"
 )
 _DEVICE = re.compile(r"  Device (\d{1,3}): (\S.{0,80}?), compute capability", re.ASCII)
 _OFFLOADED = re.compile(r"offloaded (\d{1,4})/(\d{1,4}) layers to GPU", re.ASCII)
@@ -51,7 +54,7 @@ def parse_engine_log(section: Section) -> HostFacts:
     gpus: dict[int, Accelerator] = {}
     engine = VLLM if re.search(r"(?:INFO|WARNING|ERROR) \d\d-\d\d ", section.text[:4096]) else LLAMA
     for line in section.text.split("\n"):
-        device = _DEVICE.match(line)
+        device = _DEVICE.search(line)
         if device is not None and len(gpus) < _DEVICES_MOST:
             gpus.setdefault(int(device[1]), _accelerator(int(device[1]), device[2]))
         kind = _kind(line)

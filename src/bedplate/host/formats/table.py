@@ -54,6 +54,8 @@ KERNEL_LOG = "/kernel.log"
 FILE = "file"
 """Id of a section that a prompt says to be a file of the machine: `$ cat /proc/cmdline`."""
 
+_HYPERVISORS = {0x1AF4: "virtual machine", 0x1B36: "qemu", 0x15AD: "vmware", 0x1414: "hyperv"}
+"""PCI vendors whose devices only a hypervisor shows: virtio, QEMU, VMware, Hyper-V."""
 _LSPCI_BEGINS = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S")
 _LSPCI_CONTINUES = re.compile(r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] \S|[ \t]{1,40}\S")
 _LOG_BEGINS = re.compile(r"={0,200} ?NVSMI LOG ?={1,200}|GPU [0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\s{0,8}$")
@@ -81,7 +83,7 @@ _MEMINFO = re.compile(r"MemTotal: {1,20}\d{1,20} kB")
 _MEMINFO_CONTINUES = re.compile(r"[A-Z][A-Za-z0-9_()]{1,40}: {1,20}\d{1,20}(?: kB)?\s{0,4}$")
 _NVIDIA = re.compile(r"NVRM version: NVIDIA UNIX ")
 _NVIDIA_CONTINUES = re.compile(r"GCC version:")
-_RELEASE = re.compile(r"(?:PRETTY_NAME|NAME|VERSION_ID|ID)=\"?[A-Za-z0-9]")
+_RELEASE = re.compile(r"(?:PRETTY_NAME|NAME|VERSION_ID)=\"[A-Za-z0-9]")
 _RELEASE_CONTINUES = re.compile(r"[A-Z][A-Z_]{1,40}=")
 _CPUINFO = re.compile(r"processor\s{1,4}: \d")
 _CPUINFO_CONTINUES = re.compile(r"[A-Za-z][\w /-]{1,30}\s{0,8}:")
@@ -96,7 +98,12 @@ _IS_HWLOC = re.compile(r"<topology[\s>/]")
 
 def _lspci(section: Section) -> HostFacts:
     pci = parse_lspci(section.text)
-    return replace(empty_facts(section.file), pci=pci, accelerators=find_accelerators(pci))
+    facts = empty_facts(section.file)
+    hypervisor = next((device for device in pci if device.vendor in _HYPERVISORS), None)
+    if hypervisor is not None:
+        virtual = known(_HYPERVISORS[hypervisor.vendor], f"lspci {hypervisor.address}", hypervisor.name)
+        facts = replace(facts, os=replace(facts.os, virtualisation=virtual))
+    return replace(facts, pci=pci, accelerators=find_accelerators(pci))
 
 
 def _nvidia_smi_log(section: Section) -> HostFacts:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.pci import PciDevice, PciKind
+from bedplate.model.facts.pci import Link, PciDevice, PciKind
 from bedplate.model.units import render_size
 from bedplate.plan.rules.observation import Observation, not_judged, some
 from bedplate.plan.rules.rule import Result
@@ -22,6 +22,9 @@ _NETWORK = 0x02
 _WIDE_NIC = 8  # lanes; below it a card serves no accelerator
 _BUSY_PCT = 5.0
 _RESEAT = "# Power off, reseat the card and its riser or cable, look for dirt and bent pins; then check again:"
+_GENERATIONS = {2.5: 1, 5.0: 2, 8.0: 3, 16.0: 4, 32.0: 5, 64.0: 6}
+_MEASURED = 5
+"""The generation that the published figure is of (the row link.narrow)."""
 _SMALL_BAR = 256 << 20  # bytes; what firmware without Resizable BAR gives the window to a card's memory
 _FIRST_RESIZABLE = 0x2200  # NVIDIA's device number: Ampere cards of consumers and workstations are the first that can
 
@@ -49,9 +52,23 @@ def check_width(facts: HostFacts) -> Iterator[Result]:
                 f"cat /sys/bus/pci/devices/{device.address}/current_link_width",
             ),
             confidence=Confidence.CERTAIN if is_virtual(facts) is False else Confidence.LIKELY,
+            effect=_effect(link),
         )
     if untold:
         yield not_judged(id="link.narrow", why=f"the link of {some(untold)} is unknown")
+
+
+def _effect(link: Link) -> str | None:
+    """What a narrow link of another generation than the row's costs; None where the row speaks of this one."""
+    speeds = [speed for speed in (link.max_speed_gts, link.port_max_speed_gts) if speed is not None]
+    generation = _GENERATIONS.get(min(speeds)) if speeds else None
+    if generation is None or generation == _MEASURED:
+        return None
+    share = 2.0 ** (generation - _MEASURED)
+    return (
+        f"Gen{_MEASURED} x16 carries about 56 GB/s (measured); a Gen{generation} x16 link {56 * share:.0f} GB/s at the same "
+        "share of its nominal rate, and each halving of the lanes halves that"
+    )
 
 
 def check_speed(facts: HostFacts) -> Iterator[Result]:
