@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bedplate.catalog.strict import build_row, parse_table, read_data, read_toml
+from bedplate.catalog.strict import build_row, parse_table, read_data, read_toml, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.facts.kernel_log import KernelEvent
 from bedplate.model.kernel_log_row import CodeClass, CodeSource, DriverCode, KernelLogRow, Remedy, RemedySteps
@@ -63,8 +63,7 @@ def parse_kernel_messages(text: str, *, name: str) -> KernelMessages:
     """Rows and steps of a text. Raises DataError with all problems: wrong keys, ids twice, a remedy without steps."""
     table = parse_table(text, name=name)
     problems: list[str] = []
-    if table.get("schema") != 1:
-        problems.append(f"{name}:schema: got {table.get('schema')!r}, expected 1")
+    problems += schema_problems(table.get("schema"), f"{name}:")
     problems += [
         f"{name}:{key}: unknown key; known keys: schema, remedy, message"
         for key in table
@@ -85,7 +84,7 @@ def read_codes(family: str, path: Path | None = None) -> tuple[KernelLogRow, ...
     """A row for each code of a family, "xid" or "sxid", by number. Raises DataError with all problems, ReadError."""
     file = read_toml(path or CODES[family], CodeFile)
     name = (path or CODES[family]).name
-    problems = [f"{name}:schema: got {file.schema}, expected 1"] if file.schema != 1 else []
+    problems = schema_problems(file.schema, f"{name}:")
     kinds = {kind.id: kind for kind in file.kinds}
     sources = {source.id: source for source in file.source}
     rows: list[KernelLogRow] = []
