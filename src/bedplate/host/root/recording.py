@@ -92,6 +92,10 @@ class MemoryTree(Root):
             return missing(Unknown.MALFORMED, where, "is not a regular file")
         return missing(self.absent, where)
 
+    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
+        whole = self.read_bytes(where, offset + size)
+        return whole if whole.value is None else known(whole.value[offset:], where, "bytes")
+
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)
         if path is None:
@@ -144,6 +148,9 @@ class Recording(Root):
         if path in self.manifest.malformed:
             return missing(Unknown.MALFORMED, where, self.manifest.malformed[path])
         return missing(self._why(path), where) if reading.unknown is Unknown.NOT_RECORDED else reading
+
+    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
+        return self.tree.read_range(where, offset, size)
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)

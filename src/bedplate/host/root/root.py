@@ -1,8 +1,8 @@
 """The one door to a machine's files: "/" of this host, a directory where a machine was recorded, or an archive.
 
 Every reader of /proc, /sys and /etc goes through a `Root`, so that a recording is read exactly as a machine is. A kind of
-root gives four primitives: `read_bytes`, `names`, `readlink` and `resolve`; all else is made of them (recording.py has
-the archive, host/record/record.py the root that remembers what was asked).
+root gives five primitives: `read_bytes`, `read_range`, `names`, `readlink` and `resolve`; all else is made of them
+(recording.py has the archive, host/record/record.py the root that remembers what was asked).
 
 What it refuses: files past a bound (a text of the kernel is small; a file of gigabytes is an attack or a mistake), anything
 that is not a regular file (a FIFO would block, a device may act when it is read), and, below a directory that is not "/",
@@ -73,6 +73,24 @@ class Root:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return missing(Unknown.MALFORMED, where, "is not a regular file")
             return known(_read_all(descriptor, limit), where, "bytes")
+        except OSError as error:
+            return self._unknown(where, error)
+        finally:
+            os.close(descriptor)
+
+    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
+        """Up to `size` bytes of a regular file from `offset`; fewer, or none, at its end. Reasons as for `read_bytes`.
+
+        For files that are too large to be read whole, such as a library of gigabytes; a recording does not hold them.
+        """
+        try:
+            descriptor = os.open(self._real(where), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except (OSError, ValueError) as error:
+            return self._unknown(where, error)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return missing(Unknown.MALFORMED, where, "is not a regular file")
+            return known(os.pread(descriptor, size, offset), where, "bytes")
         except OSError as error:
             return self._unknown(where, error)
         finally:
@@ -152,6 +170,18 @@ class Root:
     def exists(self, where: str) -> bool:
         """Whether a file or directory is there, with links followed; False too where a directory above it is denied."""
         return self.resolve(where) is not None
+
+    def end_of_links(self, where: str) -> str:
+        """Where a chain of links leads in the end, whether or not that is there: a recording does not hold a library itself.
+
+        A chain of more than eight links leads to the eighth.
+        """
+        for _ in range(8):
+            target = self.readlink(where)
+            if target is None:
+                break
+            where = target if target.startswith("/") else f"{where.rpartition('/')[0]}/{target}"
+        return where
 
     # -- how a path is found
 
