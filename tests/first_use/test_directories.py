@@ -48,7 +48,10 @@ COMMANDS: dict[str, list[tuple[tuple[str, ...], bool]]] = {
     "key": [(("key", "add", "laptop"), True), (("key", "list"), True)],
     "ca": [(("ca", "show", "--help"), False)],
     "fit": [(("fit", "llama-3.1-8b", "--on", "h100"), False)],
-    "stack": [(("stack", "resolve", "--engine", "vllm", "--accelerator", "h100"), False)],
+    "stack": [
+        (("stack", "resolve", "--engine", "vllm", "--accelerator", "h100"), False),
+        (("stack", "check", *RECORDING), False),
+    ],
     "inspect": [(("inspect", *RECORDING), False)],
     "doctor": [(("doctor", *RECORDING), False)],
     "record": [(("record", *RECORDING, "-o", "OUT/host.tar"), False)],

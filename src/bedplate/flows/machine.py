@@ -10,6 +10,7 @@ from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.host.facts import read_host
 from bedplate.host.kernel.groups import read_groups
 from bedplate.host.root.root import Root
+from bedplate.host.stack.installed import StackDepth
 from bedplate.host.system.device_speeds import read_device_speeds
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.facts.groups import Groups
@@ -31,19 +32,37 @@ class MachineState:
     """Of its measured disks."""
 
 
-def read_facts(root: Root, knobs: tuple[Knob, ...], *, origin: str = LIVE, more_files: Iterable[str] = ()) -> HostFacts:
-    """The facts of a machine with the text of every file that a row of the catalog names, and of more files."""
+def read_facts(
+    root: Root,
+    knobs: tuple[Knob, ...],
+    *,
+    origin: str = LIVE,
+    more_files: Iterable[str] = (),
+    stack: StackDepth = StackDepth.NONE,
+    environments: Iterable[str] = (),
+) -> HostFacts:
+    """The facts of a machine with the text of every file that a row of the catalog names, and of more files.
+
+    `stack` says how much is read of what is installed, `environments` names Python environments beside those that are found.
+    """
     files = sorted({*knob_paths(knobs), *more_files})
-    return read_host(root, files, origin=origin, config_options=knob_configs(knobs))
+    return read_host(root, files, origin=origin, config_options=knob_configs(knobs), stack=stack, environments=environments)
 
 
-def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root | None = None) -> HostFacts:
+def read_facts_of(
+    recording: Path | None,
+    knobs: tuple[Knob, ...],
+    *,
+    root: Root | None = None,
+    stack: StackDepth = StackDepth.NONE,
+    environments: Iterable[str] = (),
+) -> HostFacts:
     """The facts of a recording, or of what another program wrote of a machine; without one, of `root` or this machine.
 
-    Raises ReadError for what cannot be read.
+    `stack` and `environments` as for `read_facts`. Raises ReadError for what cannot be read.
     """
     if recording is None:
-        return read_facts(root or Root(), knobs)
+        return read_facts(root or Root(), knobs, stack=stack, environments=environments)
     from bedplate.host.formats.foreign import EXPECTED, read_foreign
     from bedplate.host.root.pipe import read_pipe
     from bedplate.host.root.recording import open_recording
@@ -53,7 +72,8 @@ def read_facts_of(recording: Path | None, knobs: tuple[Knob, ...], *, root: Root
         foreign = read_foreign(recording, data)
         if foreign is not None:
             return foreign
-    return read_facts(open_recording(recording, data, expected=EXPECTED), knobs, origin=recording.name)
+    opened = open_recording(recording, data, expected=EXPECTED)
+    return read_facts(opened, knobs, origin=recording.name, stack=stack, environments=environments)
 
 
 def read_machine(root: Root, *, origin: str = LIVE, more_files: Iterable[str] = ()) -> MachineState:

@@ -21,21 +21,32 @@ from bedplate.host.kernel.pci import read_pci
 from bedplate.host.kernel.processes import read_processes
 from bedplate.host.kernel.topology import read_cpu_topology
 from bedplate.host.root.root import Root
+from bedplate.host.stack.installed import StackDepth, read_installed
 from bedplate.host.system.osinfo import read_os
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
 from bedplate.model.facts.host import HostFacts, Problem
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Unknown, missing
+from bedplate.model.facts.stack import InstalledStack
 from bedplate.model.facts.system import MemoryFacts
 
 T = TypeVar("T")
 
 
-def read_host(root: Root, knob_paths: Iterable[str] = (), *, origin: str, config_options: Collection[str] = ()) -> HostFacts:
+def read_host(
+    root: Root,
+    knob_paths: Iterable[str] = (),
+    *,
+    origin: str,
+    config_options: Collection[str] = (),
+    stack: StackDepth = StackDepth.NONE,
+    environments: Iterable[str] = (),
+) -> HostFacts:
     """Every fact of a machine, live or recorded. Never raises for what the machine or its recording says.
 
     knob_paths are the files and globs of the catalog's rows, config_options the kernel options that rows ask for besides
-    those that findings need; origin is "live" or the name of the recording.
+    those that findings need; origin is "live" or the name of the recording. `stack` says how much of the installed stack is
+    read, `environments` names Python environments that are read with it.
     """
     problems: list[Problem] = []
 
@@ -55,12 +66,15 @@ def read_host(root: Root, knob_paths: Iterable[str] = (), *, origin: str, config
     no_devices: tuple[PciDevice, ...] = ()
     pci = attempt("pci", lambda: read_pci(root), no_devices)
     nodes = tuple(node.node for node in numa.nodes)
+    kernel = read_kernel(root, config_options={*CONFIG_OPTIONS, *config_options})
+    no_stack = InstalledStack()
+    installed = attempt("stack", lambda: read_installed(root, kernel, pci, stack, environments=environments), no_stack)
     return HostFacts(
         origin=origin,
         cpu=cpu,
         numa=numa,
         memory=attempt("memory", lambda: read_memory_facts(root, mounts), _no_memory()),
-        kernel=read_kernel(root, config_options={*CONFIG_OPTIONS, *config_options}),
+        kernel=kernel,
         os=read_os(root, processes, mounts, cpu.flags),
         pci=pci,
         accelerators=attempt("accelerators", lambda: read_accelerators(root, pci), ()),
@@ -72,6 +86,7 @@ def read_host(root: Root, knob_paths: Iterable[str] = (), *, origin: str, config
         pressure=read_pressure(root),
         engines=read_engines(root, processes, hierarchies, nodes),
         knobs=read_knob_files(root, knob_paths),
+        stack=installed,
         problems=tuple(problems),
     )
 

@@ -29,12 +29,23 @@ def audit(
     """
     rows = tuple(rows)
     rules: tuple[Rule[JudgedMachine], ...] = (*make_check_rules(rows), *make_knob_rules(knobs))
+    known = {*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs)}
+    return conclude(facts, rules, suppressions, known=known, today=today)
+
+
+def conclude(
+    facts: HostFacts,
+    rules: Iterable[Rule[JudgedMachine]],
+    suppressions: Sequence[Suppression],
+    *,
+    known: set[str],
+    today: str,
+) -> Audit:
+    """What rules say of a machine, ranked, without what is suppressed; `known` are the ids that a suppression may name."""
     concluded = judge_rules(rules, make_machine(facts))
     not_judged = {NotJudged(id=result.id, why=result.because) for result in concluded.not_judged}
     ranked = sorted(set(concluded.findings), key=lambda finding: (-finding.rank, finding.id, finding.where))
-    shown, suppressed, notes = _suppress(
-        ranked, suppressions, known={*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs)}, today=today
-    )
+    shown, suppressed, notes = _suppress(ranked, suppressions, known=known, today=today)
     return Audit(
         findings=tuple(shown),
         suppressed=tuple(suppressed),

@@ -24,6 +24,7 @@ from bedplate.host.record.trim import is_kept_process, trim, trim_link
 from bedplate.host.root.recording import CONTENT_LIMIT, MANIFEST, SCHEMA, TREE
 from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.root.zstd import pack_zstd
+from bedplate.host.stack.installed import StackDepth, record_stack
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
@@ -69,6 +70,10 @@ class Recorder(Root):
         elif reading.unknown is not None:
             self.whys[path] = (reading.unknown, reading.text)
         return reading
+
+    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
+        """Asked of the machine each time and not kept: what was found in the file stands in a document of `vendor`."""
+        return self.inner.read_range(where, offset, size)
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)
@@ -132,8 +137,9 @@ def record_host(
     Raises ReadError when the answers are past any size that a machine has.
     """
     redactor = make_redactor(root)
-    recorder = Recorder(path=root.path, absent=root.absent, inner=root, vendor=record_vendor(root))
-    facts = read_host(recorder, knob_paths, origin="live", config_options=config_options)
+    vendor = record_vendor(root) | record_stack(root)
+    recorder = Recorder(path=root.path, absent=root.absent, inner=root, vendor=vendor)
+    facts = read_host(recorder, knob_paths, origin="live", config_options=config_options, stack=StackDepth.DEEP)
     total = sum(len(data) for data, _ in recorder.files.values())
     if total > _TOTAL_LIMIT:
         raise ReadError(f"the machine's answers take {total} bytes, at most {_TOTAL_LIMIT} are recorded")

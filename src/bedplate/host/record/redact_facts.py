@@ -43,6 +43,7 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
             kernel=replace(facts.kernel, cmdline=redact_parameters(facts.kernel.cmdline, redactor)),
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
+            stack=hide_everywhere(facts.stack, redactor.path),
         )
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice
 from bedplate.model.facts.reading import Reading
+from bedplate.model.facts.stack import InstalledStack
 from bedplate.model.facts.system import CgroupFacts, EngineProcess, KernelFacts, MemoryFacts, Mount, OsFacts, Pressure
 
 
@@ -44,3 +45,5 @@ class HostFacts:
     knobs: tuple[Reading[str], ...]
     """Text of each kernel file that the catalog's rows name; `source` is the path."""
     problems: tuple[Problem, ...]
+    stack: InstalledStack = field(default_factory=InstalledStack)
+    """What is installed, from the kernel's modules to the engines' Python environments."""

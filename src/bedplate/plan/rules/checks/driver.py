@@ -13,6 +13,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.model.facts.reading import Unknown
+from bedplate.plan.rules.checks.stack_terms import is_nvidia_dkms
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
@@ -168,6 +169,7 @@ def _mismatch(one: Accelerator, evidence: Evidence, module: str) -> Observation:
     what = f"the loaded NVIDIA module is {module or 'of one version'}, the library is{library}"
     return Observation(
         id="driver.version-mismatch",
+        told_by=("stack.library-module",),  # which a reboot does not mend
         severity=Severity.CRITICAL,
         because=f"{what}: the next engine that starts fails",
         where=("machine",),
@@ -223,11 +225,18 @@ def check_next_kernel(facts: HostFacts) -> Iterator[Result]:
                     source=f"/lib/modules/{running.value}/modules.dep",
                 ),
             ),
+            told_by=("stack.dkms-driver",) if _dkms_builds(facts, vendor) else (),
             fix=_build_fix(facts, following.value, vendor),
             undo=("# Remove the module's package of that kernel.",),
             # DKMS builds what is missing while it boots, where it is set up to and the headers are there.
             confidence=Confidence.LIKELY,
         )
+
+
+def _dkms_builds(facts: HostFacts, vendor: str) -> bool:
+    """Whether dkms has the vendor's module: its check knows whether a build failed, and where the log is."""
+    names = [module.name for module in facts.stack.dkms.value or ()]
+    return any(is_nvidia_dkms(name) if vendor == "nvidia" else name.startswith("amdgpu") for name in names)
 
 
 def _needed_flavour(device: PciDevice) -> str | None:

@@ -1,0 +1,129 @@
+"""For which GPUs a binary holds code, read from its sections: nothing is loaded, and no GPU is needed.
+
+CUDA: the section .nv_fatbin (or __nv_relfatbin) holds fatbins, each a header of 16 bytes (magic 0xBA55ED50, header size,
+size) and entries (kind 1 PTX, 2 machine code; header size, size, architecture as 80 for sm_80). HIP: .hip_fatbin holds
+bundles "__CLANG_OFFLOAD_BUNDLE__" with an id such as hipv4-amdgcn-amd-amdhsa--gfx942 for each entry, or packed ones
+("CCOB"). Sources: CUDA Binary Utilities, public descriptions of the fatbin format, clang's page of its offload bundler.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable
+
+from bedplate.errors import ReadError
+from bedplate.host.root.root import Root
+from bedplate.host.root.zstd import open_zstd
+from bedplate.host.stack.elf import ReadRange, Section, find_sections, range_reader
+from bedplate.model.facts.stack import DeviceCode
+
+_SECTIONS = frozenset((b".nv_fatbin", b"__nv_relfatbin", b".hip_fatbin"))
+_FATBIN = struct.Struct("<IHHQ")
+_ENTRY = struct.Struct("<HHIQIIHHI")
+_MAGIC = 0xBA55ED50
+_PTX, _MACHINE_CODE = 1, 2
+_PIECES = 4096  # fatbins of one file that are looked at; PyTorch's library has some thousands
+_UNCHANGED = 64  # fatbins without a new architecture after which the others are taken to have none either
+_ENTRIES = 64  # of one fatbin
+_BUNDLE = b"__CLANG_OFFLOAD_BUNDLE__"
+_PACKED = b"CCOB"
+_BUNDLE_HEAD = 1 << 16  # bytes; ids stand at the beginning
+_PACKED_MOST = 64 << 20  # bytes of a packed bundle that are read
+_TARGET = re.compile(rb"amdgcn-amd-amdhsa-(?:[\w.-]{0,40}-)?(gfx[0-9a-f]{3,5})")
+
+
+def read_code(root: Root, where: str) -> DeviceCode | None:
+    """The architectures in a file; None where it has no section of GPU code, or cannot be read."""
+    read = range_reader(root, where)
+    sections = find_sections(read, _SECTIONS)
+    if not sections:
+        return None
+    machine: set[str] = set()
+    portable: set[str] = set()
+    for name, section in sections.items():
+        if name == b".hip_fatbin":
+            machine |= _read_bundles(read, section)
+        else:
+            for kind, architecture in _read_fatbins(read, section):
+                (machine if kind == _MACHINE_CODE else portable).add(f"sm_{architecture}")
+    return DeviceCode(path=where, architectures=_in_order(machine), intermediate=_in_order(portable))
+
+
+def _read_fatbins(read: ReadRange, section: Section) -> set[tuple[int, int]]:
+    """(kind, architecture) of the entries of the first fatbins of a section."""
+    found: set[tuple[int, int]] = set()
+    at, end = section.offset, section.offset + section.size
+    unchanged = 0
+    for _ in range(_PIECES):
+        before = len(found)
+        head = read(at, _FATBIN.size)
+        if at + _FATBIN.size > end or len(head) < _FATBIN.size:
+            break
+        magic, _, header_size, size = _FATBIN.unpack(head)
+        if magic != _MAGIC or header_size < _FATBIN.size or size > end - at:
+            break
+        entry, last = at + header_size, at + header_size + size
+        for _ in range(_ENTRIES):
+            row = read(entry, _ENTRY.size)
+            if entry + _ENTRY.size > last or len(row) < _ENTRY.size:
+                break
+            kind, _, entry_header, entry_size, _, _, _, _, architecture = _ENTRY.unpack(row)
+            if kind not in (_PTX, _MACHINE_CODE) or entry_header < _ENTRY.size or not 10 <= architecture < 1000:
+                break
+            found.add((kind, architecture))
+            entry += entry_header + entry_size
+        at = last + -last % 8  # each fatbin begins at a multiple of eight bytes
+        unchanged = 0 if len(found) > before else unchanged + 1
+        if unchanged > _UNCHANGED:
+            break
+    return found
+
+
+def _read_bundles(read: ReadRange, section: Section) -> set[str]:
+    """Architectures of the first bundle of a section: each of them has all that the compiler was asked for."""
+    head = read(section.offset, min(section.size, _BUNDLE_HEAD))
+    if head.startswith(_PACKED):
+        head = _unpack_bundle(head, lambda size: read(section.offset, min(section.size, size)))
+    if not head.startswith(_BUNDLE) or len(head) < len(_BUNDLE) + 8:
+        return set()
+    (count,) = struct.unpack_from("<Q", head, len(_BUNDLE))
+    at, found = len(_BUNDLE) + 8, set[str]()
+    for _ in range(min(count, _ENTRIES)):
+        if at + 24 > len(head):
+            break
+        _, _, length = struct.unpack_from("<QQQ", head, at)
+        target = _TARGET.search(head[at + 24 : at + 24 + min(length, 256)])
+        if target is not None:
+            found.add(target[1].decode())
+        at += 24 + length
+    return found
+
+
+def _unpack_bundle(head: bytes, read: Callable[[int], bytes]) -> bytes:
+    """The beginning of a packed bundle; b"" where it cannot be unpacked here.
+
+    The header: magic, version and method (0 zlib, 1 zstd), each of two bytes; the file's size from version 2 on and the
+    unpacked size, of four bytes each, of eight from version 3 on; eight bytes of a digest.
+    """
+    if len(head) < 32:
+        return b""
+    version, method = struct.unpack_from("<HH", head, 4)
+    start = {1: 20, 2: 24, 3: 32}.get(version)
+    if start is None:
+        return b""
+    size = _PACKED_MOST if version == 1 else struct.unpack_from("<I" if version == 2 else "<Q", head, 8)[0]
+    data = read(min(size, _PACKED_MOST))[start:]
+    try:
+        if method == 0:
+            return zlib.decompressobj().decompress(data, _BUNDLE_HEAD)
+        return next(open_zstd(io.BytesIO(data), _BUNDLE_HEAD), b"")
+    except (zlib.error, ValueError, ReadError, MemoryError):
+        return b""
+
+
+def _in_order(names: set[str]) -> tuple[str, ...]:
+    """sm_90 before sm_100."""
+    return tuple(sorted(names, key=lambda name: (len(name), name)))
