@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.catalog.knobs import read_knobs
 from bedplate.catalog.stack import read_stack
 from bedplate.catalog.stack_lock import read_lock
 from bedplate.cli.main import main
@@ -22,6 +21,7 @@ from bedplate.model.facts.finding import Severity
 from bedplate.model.stack import StackConflict
 from tests.stack.drifts import FIRST, SECOND, Drift
 from tests.stack.host import DRIVER, SITE, StackHost, make_host
+from tests.unit.test_hostile_machines import load, read, spoil
 
 MACHINES = Path(__file__).parents[1] / "machines"
 ROWS = read_stack(drop_ins=None)
@@ -100,8 +100,6 @@ def test_evidence_names_files_that_are_there_or_were_looked_for(drift: Drift, ho
 @pytest.mark.parametrize("drift", [*FIRST, *SECOND], ids=IDS)
 def test_a_recording_says_the_same_as_the_host(drift: Drift, host: StackHost, tmp_path: Path) -> None:
     drift.plant(host)
-    knobs = read_knobs()
-    assert knobs
     recorded = record_host(Root(host.top), bedplate="0", recorded="2026-11-30T00:00:00Z")
     (tmp_path / "host.tar.gz").write_bytes(render_archive(recorded, ".tar.gz"))
     live, read = check(host), check_stack(tmp_path / "host.tar.gz", catalogue=ROWS)
@@ -183,6 +181,13 @@ def test_a_lock_whose_engine_is_nowhere_and_whose_driver_is_absent(host: StackHo
     host.dpkg("--remove", "firmware-nvidia-gsp")
     findings = [finding for finding in check(host, lock).findings if finding.id == "stack.lock-missing"]
     assert sorted(finding.where[0] for finding in findings) == ["nvidia-firmware", "vllm"]
+
+
+def test_a_spoilt_host_is_read_and_judged(clean: Path) -> None:
+    """Files cut, changed or replaced, links turned elsewhere: findings or none, but no traceback, and a recording reads."""
+    tree = load(clean)
+    for seed in range(60):
+        read(spoil(tree, seed))
 
 
 @pytest.mark.parametrize("path", sorted(MACHINES.iterdir()), ids=lambda path: path.name)

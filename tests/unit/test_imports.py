@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "host/kernel": {"errors", "model", "host/secrets", "host/root"},
     "host/accel": {"errors", "model", "host/root", "host/kernel"},
     "host/system": {"errors", "model", "host/root", "host/kernel"},
-    "host/stack": {"errors", "model", "host/root", "host/kernel"},
+    "host/stack": {"errors", "model", "host/root", "host/kernel", "host/system"},
     "host/formats": {"errors", "model", "host/root", "host/kernel", "host/accel"},
     "host": {"errors", "model", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"},
     "host/record": {

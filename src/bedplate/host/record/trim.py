@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from bedplate.errors import ReadError
 from bedplate.host.kernel.engines import DEVICE_FILE, find_engine, parse_numa_maps, parse_policy
 from bedplate.host.kernel.kernel import GPU_MODULE_LINE, parse_cmdline
 from bedplate.host.kernel.mounts import escape_mount, parse_mountinfo, unescape_mount
@@ -22,6 +23,7 @@ from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
 from bedplate.host.stack.document import parse_deep, render_deep
 from bedplate.host.stack.dpkg import shorten_status
 from bedplate.host.stack.driver_files import shorten_cdi
+from bedplate.host.system.apt_sources import SWITCHED_OFF
 from bedplate.host.system.osinfo import CO_OWNERS, DMI_STARTS
 from bedplate.model.facts.system import Mount
 
@@ -176,7 +178,7 @@ def _apt_lists(path: str, data: bytes, redactor: Redactor) -> bytes:
     is_key = False
     for line in data.decode("utf-8", errors="replace").splitlines():
         is_key = line.startswith("Signed-By:") or (is_key and line[:1] in (" ", "\t"))
-        if not is_key and (not line.startswith("#") or "disabled on upgrade" in line):
+        if not is_key and (not line.startswith("#") or SWITCHED_OFF in line):
             origin = _ORIGIN.fullmatch(line)
             kept.append(
                 redactor.words(line)
@@ -195,7 +197,10 @@ def _first_line(path: str, data: bytes, redactor: Redactor) -> bytes:
 
 
 def _stack_document(path: str, data: bytes, redactor: Redactor) -> bytes:
-    return render_deep(parse_deep(data.decode("utf-8", errors="replace")), redactor.path).encode()
+    try:
+        return render_deep(parse_deep(data.decode("utf-8", errors="replace")), redactor.path).encode()
+    except ReadError:
+        return b""  # of a recording that somebody made: nothing of it is taken along
 
 
 def _config_gz(path: str, data: bytes, redactor: Redactor) -> bytes:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from bedplate.host.root.root import Root
+from bedplate.host.system.apt_sources import parse_deb822, parse_one_line, parse_stanzas
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.stack import APT_SOURCES, AptPin, AptRelease, AptSourceEntry
 
@@ -17,15 +18,11 @@ _FILES = 256  # that are read of one directory
 _HEAD = 4096  # bytes; the fields that are read stand before the list of files
 LISTS = "/var/lib/apt/lists"
 _MAIN = "/etc/apt/sources.list"
-# What a release upgrade of Ubuntu writes behind a line that it takes out.
-_SWITCHED_OFF = "disabled on upgrade"
-_ONE_LINE = re.compile(r"deb[ \t]+(?:\[[^\]\n]*\][ \t]+)?(?P<uri>[^\s\[\]]+)[ \t]+(?P<suite>\S+)")
 _NAME = re.compile(r"[\w.-]{1,200}")
 
 
 def read_sources(root: Root) -> Reading[tuple[AptSourceEntry, ...]]:
-    """Every source of /etc/apt, enabled or not, in the order of the files; a commented line is none, unless an upgrade of
-    the release switched it off.
+    """Every source of /etc/apt, enabled or not, in the order of the files.
 
     ABSENT without apt; where one file could not be read, its reason: then what is not among the others may be in that.
     """
@@ -40,8 +37,7 @@ def read_sources(root: Root) -> Reading[tuple[AptSourceEntry, ...]]:
     for where in [_MAIN, *_files(root, APT_SOURCES, (".list", ".sources"))]:
         reading = root.read(where, limit=_LIMIT)
         if reading.value is not None:
-            is_stanza = where.endswith(".sources")
-            found += _parse_stanzas(reading.value, where) if is_stanza else _parse_lines(reading.value, where)
+            found += _parse(reading.value, where)
         elif reading.unknown is not Unknown.ABSENT:
             return missing(reading.unknown or Unknown.ABSENT, where, reading.text)
     return known(tuple(_with_directory(root, source) for source in found), APT_SOURCES, f"{len(found)} sources")
@@ -63,7 +59,7 @@ def read_releases(root: Root) -> tuple[AptRelease, ...]:
     for name in names[:_FILES]:
         where = f"{LISTS}/{name}"
         text = (root.read_bytes(where, _HEAD).value or b"").decode("utf-8", errors="replace")
-        fields = _fields(text.partition("\nMD5Sum:")[0].partition("\nSHA256:")[0])
+        fields = _head_fields(text)
         found.append(
             AptRelease(
                 origin=fields.get("origin", ""),
@@ -75,33 +71,25 @@ def read_releases(root: Root) -> tuple[AptRelease, ...]:
     return tuple(found)
 
 
+def _head_fields(text: str) -> dict[str, str]:
+    """The fields before the list of files; a signature's own head stands before them, as a stanza of its own."""
+    stanzas = list(parse_stanzas(text.partition("\nMD5Sum:")[0].partition("\nSHA256:")[0]))
+    return next((fields for fields in stanzas if "codename" in fields or "origin" in fields), {})
+
+
 def parse_pins(text: str, where: str) -> Iterator[AptPin]:
     """ "Package: *\\nPin: release n=trixie\\nPin-Priority: 500" as a pin; a stanza without one of them is left out."""
-    for stanza in _split_stanzas(text):
-        fields = _fields(stanza)
+    for fields in parse_stanzas(text):
         kind, _, value = fields.get("pin", "").partition(" ")
         priority = fields.get("pin-priority", "")
         if fields.get("package") and kind in ("version", "release", "origin") and re.fullmatch(r"[+-]?\d{1,6}", priority):
             yield AptPin(file=where, package=fields["package"], kind=kind, value=value.strip(), priority=int(priority))
 
 
-def _parse_lines(text: str, where: str) -> Iterator[AptSourceEntry]:
-    for raw in text.splitlines():
-        line = raw.strip()
-        is_off = line.startswith("#") and _SWITCHED_OFF in line
-        found = _ONE_LINE.match(line.lstrip("# \t") if is_off else line)
-        if found is not None:
-            yield AptSourceEntry(file=where, uri=found["uri"], suite=found["suite"], enabled=not is_off)
-
-
-def _parse_stanzas(text: str, where: str) -> Iterator[AptSourceEntry]:
-    for stanza in _split_stanzas(text):
-        fields = _fields(stanza)
-        enabled = fields.get("enabled", "yes").lower() not in ("no", "false", "without", "off", "disable")
-        if "deb" in fields.get("types", "").split():
-            for uri in fields.get("uris", "").split():
-                for suite in fields.get("suites", "").split():
-                    yield AptSourceEntry(file=where, uri=uri, suite=suite, enabled=enabled)
+def _parse(text: str, where: str) -> Iterator[AptSourceEntry]:
+    for source in parse_deb822(text) if where.endswith(".sources") else parse_one_line(text):
+        for suite in source.suites:
+            yield AptSourceEntry(file=where, uri=source.uri, suite=suite, enabled=source.enabled)
 
 
 def _with_directory(root: Root, source: AptSourceEntry) -> AptSourceEntry:
@@ -113,34 +101,6 @@ def _with_directory(root: Root, source: AptSourceEntry) -> AptSourceEntry:
     return AptSourceEntry(
         file=source.file, uri=source.uri, suite=source.suite, enabled=source.enabled, directory=root.exists(directory)
     )
-
-
-def _split_stanzas(text: str) -> Iterator[str]:
-    lines: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("#"):
-            continue
-        if line.strip():
-            lines.append(line)
-        elif lines:
-            yield "\n".join(lines)
-            lines = []
-
-
-def _fields(stanza: str) -> dict[str, str]:
-    """Fields of a deb822 stanza by their names in small letters; a line that begins with a blank goes on with the last."""
-    fields: dict[str, str] = {}
-    last = ""
-    for line in stanza.splitlines():
-        if line[:1] in (" ", "\t"):
-            if last:
-                fields[last] = f"{fields[last]} {line.strip()}".strip()
-            continue
-        name, colon, value = line.partition(":")
-        if colon:
-            last = name.strip().lower()
-            fields[last] = value.strip()
-    return fields
 
 
 def _files(root: Root, directory: str, endings: tuple[str, ...]) -> list[str]:
