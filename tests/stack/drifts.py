@@ -5,14 +5,13 @@ python3 -m tests.stack.drifts /             # in a guest: make the stack, then p
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.stack.binaries import make_bundle, make_cuda_library, make_hip_library
-from tests.stack.host import DKMS, DRIVER, LIBRARIES, NEWER_DRIVER, OTHER_DRIVER, SITE, StackHost, make_host
+from tests.stack.host import DKMS, DRIVER, LIBRARIES, NEWER_DRIVER, OTHER_DRIVER, SITE, StackHost, find_host, make_host
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def _fail_driver_script(host: StackHost) -> None:
 
 
 def _take_newer_torch(host: StackHost) -> None:
-    shutil.rmtree(host.at(f"{SITE}/torch-2.10.0.dist-info"))
+    host.remove(f"{SITE}/torch-2.10.0.dist-info")
     host.write_wheel("torch", "2.14.1")
     host.write_torch("2.14.1+cu130", "13.0")
 
@@ -65,12 +64,12 @@ def _lose_firmware_file(host: StackHost) -> None:
 
 
 def _lose_firmware(host: StackHost) -> None:
-    shutil.rmtree(host.at(f"/lib/firmware/nvidia/{DRIVER}"))
+    host.remove(f"/lib/firmware/nvidia/{DRIVER}")
 
 
 def _lose_module(host: StackHost) -> None:
     """What is left of a kernel for which dkms has not built."""
-    shutil.rmtree(host.at(f"/var/lib/dkms/{DKMS}/{DRIVER}/{host.following}"))
+    host.remove(f"/var/lib/dkms/{DKMS}/{DRIVER}/{host.following}")
     host.remove(f"/var/lib/dkms/{DKMS}/kernel-{host.following}-x86_64")
     host.remove(f"/lib/modules/{host.following}/updates/dkms/{DKMS}.ko.xz")
     host.write_modules_dep(host.following, driver=False)
@@ -87,7 +86,7 @@ def _fail_dkms(host: StackHost) -> None:
 
 def _lose_headers(host: StackHost) -> None:
     _lose_module(host)
-    shutil.rmtree(host.at(f"/lib/modules/{host.following}/build"))
+    host.remove(f"/lib/modules/{host.following}/build")
 
 
 def _older_libraries(host: StackHost) -> None:
@@ -160,10 +159,12 @@ SECOND = (
 
 
 def main() -> None:
-    """Make the stack below a directory and plant drifts: all of FIRST, or those that are named by their numbers."""
-    host = make_host(Path(sys.argv[1]))
-    for drift in [FIRST[int(number)] for number in sys.argv[2:]] or FIRST:
-        drift.plant(host)
+    """Make the stack below a directory, or plant the drifts of FIRST that are named by their numbers."""
+    top, *names = sys.argv[1:]
+    host = make_host(Path(top)) if names == ["clean"] else find_host(Path(top))
+    for number, drift in enumerate(FIRST):
+        if names == ["all"] or str(number) in names:
+            drift.plant(host)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ only what the stack adds is written there, not /proc and /sys. Standard library 
 from __future__ import annotations
 
 import lzma
+import os
+import re
+import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.stack.binaries import make_cuda_library, make_module
@@ -101,7 +104,6 @@ class StackHost:
     top: Path
     running: str = "6.12.117+deb13-amd64"
     following: str = "6.12.118+deb13-amd64"
-    _made: list[Path] = field(default_factory=list)
 
     def at(self, where: str) -> Path:
         return self.top / where.lstrip("/")
@@ -118,7 +120,11 @@ class StackHost:
         path.symlink_to(target)
 
     def remove(self, where: str) -> None:
-        self.at(where).unlink()
+        path = self.at(where)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
     # -- packages, by dpkg itself
 
@@ -126,6 +132,10 @@ class StackHost:
         """Build tiny packages of these names and versions and give them to dpkg, which writes its own status."""
         files = [self._build(name, version, postinst) for name, version in packages]
         self.dpkg("--install", *map(str, files), ok=ok)
+
+    def has_package(self, name: str) -> bool:
+        """Whether dpkg has it installed."""
+        return f"Package: {name}\nStatus: install ok installed\n" in self.at("/var/lib/dpkg/status").read_text()
 
     def unpack(self, name: str, version: str) -> None:
         """What a stopped upgrade leaves: the files are there, the package is not configured."""
@@ -179,7 +189,10 @@ class StackHost:
         self.write(f"/lib/modules/{release}/updates/dkms/{DKMS}.ko.xz", data)
 
     def write_modules_dep(self, release: str, *, driver: bool) -> None:
-        lines = ["kernel/drivers/gpu/drm/drm.ko.xz:", "kernel/net/ipv4/tcp_bbr.ko.xz:"]
+        """The kernel's own list, or a short one, with or without the driver."""
+        path = self.at(f"/lib/modules/{release}/modules.dep")
+        own = path.read_text().splitlines() if path.exists() else ["kernel/drivers/gpu/drm/drm.ko.xz:"]
+        lines = [line for line in own if DKMS not in line]
         lines += [f"updates/dkms/{DKMS}.ko.xz: kernel/drivers/gpu/drm/drm.ko.xz"] if driver else []
         self.write(f"/lib/modules/{release}/modules.dep", "\n".join(lines) + "\n")
 
@@ -211,12 +224,13 @@ class StackHost:
 
 def make_host(top: Path, *, gpu: bool = True) -> StackHost:
     """A host with an H100, driver 550.163.01 (open), CUDA 12.4, the container toolkit and vLLM 0.19.1; nothing is wrong."""
-    host = StackHost(top)
+    host = find_host(top)
     if top != Path("/"):
         _make_machine(host, gpu=gpu)
     _make_packages(host)
     for release in (host.running, host.following):
-        host.write(f"/lib/modules/{release}/build/Makefile", "include ../linux-headers-common/Makefile\n")
+        if not host.at(f"/lib/modules/{release}/build").exists():
+            host.write(f"/lib/modules/{release}/build/Makefile", "include ../linux-headers-common/Makefile\n")
         host.write_modules_dep(release, driver=True)
         host.write_module(release)
     host.link(f"/var/lib/dkms/{DKMS}/{DRIVER}/source", f"/usr/src/{DKMS}-{DRIVER}")
@@ -230,6 +244,16 @@ def make_host(top: Path, *, gpu: bool = True) -> StackHost:
     _make_apt(host)
     _make_environment(host)
     return host
+
+
+def find_host(top: Path) -> StackHost:
+    """The host below a directory; of the guest that this runs in, with the kernels that it has."""
+    if top != Path("/"):
+        return StackHost(top)
+    kernels = [path.name.removeprefix("vmlinuz-") for path in Path("/boot").glob("vmlinuz-*")]
+    running = os.uname().release
+    newest = max([running, *kernels], key=lambda release: [int(number) for number in re.findall(r"\d+", release)])
+    return StackHost(Path("/"), running=running, following=newest)
 
 
 def _make_machine(host: StackHost, *, gpu: bool) -> None:
@@ -270,7 +294,7 @@ def _make_machine(host: StackHost, *, gpu: bool) -> None:
 
 def _make_packages(host: StackHost) -> None:
     kernels = [(host.running, "6.12.117-1"), (host.following, "6.12.118-1")]
-    host.install(
+    packages = [
         *((f"linux-image-{release}", version) for release, version in kernels),
         *((f"linux-headers-{release}", version) for release, version in kernels),
         ("linux-image-amd64", "6.12.118-1"),
@@ -285,7 +309,9 @@ def _make_packages(host: StackHost) -> None:
         ("nvidia-container-toolkit", "1.18.1-1"),
         ("dkms", "3.2.2-1"),
         ("tini", "0.19.0-3"),
-    )
+    ]
+    # A guest keeps the packages that it has: its kernel is one of them.
+    host.install(*((name, version) for name, version in dict(packages).items() if not host.has_package(name)))
 
 
 def _make_apt(host: StackHost) -> None:

@@ -22,10 +22,10 @@ from tests.unit.tree import Link, make_root
 from bedplate.errors import ReadError
 from bedplate.host.record.redact import Redactor
 from bedplate.host.record.trim import trim
-from bedplate.host.root.root import Root
+from bedplate.host.root.recording import MemoryTree
 from bedplate.host.root.zstd import pack_zstd
 from bedplate.host.stack.apt import parse_pins, read_releases, read_sources
-from bedplate.host.stack.code import read_code
+from bedplate.host.stack.code import SeenCode, read_code
 from bedplate.host.stack.dkms import parse_log_release, read_dkms
 from bedplate.host.stack.document import DOCUMENT, DeepFacts, parse_deep, render_deep
 from bedplate.host.stack.dpkg import parse_status, read_interrupted, read_packages, shorten_status
@@ -549,11 +549,37 @@ def test_a_document_of_another_shape_is_refused(old: str, new: str) -> None:
         parse_deep(text.replace(old, new))
 
 
-def test_a_range_of_a_file_is_read(tmp_path: Path) -> None:
+def test_ranges_of_a_file_are_read(tmp_path: Path) -> None:
     root = make_root(tmp_path, {"/a": b"0123456789", "/d/x": ""})
-    assert root.read_range("/a", 3, 4).value == b"3456"
-    assert root.read_range("/a", 8, 100).value == b"89"
-    assert root.read_range("/a", 100, 1).value == b""
-    assert root.read_range("/b", 0, 1).unknown is Unknown.ABSENT
-    assert root.read_range("/d", 0, 1).unknown is Unknown.MALFORMED
-    assert isinstance(root, Root)
+    ranges = root.open_ranges("/a").value
+    assert ranges is not None
+    with ranges:
+        assert [ranges.read(3, 4), ranges.read(8, 100), ranges.read(100, 1), ranges.read(1 << 70, 1)] == [
+            b"3456",
+            b"89",
+            b"",
+            b"",
+        ]
+    assert root.open_ranges("/b").unknown is Unknown.ABSENT
+    assert root.open_ranges("/d").unknown is Unknown.MALFORMED
+    archive = MemoryTree(files={"/a": b"0123456789"}, children={"/": {"a"}})
+    held = archive.open_ranges("/a").value
+    assert held is not None and held.read(8, 100) == b"89"
+    assert archive.open_ranges("/").unknown is Unknown.MALFORMED
+
+
+def test_a_code_that_only_few_files_of_a_library_hold_is_found(tmp_path: Path) -> None:
+    piece, rare = make_fatbin((80, 90)), make_fatbin((120,))
+    root = make_root(tmp_path, {"/a.so": make_elf({".nv_fatbin": piece * 40 + rare + piece * 40})})
+    code = read_code(root, "/a.so")
+    assert code is not None and code.architectures == ("sm_80", "sm_90", "sm_120")
+
+
+def test_the_same_build_in_another_environment_is_read_once(tmp_path: Path) -> None:
+    library, other = make_cuda_library((80,)), make_cuda_library((80, 90))
+    entries = {"/a/_C.so": library, "/b/_C.so": library, "/c/_C.so": other, "/d/_D.so": library}
+    root = make_root(tmp_path, dict(entries))
+    seen: SeenCode = {}
+    found = [code.architectures for name in entries if (code := read_code(root, name, seen)) is not None]
+    assert found == [("sm_80",), ("sm_80",), ("sm_80", "sm_90"), ("sm_80",)]
+    assert len(seen) == 3

@@ -21,6 +21,7 @@ from bedplate.host.accel import record_vendor
 from bedplate.host.facts import read_host
 from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.trim import is_kept_process, trim, trim_link
+from bedplate.host.root.ranges import FileRanges
 from bedplate.host.root.recording import CONTENT_LIMIT, MANIFEST, SCHEMA, TREE
 from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.root.zstd import pack_zstd
@@ -71,9 +72,9 @@ class Recorder(Root):
             self.whys[path] = (reading.unknown, reading.text)
         return reading
 
-    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
         """Asked of the machine each time and not kept: what was found in the file stands in a document of `vendor`."""
-        return self.inner.read_range(where, offset, size)
+        return self.inner.open_ranges(where)
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)

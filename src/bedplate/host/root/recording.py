@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from bedplate.errors import ReadError
 from bedplate.host.root.jsontext import parse_json
 from bedplate.host.root.pipe import read_pipe
+from bedplate.host.root.ranges import FileRanges
 from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.root.tar import Member, MemberKind, Read, is_tar, read_tar, read_ttar
 from bedplate.host.root.zstd import ZSTD_MAGIC, open_zstd
@@ -92,9 +93,11 @@ class MemoryTree(Root):
             return missing(Unknown.MALFORMED, where, "is not a regular file")
         return missing(self.absent, where)
 
-    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
-        whole = self.read_bytes(where, offset + size)
-        return whole if whole.value is None else known(whole.value[offset:], where, "bytes")
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        whole = self.read_bytes(where, CONTENT_LIMIT)
+        if whole.value is None:
+            return missing(whole.unknown or Unknown.ABSENT, where, whole.text)
+        return known(FileRanges(data=whole.value), where, "ranges")
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)
@@ -149,8 +152,8 @@ class Recording(Root):
             return missing(Unknown.MALFORMED, where, self.manifest.malformed[path])
         return missing(self._why(path), where) if reading.unknown is Unknown.NOT_RECORDED else reading
 
-    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
-        return self.tree.read_range(where, offset, size)
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        return self.tree.open_ranges(where)
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)

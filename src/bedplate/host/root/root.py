@@ -1,7 +1,7 @@
 """The one door to a machine's files: "/" of this host, a directory where a machine was recorded, or an archive.
 
 Every reader of /proc, /sys and /etc goes through a `Root`, so that a recording is read exactly as a machine is. A kind of
-root gives five primitives: `read_bytes`, `read_range`, `names`, `readlink` and `resolve`; all else is made of them
+root gives five primitives: `read_bytes`, `open_ranges`, `names`, `readlink` and `resolve`; all else is made of them
 (recording.py has the archive, host/record/record.py the root that remembers what was asked).
 
 What it refuses: files past a bound (a text of the kernel is small; a file of gigabytes is an attack or a mistake), anything
@@ -21,6 +21,7 @@ from typing import TypeVar
 from bedplate.errors import ReadError
 from bedplate.host.root.cpu_lists import CpuSets
 from bedplate.host.root.links import Links
+from bedplate.host.root.ranges import FileRanges
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 # An attribute that the kernel lists but does not have for this device or in this mode answers with one of these; ESRCH is a
@@ -78,8 +79,8 @@ class Root:
         finally:
             os.close(descriptor)
 
-    def read_range(self, where: str, offset: int, size: int) -> Reading[bytes]:
-        """Up to `size` bytes of a regular file from `offset`; fewer, or none, at its end. Reasons as for `read_bytes`.
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        """A regular file to read pieces of; whoever gets a value closes it. Reasons as for `read_bytes`.
 
         For files that are too large to be read whole, such as a library of gigabytes; a recording does not hold them.
         """
@@ -88,13 +89,13 @@ class Root:
         except (OSError, ValueError) as error:
             return self._unknown(where, error)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return missing(Unknown.MALFORMED, where, "is not a regular file")
-            return known(os.pread(descriptor, size, offset), where, "bytes")
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return known(FileRanges(descriptor=descriptor), where, "ranges")
         except OSError as error:
-            return self._unknown(where, error)
-        finally:
             os.close(descriptor)
+            return self._unknown(where, error)
+        os.close(descriptor)
+        return missing(Unknown.MALFORMED, where, "is not a regular file")
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         """Sorted names in a directory, or why they are not known: ABSENT, DENIED, or MALFORMED past a bound."""

@@ -12,12 +12,12 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bedplate.errors import ReadError
 from bedplate.host.root.root import Root
 from bedplate.host.root.zstd import open_zstd
-from bedplate.host.stack.elf import ReadRange, Section, find_sections, range_reader
+from bedplate.host.stack.elf import ReadRange, Section, find_sections
 from bedplate.model.facts.stack import DeviceCode
 
 _SECTIONS = frozenset((b".nv_fatbin", b"__nv_relfatbin", b".hip_fatbin"))
@@ -25,8 +25,8 @@ _FATBIN = struct.Struct("<IHHQ")
 _ENTRY = struct.Struct("<HHIQIIHHI")
 _MAGIC = 0xBA55ED50
 _PTX, _MACHINE_CODE = 1, 2
-_PIECES = 4096  # fatbins of one file that are looked at; PyTorch's library has some thousands
-_UNCHANGED = 64  # fatbins without a new architecture after which the others are taken to have none either
+_PIECES = 8192  # fatbins of one file that are walked through; PyTorch's library has some thousands
+_WHOLE = 16  # of the first fatbins, and then of each sixteenth, all entries are looked at; of the others the first one
 _ENTRIES = 64  # of one fatbin
 _BUNDLE = b"__CLANG_OFFLOAD_BUNDLE__"
 _PACKED = b"CCOB"
@@ -35,12 +35,33 @@ _PACKED_MOST = 64 << 20  # bytes of a packed bundle that are read
 _TARGET = re.compile(rb"amdgcn-amd-amdhsa-(?:[\w.-]{0,40}-)?(gfx[0-9a-f]{3,5})")
 
 
-def read_code(root: Root, where: str) -> DeviceCode | None:
-    """The architectures in a file; None where it has no section of GPU code, or cannot be read."""
-    read = range_reader(root, where)
-    sections = find_sections(read, _SECTIONS)
-    if not sections:
+SeenCode = dict[tuple[str, tuple[tuple[bytes, Section], ...]], tuple[set[str], set[str]]]
+"""What was found in files that were read already, by the last name and the places and sizes of the sections."""
+
+
+def read_code(root: Root, where: str, seen: SeenCode | None = None) -> DeviceCode | None:
+    """The architectures in a file; None where it has no section of GPU code, or cannot be read.
+
+    `seen` is filled, and spares the second reading of a file of the same name whose sections have the same places and sizes:
+    it is the same build in another environment.
+    """
+    opened = root.open_ranges(where)
+    if opened.value is None:
         return None
+    with opened.value as ranges:
+        sections = find_sections(ranges.read, _SECTIONS)
+        if not sections:
+            return None
+        key = (where.rpartition("/")[2], tuple(sorted(sections.items())))
+        known = seen.get(key) if seen is not None else None
+        machine, portable = known if known is not None else _read_sections(ranges.read, sections)
+    if seen is not None:
+        seen[key] = (machine, portable)
+    return DeviceCode(path=where, architectures=_in_order(machine), intermediate=_in_order(portable))
+
+
+def _read_sections(read: ReadRange, sections: dict[bytes, Section]) -> tuple[set[str], set[str]]:
+    """(architectures of machine code, those of PTX)."""
     machine: set[str] = set()
     portable: set[str] = set()
     for name, section in sections.items():
@@ -49,37 +70,50 @@ def read_code(root: Root, where: str) -> DeviceCode | None:
         else:
             for kind, architecture in _read_fatbins(read, section):
                 (machine if kind == _MACHINE_CODE else portable).add(f"sm_{architecture}")
-    return DeviceCode(path=where, architectures=_in_order(machine), intermediate=_in_order(portable))
+    return machine, portable
 
 
 def _read_fatbins(read: ReadRange, section: Section) -> set[tuple[int, int]]:
-    """(kind, architecture) of the entries of the first fatbins of a section."""
+    """(kind, architecture) of the entries of a section's fatbins.
+
+    The compiler writes one fatbin for each source file, and files that are compiled alike stand together: so each fatbin is
+    visited, and some of them are looked at from end to end.
+    """
     found: set[tuple[int, int]] = set()
     at, end = section.offset, section.offset + section.size
-    unchanged = 0
-    for _ in range(_PIECES):
-        before = len(found)
-        head = read(at, _FATBIN.size)
-        if at + _FATBIN.size > end or len(head) < _FATBIN.size:
+    for number in range(_PIECES):
+        head = read(at, _FATBIN.size + _ENTRY.size)
+        if len(head) < _FATBIN.size + _ENTRY.size:
             break
-        magic, _, header_size, size = _FATBIN.unpack(head)
+        magic, _, header_size, size = _FATBIN.unpack_from(head)
         if magic != _MAGIC or header_size < _FATBIN.size or size > end - at:
             break
-        entry, last = at + header_size, at + header_size + size
-        for _ in range(_ENTRIES):
-            row = read(entry, _ENTRY.size)
-            if entry + _ENTRY.size > last or len(row) < _ENTRY.size:
-                break
-            kind, _, entry_header, entry_size, _, _, _, _, architecture = _ENTRY.unpack(row)
-            if kind not in (_PTX, _MACHINE_CODE) or entry_header < _ENTRY.size or not 10 <= architecture < 1000:
-                break
-            found.add((kind, architecture))
-            entry += entry_header + entry_size
+        first, last = at + header_size, at + header_size + size
+        if number < _WHOLE or number % _WHOLE == 0 or header_size != _FATBIN.size:
+            found |= set(_read_entries(read, first, last))
+        else:
+            kind, _, _, _, _, _, _, _, architecture = _ENTRY.unpack_from(head, _FATBIN.size)
+            if _is_entry(kind, architecture):
+                found.add((kind, architecture))
         at = last + -last % 8  # each fatbin begins at a multiple of eight bytes
-        unchanged = 0 if len(found) > before else unchanged + 1
-        if unchanged > _UNCHANGED:
-            break
     return found
+
+
+def _read_entries(read: ReadRange, first: int, last: int) -> Iterator[tuple[int, int]]:
+    at = first
+    for _ in range(_ENTRIES):
+        row = read(at, _ENTRY.size)
+        if at + _ENTRY.size > last or len(row) < _ENTRY.size:
+            return
+        kind, _, header_size, size, _, _, _, _, architecture = _ENTRY.unpack(row)
+        if not _is_entry(kind, architecture) or header_size < _ENTRY.size:
+            return
+        yield kind, architecture
+        at += header_size + size
+
+
+def _is_entry(kind: int, architecture: int) -> bool:
+    return kind in (_PTX, _MACHINE_CODE) and 10 <= architecture < 1000
 
 
 def _read_bundles(read: ReadRange, section: Section) -> set[str]:

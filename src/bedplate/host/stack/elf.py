@@ -10,8 +10,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bedplate.host.root.root import Root
-
 ReadRange = Callable[[int, int], bytes]
 """(offset, size) -> bytes; fewer at the end of the file."""
 
@@ -22,7 +20,7 @@ _NAMES_LIMIT = 4 << 20  # bytes
 _NOBITS = 8  # sh_type of a section without bytes in the file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Section:
     """Where a section's bytes are in the file."""
 
@@ -49,8 +47,3 @@ def find_sections(read: ReadRange, names: frozenset[bytes]) -> dict[bytes, Secti
         if name in names and kind != _NOBITS:
             found.setdefault(name, Section(offset=offset, size=size))
     return found
-
-
-def range_reader(root: Root, where: str) -> ReadRange:
-    """Ranges of a file of a machine; b"" where it cannot be read."""
-    return lambda offset, size: root.read_range(where, offset, size).value or b""

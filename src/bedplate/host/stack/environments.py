@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from bedplate.host.root.root import Root
-from bedplate.host.stack.code import read_code
+from bedplate.host.stack.code import SeenCode, read_code
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.stack import DeviceCode, PythonEnvironment, PythonPackage, PythonRequirement, TorchBuild
 
@@ -148,8 +148,9 @@ def is_environment(root: Root, path: str) -> bool:
 
 def read_environments(root: Root, paths: Iterable[str]) -> tuple[PythonEnvironment, ...]:
     """What the environments, and the directories of the system's own Python, hold of the stack; others are left out."""
-    found = [_read_environment(root, path) for path in dict.fromkeys(paths)]
-    found += [_read_site(root, where, [where], is_virtual=False) for where in _system_directories(root)]
+    seen: SeenCode = {}
+    found = [_read_environment(root, path, seen) for path in dict.fromkeys(paths)]
+    found += [_read_site(root, where, [where], seen, is_virtual=False) for where in _system_directories(root)]
     return tuple(
         sorted(
             (environment for environment in found if environment.packages or environment.leftovers or environment.torch),
@@ -179,14 +180,14 @@ def _system_directories(root: Root) -> list[str]:
     return [where for where in dict.fromkeys(found) if root.names(where).value is not None]
 
 
-def _read_environment(root: Root, path: str) -> PythonEnvironment:
+def _read_environment(root: Root, path: str, seen: SeenCode) -> PythonEnvironment:
     sites = [f"{path}/lib/{name}/site-packages" for name in root.listdir(f"{path}/lib") if _PYTHON.fullmatch(name)]
     if not is_environment(root, path):  # a directory on PYTHONPATH, as `pip install --target` makes it
-        return _read_site(root, path, sites or [path], is_virtual=False)
-    return _read_site(root, path, sites, is_virtual=True)
+        return _read_site(root, path, sites or [path], seen, is_virtual=False)
+    return _read_site(root, path, sites, seen, is_virtual=True)
 
 
-def _read_site(root: Root, path: str, sites: list[str], *, is_virtual: bool) -> PythonEnvironment:
+def _read_site(root: Root, path: str, sites: list[str], seen: SeenCode, *, is_virtual: bool) -> PythonEnvironment:
     packages: list[PythonPackage] = []
     leftovers: list[str] = []
     torch: TorchBuild | None = None
@@ -205,7 +206,7 @@ def _read_site(root: Root, path: str, sites: list[str], *, is_virtual: bool) -> 
         if "torch" in tops:
             torch = torch or _read_torch(root, f"{site}/torch/version.py")
         for file in _CODE:
-            if file.partition("/")[0] in tops and (found := read_code(root, f"{site}/{file}")) is not None:
+            if file.partition("/")[0] in tops and (found := read_code(root, f"{site}/{file}", seen)) is not None:
                 code.append(found)
     packages.sort(key=lambda package: (package.name, package.version))
     return PythonEnvironment(

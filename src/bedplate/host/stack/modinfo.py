@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bedplate.errors import ReadError
 from bedplate.host.root.root import Root
 from bedplate.host.root.zstd import open_zstd
-from bedplate.host.stack.elf import ReadRange, find_sections, range_reader
+from bedplate.host.stack.elf import ReadRange, find_sections
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 _PACKED_LIMIT = 64 << 20  # bytes; NVIDIA's module is 4 MB with xz, 23 MB plain
@@ -38,18 +38,17 @@ class Modinfo:
 
 def read_modinfo(root: Root, where: str) -> Reading[Modinfo]:
     """The .modinfo of a module's file. MALFORMED for a file that is no module, or whose packing cannot be undone here."""
-    if where.endswith(".ko"):
-        first = root.read_range(where, 0, 1)
-        if first.value is None:
-            return missing(first.unknown or Unknown.ABSENT, where, first.text)
-        return _parse(where, range_reader(root, where))
-    packed = root.read_range(where, 0, _PACKED_LIMIT + 1)
-    if packed.value is None:
-        return missing(packed.unknown or Unknown.ABSENT, where, packed.text)
-    if len(packed.value) > _PACKED_LIMIT:
+    opened = root.open_ranges(where)
+    if opened.value is None:
+        return missing(opened.unknown or Unknown.ABSENT, where, opened.text)
+    with opened.value as ranges:
+        if where.endswith(".ko"):
+            return _parse(where, ranges.read)
+        packed = ranges.read(0, _PACKED_LIMIT + 1)
+    if len(packed) > _PACKED_LIMIT:
         return missing(Unknown.MALFORMED, where, f"is longer than {_PACKED_LIMIT} bytes")
     try:
-        plain = _unpack(where, packed.value)
+        plain = _unpack(where, packed)
     except (lzma.LZMAError, zlib.error, ValueError, EOFError, MemoryError, ReadError) as error:
         return missing(Unknown.MALFORMED, where, str(error)[:80])
     return _parse(where, lambda offset, size: plain[offset : offset + size])

@@ -96,7 +96,9 @@ def check_kernel_held(facts: HostFacts) -> Iterator[Result]:
     metas = [package for package in kernels if _ONE_RELEASE.search(package.name) is None]
     if not held or (metas and not any(meta in held for meta in metas)):
         return  # one release may be held to be kept, while newer ones still come
-    partners = [package for package in packages if HEADERS_PACKAGE.fullmatch(package.name)]
+    headers = [package for package in packages if HEADERS_PACKAGE.fullmatch(package.name)]
+    following = [package for package in headers if _ONE_RELEASE.search(package.name) is None]  # the package of all releases
+    partners = following or headers
     partners += [driver.package for driver in driver_packages(facts) if driver.role == "module"]
     free = [package for package in partners if not _is_held(facts, package)]
     newest = held[-1]
