@@ -190,6 +190,8 @@ RELEASES = (
         ('"a.example"', "origin", (), False),
         ('"b.example"', "origin", (), True),
         ('""', "origin", (), False),
+        ("a=now", "release", RELEASES, False),
+        ("n=/^trix/", "release", RELEASES, False),
     ],
 )
 def test_a_pin_whose_source_is_gone(value: str, kind: str, releases: tuple[AptRelease, ...], gone: bool | None) -> None:
@@ -296,7 +298,7 @@ def test_a_module_of_another_kernel_does_not_load() -> None:
 
 def test_firmware_of_a_module_of_the_kernels_tree_is_missing_only_as_a_whole() -> None:
     one = {"firmware_missing": ("nvidia/a.bin",)}
-    assert findings(module(**one))["stack.firmware-missing"].severity is Severity.HIGH
+    assert findings(module(**one))["stack.firmware-missing"].severity is Severity.MEDIUM
     assert findings(module(name="amdgpu", **one)) == {}
     both = module(name="amdgpu", firmware_missing=("nvidia/a.bin", "nvidia/b.bin"))
     assert findings(both)["stack.firmware-missing"].confidence is Confidence.LIKELY
@@ -377,6 +379,16 @@ def test_a_torch_of_pip_in_front_of_the_distributions() -> None:
     same = system("/usr/local/lib/python3.13/dist-packages", "2.6.0+cpu")
     assert findings(InstalledStack(deep=True, environments=(debian, same))) == {}
     assert findings(InstalledStack(deep=True, environments=(pip,))) == {}
+
+
+def test_a_local_version_that_an_installer_has_normalised_is_the_same() -> None:
+    def told(version: str) -> dict[str, Finding]:
+        those = (PythonPackage(name="torch", version=version, path="/opt/vllm/lib/python3.13/site-packages/t.dist-info"),)
+        torch = TorchBuild(path="/t", version="2.6.0a0+ecf3bae40a.nv25.01", cuda="12.8", hip="")
+        return findings(env(packages=those, torch=torch, requirements=()))
+
+    assert told("2.6.0a0+ecf3bae40a.nv25.1") == {} and told("2.6.0a0") == {}
+    assert "stack.torch-foreign" in told("2.6.0a0+ecf3bae40a.nv25.2")
 
 
 def test_what_pip_left() -> None:
@@ -480,6 +492,8 @@ def test_no_cdi_file_is_a_finding_only_where_the_directories_were_read() -> None
     assert findings(stack, facts) == {}
     assert "stack.cdi-missing" in findings(replace(stack, cdi=known((), CDI_DIRECTORY)), facts)
     assert findings(replace(stack, cdi=known((), CDI_DIRECTORY)), make_facts()) == {}
+    inside = make_facts(os=make_os(runtimes=("nvidia-container-toolkit",), container=known("docker", "/.dockerenv")))
+    assert findings(replace(stack, cdi=known((), CDI_DIRECTORY)), inside) == {}
 
 
 def test_a_suppressed_finding_is_set_aside_and_other_suppressions_are_left_alone() -> None:

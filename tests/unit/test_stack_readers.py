@@ -392,6 +392,18 @@ def test_environments_are_found_in_the_usual_places_and_by_units(tmp_path: Path)
     )
 
 
+def test_directories_of_the_network_are_not_searched(tmp_path: Path) -> None:
+    mounts = (
+        "22 1 0:30 / /home rw - nfs4 server:/home rw",
+        "23 1 0:31 / /opt/shared rw - fuse.sshfs x rw",
+        "24 1 8:1 / /srv rw - ext4 /dev/sda1 rw",
+    )
+    names = ("/home/alice/venv", "/opt/shared/venv", "/opt/own", "/srv/venv")
+    entries = {f"{name}/pyvenv.cfg": "" for name in names}
+    root = make_root(tmp_path, {"/proc/self/mountinfo": "\n".join(mounts), **entries})
+    assert find_environments(root) == ("/opt/own", "/srv/venv")
+
+
 def test_an_environment_is_read_without_starting_it(tmp_path: Path) -> None:
     top = "/opt/vllm/lib/python3.13/site-packages"
     entries = site(

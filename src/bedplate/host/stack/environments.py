@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from bedplate.host.kernel.mounts import read_mount_rows, read_mounts
 from bedplate.host.root.root import Root
 from bedplate.host.stack.code import SeenCode, read_code
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
@@ -45,6 +46,8 @@ _SKIPPED = frozenset(
 )
 # Endings of files: a name with one is not looked into, "vllm-0.19" is.
 _FILE = re.compile(r".{0,200}\.[A-Za-z]{1,12}[0-9]?")
+# File systems of the network: a server that does not answer would stop the search. --venv names environments on them.
+_NETWORK = re.compile(r"nfs4?|autofs|cifs|smb3|smbfs|afs|ceph|glusterfs|lustre|beegfs|gpfs|wekafs|9p|fuse\..{0,40}")
 _UNITS = "/etc/systemd/system"
 _UNIT_LIMIT = 1 << 16  # bytes
 _UNITS_MOST = 256
@@ -84,9 +87,12 @@ def find_environments(root: Root) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for path in _in_units(root):
         found.setdefault(path)
+    closed = frozenset(
+        mount.point for mount in read_mounts(read_mount_rows(root)) if _NETWORK.fullmatch(mount.kind) is not None
+    )
     left = _LOOKED_AT
     for top in _TOPS:
-        for path, cost in _search(root, top, left):
+        for path, cost in _search(root, top, left, closed):
             left -= cost
             if path:
                 found.setdefault(path)
@@ -112,13 +118,13 @@ def _in_units(root: Root) -> Iterator[str]:
                 yield match["path"]
 
 
-def _search(root: Root, top: str, most: int) -> Iterator[tuple[str, int]]:
-    """(path or "", what it cost) for each directory that was looked at, no more than `most`."""
+def _search(root: Root, top: str, most: int, closed: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """(path or "", what it cost) for each directory that was looked at, no more than `most`, without those in `closed`."""
     waiting = [(top, 0)]
     looked = 0
     while waiting and looked < most:
         where, depth = waiting.pop(0)
-        names = root.names(where).value
+        names = root.names(where).value if where not in closed else None
         if names is None:
             continue
         looked += 1
@@ -229,11 +235,11 @@ def _read_site(root: Root, path: str, sites: list[str], seen: SeenCode, *, is_vi
 def _read_interpreter(root: Root, path: str) -> Reading[str]:
     """Where bin/python leads in the end."""
     where = f"{path}/bin/python3" if root.readlink(f"{path}/bin/python") is None else f"{path}/bin/python"
-    real = root.resolve(where)
-    if real is not None:
-        return known(real, where)
-    target = root.readlink(where)
-    return missing(root.names(f"{path}/bin").unknown or Unknown.ABSENT, where, target or "")
+    opened = root.open_ranges(where)  # not whether it can be resolved: a directory on the way may be closed to this user
+    if opened.value is None:
+        return missing(opened.unknown or Unknown.ABSENT, where, root.readlink(where) or "")
+    with opened.value:
+        return known(root.resolve(where) or where, where)
 
 
 def _read_torch(root: Root, where: str) -> TorchBuild | None:

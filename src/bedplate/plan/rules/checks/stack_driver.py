@@ -14,6 +14,7 @@ from bedplate.model.facts.stack import DPKG_STATUS, CudaToolkit
 from bedplate.plan.rules.checks.stack_terms import driver_after_boot, installed_packages
 from bedplate.plan.rules.observation import Observation, some
 from bedplate.plan.rules.rule import Result
+from bedplate.plan.rules.terms import is_container
 
 _TOOLKIT = "nvidia-container-toolkit"
 _PROGRAMS = "/usr/bin/nvidia-ctk or /usr/bin/nvidia-container-runtime"
@@ -66,6 +67,8 @@ def _short(version: str) -> str:
 
 def check_cdi(facts: HostFacts) -> Iterator[Result]:
     """The container toolkit without a description of the devices, or with one of a driver that is gone."""
+    if is_container(facts):
+        return  # the host's files say which devices it may have
     toolkits = [package for package in installed_packages(facts) if package.name == _TOOLKIT]
     driver = driver_after_boot(facts)
     if (_TOOLKIT in facts.os.runtimes or toolkits) and driver is not None and facts.stack.cdi.value == ():

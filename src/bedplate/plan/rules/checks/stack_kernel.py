@@ -156,7 +156,9 @@ def check_module_files(facts: HostFacts) -> Iterator[Result]:
     """A GPU module in the directory of the next kernel that was built for another one: it does not load."""
     for module in facts.stack.module_files:
         if module.vermagic.value is None:
-            if module.vermagic.unknown is not Unknown.ABSENT:
+            if module.vermagic.text:
+                yield not_judged(id="stack.module-vermagic", why=f"{module.path}: {module.vermagic.text}")
+            elif module.vermagic.unknown is not Unknown.ABSENT:
                 yield unknown("stack.module-vermagic", f"what {module.name}'s file says of itself", module.vermagic)
         elif module.vermagic.value != module.release:
             yield Observation(
@@ -256,7 +258,7 @@ def check_firmware(facts: HostFacts) -> Iterator[Result]:
 def _firmware_severity(facts: HostFacts, module: ModuleFile) -> Severity:
     """The open flavour runs on no device without it; the proprietary one does without on older devices."""
     if module.name == "nvidia" and "open" not in module.path and facts.kernel.nvidia_flavour.value != "open":
-        return Severity.HIGH
+        return Severity.MEDIUM
     return severity_of_loss(facts, _VENDORS[module.name])
 
 

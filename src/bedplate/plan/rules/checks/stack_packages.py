@@ -286,8 +286,10 @@ def _pin_has_source(pin: AptPin, sources: Iterable[AptSourceEntry], facts: HostF
         return host == "" or any(fnmatchcase(_host(source), host) for source in listed)
     terms = [term.strip().partition("=") for term in pin.value.split(",")]
     wanted = {key: value.strip("\"'") for key, equals, value in terms if equals and key in _RELEASE_KEYS}
-    if not wanted or len(wanted) != len(terms):
-        return True  # a component, a version or an architecture: not judged by names of sources
+    if not wanted or len(wanted) != len(terms) or any(value.startswith("/") for value in wanted.values()):
+        return True  # a component, a version, an architecture or an expression: not judged by names of sources
+    if wanted.get("a") == "now":
+        return True  # the archive of what is installed
     suites = {source.suite.rstrip("/") for source in listed}
     if set(wanted) <= {"a", "n"} and any(fnmatchcase(suite, value) for suite in suites for value in wanted.values()):
         return True

@@ -238,7 +238,9 @@ def _public(version: str) -> str:
 
 
 def _local(version: str) -> str:
-    return version.partition("+")[2]
+    """The local part as PEP 440 normalises it: "git.nv25.01" and "git.nv25.1" are the same to an installer."""
+    parts = re.split(r"[._-]", version.partition("+")[2].lower())
+    return ".".join(re.sub(r"^([a-z]{0,40})0+(?=[0-9])", r"\1", part) for part in parts)
 
 
 def _last(path: str) -> str:
