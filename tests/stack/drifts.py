@@ -138,7 +138,7 @@ FIRST = (
     _drift("foreign torch", _take_newer_torch, "torch-foreign", "driver-too-old"),
     _drift("second CUDA", _add_toolkit, "cuda-second"),
     _drift("missing firmware", _lose_firmware_file, "firmware-missing"),
-    _drift("dkms failed for the next kernel", _fail_dkms, "dkms-driver"),
+    _drift("dkms failed for the next kernel", _fail_dkms, "known-bad"),
     _drift("library older than the module", _older_libraries, "library-module"),
     _drift("container toolkit without CDI", _lose_cdi, "cdi-missing"),
     _drift("engine built for other architectures", _engine_for_older_gpus, "engine-code"),

@@ -92,8 +92,13 @@ def test_evidence_names_files_that_are_there_or_were_looked_for(drift: Drift, ho
     for finding in check(host).findings:
         for piece in finding.evidence:
             for source in piece.source.split(" or "):
-                assert source.startswith("/"), piece
-                gone = ("no " in piece.fact) or ("missing" in piece.fact) or ("not there" in piece.fact)
+                assert source.startswith("/") or source == "the catalogue", piece
+                gone = (
+                    source == "the catalogue"
+                    or ("no " in piece.fact)
+                    or ("missing" in piece.fact)
+                    or ("not there" in piece.fact)
+                )
                 assert gone or host.at(source).exists() or host.at(source).is_symlink(), (finding.id, piece)
 
 
@@ -108,6 +113,13 @@ def test_a_recording_says_the_same_as_the_host(drift: Drift, host: StackHost, tm
     assert read.facts.stack.environments == live.facts.stack.environments
     assert read.facts.stack.packages.value == live.facts.stack.packages.value
     assert read.facts.stack.dkms.value == live.facts.stack.dkms.value
+
+
+def test_a_failed_build_names_the_error_and_the_known_cause(host: StackHost) -> None:
+    FIRST[5].plant(host)
+    (finding,) = check(host).findings
+    assert "takes a fourth argument" in finding.title
+    assert any("too few arguments" in piece.fact and piece.source.endswith("make.log") for piece in finding.evidence)
 
 
 def test_a_recording_holds_neither_large_files_nor_what_is_in_home_directories(host: StackHost) -> None:

@@ -250,6 +250,46 @@ def test_what_dkms_has_for_the_next_kernel(state: DkmsState | None, release: str
     assert found is None or words is None or words in found.title
 
 
+@pytest.mark.parametrize(
+    ("name", "version", "release", "state", "row"),
+    [
+        ("nvidia-current-open", "550.163.01", "6.12.118+deb13-amd64", DkmsState.FAILED, "pci_resize_resource"),
+        ("nvidia-current", "550.163.01", "6.12.118+deb13-amd64", DkmsState.FAILED, None),
+        ("nvidia-current-open", "580.126.20", "6.12.118+deb13-amd64", DkmsState.FAILED, None),
+        ("nvidia-current", "580.126.09", "7.0.4+deb14-amd64", DkmsState.FAILED, "VMA_LOCK_OFFSET"),
+        ("amdgpu", "6.16.13", "6.12.100+deb13-amd64", DkmsState.FAILED, "AMD's module"),
+        ("nvidia-current-open", "550.163.01", "6.12.118+deb13-amd64", DkmsState.BUILT, None),
+        ("nvidia-current-open", "550.163.01", "6.12.118+deb13-amd64", None, None),
+    ],
+)
+def test_a_driver_that_is_known_not_to_build(
+    name: str, version: str, release: str, state: DkmsState | None, row: str | None
+) -> None:
+    builds = [DkmsBuild(module=name, version=version, release=RELEASE, state=DkmsState.INSTALLED, source="/var/lib/dkms/a")]
+    builds += [DkmsBuild(module=name, version=version, release=release, state=state, source="/b")] if state else []
+    module = DkmsModule(name=name, versions=(version,), builds=tuple(builds))
+    facts = make_facts(kernel=make_kernel(next_release=known(release, "/boot")))
+    found = findings(InstalledStack(dkms=known((module,), DKMS_TREE)), facts)
+    assert set(found) == {"stack.dkms-driver" if row is None else "stack.known-bad"}
+    assert row is None or row in found["stack.known-bad"].title
+
+
+def test_another_driver_beside_a_known_one_is_reported_too() -> None:
+    modules = tuple(
+        DkmsModule(
+            name=name,
+            versions=("550.163.01",),
+            builds=(
+                DkmsBuild(
+                    module=name, version="550.163.01", release=NEXT, state=DkmsState.FAILED, source=f"/var/lib/dkms/{name}"
+                ),
+            ),
+        )
+        for name in ("nvidia-current", "nvidia-current-open")
+    )
+    assert set(findings(InstalledStack(dkms=known(modules, DKMS_TREE)))) == {"stack.dkms-driver", "stack.known-bad"}
+
+
 def test_dkms_where_there_is_nothing_to_say() -> None:
     prebuilt = make_kernel(next_release=known(NEXT, "/boot"), gpu_modules=((NEXT, ("nvidia",)),))
     assert findings(dkms(None), make_facts(kernel=prebuilt)) == {}

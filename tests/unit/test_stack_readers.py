@@ -26,7 +26,7 @@ from bedplate.host.root.recording import MemoryTree
 from bedplate.host.root.zstd import pack_zstd
 from bedplate.host.stack.apt import parse_pins, read_releases, read_sources
 from bedplate.host.stack.code import SeenCode, read_code
-from bedplate.host.stack.dkms import parse_log_release, read_dkms
+from bedplate.host.stack.dkms import parse_log_error, parse_log_release, read_dkms
 from bedplate.host.stack.document import DOCUMENT, DeepFacts, parse_deep, render_deep
 from bedplate.host.stack.dpkg import parse_status, read_interrupted, read_packages, shorten_status
 from bedplate.host.stack.driver_files import find_missing_firmware, read_cdi, read_libraries, read_toolkits
@@ -246,6 +246,26 @@ def test_what_dkms_built_is_read_as_dkms_status_says_it(tmp_path: Path) -> None:
         ("6.12.118+deb13-amd64", DkmsState.FAILED),
     ]
     assert parse_log_release("make: nothing") == ""
+
+
+LOG = """\
+DKMS make.log for nvidia-current-open-550.163.01 for kernel 6.12.118+deb13-amd64 (x86_64)
+Sat Nov 28 10:11:12 UTC 2026
+/build/nvidia/nv.c:10:2: warning: an error: would follow [-Werror=x]
+/build/nvidia/nv-pci.c:237:9: error: too few arguments to function 'pci_resize_resource'
+  237 |     r = pci_resize_resource(pci_dev, NV_GPU_BAR1, requested_size);
+make[3]: *** [/usr/src/linux-headers-6.12/scripts/Makefile.build:229: nv-pci.o] Error 1
+"""
+
+
+def test_a_failed_build_says_why() -> None:
+    error = "/build/nvidia/nv-pci.c:237:9: error: too few arguments to function 'pci_resize_resource'"
+    assert parse_log_error(LOG) == error
+    assert parse_log_error("make[1]: *** No rule to make target 'modules'.  Stop.\n").startswith("make[1]: ***")
+    assert parse_log_error("no errors: none\n") == ""
+    short = trim("/var/lib/dkms/a/1/build/make.log", LOG.encode(), Redactor()).decode()
+    assert (parse_log_release(short), parse_log_error(short)) == (parse_log_release(LOG), error)
+    assert short.count("\n") == 2
 
 
 FIRMWARE = ("nvidia/550.163.01/gsp_ga10x.bin", "nvidia/550.163.01/gsp_tu10x.bin")

@@ -20,6 +20,7 @@ from bedplate.host.record.redact import Redactor
 from bedplate.host.secrets.secret_names import HIDDEN, hide_value, is_secret_name
 from bedplate.host.secrets.secret_shapes import hide_private_keys
 from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
+from bedplate.host.stack.dkms import shorten_log
 from bedplate.host.stack.document import parse_deep, render_deep
 from bedplate.host.stack.dpkg import shorten_status
 from bedplate.host.stack.driver_files import shorten_cdi
@@ -192,8 +193,8 @@ def _cdi(path: str, data: bytes, redactor: Redactor) -> bytes:
     return redactor.text(shorten_cdi(data.decode("utf-8", errors="replace")), addresses=False).encode()
 
 
-def _first_line(path: str, data: bytes, redactor: Redactor) -> bytes:
-    return redactor.text(data.decode("utf-8", errors="replace").split("\n", 1)[0], addresses=False).encode() + b"\n"
+def _make_log(path: str, data: bytes, redactor: Redactor) -> bytes:
+    return redactor.text(shorten_log(data.decode("utf-8", errors="replace")), addresses=False).encode()
 
 
 def _stack_document(path: str, data: bytes, redactor: Redactor) -> bytes:
@@ -469,7 +470,7 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (r"(?:/usr)?/lib/modules/[^/]+/modules\.(?:dep|builtin)", _gpu_modules),
         (r"/var/lib/dpkg/status", _dpkg_status),
         (r"/etc/apt/(?:sources\.list|preferences)(?:\.d/.*)?", _apt_lists),
-        (r"/var/lib/dkms/.*/make\.log", _first_line),
+        (r"/var/lib/dkms/.*/make\.log", _make_log),
         (r"/(?:etc|run|var/run)/cdi/[^/]*", _cdi),
         (r"/vendor/stack\.json", _stack_document),
         (r"/proc/config\.gz", _config_gz),

@@ -18,10 +18,15 @@ from bedplate.model.versions import version_key
 _MODULES = 64  # in the tree; a machine has a few
 _VERSIONS = 16
 _RELEASES = 64
-_LOG_LIMIT = 512  # bytes; the first line names the kernel
+_LOG_LIMIT = 2 << 20  # bytes; with all its warnings that of NVIDIA's driver has some 300 KB
+_ERROR_MOST = 200  # characters
 _NAME = re.compile(r"[A-Za-z0-9][\w.+~-]{0,127}")
 _RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
 _IN_A_LOG = re.compile(r"for kernel (?P<release>[0-9][\w.+~-]{0,127}) \(")
+# gcc, make and modpost; a warning that is about errors is none.
+_ERROR = re.compile(
+    r"^(?:[^\n ]{1,160} (?:fatal )?error: |ERROR: modpost: |Error! |make\[?\d{0,2}\]?: \*\*\* )[^\n]{0,400}", re.MULTILINE
+)
 _OWN = ("source", "build", "tarball", "original_module")
 
 
@@ -68,11 +73,33 @@ def _read_builds(
                 yield DkmsBuild(module=name, version=version, release=release, state=state, source=f"{where}/module")
             elif root.exists(f"{where}/log/make.log"):
                 log = f"{where}/log/make.log"
-                yield DkmsBuild(module=name, version=version, release=release, state=DkmsState.FAILED, source=log)
+                yield _failed(root, name, version, log, release=release)
     if "build" in entries and root.exists(f"{top}/build/make.log"):
         log = f"{top}/build/make.log"
-        head = (root.read_bytes(log, _LOG_LIMIT).value or b"").decode("utf-8", errors="replace")
-        yield DkmsBuild(module=name, version=version, release=parse_log_release(head), state=DkmsState.FAILED, source=log)
+        yield _failed(root, name, version, log)
+
+
+def _failed(root: Root, name: str, version: str, log: str, *, release: str = "") -> DkmsBuild:
+    text = (root.read_bytes(log, _LOG_LIMIT).value or b"").decode("utf-8", errors="replace")
+    return DkmsBuild(
+        module=name,
+        version=version,
+        release=release or parse_log_release(text),
+        state=DkmsState.FAILED,
+        source=log,
+        error=parse_log_error(text),
+    )
+
+
+def shorten_log(text: str) -> str:
+    """Of a make.log the lines that are read: the first one, and the first that names an error."""
+    return "".join(f"{line}\n" for line in dict.fromkeys((text.split("\n", 1)[0], parse_log_error(text))) if line)
+
+
+def parse_log_error(text: str) -> str:
+    """The first line of a make.log that names an error: "nv-pci.c:237:9: error: too few arguments to function ..."."""
+    found = _ERROR.search(text)
+    return found[0].strip()[:_ERROR_MOST] if found is not None else ""
 
 
 def parse_log_release(text: str) -> str:

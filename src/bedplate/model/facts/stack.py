@@ -102,6 +102,8 @@ class DkmsBuild:
     state: DkmsState
     source: str
     """Directory or file that says so."""
+    error: str = ""
+    """The first line of the log that names an error, shortened; "" where the build did not fail, or none is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,10 +82,7 @@ def _not_for_next(
     where = (f"{DKMS_TREE}/{module.name}",)
     evidence = (
         seen("boots next", facts.kernel.next_release),
-        *(
-            Evidence(fact=f"{build.state.value} for {build.release or 'a kernel'}", source=build.source)
-            for build in failed[-2:]
-        ),
+        *(Evidence(fact=_failure(build), source=build.source) for build in failed[-2:]),
         *(Evidence(fact=f"built for {build.release}, not installed", source=build.source) for build in built[-1:]),
         *(Evidence(fact=f"installed for {build.release}", source=build.source) for build in elsewhere[-2:]),
         *(() if headers else (Evidence(fact="its headers are missing", source=f"/lib/modules/{following}/build"),)),
@@ -103,6 +100,7 @@ def _not_for_next(
             id="stack.dkms-driver",
             severity=severity_of_loss(facts, vendor),
             because=what,
+            told_by=("stack.known-bad",),
             where=where,
             evidence=evidence,
             fix=fix,
@@ -117,6 +115,10 @@ def _not_for_next(
         fix=fix,
         undo=undo,
     )
+
+
+def _failure(build: DkmsBuild) -> str:
+    return f"failed for {build.release or 'a kernel'}{f': {build.error}' if build.error else ''}"
 
 
 def check_boot_files(facts: HostFacts) -> Iterator[Result]:

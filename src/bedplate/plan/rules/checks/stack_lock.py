@@ -6,7 +6,6 @@ that holds the layer's engine. What a host has beside the lock is not reported: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from bedplate.model.facts.finding import Evidence, Severity
@@ -20,20 +19,19 @@ from bedplate.plan.rules.checks.stack_terms import (
     driver_packages,
     engine_of,
     following_release,
-    installed_packages,
+    kernel_after_boot,
     module_after_boot,
 )
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some
 from bedplate.plan.rules.rule import Result
 
-_RELEASE = re.compile(r"(\d{1,3}(?:\.\d{1,5}){1,3})")
 _LOCK = "the lock"
 
 
 def check_lock_host(facts: HostFacts, record: StackRecord) -> Iterator[Result]:
     """Kernel and driver of the lock against those that the next boot starts."""
     readers = {
-        "kernel": _kernel,
+        "kernel": kernel_after_boot,
         "nvidia-driver": _driver,
         "nvidia-userspace": _userspace,
         "nvidia-firmware": _firmware,
@@ -201,18 +199,6 @@ def check_lock_sources(facts: HostFacts, record: StackRecord, catalogue: StackCa
             fix=(f"# Add {row.title} to apt's sources, or make a lock without it: stack resolve WISH --source SOURCE",),
             undo=("# Take the source out again.",),
         )
-
-
-def _kernel(facts: HostFacts) -> Reading[str]:
-    """Version of the kernel that boots next, by its package where dpkg has it, else by its release."""
-    following = facts.kernel.next_release
-    if following.value is None:
-        return missing(Unknown.HIDDEN, following.source)
-    for package in installed_packages(facts):
-        if package.name.startswith("linux-image-") and package.name.endswith(following.value):
-            return known(package.upstream, DPKG_STATUS)
-    found = _RELEASE.match(following.value)
-    return known(found[1], following.source) if found is not None else missing(Unknown.HIDDEN, following.source)
 
 
 def _driver(facts: HostFacts) -> Reading[str]:

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.stack import DeviceCode
-from bedplate.model.stack import StackCatalogue, StackDevice, StackFact, StackRecord
+from bedplate.model.facts.stack import DeviceCode, DkmsState
+from bedplate.model.stack import ModuleBuild, StackCatalogue, StackDevice, StackFact, StackRecord
 from bedplate.model.versions import compare_versions
-from bedplate.plan.rules.checks.stack_terms import driver_after_boot, engine_of, severity_of_loss
+from bedplate.plan.rules.checks.stack_kernel import check_dkms
+from bedplate.plan.rules.checks.stack_terms import (
+    driver_after_boot,
+    driver_packages,
+    engine_of,
+    following_release,
+    kernel_after_boot,
+    severity_of_loss,
+)
 from bedplate.plan.rules.observation import Observation, not_judged, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, device_of
@@ -98,6 +106,72 @@ def _is_floor(rule: StackFact, cuda: str) -> bool:
 
 def _newer(left: str, right: str) -> bool:
     return compare_versions(left, right) > 0
+
+
+def check_known_bad(facts: HostFacts, catalogue: StackCatalogue) -> Iterator[Result]:
+    """A driver that dkms has not built for the next kernel, of which a row says that it cannot be, and why."""
+    kernel = kernel_after_boot(facts)
+    missing = [
+        result for result in check_dkms(facts) if isinstance(result, Observation) and result.id == "stack.dkms-driver"
+    ]
+    explained = [(result, _reason(facts, catalogue, result, kernel.value or "")) for result in missing]
+    if kernel.value is None or not any(row is not None for _, row in explained):
+        return
+    for result, row in explained:
+        if row is None:
+            yield replace(result, told_by=())  # another driver, of which no row is known
+            continue
+        name = result.where[0].rpartition("/")[2]
+        yield Observation(
+            id="stack.known-bad",
+            severity=result.severity,
+            because=f"dkms cannot build {name} for kernel {kernel.value}, which boots next: {row.because}",
+            where=result.where,
+            evidence=(
+                *result.evidence,
+                Evidence(
+                    fact=f"{row.id}, {row.checked.value} on {row.date}: {some(row.evidence, 2)}", source="the catalogue"
+                ),
+            ),
+            fix=(
+                f"# Do not reboot into kernel {kernel.value}. Find a driver that builds for it, or another kernel:",
+                f'bedplate stack resolve --accelerator this-host --require "kernel =={kernel.value}"',
+                "# Until then, boot the running kernel by name, and hold its package: the engines need not be stopped.",
+            ),
+            undo=("# Nothing was changed.",),
+        )
+
+
+def _reason(facts: HostFacts, catalogue: StackCatalogue, result: Observation, kernel: str) -> ModuleBuild | None:
+    """The row that says that a module does not build for a kernel; None without one, or where headers are missing."""
+    name = result.where[0].rpartition("/")[2]
+    module = next(module for module in facts.stack.dkms.value or () if module.name == name)
+    following = following_release(facts)
+    states = [build.state for build in module.builds if build.release in (following, "")]
+    if DkmsState.BUILT in states or (DkmsState.FAILED not in states and following not in facts.stack.headers):
+        return None
+    component = "amdgpu" if name.startswith("amdgpu") else "nvidia-driver"
+    values = {
+        "": (module.versions[-1],),
+        "flavour": _flavour(facts, name),
+        "source": ("amd",) if component == "amdgpu" else ("installed",),
+    }
+    for row in catalogue.modules:
+        if not row.builds and row.kernel.holds_for((kernel,)):
+            of_module = all(condition.component == component for condition in row.module)
+            if of_module and all(condition.holds_for(values.get(condition.name, ())) for condition in row.module):
+                return row
+    return None
+
+
+def _flavour(facts: HostFacts, module: str) -> tuple[str, ...]:
+    """By the name of Debian's module, else by the package that Ubuntu's is of; () where neither tells."""
+    if module.endswith("-open"):
+        return ("open",)
+    if module != "nvidia":
+        return ("proprietary",)
+    names = [driver.package.name for driver in driver_packages(facts) if driver.role == "module"]
+    return tuple({"open" if "open" in name else "proprietary" for name in names}) if len(names) == 1 else ()
 
 
 def check_engine_code(facts: HostFacts, catalogue: StackCatalogue, record: StackRecord | None) -> Iterator[Result]:

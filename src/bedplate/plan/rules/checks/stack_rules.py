@@ -51,6 +51,7 @@ def make_stack_rules(
     checks: list[CheckFunction] = [
         *STACK_CHECKS,
         partial(stack_rows.check_driver_floor, catalogue=catalogue),
+        partial(stack_rows.check_known_bad, catalogue=catalogue),
         partial(stack_rows.check_engine_code, catalogue=catalogue, record=record),
     ]
     if record is not None:

