@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from bedplate.model.facts.stack import (
     PythonRequirement,
     TorchBuild,
 )
+from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
 from bedplate.plan.audit_stack import audit_stack
 
 ROWS, CATALOGUE = read_findings(), read_stack(drop_ins=None)
@@ -42,8 +44,6 @@ NEXT = "6.12.118+deb13-amd64"
 
 
 def judge(stack: InstalledStack, facts: HostFacts | None = None, *suppressions: Suppression) -> Audit:
-    from dataclasses import replace
-
     facts = facts if facts is not None else make_facts(kernel=make_kernel(next_release=known(NEXT, "/boot")))
     return audit_stack(replace(facts, stack=stack), ROWS, CATALOGUE, None, suppressions, today="2026-11-30")
 
@@ -352,8 +352,6 @@ def library(name: str, version: str) -> DriverLibrary:
 
 
 def test_libraries_and_the_module_on_disk() -> None:
-    from dataclasses import replace
-
     def with_libraries(*versions: str) -> dict[str, Finding]:
         names = ("libcuda", "libnvidia-ml")
         libraries = tuple(library(name, version) for name, version in zip(names, versions, strict=True))
@@ -457,16 +455,12 @@ def test_an_environment_without_its_python() -> None:
     ],
 )
 def test_the_driver_that_cuda_needs(cuda: str, driver: str, fits: bool) -> None:
-    from dataclasses import replace
-
     torch = TorchBuild(path="/t", version="2.10.0", cuda=cuda, hip="")
     stack = replace(env(torch=torch), libraries=(library("libcuda", driver),))
     assert ("stack.driver-too-old" in findings(stack)) is not fits
 
 
 def test_a_forward_compatible_library_makes_it_doubtful_and_no_driver_makes_it_nothing() -> None:
-    from dataclasses import replace
-
     torch = TorchBuild(path="/t", version="2.14.1+cu130", cuda="13.0", hip="")
     kit = CudaToolkit(
         path="/usr/local/cuda-13.0", version=known("13.0", "/v"), is_default=False, in_loader_path=False, compat="580.65.06"
@@ -525,8 +519,6 @@ def test_several_toolkits(toolkits: tuple[CudaToolkit, ...], severity: Severity 
 
 
 def test_no_cdi_file_is_a_finding_only_where_the_directories_were_read() -> None:
-    from dataclasses import replace
-
     facts = make_facts(os=make_os(runtimes=("nvidia-container-toolkit",)))
     stack = InstalledStack(libraries=(library("libcuda", "550.163.01"),))
     assert findings(stack, facts) == {}
@@ -543,3 +535,70 @@ def test_a_suppressed_finding_is_set_aside_and_other_suppressions_are_left_alone
     audit = judge(stack, None, own, other)
     assert audit.findings == () and [entry.finding.id for entry in audit.suppressed] == ["stack.kernel-held"]
     assert audit.notes == ()
+
+
+def test_what_this_user_may_not_read_is_named() -> None:
+    closed = judge(InstalledStack(packages=missing(Unknown.DENIED, DPKG_STATUS)))
+    assert any("may not be read" in entry.why and entry.id == "stack.upgrade-unfinished" for entry in closed.not_judged)
+    denied = judge(packages(denied=("/root", "/home")))
+    assert any("/root and /home" in entry.why for entry in denied.not_judged)
+
+
+def lock(component: str, version: str, *, layer: str = "", **properties: tuple[str, ...]) -> StackRecord:
+    release = StackRelease(
+        component=component,
+        version=version,
+        source="debian-13",
+        properties=properties,
+        checked=CheckedBy.INVENTED,
+        date="2026-11-30",
+        evidence=("x",),
+    )
+    choice = ChosenRelease(release=release, layer=layer, because="x")
+    return StackRecord(date="2026-11-30", catalogue="x", wish=(), lock=StackLock(choices=(choice,), facts=()))
+
+
+def drifts(record: StackRecord, stack: InstalledStack, release: str = NEXT, modules: tuple[str, ...] = ()) -> list[str]:
+    facts = make_facts(kernel=make_kernel(next_release=known(release, "/boot"), gpu_modules=((release, modules),)))
+    found = audit_stack(replace(facts, stack=stack), ROWS, CATALOGUE, record, (), today="2026-11-30").findings
+    return [finding.id for finding in found if finding.id.startswith("stack.lock")]
+
+
+@pytest.mark.parametrize(
+    ("locked", "release", "package_version", "drifted"),
+    [
+        ("6.12.118", NEXT, "6.12.118-1", False),
+        ("6.12.117", NEXT, "6.12.118-1", True),
+        ("6.12.118", NEXT, None, False),
+        ("6.12.119", NEXT, None, True),
+        # A release says less than the version of its package: Debian 12 keeps the name over point releases.
+        ("6.1.140", "6.1.0-37-amd64", "6.1.140-1", False),
+        ("6.1.0", "6.1.0-37-amd64", "6.1.140-1", True),
+        # Ubuntu's kernels are told by their releases.
+        ("7.0.0-31", "7.0.0-31-generic", "7.0.0-31.31", False),
+        ("7.0.0-31", "7.0.0-32-generic", "7.0.0-32.32", True),
+        ("6.17.0-1032-nvidia", "6.17.0-1032-nvidia", "6.17.0-1032.33", False),
+    ],
+)
+def test_the_kernel_of_a_lock(locked: str, release: str, package_version: str | None, drifted: bool) -> None:
+    stack = packages(*([package(f"linux-image-{release}", package_version)] if package_version else []))
+    assert (drifts(lock("kernel", locked), stack, release) == ["stack.lock-drift"]) is drifted
+
+
+def test_the_flavour_of_a_lock() -> None:
+    stack = packages(package("nvidia-open-kernel-dkms", "550.163.01-2"))
+    record = lock("nvidia-driver", "550.163.01-2", flavour=("open",))
+    assert drifts(record, stack, modules=("nvidia-open",)) == []
+    assert drifts(record, stack, modules=("nvidia",)) == ["stack.lock-drift"]
+    assert drifts(record, stack, modules=()) == []
+
+
+def test_what_a_lock_has_and_the_host_lacks_or_does_not_say() -> None:
+    record = lock("nvidia-firmware", "550.163.01-2")
+    assert drifts(record, packages()) == ["stack.lock-missing"]
+    assert drifts(record, InstalledStack()) == []
+    layer = lock("vllm", "0.19.1", layer="vllm")
+    assert drifts(layer, packages(deep=True)) == ["stack.lock-missing"]
+    assert drifts(layer, packages()) == []
+    assert drifts(layer, env()) == []
+    assert drifts(lock("vllm", "0.18.1", layer="vllm"), env()) == ["stack.lock-drift"]
