@@ -16,6 +16,7 @@ import lzma
 import os
 import platform
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -55,9 +56,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.stack_check", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=_ROUNDS, metavar="N", help=f"runs of each, interleaved ({_ROUNDS})")
     parser.add_argument("--json", action="store_true", help="print all samples")
+    parser.add_argument("--make", metavar="DIR", type=Path, help="only write the large host below this directory")
     arguments = parser.parse_args()
+    if arguments.make is not None:
+        make_large_host(arguments.make)
+        return 0
     with tempfile.TemporaryDirectory(prefix="bedplate-bench-") as directory:
-        host = make_large_host(Path(directory) / "host")
+        host = Path(directory) / "host"
+        # Another process makes it, so that its memory does not stand for that of the runs.
+        subprocess.run([sys.executable, "-m", "bench.stack_check", "--make", host], check=True)
         commands = list(plan(host))
         samples = [measure(command) for _ in range(arguments.rounds) for command in commands]
     if arguments.json:
@@ -80,7 +87,7 @@ def plan(host: Path) -> list[Command]:
     ]
 
 
-def make_large_host(top: Path) -> Path:
+def make_large_host(top: Path) -> None:
     """The host below `top`."""
     host = make_host(top)
     status = host.at("/var/lib/dpkg/status")
@@ -94,7 +101,6 @@ def make_large_host(top: Path) -> Path:
     for release in (host.running, host.following):
         packed = lzma.compress(_make_large_module(release), preset=1)
         host.write(f"/lib/modules/{release}/updates/dkms/{DKMS}.ko.xz", packed)
-    return top
 
 
 def _add_environment(host: StackHost, path: str, library: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
+from bedplate.errors import ReadError
 from bedplate.host.kernel.kernel import read_kernel
 from bedplate.host.kernel.pci import read_pci
 from bedplate.host.root.root import Root
@@ -13,14 +14,6 @@ from bedplate.host.stack.dkms import read_dkms
 from bedplate.host.stack.document import DOCUMENT, DOCUMENT_LIMIT, DeepFacts, parse_deep, render_deep
 from bedplate.host.stack.dpkg import read_interrupted, read_packages
 from bedplate.host.stack.driver_files import read_cdi, read_libraries, read_toolkits
-from bedplate.host.stack.environments import (
-    find_denied,
-    find_environments,
-    is_searchable,
-    read_environments,
-    read_library_code,
-)
-from bedplate.host.stack.modules import read_module_files
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.stack import InstalledStack, ModuleFile
 from bedplate.model.facts.system import KernelFacts
@@ -79,12 +72,22 @@ def read_installed(
 
 def read_deep(root: Root, kernel: KernelFacts, pci: Sequence[PciDevice], environments: Iterable[str] = ()) -> DeepFacts:
     """What takes long, of the files themselves; `environments` are read besides those that are found."""
-    releases = dict.fromkeys((kernel.next_release.value, kernel.release.value))
+    from bedplate.host.stack.environments import (  # doctor, which reads none of it, starts faster without
+        find_denied,
+        find_environments,
+        is_searchable,
+        read_environments,
+        read_library_code,
+    )
+    from bedplate.host.stack.modules import read_module_files
+
     vendors = {device.vendor for device in pci if device.class_code >> 16 in _DEVICE_CLASSES}
     names = ["nvidia", *(name for vendor, those in _MODULES.items() if vendor in vendors for name in those)]
     modules: tuple[ModuleFile, ...] = ()
-    for release in releases:  # where the next kernel has none, those of the running one tell what will be built for it
-        modules = modules or (read_module_files(root, release, names) if release is not None else ())
+    for release in dict.fromkeys((kernel.next_release.value, kernel.release.value)):
+        # What the next kernel lacks, the running one has as it will be built for the next.
+        lacking = set(names) - {module.name for module in modules}
+        modules += read_module_files(root, release, lacking) if release is not None else ()
     return DeepFacts(
         searched=is_searchable(root),
         module_files=modules,
@@ -98,9 +101,13 @@ def read_deep(root: Root, kernel: KernelFacts, pci: Sequence[PciDevice], environ
 def record_stack(root: Root) -> dict[str, bytes]:
     """What a recording holds in place of large files and of directories of people: path -> bytes.
 
-    Raises ReadError for a recording whose own document is malformed.
+    Of a recording its own document, as it is.
     """
     held = root.read_bytes(DOCUMENT, DOCUMENT_LIMIT).value
     if held is not None:
         return {DOCUMENT: held}
-    return {DOCUMENT: render_deep(read_deep(root, read_kernel(root), read_pci(root))).encode()}
+    try:
+        pci = read_pci(root)
+    except ReadError:
+        pci = ()  # the reader of the facts says so
+    return {DOCUMENT: render_deep(read_deep(root, read_kernel(root), pci)).encode()}

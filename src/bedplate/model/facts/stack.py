@@ -258,7 +258,7 @@ class InstalledStack:
     cdi: Reading[tuple[CdiSpecification, ...]] = field(default_factory=partial(missing, Unknown.NOT_RECORDED, CDI_DIRECTORY))
     """Files of NVIDIA's devices; a value only where all files of the directories could be read."""
     module_files: tuple[ModuleFile, ...] = ()
-    """Of the kernel that boots next; of the running one where that has none; () where `deep` is false."""
+    """Of the kernel that boots next; of the running one those that it lacks; () where `deep` is false."""
     environments: tuple[PythonEnvironment, ...] = ()
     """() where `deep` is false."""
     code: tuple[DeviceCode, ...] = ()
