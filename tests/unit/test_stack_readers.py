@@ -17,6 +17,7 @@ from tests.stack.binaries import (
     make_hip_library,
     make_module,
 )
+from tests.unit.facts_factory import make_kernel, make_pci
 from tests.unit.tree import Link, make_root
 
 from bedplate.errors import ReadError
@@ -36,6 +37,7 @@ from bedplate.host.stack.environments import (
     parse_torch_version,
     read_environments,
 )
+from bedplate.host.stack.installed import read_deep
 from bedplate.host.stack.modinfo import read_modinfo
 from bedplate.host.stack.modules import read_module_files
 from bedplate.model.facts.reading import Unknown, known, missing
@@ -324,6 +326,23 @@ def test_module_files_are_those_of_modules_dep_with_the_firmware_that_they_lack(
     (unread,) = read_module_files(root, "6.12", ["amdgpu"])
     assert (unread.vermagic.unknown, unread.firmware_missing) == (Unknown.ABSENT, None)
     assert find_missing_firmware(make_root(tmp_path / "b", {"/x": ""}), "6.12", FIRMWARE) is None
+
+
+def test_a_module_that_the_next_kernel_lacks_is_that_of_the_running_one(tmp_path: Path) -> None:
+    entries: dict[str, str | bytes | Link] = {
+        "/lib/modules/6.2/modules.dep": "kernel/amdgpu.ko:",
+        "/lib/modules/6.1/modules.dep": "kernel/amdgpu.ko:\nupdates/dkms/nvidia-current.ko:",
+        "/lib/modules/6.2/kernel/amdgpu.ko": make_module(vermagic="6.2"),
+        "/lib/modules/6.1/updates/dkms/nvidia-current.ko": make_module(vermagic="6.1", version="550.163.01"),
+    }
+    kernel = make_kernel(release=known("6.1", "/proc"), next_release=known("6.2", "/boot"))
+    amd = make_pci("0000:19:00.0", vendor=0x1002, device=0x74A1)
+    root = make_root(tmp_path, entries)
+    assert [(module.name, module.release) for module in read_deep(root, kernel, (amd,)).module_files] == [
+        ("amdgpu", "6.2"),
+        ("nvidia", "6.1"),
+    ]
+    assert [module.name for module in read_deep(root, kernel, ()).module_files] == ["nvidia"]
 
 
 def test_the_code_of_a_binary_is_read(tmp_path: Path) -> None:
