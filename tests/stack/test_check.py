@@ -11,7 +11,7 @@ import pytest
 from bedplate.catalog.stack import read_stack
 from bedplate.catalog.stack_lock import read_lock
 from bedplate.cli.main import main
-from bedplate.flows.audit import read_report
+from bedplate.flows.audit import read_report, without_people
 from bedplate.flows.stack import StackRequest, resolve_stack, write_lock
 from bedplate.flows.stack_check import check_stack
 from bedplate.host.record.record import record_host, render_archive
@@ -19,6 +19,7 @@ from bedplate.host.root.root import Root
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.finding import Severity
 from bedplate.model.stack import StackConflict
+from bedplate.report.audit.document import render_document
 from tests.stack.drifts import FIRST, SECOND, Drift
 from tests.stack.host import DRIVER, SITE, StackHost, make_host
 from tests.unit.test_hostile_machines import load, read, spoil
@@ -134,6 +135,20 @@ def test_a_recording_holds_neither_large_files_nor_what_is_in_home_directories(h
     assert "/home/user-1/secret-plans" in recorded.files["/vendor/stack.json"].decode()
 
 
+def test_a_report_to_give_away_names_no_host_and_no_person(host: StackHost, tmp_path: Path) -> None:
+    host.write("/etc/apt/sources.list", "deb https://me:hunter2canary@mirror.corp.example/debian trixie main\n")
+    host.write("/home/alice/venv/pyvenv.cfg", "home = /usr/bin\n")
+    host.write_wheel("torch", "2.10.0", site="/home/alice/venv/lib/python3.13/site-packages")
+    report = check(host)
+    assert "/home/alice/venv" in [environment.path for environment in report.facts.stack.environments]
+    text = render_document(without_people(report))
+    for name in ("alice", "hunter2canary", "corp.example", "toolkit.example"):
+        assert name not in text, name
+    stack = json.loads(text)["facts"]["stack"]
+    (pin,) = [pin["value"] for pin in stack["pins"] if pin["kind"] == "origin"]
+    assert any(pin.strip('"') in source["uri"] for source in stack["sources"]["value"])
+
+
 def test_doctor_judges_by_the_same_rules_and_says_what_it_left_out(host: StackHost) -> None:
     for drift in FIRST:
         drift.plant(host)
@@ -225,7 +240,10 @@ def test_the_command_prints_what_it_found_and_ends_as_doctor_does(
     assert "/opt/vllm: torch 2.10.0+cu128, transformers 4.57.1, vllm 0.19.1" in out
     assert "stack.library-module" in out
     assert main(["stack", "check", "--from", str(host.top), "--fail-on", "never", "--html", str(tmp_path / "a.html")]) == 0
-    assert "bedplate stack check" in (tmp_path / "a.html").read_text()
+    page = (tmp_path / "a.html").read_text()
+    assert "bedplate stack check" in page
+    for title in ("Packages of the stack", "Modules of dkms", "GPU modules on disk", "Python environments"):
+        assert title in page
     capsys.readouterr()
     assert main(["stack", "check", "--from", str(host.top), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)

@@ -16,6 +16,7 @@ from bedplate.host.secrets.secret_names import HIDDEN
 from bedplate.host.secrets.secrets import hide_secrets_in
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading
+from bedplate.model.facts.stack import InstalledStack
 
 T = TypeVar("T")
 _NUMBERS = {int, float, bool, type(None)}
@@ -43,9 +44,26 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
             kernel=replace(facts.kernel, cmdline=redact_parameters(facts.kernel.cmdline, redactor)),
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
-            stack=hide_everywhere(facts.stack, redactor.path),
+            stack=_redact_stack(facts.stack, redactor),
         )
     )
+
+
+def _redact_stack(stack: InstalledStack, redactor: Redactor) -> InstalledStack:
+    """Without names of people in paths, and of hosts in the sources of packages and in the pins that name them."""
+    sources = stack.sources
+    if sources.value is not None:
+        sources = replace(sources, value=tuple(replace(source, uri=redactor.words(source.uri)) for source in sources.value))
+    pins = tuple(
+        replace(pin, value=_redact_origin(pin.value, redactor) if pin.kind == "origin" else redactor.words(pin.value))
+        for pin in stack.pins
+    )
+    return hide_everywhere(replace(stack, sources=sources, pins=pins), redactor.path)
+
+
+def _redact_origin(value: str, redactor: Redactor) -> str:
+    host = value.strip("\"'")
+    return value.replace(host, redactor.host(host)) if host else value
 
 
 def hide_in_facts(facts: HostFacts) -> HostFacts:
