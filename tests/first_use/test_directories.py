@@ -49,7 +49,10 @@ COMMANDS: dict[str, list[tuple[tuple[str, ...], bool]]] = {
     "ca": [(("ca", "show", "--help"), False)],
     "fit": [(("fit", "llama-3.1-8b", "--on", "h100"), False)],
     "catalog": [(("catalog", "list", "--root", "OUT"), False), (("catalog", "show", "x", "--root", "OUT"), False)],
-    "stack": [(("stack", "resolve", "--engine", "vllm", "--accelerator", "h100"), False)],
+    "stack": [
+        (("stack", "resolve", "--engine", "vllm", "--accelerator", "h100"), False),
+        (("stack", "check", *RECORDING), False),
+    ],
     "inspect": [(("inspect", *RECORDING), False)],
     "doctor": [(("doctor", *RECORDING), False)],
     "record": [(("record", *RECORDING, "-o", "OUT/host.tar"), False)],

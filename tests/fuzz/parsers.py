@@ -42,8 +42,9 @@ from bedplate.host.root.cpu_lists import parse_cpu_list, parse_cpu_mask
 from bedplate.host.root.recording import MemoryTree, decompress, parse_manifest
 from bedplate.host.root.tar import read_tar, read_ttar
 from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
+from bedplate.host.stack.installed import StackDepth
+from bedplate.host.system.apt_sources import parse_deb822, parse_one_line
 from bedplate.host.system.device_speeds import parse_device_speed
-from bedplate.host.system.mirror import parse_deb822, parse_one_line
 from bedplate.host.system.osinfo import parse_os_release
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.versions import version_key
@@ -67,6 +68,9 @@ FILES = (
         "/etc/passwd",
     ),
     *("/sys/devices/system/cpu/online", "/sys/class/dmi/id/product_name", "/proc/pressure/cpu", "/proc/self/limits"),
+    *("/etc/apt/sources.list", "/etc/apt/sources.list.d/a.sources", "/etc/apt/preferences", "/etc/cdi/nvidia.yaml"),
+    *("/var/lib/dkms/nvidia/1/build/make.log", "/lib/modules/6.1.0/nvidia.ko", "/usr/local/cuda-13.0/version.json"),
+    *("/opt/a/lib/python3.13/site-packages/torch/version.py", "/vendor/stack.json"),
     *("/vendor/nvml.json", "/vendor/pci.ids", "/etc/security/limits.conf", "/etc/systemd/system/a.service.d/b.conf"),
 )
 
@@ -117,7 +121,7 @@ def _file(data: bytes) -> object:
     tree = machine(
         {"/proc/4711/cmdline": b"vllm\0serve\0", "/proc/4711/status": b"Name:\tx\n", FILES[data[0] % len(FILES)]: data[1:]}
     )
-    read_host(tree, (), origin="fuzz", config_options=())
+    read_host(tree, (), origin="fuzz", config_options=(), stack=StackDepth.DEEP)
     return record_host(tree, (), bedplate="", recorded="")
 
 

@@ -12,15 +12,20 @@ import pytest
 from tests.effort import at_most
 from tests.unit.knob_cases import audit_knobs
 
+from bedplate.catalog.findings import read_findings
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
+from bedplate.catalog.stack import read_stack
 from bedplate.host.facts import read_host
 from bedplate.host.record.record import record_host, render_archive
 from bedplate.host.root.recording import MemoryTree, open_recording
 from bedplate.host.root.root import Root
+from bedplate.host.stack.installed import StackDepth
+from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
+from bedplate.plan.audit_stack import audit_stack
 
 MACHINES = Path(__file__).parents[1] / "machines"
-KNOBS = read_knobs()
+KNOBS, FINDINGS, CATALOGUE = read_knobs(), read_findings(), read_stack(drop_ins=None)
 PATHS, OPTIONS = knob_paths(KNOBS), knob_configs(KNOBS)
 
 GARBAGE = (
@@ -96,8 +101,13 @@ def spoil(tree: MemoryTree, seed: int) -> MemoryTree:
 
 
 def read(root: Root) -> None:
-    facts = read_host(root, PATHS, origin="hostile", config_options=OPTIONS)
+    facts = read_host(root, PATHS, origin="hostile", config_options=OPTIONS, stack=StackDepth.DEEP)
     assert all(problem.message for problem in facts.problems)
+    audit_stack(facts, FINDINGS, CATALOGUE, None, (), today="2026-11-30")
+
+
+def read_again(recording: Path) -> HostFacts:
+    return read_host(open_recording(recording), PATHS, origin="live", config_options=OPTIONS, stack=StackDepth.DEEP)
 
 
 @pytest.mark.parametrize("machine", ["ubuntu-vllm", "pod-cgroup1"])
@@ -120,7 +130,7 @@ def test_a_spoilt_machine_is_recorded_and_read_again(tmp_path: Path) -> None:
         recorded = record_host(spoil(tree, seed), PATHS, config_options=OPTIONS, bedplate="", recorded="")
         path = tmp_path / "host.tar.gz"
         path.write_bytes(render_archive(recorded, ".tar.gz"))
-        again = read_host(open_recording(path), PATHS, origin="live", config_options=OPTIONS)
+        again = read_again(path)
         assert again.problems == recorded.facts.problems
 
 
@@ -173,7 +183,7 @@ def test_recorded_servers_are_read_spoilt_or_not_and_recorded_again(tmp_path: Pa
         recorded = record_host(root, PATHS, config_options=OPTIONS, bedplate="", recorded="")
         (tmp_path / "host.tar.zst").write_bytes(packed := render_archive(recorded, ".tar.zst"))
         assert len(packed) < 100_000
-        again = read_host(open_recording(tmp_path / "host.tar.zst"), PATHS, origin="live", config_options=OPTIONS)
+        again = read_again(tmp_path / "host.tar.zst")
         assert replace(again, mounts=(), kernel=recorded.facts.kernel) == replace(recorded.facts, mounts=())
         for seed in range(3):
             read(spoil(root, 1000 * number + seed))

@@ -25,9 +25,12 @@ MAY_IMPORT = {
     "host/kernel": {"errors", "model", "host/secrets", "host/root"},
     "host/accel": {"errors", "model", "host/root", "host/kernel"},
     "host/system": {"errors", "model", "host/root", "host/kernel"},
+    "host/stack": {"errors", "model", "host/root", "host/kernel", "host/system"},
     "host/formats": {"errors", "model", "host/secrets", "host/root", "host/kernel", "host/accel"},
-    "host": {"errors", "model", "host/root", "host/kernel", "host/accel", "host/system"},
-    "host/record": {"errors", "model", "host", "host/secrets", "host/root", "host/kernel", "host/accel", "host/system"},
+    "host": {"errors", "model", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"},
+    "host/record": {
+        *("errors", "model", "host", "host/secrets", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"),
+    },
     "engines": {"errors", "model"},
     "plan": {"errors", "model"},
     "act": {"errors", "interrupts", "model", "host/root", "host/kernel", "host/system"},
@@ -53,9 +56,9 @@ MAY_IMPORT = {
     "front": {"errors", "model"},
     "report": {"model"},
     "flows": {
-        *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/formats"),
-        *("host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge", "prove/lab"),
-        *("front", "report"),
+        *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"),
+        *("host/formats", "host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge"),
+        *("prove/lab", "front", "report"),
     },
     "cli": {"errors", "interrupts", "model", "report", "flows"},
 }

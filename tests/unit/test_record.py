@@ -32,6 +32,7 @@ from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.trim import trim, trim_link
 from bedplate.host.root.recording import open_recording
 from bedplate.host.root.root import TEXT_LIMIT, Root
+from bedplate.host.stack.installed import StackDepth
 from bedplate.host.system.upgrades import DRIVER_ROW
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
@@ -213,7 +214,7 @@ def open_again(recorded: Recorded, directory: Path) -> Root:
 
 
 def read_again(root: Root) -> HostFacts:
-    return read_host(root, PATHS, origin="live", config_options=OPTIONS)
+    return read_host(root, PATHS, origin="live", config_options=OPTIONS, stack=StackDepth.DEEP)
 
 
 def differences(a: object, b: object, where: str = "") -> Iterator[tuple[str, object, object]]:

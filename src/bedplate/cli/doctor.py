@@ -18,21 +18,10 @@ Exit status: 0 when no finding reaches --fail-on, 1 when one does, 2 when the ma
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bedplate.cli.audit import add_from, run_audit
-from bedplate.cli.screen import this_screen
-from bedplate.errors import AuditError, UsageError
-
-if TYPE_CHECKING:
-    from bedplate.model.audit_report import AuditReport
-    from bedplate.model.facts.finding import Severity
+from bedplate.cli.audit import add_from, add_judging, finish_audit, judging_of, run_audit
 
 HELP = "find what keeps accelerators from full speed, with the fix and the undo"
-_NEVER = "never"
-_SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,23 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print one JSON object with all facts (docs/reference/audit.schema.json)"
     )
     form.add_argument("--sarif", action="store_true", help="print SARIF 2.1.0, for code scanning tools")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained HTML page")
-    parser.add_argument(
-        "--fail-on",
-        metavar="SEVERITY",
-        choices=(*_SEVERITIES, _NEVER),
-        default="medium",
-        help=f"exit with 1 if a finding has at least this severity: {', '.join((*_SEVERITIES, _NEVER))} (default: medium)",
-    )
-    parser.add_argument(
-        "--suppress",
-        metavar="FILE",
-        type=Path,
-        help="file that lists findings to suppress, each with a reason (default: /etc/bedplate/suppress.toml if it exists)",
-    )
-    parser.add_argument(
-        "--verbose", action="store_true", help="show all evidence, the whole fix and the undo of every finding"
-    )
+    add_judging(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,47 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _main(arguments: argparse.Namespace) -> int:
     from bedplate.flows import audit
-    from bedplate.model.facts.finding import Severity
 
-    threshold = None if arguments.fail_on == _NEVER else Severity(arguments.fail_on)
-    if arguments.html is not None and arguments.html.is_dir():
-        raise UsageError(f"--html: {arguments.html} is a directory", hint="Name a file in it.")
+    judging = judging_of(arguments)
     report = audit.read_report(arguments.recording, suppress=arguments.suppress)
-    if arguments.html is not None:
-        _write_page(arguments.html, report)
-        print(f"wrote {arguments.html}", file=sys.stderr)
-    _print(report, arguments, threshold)
-    return status_of(report, threshold)
-
-
-def status_of(report: AuditReport, threshold: Severity | None) -> int:
-    """1 when a finding reaches the threshold, else 0; a threshold of None, from --fail-on never, is never reached."""
-    from bedplate.model.audit_report import at_least
-
-    return int(threshold is not None and any(at_least(finding.severity, threshold) for finding in report.findings))
-
-
-def _print(report: AuditReport, arguments: argparse.Namespace, threshold: Severity | None) -> None:
-    if arguments.json:
-        from bedplate.flows.audit import without_people
-        from bedplate.report.audit.document import render_document
-
-        text = render_document(without_people(report))
-    elif arguments.sarif:
-        from bedplate.report.audit.sarif import render_sarif
-
-        text = render_sarif(report)
-    else:
-        from bedplate.report.audit.listing import render_listing
-
-        text = render_listing(report, this_screen(), threshold=threshold, verbose=arguments.verbose)
-    print(text, end="")
-
-
-def _write_page(file: Path, report: AuditReport) -> None:
-    from bedplate.flows.audit import write_page
-
-    try:
-        write_page(file, report)
-    except OSError as error:
-        raise AuditError(f"--html: cannot write {file}: {error.strerror or error}") from error
+    return finish_audit(report, judging, json=arguments.json, sarif=arguments.sarif, verb="doctor")

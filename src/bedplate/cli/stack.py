@@ -16,11 +16,17 @@ examples:
   bedplate stack why "kernel >=7.4" wish.toml                  explain what excludes a version
   bedplate stack diff old.lock new.lock                        list what differs between two locks
   bedplate stack show stack.lock                               print a lock with all evidence
+  bedplate stack check                                         check what is installed on this machine
+  bedplate stack check --lock stack.lock                       check it against a lock, too
 
 With --python-locks, uv locks the Python packages of each layer with hashes. It reads the registry's own metadata, with the
 driver of the lock as a package, and so checks the rows: if it finds no solution, the rows are wrong or out of date.
 
-Exit status: 1 when the wish is not possible or uv disagrees (`resolve`, `why`), or when the locks differ (`diff`).
+`check` judges any Debian or Ubuntu host, with or without an image of bedplate: upgrades that ended half-way, and what the
+next reboot will break. It changes nothing and starts no other program.
+
+Exit status: 1 when the wish is not possible or uv disagrees (`resolve`, `why`), when the locks differ (`diff`), or when a
+finding reaches --fail-on (`check`); 2 when `check` could not read the machine or the recording.
 """
 
 from __future__ import annotations
@@ -101,6 +107,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         examples=("bedplate stack show stack.lock", "bedplate stack show stack.lock --json"),
     )
     show.add_argument("lock", metavar="LOCK", type=Path, help="file of the lock")
+    _add_check(verbs)
+
+
+def _add_check(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
+    from bedplate.cli.audit import add_from, add_judging
+
+    check = add_subcommand(
+        verbs,
+        "check",
+        help="check what is installed on a machine, and what the next reboot will break",
+        examples=(
+            "bedplate stack check",
+            "bedplate stack check --lock stack.lock --verbose",
+            "bedplate stack check --venv /opt/vllm --fail-on high",
+            "bedplate stack check --from host.tar.zst --json",
+        ),
+    )
+    check.add_argument("--lock", metavar="LOCK", type=Path, help="also compare the machine with this lock")
+    add_from(check)
+    check.add_argument(
+        "--venv",
+        action="append",
+        metavar="DIR",
+        type=Path,
+        help="also read this Python environment; may be repeated. Those of services, and in /opt, /srv, /home, /root, "
+        "/usr/local, /data and /var/lib, are found without it",
+    )
+    check.add_argument(
+        "--json", action="store_true", help="print one JSON object with all facts (docs/reference/audit.schema.json)"
+    )
+    add_judging(check)
 
 
 def _add_wish_options(parser: argparse.ArgumentParser) -> None:
@@ -132,10 +169,10 @@ def _add_wish_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Exit status 0 for a lock, 1 where the wish is not possible or two locks differ.
+    """Exit status 0 for a lock, 1 where the wish is not possible, two locks differ, or a finding reaches --fail-on.
 
     Raises UsageError, DataError and ReadError for files and options that are wrong, PreflightError where the resolver is not
-    installed.
+    installed, AuditError for what `check` could not read.
     """
     match arguments.verb:
         case "resolve":
@@ -144,6 +181,8 @@ def main(arguments: argparse.Namespace) -> int:
             return _why(arguments)
         case "diff":
             return _diff(arguments)
+        case "check":
+            return _check(arguments)
     return _show(arguments)
 
 
@@ -250,3 +289,23 @@ def _show(arguments: argparse.Namespace) -> int:
     else:
         print(render_stack_text(record, this_screen(), verbose=True), end="")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.audit import run_audit
+
+    return run_audit(lambda: _check_stack(arguments))
+
+
+def _check_stack(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.audit import finish_audit, judging_of
+    from bedplate.cli.screen import this_screen
+    from bedplate.flows.stack_check import check_stack
+    from bedplate.report.stack_check import render_installed
+
+    judging = judging_of(arguments)
+    report = check_stack(
+        arguments.recording, lock=arguments.lock, environments=tuple(arguments.venv or ()), suppress=arguments.suppress
+    )
+    head = "" if arguments.json else render_installed(report.facts, this_screen())
+    return finish_audit(report, judging, head=head, json=arguments.json, verb="stack check")

@@ -17,6 +17,7 @@ from bedplate.flows.machine import LIVE, read_facts_of
 from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.redact_facts import hide_in_conclusions, hide_in_facts, redact_facts, redact_quotes
 from bedplate.host.root.root import Root
+from bedplate.host.stack.installed import StackDepth
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
@@ -36,7 +37,7 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     """
     suppressions = read_suppressions(suppress)
     knobs, rows, messages = read_knobs(), read_findings(), read_kernel_messages()
-    facts = name_devices(read_facts_of(recording, knobs, root=root, kernel_rows=messages.rows))
+    facts = name_devices(read_facts_of(recording, knobs, root=root, kernel_rows=messages.rows, stack=StackDepth.QUICK))
     judged = audit(
         facts,
         knobs,
@@ -49,11 +50,14 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     return AuditReport(facts=hide_in_facts(facts), audit=hide_in_conclusions(judged, facts), rows=rows, version=__version__)
 
 
-def write_page(file: Path, report: AuditReport) -> None:
-    """Write the report to give away as one self-contained HTML page, all at once or not at all. Raises OSError."""
+def write_page(file: Path, report: AuditReport, *, verb: str = "doctor") -> None:
+    """Write the report to give away as one self-contained HTML page, all at once or not at all. Raises OSError.
+
+    `verb` is the command that the page names as its maker.
+    """
     from bedplate.report.audit.page import render_page  # the longest module of the report, and seldom wanted
 
-    text = render_page(without_people(report), made=time.strftime("%Y-%m-%d"))
+    text = render_page(without_people(report), made=time.strftime("%Y-%m-%d"), verb=verb)
     write_report(file, text.encode("utf-8", "backslashreplace"))
 
 

@@ -12,6 +12,7 @@ from bedplate.errors import NoMachineError, ReadError
 from bedplate.host.facts import read_host
 from bedplate.host.kernel.groups import read_groups
 from bedplate.host.root.root import Root
+from bedplate.host.stack.installed import StackDepth
 from bedplate.host.system.device_speeds import read_device_speeds
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.facts.groups import Groups
@@ -46,13 +47,24 @@ def read_facts(
     origin: str = LIVE,
     more_files: Iterable[str] = (),
     kernel_rows: Sequence[KernelLogRow] = (),
+    stack: StackDepth = StackDepth.NONE,
+    environments: Iterable[str] = (),
 ) -> HostFacts:
     """The facts of a machine with the text of every file that a row of the catalog names, and of more files.
 
-    With kernel_rows, also what these rows know in the kernel's log.
+    With kernel_rows, also what these rows know in the kernel's log. `stack` says how much is read of what is installed,
+    `environments` names Python environments beside those that are found.
     """
     files = sorted({*knob_paths(knobs), *more_files})
-    return read_host(root, files, origin=origin, config_options=knob_configs(knobs), kernel_rows=kernel_rows)
+    return read_host(
+        root,
+        files,
+        origin=origin,
+        config_options=knob_configs(knobs),
+        kernel_rows=kernel_rows,
+        stack=stack,
+        environments=environments,
+    )
 
 
 def read_facts_of(
@@ -61,14 +73,16 @@ def read_facts_of(
     *,
     root: Root | None = None,
     kernel_rows: Sequence[KernelLogRow] = (),
+    stack: StackDepth = StackDepth.NONE,
+    environments: Iterable[str] = (),
 ) -> HostFacts:
     """The facts of a recording, or of texts that other programs wrote of a machine; without one, of `root` or this machine.
 
-    A recording is a file, a directory, an archive or a pipe; "-" is the standard input. Raises ReadError for what cannot be
-    read, and for an input in which nothing of a machine was found.
+    A recording is a file, a directory, an archive or a pipe; "-" is the standard input. The rest as for `read_facts`. Raises
+    ReadError for what cannot be read, and for an input in which nothing of a machine was found.
     """
     if recording is None:
-        return read_facts(root or Root(), knobs, kernel_rows=kernel_rows)
+        return read_facts(root or Root(), knobs, kernel_rows=kernel_rows, stack=stack, environments=environments)
     from bedplate.host.formats.foreign import EXPECTED, describe_formats, read_head, read_text_file
     from bedplate.host.root.pipe import read_pipe
     from bedplate.host.root.recording import open_recording
@@ -81,7 +95,8 @@ def read_facts_of(
         if told is not None:
             return _read_told(told, knobs, name, kernel_rows)
     try:
-        facts = read_facts(open_recording(path, data, expected=EXPECTED), knobs, origin=name, kernel_rows=kernel_rows)
+        opened = open_recording(path, data, expected=EXPECTED)
+        facts = read_facts(opened, knobs, origin=name, kernel_rows=kernel_rows, stack=stack, environments=environments)
     except NoMachineError:
         told = _read_texts(path, data, name)
         if told is None:

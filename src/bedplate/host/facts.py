@@ -22,11 +22,13 @@ from bedplate.host.kernel.pci import read_pci
 from bedplate.host.kernel.processes import read_processes
 from bedplate.host.kernel.topology import read_cpu_topology
 from bedplate.host.root.root import Root
+from bedplate.host.stack.installed import StackDepth, read_installed
 from bedplate.host.system.osinfo import read_os
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
 from bedplate.model.facts.host import HostFacts, Problem
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Unknown, missing
+from bedplate.model.facts.stack import InstalledStack
 from bedplate.model.facts.system import MemoryFacts
 from bedplate.model.kernel_log_row import KernelLogRow
 
@@ -40,12 +42,15 @@ def read_host(
     origin: str,
     config_options: Collection[str] = (),
     kernel_rows: Sequence[KernelLogRow] = (),
+    stack: StackDepth = StackDepth.NONE,
+    environments: Iterable[str] = (),
 ) -> HostFacts:
     """Every fact of a machine, live or recorded. Never raises for what the machine or its recording says.
 
     knob_paths are the files and globs of the catalog's rows, config_options the kernel options that rows ask for besides
     those that findings need; origin is "live" or the name of the recording. kernel_rows say which messages of the kernel's
-    log are kept; without them the log is not read.
+    log are kept; without them the log is not read. `stack` says how much of the installed stack is read, `environments`
+    names Python environments that are read with it.
     """
     problems: list[Problem] = []
 
@@ -65,12 +70,15 @@ def read_host(
     no_devices: tuple[PciDevice, ...] = ()
     pci = attempt("pci", lambda: read_pci(root), no_devices)
     nodes = tuple(node.node for node in numa.nodes)
+    kernel = read_kernel(root, config_options={*CONFIG_OPTIONS, *config_options})
+    no_stack = InstalledStack()
+    installed = attempt("stack", lambda: read_installed(root, kernel, pci, stack, environments=environments), no_stack)
     return HostFacts(
         origin=origin,
         cpu=cpu,
         numa=numa,
         memory=attempt("memory", lambda: read_memory_facts(root, mounts), _no_memory()),
-        kernel=read_kernel(root, config_options={*CONFIG_OPTIONS, *config_options}),
+        kernel=kernel,
         os=read_os(root, processes, mounts, cpu.flags),
         pci=pci,
         accelerators=attempt("accelerators", lambda: read_accelerators(root, pci), ()),
@@ -82,6 +90,7 @@ def read_host(
         pressure=read_pressure(root),
         engines=read_engines(root, processes, hierarchies, nodes),
         knobs=read_knob_files(root, knob_paths),
+        stack=installed,
         problems=tuple(problems),
         kernel_log=read_kernel_log(root, kernel_rows),
     )

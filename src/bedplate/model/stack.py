@@ -48,6 +48,8 @@ class StackSource:
     """Whether a wish that names no source allows it."""
     always: bool = False
     """Whether every wish allows it: what comes with the kernel itself, or belongs to the machine's owner."""
+    suites: tuple[str, ...] = ()
+    """How sources of apt name it, by codename and by class: ("trixie", "stable"); () where it is no suite of an archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

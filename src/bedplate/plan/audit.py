@@ -40,11 +40,23 @@ def audit(
         *make_knob_rules(knobs),
         *make_kernel_rules(kernel_rows, kernel_steps, rows),
     )
+    known = {*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs), *map(finding_id, kernel_rows)}
+    return conclude(facts, rules, suppressions, known=known, today=today)
+
+
+def conclude(
+    facts: HostFacts,
+    rules: Iterable[Rule[JudgedMachine]],
+    suppressions: Sequence[Suppression],
+    *,
+    known: set[str],
+    today: str,
+) -> Audit:
+    """What rules say of a machine, ranked, without what is suppressed; `known` are the ids that a suppression may name."""
     concluded = judge_rules(rules, make_machine(facts))
     not_judged = {NotJudged(id=result.id, why=result.because) for result in concluded.not_judged}
     findings = _joined(concluded.findings)
     ranked = sorted(findings, key=lambda finding: (-finding.rank, finding.id, finding.where))
-    known = {*(row.id for row in rows), *(f"knob.{knob.id}" for knob in knobs), *map(finding_id, kernel_rows)}
     shown, suppressed, notes = _suppress(ranked, suppressions, known=known, today=today)
     return Audit(
         findings=tuple(shown),

@@ -228,7 +228,7 @@ def read_library_version(root: Root) -> Reading[str]:
     """
     for directory in _LIBRARIES:
         where = f"{directory}/libnvidia-ml.so.1"
-        match = _LIBRARY.fullmatch((root.readlink(where) or "").rsplit("/", 1)[-1])
+        match = _LIBRARY.fullmatch(root.end_of_links(where).rsplit("/", 1)[-1])  # through Debian's alternatives, too
         if match is not None:
             return known(match[1], where, match[0])
     return missing(root.absent, f"{_LIBRARIES[0]}/libnvidia-ml.so.1")

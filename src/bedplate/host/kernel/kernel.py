@@ -26,7 +26,12 @@ CONFIG_OPTIONS = (
 )
 GPU_MODULES = ("nvidia", "amdgpu", "xe", "i915", "nouveau")
 # modules.dep: "updates/dkms/nvidia.ko.xz: kernel/drivers/video/..."; modules.builtin has no colon.
-GPU_MODULE_LINE = re.compile(rf"^(?P<path>\S*/)?(?P<name>{'|'.join(GPU_MODULES)})\.ko(?:\.\w+)?(?::.*)?$", re.MULTILINE)
+# Debian's packages name the file of NVIDIA's module after its branch: nvidia-current.ko, nvidia-tesla-535.ko, with -open.
+GPU_MODULE_LINE = re.compile(
+    rf"^(?P<path>\S*/)?(?P<name>{'|'.join(GPU_MODULES)})(?P<branch>-(?:current|tesla(?:-\d{{3}})?|legacy-\d{{3}}xx))?"
+    r"(?P<open>-open)?(?P<packing>\.ko(?:\.\w+)?)(?::.*)?$",
+    re.MULTILINE,
+)
 
 _RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
 _MODULE = re.compile(r"[\w-]{1,64}")
@@ -96,7 +101,7 @@ def read_gpu_modules(root: Root, release: str) -> tuple[str, ...]:
     found: set[str] = set()
     for table in ("modules.dep", "modules.builtin"):
         for match in GPU_MODULE_LINE.finditer(root.read(f"/lib/modules/{release}/{table}").value or ""):
-            is_open = match["name"] == "nvidia" and "open" in (match["path"] or "")
+            is_open = match["name"] == "nvidia" and (match["open"] is not None or "open" in (match["path"] or ""))
             found.add("nvidia-open" if is_open else match["name"])
     return tuple(sorted(found))
 

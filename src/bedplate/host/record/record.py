@@ -23,9 +23,11 @@ from bedplate.host.kernel.kernel_log import RECORDED as KERNEL_LOG
 from bedplate.host.record.kernel_log import record_kernel_log
 from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.trim import is_kept_process, trim, trim_link
+from bedplate.host.root.ranges import FileRanges
 from bedplate.host.root.recording import CONTENT_LIMIT, MANIFEST, SCHEMA, TREE
 from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.root.zstd import pack_zstd
+from bedplate.host.stack.installed import StackDepth, record_stack
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.kernel_log_row import KernelLogRow
@@ -72,6 +74,10 @@ class Recorder(Root):
         elif reading.unknown is not None:
             self.whys[path] = (reading.unknown, reading.text)
         return reading
+
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        """Asked of the machine each time and not kept: what was found in the file stands in a document of `vendor`."""
+        return self.inner.open_ranges(where)
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)
@@ -142,14 +148,21 @@ def record_host(
     Raises ReadError when the answers are past any size that a machine has.
     """
     redactor = make_redactor(root)
-    recorder = Recorder(path=root.path, absent=root.absent, inner=root, vendor=record_vendor(root))
+    recorder = Recorder(path=root.path, absent=root.absent, inner=root, vendor=record_vendor(root) | record_stack(root))
     if kernel_rows:
         log = record_kernel_log(root, kernel_rows)
         if log.value is not None:
             recorder.vendor[KERNEL_LOG] = log.value
         elif log.unknown is not None:
             recorder.whys[KERNEL_LOG] = (log.unknown, log.text)
-    facts = read_host(recorder, knob_paths, origin="live", config_options=config_options, kernel_rows=kernel_rows)
+    facts = read_host(
+        recorder,
+        knob_paths,
+        origin="live",
+        config_options=config_options,
+        kernel_rows=kernel_rows,
+        stack=StackDepth.DEEP,
+    )
     total = sum(len(data) for data, _ in recorder.files.values())
     if total > _TOTAL_LIMIT:
         raise ReadError(f"the machine's answers take {total} bytes, at most {_TOTAL_LIMIT} are recorded")

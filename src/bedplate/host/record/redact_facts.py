@@ -20,6 +20,7 @@ from bedplate.model.facts.finding import Finding
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.kernel_log import KernelLog
 from bedplate.model.facts.reading import Reading
+from bedplate.model.facts.stack import InstalledStack
 
 T = TypeVar("T")
 _NUMBERS = {int, float, bool, type(None)}
@@ -53,6 +54,7 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
             kernel_log=_redact_log(facts.kernel_log, redactor),
+            stack=_redact_stack(facts.stack, redactor),
         )
     )
 
@@ -86,6 +88,23 @@ def _redact_log(log: KernelLog, redactor: Redactor) -> KernelLog:
         for event in log.events
     )
     return replace(log, events=events)
+
+
+def _redact_stack(stack: InstalledStack, redactor: Redactor) -> InstalledStack:
+    """Without names of people in paths, and of hosts in the sources of packages and in the pins that name them."""
+    sources = stack.sources
+    if sources.value is not None:
+        sources = replace(sources, value=tuple(replace(source, uri=redactor.words(source.uri)) for source in sources.value))
+    pins = tuple(
+        replace(pin, value=_redact_origin(pin.value, redactor) if pin.kind == "origin" else redactor.words(pin.value))
+        for pin in stack.pins
+    )
+    return hide_everywhere(replace(stack, sources=sources, pins=pins), redactor.path)
+
+
+def _redact_origin(value: str, redactor: Redactor) -> str:
+    host = value.strip("\"'")
+    return value.replace(host, redactor.host(host)) if host else value
 
 
 def hide_in_facts(facts: HostFacts) -> HostFacts:

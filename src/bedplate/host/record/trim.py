@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from bedplate.errors import ReadError
 from bedplate.host.kernel.engines import DEVICE_FILE, find_engine, parse_numa_maps, parse_policy
 from bedplate.host.kernel.kernel import GPU_MODULE_LINE, parse_cmdline
 from bedplate.host.kernel.mounts import escape_mount, parse_mountinfo, unescape_mount
@@ -20,8 +21,12 @@ from bedplate.host.record.redact import Redactor
 from bedplate.host.secrets.secret_names import HIDDEN, hide_value, is_secret_name
 from bedplate.host.secrets.secret_shapes import hide_private_keys
 from bedplate.host.secrets.secrets import hide_secrets, hide_secrets_in
+from bedplate.host.stack.dkms import shorten_log
+from bedplate.host.stack.document import parse_deep, render_deep
+from bedplate.host.stack.dpkg import shorten_status
+from bedplate.host.stack.driver_files import shorten_cdi
+from bedplate.host.system.apt_sources import SWITCHED_OFF
 from bedplate.host.system.osinfo import CO_OWNERS, DMI_STARTS
-from bedplate.host.system.upgrades import DRIVER_ROW
 from bedplate.model.facts.system import Mount
 
 _STATUS_LINES = ("Name:", "State:", "VmRSS:", "VmSwap:", "Threads:", "Cpus_allowed_list:", "Mems_allowed_list:")
@@ -54,6 +59,10 @@ _ENVIRONMENT = re.compile(
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DSN = 0x0003  # extended capability: Device Serial Number; PCI Express Base Specification 6.0, 7.9.3
 _EXTENDED = 0x100
+
+
+# Of apt_preferences(5): the host of a source, or "" for files of this machine.
+_ORIGIN = re.compile(r"(?P<head>Pin:[ \t]{0,40}origin[ \t]{1,40}\"?)(?P<host>[\w.-]{1,253})(?P<tail>\"?[ \t]{0,40})")
 
 
 def trim(path: str, data: bytes, redactor: Redactor) -> bytes:
@@ -161,7 +170,39 @@ def _gpu_modules(path: str, data: bytes, redactor: Redactor) -> bytes:
 
 
 def _dpkg_status(path: str, data: bytes, redactor: Redactor) -> bytes:
-    return "".join(f"{found[0]}\n\n" for found in DRIVER_ROW.finditer(data.decode("utf-8", errors="replace"))).encode()
+    """The packages of the stack and those that dpkg has not finished, with the fields that are read."""
+    return shorten_status(data.decode("utf-8", errors="replace")).encode()
+
+
+def _apt_lists(path: str, data: bytes, redactor: Redactor) -> bytes:
+    """Sources and pins without comments and keys; names of hosts are replaced in both alike, so that they still agree."""
+    kept: list[str] = []
+    is_key = False
+    for line in data.decode("utf-8", errors="replace").splitlines():
+        is_key = line.startswith("Signed-By:") or (is_key and line[:1] in (" ", "\t"))
+        if not is_key and (not line.startswith("#") or SWITCHED_OFF in line):
+            origin = _ORIGIN.fullmatch(line)
+            kept.append(
+                redactor.words(line)
+                if origin is None
+                else f"{origin['head']}{redactor.host(origin['host'])}{origin['tail']}"
+            )
+    return "".join(f"{line}\n" for line in kept).encode()
+
+
+def _cdi(path: str, data: bytes, redactor: Redactor) -> bytes:
+    return redactor.text(shorten_cdi(data.decode("utf-8", errors="replace")), addresses=False).encode()
+
+
+def _make_log(path: str, data: bytes, redactor: Redactor) -> bytes:
+    return redactor.text(shorten_log(data.decode("utf-8", errors="replace")), addresses=False).encode()
+
+
+def _stack_document(path: str, data: bytes, redactor: Redactor) -> bytes:
+    try:
+        return render_deep(parse_deep(data.decode("utf-8", errors="replace")), redactor.path).encode()
+    except ReadError:
+        return b""  # of a recording that somebody made: nothing of it is taken along
 
 
 def _config_gz(path: str, data: bytes, redactor: Redactor) -> bytes:
@@ -434,6 +475,10 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (r"/proc/(?:(?:self|[0-9]+)/)?(?:mountinfo|mounts)", _mounts),
         (r"(?:/usr)?/lib/modules/[^/]+/modules\.(?:dep|builtin)", _gpu_modules),
         (r"/var/lib/dpkg/status", _dpkg_status),
+        (r"/etc/apt/(?:sources\.list|preferences)(?:\.d/.*)?", _apt_lists),
+        (r"/var/lib/dkms/.*/make\.log", _make_log),
+        (r"/(?:etc|run|var/run)/cdi/[^/]*", _cdi),
+        (r"/vendor/stack\.json", _stack_document),
         (r"/proc/config\.gz", _config_gz),
         (r"/boot/config-.*|(?:/usr)?/lib/modules/[^/]+/config", _config),
         (r"/etc/apt/apt\.conf(?:\.d/.*)?", _apt),

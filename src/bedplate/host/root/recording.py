@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from bedplate.errors import NoMachineError, ReadError
 from bedplate.host.root.jsontext import parse_json
 from bedplate.host.root.pipe import read_pipe
+from bedplate.host.root.ranges import FileRanges
 from bedplate.host.root.root import TEXT_LIMIT, Root
 from bedplate.host.root.tar import Member, MemberKind, Read, is_tar, read_tar, read_ttar
 from bedplate.host.root.zstd import ZSTD_MAGIC, open_zstd
@@ -95,6 +96,12 @@ class MemoryTree(Root):
             return missing(Unknown.MALFORMED, where, "is not a regular file")
         return missing(self.absent, where)
 
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        whole = self.read_bytes(where, CONTENT_LIMIT)
+        if whole.value is None:
+            return missing(whole.unknown or Unknown.ABSENT, where, whole.text)
+        return known(FileRanges(data=whole.value), where, "ranges")
+
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)
         if path is None:
@@ -147,6 +154,9 @@ class Recording(Root):
         if path in self.manifest.malformed:
             return missing(Unknown.MALFORMED, where, self.manifest.malformed[path])
         return missing(self._why(path), where) if reading.unknown is Unknown.NOT_RECORDED else reading
+
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        return self.tree.open_ranges(where)
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         path = self._find(where)

@@ -1,8 +1,8 @@
 """The one door to a machine's files: "/" of this host, a directory where a machine was recorded, or an archive.
 
 Every reader of /proc, /sys and /etc goes through a `Root`, so that a recording is read exactly as a machine is. A kind of
-root gives four primitives: `read_bytes`, `names`, `readlink` and `resolve`; all else is made of them (recording.py has
-the archive, host/record/record.py the root that remembers what was asked).
+root gives five primitives: `read_bytes`, `open_ranges`, `names`, `readlink` and `resolve`; all else is made of them
+(recording.py has the archive, host/record/record.py the root that remembers what was asked).
 
 What it refuses: files past a bound (a text of the kernel is small; a file of gigabytes is an attack or a mistake), anything
 that is not a regular file (a FIFO would block, a device may act when it is read), and, below a directory that is not "/",
@@ -21,6 +21,7 @@ from typing import TypeVar
 from bedplate.errors import ReadError
 from bedplate.host.root.cpu_lists import CpuSets
 from bedplate.host.root.links import Links
+from bedplate.host.root.ranges import FileRanges
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 # An attribute that the kernel lists but does not have for this device or in this mode answers with one of these; ESRCH is a
@@ -77,6 +78,24 @@ class Root:
             return self._unknown(where, error)
         finally:
             os.close(descriptor)
+
+    def open_ranges(self, where: str) -> Reading[FileRanges]:
+        """A regular file to read pieces of; whoever gets a value closes it. Reasons as for `read_bytes`.
+
+        For files that are too large to be read whole, such as a library of gigabytes; a recording does not hold them.
+        """
+        try:
+            descriptor = os.open(self._real(where), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except (OSError, ValueError) as error:
+            return self._unknown(where, error)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return known(FileRanges(descriptor=descriptor), where, "ranges")
+        except OSError as error:
+            os.close(descriptor)
+            return self._unknown(where, error)
+        os.close(descriptor)
+        return missing(Unknown.MALFORMED, where, "is not a regular file")
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         """Sorted names in a directory, or why they are not known: ABSENT, DENIED, or MALFORMED past a bound."""
@@ -152,6 +171,18 @@ class Root:
     def exists(self, where: str) -> bool:
         """Whether a file or directory is there, with links followed; False too where a directory above it is denied."""
         return self.resolve(where) is not None
+
+    def end_of_links(self, where: str) -> str:
+        """Where a chain of links leads in the end, whether or not that is there: a recording does not hold a library itself.
+
+        A chain of more than eight links leads to the eighth.
+        """
+        for _ in range(8):
+            target = self.readlink(where)
+            if target is None:
+                break
+            where = target if target.startswith("/") else f"{where.rpartition('/')[0]}/{target}"
+        return where
 
     # -- how a path is found
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bedplate.model.facts.cpu import CpuTopology, NumaTopology
 from bedplate.model.facts.kernel_log import NO_KERNEL_LOG, KernelLog
 from bedplate.model.facts.pci import Accelerator, BlockDevice, NetworkDevice, PciDevice
 from bedplate.model.facts.reading import NOT_ASKED, Reading
+from bedplate.model.facts.stack import InstalledStack
 from bedplate.model.facts.system import (
     NO_FRAMEWORKS,
     CgroupFacts,
@@ -80,6 +81,8 @@ class HostFacts:
     knobs: tuple[Reading[str], ...]
     """Text of each kernel file that the catalog's rows name; `source` is the path."""
     problems: tuple[Problem, ...]
+    stack: InstalledStack = field(default_factory=InstalledStack)
+    """What is installed, from the kernel's modules to the engines' Python environments."""
     kernel_log: KernelLog = NO_KERNEL_LOG
     """What the kernel reported of errors; without events where nobody asked for them."""
     texts: tuple[TextSection, ...] = ()

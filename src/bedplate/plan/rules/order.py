@@ -43,6 +43,12 @@ def in_order(facts: HostFacts) -> HostFacts:
         engines=tuple(sorted(map(_engine, facts.engines), key=lambda engine: engine.pid)),
         knobs=tuple(sorted(facts.knobs, key=lambda reading: reading.source)),
         problems=tuple(sorted(facts.problems, key=lambda problem: (problem.source, problem.message))),
+        stack=replace(
+            facts.stack,
+            environments=tuple(sorted(facts.stack.environments, key=lambda environment: environment.path)),
+            module_files=tuple(sorted(facts.stack.module_files, key=lambda module: module.path)),
+            libraries=tuple(sorted(facts.stack.libraries, key=lambda library: library.name)),
+        ),
     )
 
 

@@ -28,8 +28,8 @@ _OPEN = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM)  # the others are fo
 _MOST_EVIDENCE = 40
 
 
-def render_page(report: AuditReport, *, made: str) -> str:
-    """The whole page; `made` is the day it was made, as text."""
+def render_page(report: AuditReport, *, made: str, verb: str = "doctor") -> str:
+    """The whole page; `made` is the day it was made, as text, `verb` the command that made it."""
     style = (_DIRECTORY.parent / "style.css").read_text(encoding="utf-8")
     script = (_DIRECTORY / "copy.js").read_text(encoding="utf-8")
     machine = make_machine(report)
@@ -39,7 +39,7 @@ def render_page(report: AuditReport, *, made: str) -> str:
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">',
         f"<title>{_safe(title)}</title><style>{style}</style></head><body>",
-        _header(report, made),
+        _header(report, made, verb),
         "<main>",
         _map(render_map(report, machine), render_map(report, machine, narrow=True)),
         _findings(report),
@@ -93,7 +93,7 @@ def _name(report: AuditReport) -> str:
     return "this machine" if report.facts.origin == "live" else report.facts.origin
 
 
-def _header(report: AuditReport, made: str) -> str:
+def _header(report: AuditReport, made: str, verb: str) -> str:
     top = [
         f'<li class="{finding.severity.value}"><span class="severity">{finding.severity.value}</span>'
         f'<a href="#f{number}">{_safe(finding.title)}</a>'
@@ -108,7 +108,7 @@ def _header(report: AuditReport, made: str) -> str:
         counts.append(f"<li><b>{len(report.audit.not_judged)}</b>could not be judged</li>")
     origin = "read on the machine itself" if report.facts.origin == "live" else f"from {report.facts.origin}"
     return (
-        f'<header><div class="brand"><b>bedplate doctor</b><span>{_safe(origin)}, {_safe(made)}</span></div>'
+        f'<header><div class="brand"><b>bedplate {_safe(verb)}</b><span>{_safe(origin)}, {_safe(made)}</span></div>'
         f"<h1>{_safe(verdict(report))}</h1>"
         f'<p class="lede">{_safe(" · ".join(headline(report.facts)).replace(" x ", " × "))}</p>'
         + (f'<ol class="top">{"".join(top)}</ol>' if top else "")

@@ -10,6 +10,7 @@ from typing import Any
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Reading, Unknown
+from bedplate.model.facts.stack import InstalledStack, PythonEnvironment
 from bedplate.model.facts.system import EngineProcess
 from bedplate.model.wording import plural, render_cpus
 from bedplate.report.format import clean, link_words, memory, shown
@@ -71,9 +72,53 @@ def render_tables(facts: HostFacts) -> str:
             (mount.point, mount.source, mount.kind, ",".join(mount.options)) for mount in facts.mounts
         ]),
         *(_fold(f"Engine {clean(engine.engine)}", f"process {engine.pid}", _engine(engine)) for engine in facts.engines),
+        *_stack(facts.stack),
         _knobs(facts.knobs),
     ]  # fmt: skip
     return "\n".join(part for part in parts if part)
+
+
+def _stack(stack: InstalledStack) -> Iterable[str]:
+    """What is installed: packages, sources, modules, the driver's files, Python environments."""
+    packages = stack.packages.value or ()
+    yield _grid("Packages of the stack", ("name", "version", "architecture", "state"), [
+        (package.name, package.version, package.architecture, f"{package.want} {package.state}") for package in packages
+    ])  # fmt: skip
+    yield _grid("Sources of packages", ("file", "URI", "suite", "enabled"), [
+        (source.file, source.uri, source.suite, "yes" if source.enabled else "no") for source in stack.sources.value or ()
+    ])  # fmt: skip
+    yield _grid("Modules of dkms", ("module", "version", "kernel", "state", "source"), [
+        (build.module, build.version, build.release, build.state.value, build.source)
+        for module in stack.dkms.value or () for build in module.builds
+    ])  # fmt: skip
+    yield _grid("GPU modules on disk", ("module", "version", "built for", "firmware", "source"), [
+        (
+            module.name, shown(module.version), shown(module.vermagic),
+            "not known" if module.firmware_missing is None else f"{len(module.firmware_missing)} files missing", module.path,
+        )
+        for module in stack.module_files
+    ])  # fmt: skip
+    yield _grid("Driver libraries and CUDA", ("what", "version", "source"), [
+        *((library.name, library.version, library.path) for library in stack.libraries),
+        *(("CUDA toolkit", shown(toolkit.version), toolkit.path) for toolkit in stack.toolkits),
+    ])  # fmt: skip
+    yield _grid("Python environments", ("path", "torch", "built for", "packages", "GPU code"), [
+        (
+            environment.path,
+            environment.torch.version if environment.torch is not None else "",
+            _built_for(environment),
+            ", ".join(f"{package.name} {package.version}" for package in environment.packages),
+            ", ".join(sorted({name for code in environment.code for name in code.architectures})),
+        )
+        for environment in stack.environments
+    ])  # fmt: skip
+
+
+def _built_for(environment: PythonEnvironment) -> str:
+    torch = environment.torch
+    if torch is None:
+        return ""
+    return f"CUDA {torch.cuda}" if torch.cuda else f"HIP {torch.hip}" if torch.hip else "the CPU"
 
 
 def _pci(one: PciDevice) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import FailureKind
+from bedplate.plan.rules.checks.stack_terms import is_nvidia_dkms
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
@@ -210,6 +211,7 @@ def _mismatch(facts: HostFacts, evidence: Evidence, module: Evidence | None, lib
     what = f"the loaded NVIDIA module is {loaded}, the library is {library or 'of another version'}"
     return Observation(
         id="driver.version-mismatch",
+        told_by=("stack.library-module",),  # which a reboot does not mend
         severity=Severity.CRITICAL,
         because=f"{what}: the next engine that starts fails",
         where=("machine",),
@@ -294,11 +296,18 @@ def check_next_kernel(facts: HostFacts) -> Iterator[Result]:
                     source=f"/lib/modules/{running.value}/modules.dep",
                 ),
             ),
+            told_by=("stack.dkms-driver",) if _dkms_builds(facts, vendor) else (),
             fix=_build_fix(facts, following.value, vendor),
             undo=("# Remove the module's package of that kernel.",),
             # DKMS builds what is missing while it boots, where it is set up to and the headers are there.
             confidence=Confidence.LIKELY,
         )
+
+
+def _dkms_builds(facts: HostFacts, vendor: str) -> bool:
+    """Whether dkms has the vendor's module: its check knows whether a build failed, and where the log is."""
+    names = [module.name for module in facts.stack.dkms.value or ()]
+    return any(is_nvidia_dkms(name) if vendor == "nvidia" else name.startswith("amdgpu") for name in names)
 
 
 def _needed_flavour(device: PciDevice) -> str | None:
