@@ -14,8 +14,8 @@ from bedplate.image.console import ask_console
 from bedplate.image.machine import kill_machine, start_machine
 from bedplate.image.manifest import Image
 from bedplate.image.models_disk import ensure_models_disk
-from bedplate.image.qemu import CONSOLE_SOCKET, BootOptions
-from bedplate.image.qmp import connect_unix
+from bedplate.image.qemu import CONSOLE_SOCKET, QMP_SOCKET, BootOptions
+from bedplate.image.qmp import connect_unix, send_qmp
 from bedplate.model.buildhost import Wishes
 from bedplate.model.machine import AccelChoice, BootMode
 from bedplate.model.units import GIB
@@ -58,6 +58,10 @@ class ServingGuest:
         assert status == 0, f"{command}: status {status}\n{output}"
         return output
 
+    def monitor(self, command: str) -> str:
+        """What QEMU's monitor for people answers: it injects faults of the hardware."""
+        return str(send_qmp(self.directory, QMP_SOCKET, "human-monitor-command", {"command-line": command}, timeout_s=60))
+
     def ask(self, model: str, question: str) -> str:
         """What a model answers, in two tokens, once it does."""
         ask = f"bedplate ask --model {model} --max-tokens 2 '{question}'"
@@ -73,8 +77,9 @@ def serving_guest(
     state: Path,
     *,
     memory_bytes: int = 2 * GIB,
+    extra_argv: tuple[str, ...] = (),
 ) -> Iterator[ServingGuest]:
-    """A guest with these models, (name, file), started and not waited for."""
+    """A guest with these models, (name, file), started and not waited for. extra_argv: more words for QEMU."""
     paths = Paths(cache=state / "cache", state=state)
     paths.cache.mkdir(parents=True)
     paths.tools.symlink_to(bedplate.paths.tools)  # a models disk of its own in the cache of the test
@@ -96,6 +101,7 @@ def serving_guest(
             credentials=tuple((f"systemd.extra-unit.{name}", text.encode()) for name, text in _UNITS.items()),
             extra_cmdline="systemd.unit=serving.target systemd.show_status=1",
             reboot=False,
+            extra_argv=extra_argv,
         )
         start_machine(paths, image, options, ready.programs, progress)
         try:
