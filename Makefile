@@ -26,8 +26,8 @@ test: setup-dev ## the tests, with real builds and real boots (40 to 50 minutes 
 	$(PY) -m pytest -m "not long" $(MEASURING) || failed=1; \
 	$(PY) -m pytest -m "not long" $(SHARED) $(BOOTS) || failed=1; exit $$failed
 
-test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial, a measured disk, client libraries
-	@$(PY) -m pytest -m long $(SHARED) $(BOOTS) tests/serving
+test-long: setup-dev ## the tests that do not fit into that: production boots, the tutorial, a measured disk, client libraries, 50 MB of text
+	@$(PY) -m pytest -m long $(SHARED) $(BOOTS) tests/serving tests/unit
 
 test-fast: setup-dev ## the tests that need no build, no boot and no quiet machine (two minutes)
 	@$(PY) -m pytest -m "not build" $(SHARED) $(patsubst %,--ignore=%,$(MEASURING) $(BOOTS))

@@ -192,6 +192,7 @@ def long_log(bytes_: int) -> Iterator[str]:
         yield line
 
 
+@pytest.mark.long
 def test_fifty_megabytes_take_ten_times_as_long_as_five_and_no_more_memory() -> None:
     small, large = (
         (lambda: parse_kernel_log(long_log(5 << 20), ROWS, source="x")),

@@ -1,7 +1,8 @@
 """Faults of a guest's own hardware and memory, which `bedplate doctor` finds in its kernel's log.
 
-QEMU's monitor injects errors of PCI Express and a machine check, a disk's file returns errors (blkdebug), and a control
-group has too little memory. Nothing is written into the log by the test.
+QEMU's monitor injects a machine check, a disk's file returns errors (blkdebug), and a control group has too little memory.
+Nothing is written into the log by the test. Errors of PCI Express are not among them: QEMU 7.2 takes pcie_aer_inject_error,
+and the guest's root port, whose AER driver is in force, gets no interrupt.
 """
 
 from __future__ import annotations
@@ -48,12 +49,9 @@ def test_doctor_finds_real_faults_in_the_log_of_a_running_kernel(bedplate: Bedpl
     argv = (
         *("-drive", f"if=none,id=bad,format=raw,rerror=report,file=blkdebug:{tmp_path}/rules:{tmp_path}/disk"),
         *("-device", "virtio-blk-pci,drive=bad,serial=bad"),
-        *("-device", "pcie-root-port,id=upstream,chassis=1", "-netdev", "user,id=idle,restrict=on"),
-        *("-device", "e1000e,id=card,bus=upstream,netdev=idle,romfile="),
     )
-    with serving_guest(
-        bedplate, image, bedplate.engine_layer(), [("one", model)], tmp_path / "state", extra_argv=argv
-    ) as guest:
+    models, state = [("one", model)], tmp_path / "state"
+    with serving_guest(bedplate, image, bedplate.engine_layer(), models, state, extra_argv=argv) as guest:
         assert guest.ask("one", "hello") == "alphaalpha"
         assert doctor(guest) == {}, "a machine without faults"
 
@@ -64,21 +62,12 @@ def test_doctor_finds_real_faults_in_the_log_of_a_running_kernel(bedplate: Bedpl
             "mkdir /sys/fs/cgroup/small; echo 16M >/sys/fs/cgroup/small/memory.max;"
             " sh -c 'echo $$ >/sys/fs/cgroup/small/cgroup.procs; exec tail /dev/zero'"
         )
-        print(guest.monitor("pcie_aer_inject_error -c card BAD_TLP"), guest.monitor("info pci"))
-        print(guest.monitor("pcie_aer_inject_error card COMP_TIME"))
         guest.shell("echo 1 >/sys/devices/system/machinecheck/machinecheck0/check_interval")
         guest.monitor(_MACHINE_CHECK)
         guest.shell("until dmesg | grep -q 'Hardware Error.*Machine Check'; do sleep 0.5; done")
-        print(
-            guest.shell(
-                "dmesg | grep -iE 'aer|pcieport|_OSC' | tail -20; lspci 2>/dev/null; ls /sys/bus/pci_express/devices"
-            )
-        )
 
         found = doctor(guest)
-        print(guest.shell("dmesg | grep -iE 'aer|oom|killed' | tail"), found)
-        assert {"kernel.block-io-error", "kernel.oom-cgroup", "kernel.mce-corrected"} <= set(found)
-        assert {"kernel.aer-corrected", "kernel.aer-nonfatal"} & set(found)
+        assert {"kernel.block-io-error", "kernel.oom-cgroup", "kernel.mce-corrected"} == set(found)
         assert found["kernel.block-io-error"][0] == [disk_name]
-        assert "tail" in found["kernel.oom-cgroup"][1]
+        assert found["kernel.oom-cgroup"][1].startswith("Memory cgroup out of memory: Killed process")
         assert guest.ask("one", "hello") == "alphaalpha"

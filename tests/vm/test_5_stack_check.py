@@ -23,7 +23,7 @@ from tests.stack.test_check import make_lock
 pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 REPOSITORY = Path(__file__).parents[2]
-ENGINE_CODE = "stack.engine-code"
+ENGINE_CODE, DKMS = "stack.engine-code", 5
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,11 @@ def test_ten_planted_drifts_are_found_and_nothing_on_a_clean_guest(guest: Guest)
     assert check(guest) == {}, "the guest as it is"
     guest.run("cd /share && python3 -m tests.stack.drifts / clean", timeout_s=600)
     assert check(guest) == {}, "the guest with a GPU stack in which nothing is wrong"
-    guest.run("cd /share && python3 -m tests.stack.drifts / all", timeout_s=600)
+    # The guest has one kernel: without its module nothing could be said of the module's firmware and library.
+    guest.run("cd /share && python3 -m tests.stack.drifts / 0 1 2 3 4 6 7 8 9", timeout_s=600)
     found = check(guest)
-    expected = {id for drift in FIRST for id in drift.findings}
+    expected = {id for number, drift in enumerate(FIRST) if number != DKMS for id in drift.findings}
     assert set(found) == expected - {ENGINE_CODE}, found
     assert ENGINE_CODE in check(guest, "--lock /share/stack.lock")
+    guest.run(f"cd /share && python3 -m tests.stack.drifts / {DKMS}", timeout_s=600)
+    assert {"stack.known-bad", "stack.dkms-driver"} & set(check(guest))
