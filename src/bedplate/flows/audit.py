@@ -38,16 +38,18 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     suppressions = read_suppressions(suppress)
     knobs, rows, messages = read_knobs(), read_findings(), read_kernel_messages()
     facts = name_devices(read_facts_of(recording, knobs, root=root, kernel_rows=messages.rows, stack=StackDepth.QUICK))
+    kernel_rows = read_rows_for(facts.kernel_log.events)
     judged = audit(
         facts,
         knobs,
         rows,
         suppressions,
         today=time.strftime("%Y-%m-%d"),
-        kernel_rows=read_rows_for(facts.kernel_log.events),
+        kernel_rows=kernel_rows,
         kernel_steps=messages.steps,
     )
-    return AuditReport(facts=hide_in_facts(facts), audit=hide_in_conclusions(judged, facts), rows=rows, version=__version__)
+    shown = hide_in_conclusions(judged, facts, rows=(*rows, *knobs, *kernel_rows, *messages.steps))
+    return AuditReport(facts=hide_in_facts(facts), audit=shown, rows=rows, version=__version__)
 
 
 def write_page(file: Path, report: AuditReport, *, verb: str = "doctor") -> None:

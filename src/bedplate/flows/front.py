@@ -228,9 +228,9 @@ def find_openings(setting: FrontSetting) -> list[str]:
     """A sentence for each way in which the front end is open to others than holders of keys, for journal and status."""
     front, lines = setting.front, []
     if front.addresses and not front.require_key:
-        lines.append("the front end answers everybody who can connect, without a key (require_key = false)")
+        lines.append("the front end answers everybody who can connect, without a key (require_key is false)")
     if front.addresses and front.insecure:
-        lines.append("the front end speaks plain HTTP on the network (insecure = true)")
+        lines.append("the front end speaks plain HTTP on the network (insecure is true)")
     return lines
 
 

@@ -51,4 +51,5 @@ def check_stack(
     today = time.strftime("%Y-%m-%d")
     stack = read_stack() if catalogue is None else catalogue
     judged = audit_stack(facts, rows, stack, record, suppressions, today=today)
-    return AuditReport(facts=hide_in_facts(facts), audit=hide_in_conclusions(judged, facts), rows=rows, version=__version__)
+    shown = hide_in_conclusions(judged, facts, rows=rows)
+    return AuditReport(facts=hide_in_facts(facts), audit=shown, rows=rows, version=__version__)

@@ -6,7 +6,7 @@ lines, mounts and files of settings; what says where a device is stays, since a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -115,17 +115,32 @@ def hide_in_facts(facts: HostFacts) -> HostFacts:
     return replace(hide_everywhere(replace(facts, knobs=()), _Hider({})), knobs=facts.knobs)
 
 
-def hide_in_conclusions(conclusions: T, facts: HostFacts) -> T:
-    """What was concluded of these facts, as they were read, without the secrets that it quotes of them."""
-    return hide_everywhere(conclusions, _Hider(_find_quotes(facts)))
+def hide_in_conclusions(conclusions: T, facts: HostFacts, *, rows: Iterable[Any] = ()) -> T:
+    """What was concluded of these facts, as they were read, without the secrets that it quotes of them.
+
+    rows are those of the catalogue: a text that stands in one, word for word, is of no machine, and stays.
+    """
+    return hide_everywhere(conclusions, _Hider(_find_quotes(facts), own=frozenset(_texts_in(rows))))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text in rows: dataclasses and tuples."""
+    if isinstance(value, str):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _texts_in(getattr(value, field.name))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _texts_in(part)
 
 
 class _Hider:
     """Hides in texts: what is known to hold a secret, wherever it is quoted, and what looks like one."""
 
-    def __init__(self, quotes: dict[str, str]) -> None:
+    def __init__(self, quotes: dict[str, str], *, own: Collection[str] = ()) -> None:
         self._quotes = sorted(quotes.items(), key=lambda quote: -len(quote[0]))
-        self._seen: dict[str, str] = {}
+        self._seen = {text: text for text in own}
 
     def __call__(self, text: str) -> str:
         clean = self._seen.get(text)

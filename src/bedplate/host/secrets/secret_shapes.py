@@ -11,6 +11,7 @@ from bedplate.host.secrets.secret_names import HIDDEN, is_ids, words_of
 
 # What begins with one of these is another notation: --hf-token "a", --hf-token = a.
 _BEARER = re.compile(r"(?P<kind>\b(?:Bearer|Basic|Token)[ \t]{1,8})(?P<value>[^\s\"'$\\=:][^\s\"']*)", re.IGNORECASE)
+_WORD = re.compile(r"[a-z]{1,9}[.,;:)]?")
 _ACCOUNT = re.compile(r"(?<![^\s\"'=,;(\[{<>|])[\w.%+-]{1,128}:[^\s/\"']{1,256}@(?=[\w\[])")
 _NO_SCHEME = re.compile(r"(?<![:/])//[^\s/\"'@:]{1,128}:[^\s/\"'@]{1,256}@")  # //NAME:PASSWORD@filer/share
 # The same in an argument of its own: a slash may stand in the password; "hf:Qwen/Qwen3@main", "registry:5000/x@1" have none.
@@ -63,8 +64,16 @@ def hide_forms(text: str) -> str:
         text = _GLUED.sub(_hide_glued, text)
     if "://" in text:
         text = _QUERY.sub(rf"\g<name>{HIDDEN}", _WEBHOOK.sub(rf"\g<where>{HIDDEN}", text))
-    text = _BEARER.sub(lambda found: found["kind"] + (HIDDEN if found["value"] != HIDDEN else found["value"]), text)
+    text = _BEARER.sub(lambda found: found[0] if _is_prose(found) else found["kind"] + HIDDEN, text)
     return _VALUES.sub(HIDDEN, text)
+
+
+def _is_prose(found: re.Match[str]) -> bool:
+    """Whether "token" and what follows are of a sentence, "each token waits": a short word of small letters.
+
+    Behind the name of a header the value is hidden by that name.
+    """
+    return not found["kind"].lower().startswith("bearer") and _WORD.fullmatch(found["value"]) is not None
 
 
 def hide_account_word(word: str) -> str:

@@ -32,8 +32,9 @@ from bedplate.host.secrets.secret_shapes import hide_account_word, hide_forms, h
 WORD_MOST = 8192  # characters of one argument that are shown; a JSON configuration of vLLM has some 2000
 
 # NAME=, NAME: and --NAME=; NAME+= of a shell, NAME:= of httpie, and the name in brackets: a[token]=, a['token']=.
+# "Sense Key : Medium Error" is what a disk answers, in the kernel's log.
 _MARK = re.compile(
-    r"(?<![\w.-])(?P<name>-{0,3}[A-Za-z_][\w.-]*+)(?:[\"']?\]{1,4})?"
+    r"(?<![\w.-])(?<!Sense )(?P<name>-{0,3}[A-Za-z_][\w.-]*+)(?:[\"']?\]{1,4})?"
     r"(?:[ \t]*+(?:[+?:]?=(?!>)|->|=>)[ \t]*+|[ \t]*+:[ \t]*+)"
 )
 # "NAME": and "NAME", of a list of arguments, of headers or of tuples.

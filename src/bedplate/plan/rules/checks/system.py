@@ -128,7 +128,7 @@ def check_front(facts: HostFacts) -> Iterator[Result]:
         evidence=tuple(Evidence(fact=opening, source=FRONT_RECORD) for opening in facts.os.front_openings),
         fix=(
             "bedplate key add",
-            "# In machine.toml, take out `insecure = true` and `require_key = false` (docs/how-to/keys-and-tls.md). Then:",
+            "# In machine.toml, take out the lines `insecure` and `require_key` (docs/how-to/keys-and-tls.md). Then:",
             "bedplate serve prepare",
         ),
         undo=("# Put the machine.toml of before in its place. Then:", "bedplate serve prepare"),
