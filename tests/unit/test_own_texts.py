@@ -1,4 +1,4 @@
-"""The program's own sentences are no secrets: what hides secrets in a report leaves the catalogue and the checks' texts alone."""
+"""The program's own sentences are no secrets: the catalogue's and the checks' texts stay in a report as they are."""
 
 from __future__ import annotations
 
