@@ -93,9 +93,10 @@ def finish_audit(
 
         text = render_document(without_people(report))
     elif sarif:
+        from bedplate.flows.audit import without_people
         from bedplate.report.audit.sarif import render_sarif
 
-        text = render_sarif(report)
+        text = render_sarif(without_people(report))
     else:
         from bedplate.report.audit.listing import render_listing
 

@@ -21,12 +21,15 @@ from bedplate.report.json_schema import plain, schema_of
 SCHEMA = "bedplate.audit/1"
 SCHEMA_PAGE = "docs/reference/audit.schema.json"
 
+# What JSON leaves as it is, and a terminal acts on: C1 controls, ends of lines, marks that turn the direction of writing.
+_CONTROL = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _NUMBERS = re.compile(r"\[\n\s+(-?\d+(?:,\n\s+-?\d+)*)\n\s+\]")  # a text in JSON has no line end, so this is no text
 
 
 def render_document(report: AuditReport) -> str:
     """One JSON object with a line end; the same bytes for the same report."""
     text = json.dumps(make_document(report), ensure_ascii=False, indent=1).encode(errors="backslashreplace").decode()
+    text = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
