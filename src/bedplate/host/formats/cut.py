@@ -147,7 +147,7 @@ class Cutter:
             here.add(text, number)
             return True
         other = _find_begin(text)
-        if other is not None and (other is not here.format or other.restarts):
+        if other is not None and (other is not here.format or (other.restarts and not _is_row(other, text))):
             return False
         if other is not None:
             self._note_passed(here)
@@ -266,6 +266,10 @@ class Cutter:
 def _find_begin(line: str) -> TextFormat | None:
     found = _ANY.match(line[:_HEAD])
     return LINES[int(found.lastgroup[1:])] if found is not None and found.lastgroup is not None else None
+
+
+def _is_row(format: TextFormat, line: str) -> bool:
+    return format.rows is not None and format.rows.match(line[:_HEAD]) is not None
 
 
 def _without_indent(line: str, indent: int) -> str:

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.formats.section import Section
+from bedplate.host.formats.tool_failures import find_cuda_failure
 from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Unknown
-from bedplate.model.facts.system import EngineNote, EngineNoteKind
+from bedplate.model.facts.system import EngineNote, EngineNoteKind, ToolFailure
 
 VLLM, LLAMA = "vllm", "llama.cpp"
 # What journalctl and `docker compose logs` put before a line may stand before each.
@@ -49,19 +50,24 @@ _SHOWN = 200
 
 
 def parse_engine_log(section: Section) -> HostFacts:
-    """Notes in the order of the log, each kind and text once, and the devices that llama.cpp lists."""
+    """Notes and errors of CUDA in the order of the log, each once, and the devices that llama.cpp lists."""
     notes: dict[EngineNote, None] = {}
+    failures: dict[ToolFailure, None] = {}
     gpus: dict[int, Accelerator] = {}
     engine = VLLM if re.search(r"(?:INFO|WARNING|ERROR) \d\d-\d\d ", section.text[:4096]) else LLAMA
     for line in section.text.split("\n"):
         device = _DEVICE.search(line)
         if device is not None and len(gpus) < _DEVICES_MOST:
             gpus.setdefault(int(device[1]), _accelerator(int(device[1]), device[2]))
+        failure = find_cuda_failure(_message(line, most=len(line)))
+        if failure is not None and len(failures) < _NOTES_MOST:
+            failures[failure] = None
         kind = _kind(line)
         if kind is not None and len(notes) < _NOTES_MOST:
             notes[EngineNote(kind=kind, engine=engine, text=_message(line))] = None
     return replace(
         empty_facts(section.file),
+        failures=tuple(failures),
         engine_notes=tuple(notes),
         accelerators=tuple(gpus[index] for index in sorted(gpus)),
     )
@@ -78,10 +84,10 @@ def _kind(line: str) -> EngineNoteKind | None:
     return EngineNoteKind.KV_CACHE_SMALL if concurrency is not None and float(concurrency[1]) < 1.0 else None
 
 
-def _message(line: str) -> str:
+def _message(line: str, *, most: int = _SHOWN) -> str:
     """Without time, process and place in the source: "WARNING 01-05 01:02:03 [custom_all_reduce.py:143] Custom ..."."""
     text = line.rpartition("] ")[2] if re.search(r"(?:INFO|WARNING|ERROR) \d\d-\d\d ", line[:120]) else line
-    return text.strip()[:_SHOWN]
+    return text.strip()[:most]
 
 
 def _accelerator(index: int, name: str) -> Accelerator:

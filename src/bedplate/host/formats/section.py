@@ -43,6 +43,8 @@ class TextFormat:
     """Facts of a section; what it does not say is NOT_RECORDED. Raises ReadError."""
     restarts: bool = False
     """A line of `begins` is the first of an output: two of them are two outputs."""
+    rows: re.Pattern[str] | None = None
+    """Lines of `begins` that begin an output only where its first lines were cut off: rows of a table."""
     path: str = ""
     """Where the text stands in a machine, "/proc/cmdline": it is read by the reader of that file; "" for all others."""
     bus: bool = False

@@ -16,9 +16,10 @@ from bedplate.host.accel.nvidia import VENDOR
 from bedplate.host.formats.nvidia_smi import ERRORS
 from bedplate.host.formats.section import Section
 from bedplate.host.formats.unrecorded import empty_facts
-from bedplate.host.kernel.pcitree import finish_tree, make_device, parse_address
+from bedplate.host.kernel.attributes import parse_int
+from bedplate.host.kernel.pcitree import NO_LINK, finish_tree, make_device, parse_address
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.pci import Accelerator
+from bedplate.model.facts.pci import Accelerator, Link
 from bedplate.model.facts.reading import Unknown, known, missing
 
 SOURCE = "nvidia-smi --query-gpu"
@@ -78,6 +79,7 @@ def parse_smi_csv(section: Section) -> HostFacts:
     if len(rest) > 1 and not {"index", "uuid", "pci.bus_id"} & set(columns):
         raise ReadError("the query of nvidia-smi has no column that tells GPUs apart: index, uuid or pci.bus_id")
     found: dict[str, Accelerator] = {}
+    links: dict[str, Link] = {}
     for line in rest:
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != len(columns):
@@ -86,14 +88,26 @@ def parse_smi_csv(section: Section) -> HostFacts:
         key = row.get("index") or row.get("uuid") or row.get("pci.bus_id") or "0"
         if len(found) < _DEVICES_MOST:
             found[key] = _accelerator(row, len(found) if key not in found else found[key].index)
+            links[found[key].address or ""] = _link(row)
     if not found:
         raise ReadError("the query of nvidia-smi has a heading and no line of values that fits it")
     devices = finish_tree(
-        replace(make_device(accelerator.address, class_code=0x030200, source=SOURCE), vendor=VENDOR, name=accelerator.name)
+        replace(
+            make_device(accelerator.address, class_code=0x030200, source=SOURCE),
+            vendor=VENDOR,
+            name=accelerator.name,
+            link=links[accelerator.address],
+        )
         for accelerator in found.values()
         if accelerator.address is not None
     )
     return replace(empty_facts(section.file), accelerators=tuple(found.values()), pci=devices)
+
+
+def _link(row: dict[str, str]) -> Link:
+    """The width of the link alone: an idle card lowers its speed, and a query seldom asks whether it is idle."""
+    width, most = (parse_int(row.get(f"pcie.link.width.{column}", "")) or None for column in ("current", "max"))
+    return replace(NO_LINK, width=width, max_width=most)
 
 
 def _accelerator(row: dict[str, str], place: int) -> Accelerator:

@@ -22,7 +22,9 @@ from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 SOURCE = "nvidia-smi"
-BEGINS = re.compile(r"\| NVIDIA-SMI [\d.]{3,20} ")
+# The row of a GPU, with its place on the bus: the head of a table is often cut off.
+ROWS = re.compile(r"\|\s{1,4}\d{1,3}  \S[^|]{1,50}\|\s{1,6}[0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]\s", re.ASCII)
+BEGINS = re.compile(rf"\| NVIDIA-SMI [\d.]{{3,20}} |{ROWS.pattern}")
 CONTINUES = re.compile(r"[|+]")
 _DEVICES_MOST = 256
 _HEAD = re.compile(r"NVIDIA-SMI ([\d.]{3,20}) {1,60}Driver Version: ([\d.]{3,20})", re.ASCII)

@@ -268,6 +268,7 @@ LINES: tuple[TextFormat, ...] = (
         continues=smi_table.CONTINUES,
         parse=smi_table.parse_smi_table,
         restarts=True,
+        rows=smi_table.ROWS,
     ),
     TextFormat(
         id="nvidia-smi-list",

@@ -38,7 +38,16 @@ _KINDS = (
     ("Failed to initialize NVML: Insufficient Permissions", FailureKind.CONTAINER),
     ("Unable to determine the device handle", FailureKind.DEVICE_LOST),
 )
+_OF_CUDA = ("No CUDA GPUs are available", "no CUDA-capable device is detected", "system not yet initialized")
 _SHOWN = 200
+
+
+def find_cuda_failure(line: str) -> ToolFailure | None:
+    """The error of CUDA in a line of an engine's log, None where it has none; of a long line its end is kept."""
+    words = next((words for words in _OF_CUDA if words in line), None)
+    if words is None:
+        return None
+    return ToolFailure(kind=dict(_KINDS)[words], text=line.strip()[-_SHOWN:], source="CUDA")
 
 
 def parse_tool_failures(section: Section) -> HostFacts:
