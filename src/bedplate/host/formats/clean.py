@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 # ECMA-48 control sequences, operating system commands (window titles), character sets; and colours that lost their ESC.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;:?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[()][0-9A-B]|[=>78c])")
-_LOST_ESCAPE = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,4})?[mK]")
+# No word in brackets: "always [madvise] never", "[mlx5_core]".
+_LOST_ESCAPE = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,4})?[mK](?![\w.-]{1,40}\])")
 _BLANKS = {
     **dict.fromkeys((0xA0, 0x1680, 0x202F, 0x205F, 0x3000, *range(0x2000, 0x200B)), " "),
     **dict.fromkeys((0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD), None),

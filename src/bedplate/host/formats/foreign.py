@@ -21,7 +21,7 @@ from bedplate.host.formats.join import SectionFacts, join_facts
 from bedplate.host.formats.section import Section
 from bedplate.host.formats.table import BY_ID, FORMATS, KERNEL_LOG
 from bedplate.host.root.recording import MemoryTree, decompress
-from bedplate.model.facts.host import HostFacts, Problem, TextSection
+from bedplate.model.facts.host import Conflict, HostFacts, Problem, TextSection
 from bedplate.model.facts.reading import Unknown
 
 EXPECTED = (
@@ -35,6 +35,10 @@ TREE_MOST = 16 << 20  # bytes of files of the machine
 LINE_MOST = 16 << 20  # characters: a document may be one line
 _HEAD = 65_536  # bytes that are looked at for a NUL, which no text has
 _CHUNK = 1 << 18
+# Files that stay as they are until somebody changes them; counters and /proc/meminfo change by themselves.
+_SETTINGS = ("/proc/cmdline", "/proc/sys/", "/sys/kernel/mm/", "/sys/module/")
+_CONFLICTS_MOST = 200
+_SAID = 120  # characters of a setting that are shown
 _NEAREST = 6  # formats that an error names
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{2,30}")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell's > writes
@@ -63,6 +67,7 @@ class _Gathered:
     """Lines that were given, with those that were dropped."""
     log_dropped: int = 0
     """Lines of the oldest pieces, which were too much."""
+    conflicts: list[Conflict] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     texts: list[TextSection] = field(default_factory=list)
 
@@ -76,6 +81,10 @@ class _Gathered:
             self.file_bytes += len(data)
             if self.file_bytes > TREE_MOST:
                 return False
+            if path.startswith(_SETTINGS) and (before := self.files.get(path, data)) != data:
+                self.conflicts.append(
+                    Conflict(fact=path, values=(_said(before, "an earlier part"), _said(data, "a later part")))
+                )
             self.files[path] = data
             return True
         row = BY_ID[section.format]
@@ -111,8 +120,14 @@ class _Gathered:
         if self.log_dropped:
             what = f"only the newest {KERNEL_LOG_MOST >> 20} MiB of the kernel log were read"
             problems = (*problems, Problem(source="kernel log", message=what))
-        facts = replace(facts, texts=tuple(self.texts), problems=problems)
+        conflicts = (*facts.conflicts, *dict.fromkeys(self.conflicts))[:_CONFLICTS_MOST]
+        facts = replace(facts, texts=tuple(self.texts), problems=problems, conflicts=conflicts)
         return ForeignFacts(facts=facts, files=make_tree(self.files, origin))
+
+
+def _said(data: bytes, source: str) -> tuple[str, str]:
+    text = data.decode("utf-8", "backslashreplace").strip()
+    return (text if len(text) <= _SAID else f"{text[:_SAID]}…", source)
 
 
 def read_foreign(path: Path, data: bytes | None = None) -> HostFacts | None:

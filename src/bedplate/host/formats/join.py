@@ -197,11 +197,21 @@ def _join_accelerators(
     for accelerator in after:
         place = by_address.get(accelerator.address) if accelerator.address is not None else None
         if place is None and accelerator.uuid:
-            place = by_uuid.get(accelerator.uuid)
+            same = by_uuid.get(accelerator.uuid)
+            # People replace all UUIDs of a text by one: two GPUs of one output, or at two addresses, are two.
+            if same is not None and same not in taken and _may_be_one(found[same], accelerator):
+                place = same
         if place is None:
             same = by_number.get((accelerator.vendor, accelerator.index))
-            if same is not None and same not in taken and (found[same].address is None or accelerator.address is None):
-                place = same
+            if same is not None and same not in taken:
+                if _may_be_one(found[same], accelerator):
+                    place = same
+                elif not bus:  # of two machines, or numbered anew in a container
+                    joiner.note(
+                        f"{accelerator.vendor} {accelerator.index} address",
+                        _address_of(found[same]),
+                        _address_of(accelerator),
+                    )
         if place is None:
             place, index = len(found), accelerator.index
             if bus and (accelerator.vendor, index) in by_number:
@@ -223,6 +233,14 @@ def _join_accelerators(
             by_uuid[joined.uuid] = place
         by_number.setdefault((joined.vendor, joined.index), place)
     return found
+
+
+def _may_be_one(before: Accelerator, after: Accelerator) -> bool:
+    return before.address is None or after.address is None or before.address == after.address
+
+
+def _address_of(accelerator: Accelerator) -> tuple[str, str]:
+    return (accelerator.address or "", accelerator.memory_bytes.source.partition(":")[0])
 
 
 def _numa_source(parts: Sequence[SectionFacts], origin: str) -> str:
