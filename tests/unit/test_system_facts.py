@@ -132,6 +132,43 @@ def test_versions_are_ordered_as_boot_loaders_order_them() -> None:
             {},
             "6.10",
         ),
+        ({"/boot/vmlinuz-6.8": "", "/boot/vmlinuz-6.9.dpkg-new": "", "/boot/vmlinuz-6.9.old": ""}, {}, "6.8"),
+        (
+            {
+                "/etc/default/grub": 'GRUB_DEFAULT="gnulinux-advanced-1f8c-02>gnulinux-6.8.0-90-generic-advanced-1f8c-02"\n',
+                "/boot/vmlinuz-6.8.0-91-generic": "",
+            },
+            {},
+            "6.8.0-90-generic",
+        ),
+        (
+            {
+                "/etc/default/grub": "GRUB_DEFAULT=saved\n",
+                "/boot/grub/grubenv": "saved_entry=gnulinux-6.8.0-90-generic-recovery-/dev/mapper/vg-root\n",
+                "/boot/vmlinuz-6.8.0-91-generic": "",
+            },
+            {},
+            "6.8.0-90-generic",
+        ),
+        (
+            {
+                "/etc/default/grub": 'GRUB_DEFAULT="Advanced>Ubuntu, with Linux 6.5.0-9-generic (recovery mode)"\n',
+                "/boot/vmlinuz-6.8": "",
+            },
+            {},
+            "6.5.0-9-generic",
+        ),
+        (
+            {
+                "/etc/default/grub": "GRUB_DEFAULT=0\n",
+                "/etc/default/grub.d/50-site.cfg": 'GRUB_DEFAULT="Advanced>Ubuntu, with Linux 6.5.0-9-generic"\n',
+                "/boot/vmlinuz-6.8": "",
+            },
+            {},
+            "6.5.0-9-generic",
+        ),
+        ({"/etc/default/grub": "GRUB_DEFAULT=0\n", "/boot/vmlinuz-6.8": ""}, {}, "6.8"),
+        ({"/etc/default/grub": 'GRUB_DEFAULT="1>2"\n', "/boot/vmlinuz-6.8": "", "/boot/vmlinuz-6.9": ""}, {}, None),
         ({"/boot/x": ""}, {"/vmlinuz": "boot/vmlinuz-6.12.1"}, "6.12.1"),
         ({"/lib/modules/6.2/modules.dep": ""}, {}, "6.2"),
         ({"/proc/version": ""}, {}, None),
