@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from bedplate.model.facts.stack import (
     AptPin,
     AptRelease,
     AptSourceEntry,
+    CdiSpecification,
     CudaToolkit,
     DeviceCode,
     DkmsBuild,
@@ -38,6 +40,7 @@ from bedplate.model.facts.stack import (
 )
 from bedplate.model.stack import CheckedBy, ChosenRelease, StackLock, StackRecord, StackRelease
 from bedplate.plan.audit_stack import audit_stack
+from bedplate.plan.rules.observation import shell_word
 
 ROWS, CATALOGUE = read_findings(), read_stack(drop_ins=None)
 NEXT = "6.12.118+deb13-amd64"
@@ -602,3 +605,72 @@ def test_what_a_lock_has_and_the_host_lacks_or_does_not_say() -> None:
     assert drifts(layer, packages()) == []
     assert drifts(layer, env()) == []
     assert drifts(lock("vllm", "0.18.1", layer="vllm"), env()) == ["stack.lock-drift"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("/opt/vllm-new", "/opt/vllm-new"),
+        ("/opt/a b; id", "'/opt/a b; id'"),
+        ("it's", "'it'\"'\"'s'"),
+        ("a\nb'\\", "$'a\\x0ab\\'\\\\'"),
+        ("\x1b[31m", "$'\\x1b[31m'"),
+        ("caf\udce9", "$'caf\\xe9'"),
+        ("\ud800", "$'\\xed\\xa0\\x80'"),
+    ],
+)
+def test_a_name_of_the_machine_is_one_word_of_a_command(text: str, word: str) -> None:
+    assert shell_word(text) == word
+
+
+EVIL = "a;$(canary)`canary`'\"&canary"
+
+
+def test_no_name_of_the_machine_becomes_a_command_of_a_fix() -> None:
+    """Directories, packages, kernels and files are called as anybody likes, and a fix is pasted into a root shell."""
+    path, release = f"/opt/{EVIL}", f"6.12.118-{EVIL}"
+    module = ModuleFile(
+        path="/m.ko",
+        release=release,
+        name="nvidia",
+        version=known(EVIL, "/m.ko"),
+        vermagic=known("6.1", "/m.ko"),
+        firmware=("a",),
+        firmware_missing=("a",),
+    )
+    failed = DkmsBuild(module="nvidia", version="1", release=release, state=DkmsState.FAILED, source=path)
+    stack = packages(
+        package(EVIL, needs_reinstall=True),
+        package(f"linux-image-{EVIL}", want="hold"),
+        package(f"linux-headers-{EVIL}"),
+        package("libcuda1", f"550.1{EVIL}"),
+        package("nvidia-kernel-dkms", "560.1"),
+        deep=True,
+        environments=(environment(path=path, requirements=(PythonRequirement(package="vllm", bounds="==2.9"),)),),
+        cdi=known((CdiSpecification(path=path, missing=("/x",), versions=("1",)),), CDI_DIRECTORY),
+        pins=(AptPin(file=path, package=f"nvidia-{EVIL}", kind="origin", value="gone", priority=900),),
+        sources=known((AptSourceEntry(file=path, uri="file:/gone", suite="x", enabled=True, directory=False),), APT_SOURCES),
+        dkms=known((DkmsModule(name="nvidia", versions=("1",), builds=(failed,)),), DKMS_TREE),
+        module_files=(module,),
+        boot_files=(f"vmlinuz-{release}", "vmlinuz-6.1", "initrd.img-6.1"),
+    )
+    facts = make_facts(kernel=make_kernel(next_release=known(release, "/boot")))
+    record = lock("vllm", "0.1", layer=EVIL)
+    found = audit_stack(replace(facts, stack=stack), ROWS, CATALOGUE, record, (), today="2026-11-30").findings
+    expected = (
+        "torch-foreign",
+        "cdi-stale",
+        "source-gone",
+        "boot-files",
+        "module-vermagic",
+        "firmware-missing",
+        "lock-drift",
+    )
+    assert {f"stack.{name}" for name in (*expected, "upgrade-unfinished", "kernel-held", "dkms-driver", "driver-mixed")} <= {
+        finding.id for finding in found
+    }
+    for finding in found:
+        for line in (*finding.fix, *finding.undo):
+            words = [] if line.startswith("#") else shlex.split(line)
+            assert all(EVIL in word for word in words if "canary" in word), (finding.id, line)
+            assert line.isprintable()

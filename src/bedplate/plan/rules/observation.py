@@ -5,6 +5,7 @@ The catalog's row adds what the observation costs on any machine. Unknown facts 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,7 +35,10 @@ class Observation(Result):
     outcome: Outcome = Outcome.DOES_NOT_HOLD
     severity: Severity
     fix: tuple[str, ...]
-    """Commands to copy, or sentences that begin with "#" where no command does it."""
+    """Commands to copy, or sentences that begin with "#" where no command does it.
+
+    What was read of the machine stands in them as `shell_word` writes it: a directory may be called "a; reboot".
+    """
     undo: tuple[str, ...] = NOTHING_TO_UNDO
     confidence: Confidence = Confidence.CERTAIN
     effect_percent: float | None = None
@@ -116,3 +120,23 @@ def some(names: Iterable[str], most: int = 6) -> str:
     if len(listed) > most:
         listed = [*listed[: most - 1], f"{len(listed) - most + 1} more"]
     return " and ".join(filter(None, (", ".join(listed[:-1]), listed[-1]))) if listed else ""
+
+
+def shell_word(text: str) -> str:
+    """The text as one word of bash on one line: "a b" -> "'a b'", "a\\nb" -> "$'a\\x0ab'"; a plain name stays as it is.
+
+    A byte of a file's name that is not UTF-8, which Python shows as a surrogate, stands as that byte.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    is_byte = "\udc80" <= character <= "\udcff"
+    raw = character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in raw)

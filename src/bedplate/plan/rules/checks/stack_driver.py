@@ -12,7 +12,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.stack import DPKG_STATUS, CudaToolkit
 from bedplate.plan.rules.checks.stack_terms import driver_after_boot, installed_packages
-from bedplate.plan.rules.observation import Observation, some
+from bedplate.plan.rules.observation import Observation, shell_word, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import is_container
 
@@ -107,7 +107,7 @@ def check_cdi(facts: HostFacts) -> Iterator[Result]:
                 ),
                 fix=(
                     "# Containers that run keep their libraries; the next one that starts needs the new file.",
-                    f"nvidia-ctk cdi generate --output={specification.path}",
+                    f"nvidia-ctk cdi generate --output={shell_word(specification.path)}",
                 ),
-                undo=(f"# Put {specification.path} back as it was.",),
+                undo=(f"# Put {shell_word(specification.path)} back as it was.",),
             )

@@ -18,7 +18,7 @@ from bedplate.plan.rules.checks.stack_terms import (
     same_driver,
     severity_of_loss,
 )
-from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, seen, shell_word, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import is_container
 
@@ -77,6 +77,7 @@ def _not_for_next(
         what = f"dkms built {name} for kernel {following}, which boots next, but did not install it"
     else:
         what = f"dkms has no {name} for kernel {following}, which boots next"
+    release = shell_word(following)
     headers = following in facts.stack.headers
     vendor = "amd" if module.name.startswith("amdgpu") else "nvidia"
     where = (f"{DKMS_TREE}/{module.name}",)
@@ -89,12 +90,12 @@ def _not_for_next(
     )
     fix = (
         "# Build it now: this writes a file for the next kernel and touches nothing that runs.",
-        *(() if headers else (f"apt-get install linux-headers-{following}",)),
-        *((f"tail -n 40 {failed[-1].source}",) if failed else ()),
-        f"dkms install {name} -k {following}",
-        f"# If it cannot be built, do not reboot into {following}: remove its package, or boot the running kernel by name.",
+        *(() if headers else (f"apt-get install linux-headers-{release}",)),
+        *((f"tail -n 40 {shell_word(failed[-1].source)}",) if failed else ()),
+        f"dkms install {shell_word(name)} -k {release}",
+        f"# If it cannot be built, do not reboot into {release}: remove its package, or boot the running kernel by name.",
     )
-    undo = (f"dkms uninstall {name} -k {following}",)
+    undo = (f"dkms uninstall {shell_word(name)} -k {release}",)
     if driver:
         return Observation(
             id="stack.dkms-driver",
@@ -143,7 +144,8 @@ def check_boot_files(facts: HostFacts) -> Iterator[Result]:
             evidence=(seen("boots next", facts.kernel.next_release), *lacking),
             fix=(
                 "df -h /boot  # a full /boot is the usual reason: remove kernels that are not used",
-                f"apt-get install --reinstall linux-image-{following} && update-initramfs -c -k {following}",
+                f"apt-get install --reinstall linux-image-{shell_word(following)}",
+                f"update-initramfs -c -k {shell_word(following)}",
             ),
             undo=("# Nothing to undo: it completes an installation.",),
         )
@@ -174,7 +176,7 @@ def check_module_files(facts: HostFacts) -> Iterator[Result]:
                 ),
                 fix=(
                     "# Build it for this kernel; the module that runs stays loaded.",
-                    f"dkms autoinstall -k {module.release} && depmod {module.release}",
+                    f"dkms autoinstall -k {shell_word(module.release)} && depmod {shell_word(module.release)}",
                 ),
                 undo=("# Put the former file back, and run depmod.",),
             )
@@ -201,7 +203,7 @@ def check_library(facts: HostFacts) -> Iterator[Result]:
                 Evidence(fact=f"{first.name}.so.{first.version}", source=first.path),
             ),
             fix=(
-                f"# Install the libraries of version {module.value} beside the module, as one upgrade.",
+                f"# Install the libraries of version {shell_word(module.value)} beside the module, as one upgrade.",
                 "# Engines that run keep the library that they have loaded; drain them, and reboot once.",
                 "apt-get --only-upgrade install $(dpkg-query -W -f '${Package}\\n' 'libnvidia*' 'libcuda1' 'nvidia-*')",
             ),
@@ -270,9 +272,9 @@ def _firmware_fix(facts: HostFacts, module: ModuleFile) -> tuple[str, ...]:
         package = "nvidia-firmware-BRANCH-VERSION" if module.name == "nvidia" else "linux-firmware"
     else:
         package = debian.get(module.name, "firmware-misc-nonfree")
-    version = f", in version {module.version.value}" if module.version.value else ""
+    version = f", in version {shell_word(module.version.value)}" if module.version.value else ""
     return (
         f"# Install the package that holds it{version}; nothing that runs is touched.",
         f"apt-get install {package}",
-        f"update-initramfs -u -k {module.release}",
+        f"update-initramfs -u -k {shell_word(module.release)}",
     )

@@ -22,7 +22,7 @@ from bedplate.plan.rules.checks.stack_terms import (
     kernel_after_boot,
     module_after_boot,
 )
-from bedplate.plan.rules.observation import Observation, not_judged, seen, some
+from bedplate.plan.rules.observation import Observation, not_judged, seen, shell_word, some
 from bedplate.plan.rules.rule import Result
 
 _LOCK = "the lock"
@@ -153,7 +153,7 @@ def _installed_version(environment: PythonEnvironment, name: str) -> tuple[str, 
 def _layer_drift(environment: PythonEnvironment, choice: ChosenRelease, there: tuple[str, str] | None) -> Observation:
     release = choice.release
     version, source = there if there is not None else ("none", environment.path)
-    engine = engine_of(environment)
+    engine, new = engine_of(environment), shell_word(f"{environment.path}-new")
     return Observation(
         id="stack.lock-drift",
         severity=Severity.MEDIUM,
@@ -168,8 +168,8 @@ def _layer_drift(environment: PythonEnvironment, choice: ChosenRelease, there: t
         ),
         fix=(
             "# Make a new environment from the lock beside it; the engine that runs keeps the old one:",
-            f"python3 -m venv {environment.path}-new",
-            f"{environment.path}-new/bin/pip install --require-hashes -r {choice.layer}.txt",
+            f"python3 -m venv {new}",
+            f"{new}/bin/pip install --require-hashes -r {shell_word(f'{choice.layer}.txt')}",
         ),
         undo=("# The former environment is still there: start the service from it again.",),
     )

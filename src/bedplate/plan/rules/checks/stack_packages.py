@@ -24,7 +24,7 @@ from bedplate.plan.rules.checks.stack_terms import (
     names_of,
     package_evidence,
 )
-from bedplate.plan.rules.observation import Observation, not_judged, some, unknown
+from bedplate.plan.rules.observation import Observation, not_judged, shell_word, some, unknown
 from bedplate.plan.rules.rule import Result
 
 _UNFINISHED = ("half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending")
@@ -69,7 +69,7 @@ def check_unfinished(facts: HostFacts) -> Iterator[Result]:
                 where=tuple(names_of(packages)[:8]),
                 evidence=tuple(package_evidence(package) for package in packages[:8]),
                 fix=(
-                    *(("apt-get install --reinstall " + " ".join(reinstall),) if reinstall else ()),
+                    *(("apt-get install --reinstall " + _words(reinstall),) if reinstall else ()),
                     "dpkg --configure --pending",
                     "apt-get --fix-broken install",
                     "# This restarts no engine. Do it before the next reboot, and read what a failing script prints.",
@@ -131,10 +131,10 @@ def check_kernel_held(facts: HostFacts) -> Iterator[Result]:
         ),
         fix=(
             "# Upgrade kernel, headers and driver together, and reboot when the engines are drained:",
-            f"apt-mark unhold {' '.join(names_of(held))} && apt-get install {' '.join(names_of([*held, *free]))}",
-            *((f"# Or hold all of them: apt-mark hold {' '.join(names_of([*held, *free]))}",) if free else ()),
+            f"apt-mark unhold {_words(names_of(held))} && apt-get install {_words(names_of([*held, *free]))}",
+            *((f"# Or hold all of them: apt-mark hold {_words(names_of([*held, *free]))}",) if free else ()),
         ),
-        undo=(f"apt-mark hold {' '.join(names_of(held))}",),
+        undo=(f"apt-mark hold {_words(names_of(held))}",),
     )
 
 
@@ -190,9 +190,9 @@ def check_driver_mixed(facts: HostFacts) -> Iterator[Result]:
             evidence=(package_evidence(first), *(package_evidence(driver.package) for driver in other[:7])),
             fix=(
                 "# Take the missing half, then reboot when the engines are drained; what runs keeps the loaded module.",
-                f"apt-get install {' '.join(dict.fromkeys(driver.package.name for driver in those))}",
+                f"apt-get install {_words(dict.fromkeys(driver.package.name for driver in those))}",
             ),
-            undo=(f"# Install the former versions: apt-get install {first.name}=VERSION ...",),
+            undo=(f"# Install the former versions: apt-get install {shell_word(first.name)}=VERSION ...",),
         )
 
 
@@ -236,11 +236,11 @@ def check_source_gone(facts: HostFacts) -> Iterator[Result]:
                 ),
                 fix=(
                     "# Enable the source again, and run apt-get update; or take the pin out and hold the packages:",
-                    f"apt-mark hold $(dpkg-query -W -f '${{Package}}\\n' {_quoted(pin.package)})"
+                    f"apt-mark hold $(dpkg-query -W -f '${{Package}}\\n' {_words(pin.package.split())})"
                     if pin.package.strip() != "*"
-                    else f"# rm {pin.file}",
+                    else f"# rm {shell_word(pin.file)}",
                 ),
-                undo=(f"# Put {pin.file} back as it was.",),
+                undo=(f"# Put {shell_word(pin.file)} back as it was.",),
             )
     yield from _check_sources(facts, sources)
 
@@ -254,8 +254,10 @@ def _check_sources(facts: HostFacts, sources: Sequence[AptSourceEntry]) -> Itera
                 because=f"{source.file} names the source {source.uri}, which is not there",
                 where=(source.file,),
                 evidence=(_source_evidence(source), Evidence(fact="no such directory", source=_directory(source))),
-                fix=(f"# Mount it again, or set Enabled: no in {source.file}: until then apt-get update fails.",),
-                undo=(f"# Put {source.file} back as it was.",),
+                fix=(
+                    f"# Mount it again, or set Enabled: no in {shell_word(source.file)}: until then apt-get update fails.",
+                ),
+                undo=(f"# Put {shell_word(source.file)} back as it was.",),
             )
         if source.enabled or not _OF_THE_STACK.search(source.uri):
             continue
@@ -270,10 +272,10 @@ def _check_sources(facts: HostFacts, sources: Sequence[AptSourceEntry]) -> Itera
                 where=(source.file,),
                 evidence=(_source_evidence(source), *(package_evidence(package) for package in concerned[:3])),
                 fix=(
-                    f"# Enable it in {source.file} for this release, run apt-get update, and upgrade the driver as a whole:",
-                    "# an upgrade of the distribution switches foreign sources off.",
+                    f"# Enable it in {shell_word(source.file)} for this release, run apt-get update,",
+                    "# and upgrade the driver as a whole: an upgrade of the distribution switches foreign sources off.",
                 ),
-                undo=(f"# Set Enabled: no in {source.file} again.",),
+                undo=(f"# Set Enabled: no in {shell_word(source.file)} again.",),
                 confidence=Confidence.LIKELY,
             )
 
@@ -329,5 +331,5 @@ def _source_evidence(source: AptSourceEntry) -> Evidence:
     return Evidence(fact=f"{source.uri} {source.suite}: {state}", source=source.file)
 
 
-def _quoted(patterns: str) -> str:
-    return " ".join(f"'{pattern}'" for pattern in patterns.split())
+def _words(names: Iterable[str]) -> str:
+    return " ".join(map(shell_word, names))

@@ -15,7 +15,7 @@ from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.stack import PythonEnvironment, PythonRequirement
 from bedplate.model.version_condition import parse_condition
 from bedplate.plan.rules.checks.stack_terms import engine_of
-from bedplate.plan.rules.observation import Observation, not_judged, some
+from bedplate.plan.rules.observation import Observation, not_judged, shell_word, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators
 
@@ -148,7 +148,7 @@ def _check_shadowed(facts: HostFacts) -> Iterator[Result]:
                     "# Give the engine an environment of its own, and start its service from it; then take pip's torch out:",
                     "python3 -m pip uninstall torch",
                 ),
-                undo=(f"python3 -m pip install torch=={version}",),
+                undo=(f"python3 -m pip install {shell_word(f'torch=={version}')}",),
             )
 
 
@@ -213,9 +213,10 @@ def _rebuild(environment: PythonEnvironment) -> tuple[str, ...]:
             "# Give the engine an environment of its own, from the lock, and start its service from that:",
             "python3 -m venv /opt/ENGINE-new && /opt/ENGINE-new/bin/pip install --require-hashes -r LAYER.txt",
         )
+    new = shell_word(f"{environment.path}-new")
     return (
         "# Make a new environment beside it, from the lock; the engine that runs keeps the old one:",
-        f"python3 -m venv {environment.path}-new && {environment.path}-new/bin/pip install --require-hashes -r LAYER.txt",
+        f"python3 -m venv {new} && {new}/bin/pip install --require-hashes -r LAYER.txt",
         "# Then point the service to it, and restart it when it is drained.",
     )
 

@@ -23,7 +23,7 @@ from bedplate.plan.rules.checks.stack_terms import (
     kernel_after_boot,
     severity_of_loss,
 )
-from bedplate.plan.rules.observation import Observation, not_judged, some
+from bedplate.plan.rules.observation import Observation, not_judged, shell_word, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, device_of
 
@@ -66,7 +66,7 @@ def check_driver_floor(facts: HostFacts, catalogue: StackCatalogue) -> Iterator[
                 ),
                 fix=(
                     f"# Take a build for an older CUDA in an environment beside this one, or upgrade the driver ({floor}):",
-                    f'bedplate stack resolve --engine ENGINE --require "nvidia-driver =={driver.value}"',
+                    f"bedplate stack resolve --engine ENGINE --require {shell_word(f'nvidia-driver =={driver.value}')}",
                     "# It names the newest engine for this driver, and what a newer one needs.",
                 ),
                 undo=("# The former environment is still there: start the service from it again.",),
@@ -134,8 +134,9 @@ def check_known_bad(facts: HostFacts, catalogue: StackCatalogue) -> Iterator[Res
                 ),
             ),
             fix=(
-                f"# Do not reboot into kernel {kernel.value}. Find a driver that builds for it, or another kernel:",
-                f'bedplate stack resolve --accelerator this-host --require "kernel =={kernel.value}"',
+                f"# Do not reboot into kernel {shell_word(kernel.value)}.",
+                "# Find a driver that builds for it, or another kernel:",
+                f"bedplate stack resolve --accelerator this-host --require {shell_word(f'kernel =={kernel.value}')}",
                 "# Until then, boot the running kernel by name, and hold its package: the engines need not be stopped.",
             ),
             undo=("# Nothing was changed.",),
