@@ -634,3 +634,82 @@ def test_the_same_build_in_another_environment_is_read_once(tmp_path: Path) -> N
     found = [code.architectures for name in entries if (code := read_code(root, name, seen)) is not None]
     assert found == [("sm_80",), ("sm_80",), ("sm_80", "sm_90"), ("sm_80",)]
     assert len(seen) == 3
+
+
+def test_an_environment_with_two_names_is_one(tmp_path: Path) -> None:
+    root = make_root(
+        tmp_path,
+        {
+            "/opt/current": Link("vllm"),
+            "/opt/loop": Link("/opt"),
+            "/opt/vllm/pyvenv.cfg": "",
+            "/opt/vllm/lib/python3.13/site-packages/torch-2.10.0.dist-info/RECORD": "",
+            "/srv/engine": Link("/mnt/large/engine"),
+            "/mnt/large/engine/pyvenv.cfg": "",
+        },
+    )
+    assert find_environments(root) == ("/opt/vllm", "/srv/engine")
+    assert [found.path for found in read_environments(root, ["/opt/current", "/opt/vllm"])] == ["/opt/vllm"]
+
+
+def test_environments_of_conda_in_home_directories_are_found(tmp_path: Path) -> None:
+    names = ("/home/alice/miniconda3", "/home/alice/miniconda3/envs/vllm", "/home/bob/.conda/envs/sglang")
+    root = make_root(tmp_path, {**{f"{name}/conda-meta/history": "" for name in names}})
+    assert find_environments(root) == names
+
+
+def test_an_environment_that_sees_the_packages_of_its_python_has_them(tmp_path: Path) -> None:
+    dist = "/usr/local/lib/python3.13/dist-packages"
+    own = "/opt/vllm/lib/python3.13/site-packages"
+    entries: dict[str, str | bytes | Link] = {
+        "/opt/vllm/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = true\n",
+        "/opt/alone/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n",
+        "/opt/alone/lib/python3.13/site-packages/vllm-0.19.1.dist-info/RECORD": "",
+        f"{own}/vllm-0.19.1.dist-info/RECORD": "",
+        f"{own}/transformers-4.57.1.dist-info/RECORD": "",
+        f"{dist}/torch-2.10.0.dist-info/RECORD": "",
+        f"{dist}/transformers-4.40.0.dist-info/RECORD": "",
+        f"{dist}/~orch-2.9.0.dist-info/RECORD": "",
+        f"{dist}/torch/version.py": VERSION,
+        "/srv/conda/lib/python3.12/site-packages/torch-2.9.0.dist-info/RECORD": "",
+        "/srv/engine/pyvenv.cfg": "home = /srv/conda/bin\ninclude-system-site-packages = True\n",
+        "/srv/engine/lib/python3.12/site-packages/vllm-0.18.0.dist-info/RECORD": "",
+    }
+    root = make_root(tmp_path, entries)
+    alone, vllm, engine = read_environments(root, ["/opt/alone", "/opt/vllm", "/srv/engine"])[:3]
+    assert [(package.name, package.version) for package in vllm.packages] == [
+        ("torch", "2.10.0"),
+        ("transformers", "4.57.1"),
+        ("vllm", "0.19.1"),
+    ]
+    assert vllm.torch is not None and vllm.torch.path == f"{dist}/torch/version.py"
+    assert vllm.leftovers == (), "those of the system's Python are told of it"
+    assert (alone.version_of("torch"), alone.torch) == (None, None)
+    assert engine.version_of("torch") == "2.9.0"
+
+
+def test_a_directory_full_of_names_costs_little_and_fills_no_report(tmp_path: Path) -> None:
+    top = "/opt/vllm/lib/python3.13/site-packages"
+    names = [f"{top}/vllm-0.{number}.dist-info/METADATA" for number in range(600)]
+    root = make_root(
+        tmp_path,
+        {
+            "/opt/vllm/pyvenv.cfg": "",
+            **dict.fromkeys(names, "Name: vllm\nRequires-Dist: torch==2.10.0\n"),
+            **{f"{top}/~orch{number}": "" for number in range(600)},
+        },
+    )
+    (environment,) = read_environments(root, ["/opt/vllm"])
+    assert len(environment.packages) <= 256
+    assert len(environment.leftovers) <= 64
+    assert len(environment.requirements) <= 32
+
+
+def test_packages_without_which_a_system_does_not_run_are_read() -> None:
+    """dpkg writes Essential and Protected between the name and the status; lib/dpkg/parse.c, fieldinfos."""
+    text = (
+        "Package: libc-bin\nEssential: yes\nStatus: install ok half-configured\nVersion: 2.41-12\n\n"
+        "Package: init\nProtected: yes\nStatus: install ok unpacked\nArchitecture: amd64\nVersion: 1.69\n"
+    )
+    assert [(package.name, package.version) for package in parse_status(text)] == [("libc-bin", "2.41-12"), ("init", "1.69")]
+    assert list(parse_status(shorten_status(text)))[1] == list(parse_status(text))[1]

@@ -17,7 +17,9 @@ from bedplate.model.facts.stack import DPKG_STATUS, DpkgPackage
 UPDATES = "/var/lib/dpkg/updates"
 STATUS_LIMIT = 16 << 20  # bytes; dpkg's status of a desktop with 4000 packages is 5 MB
 _STANZA = re.compile(
-    r"^Package: (?P<name>\S{1,200})\nStatus: (?P<want>\S{1,20}) (?P<flag>\S{1,20}) (?P<state>\S{1,20})$", re.MULTILINE
+    r"^Package: (?P<name>\S{1,200})\n(?:(?:Essential|Protected|Important): \S{1,20}\n){0,3}"
+    r"Status: (?P<want>\S{1,20}) (?P<flag>\S{1,20}) (?P<state>\S{1,20})$",
+    re.MULTILINE,
 )
 _FIELD = re.compile(r"^(?P<name>Architecture|Version): (?P<value>\S{1,200})$", re.MULTILINE)
 # Kernels, drivers, CUDA and ROCm, PyTorch and engines as Debian, Ubuntu, NVIDIA and AMD call them.
@@ -57,7 +59,7 @@ def shorten_status(text: str) -> str:
 
 
 def _stanzas(text: str) -> Iterator[tuple[DpkgPackage, str]]:
-    """(package, the first two lines of its stanza)."""
+    """(package, the first lines of its stanza up to its status)."""
     for found in _STANZA.finditer(text):
         unfinished = found["state"] not in _DONE or found["flag"] != "ok"
         if not unfinished and _OF_THE_STACK.fullmatch(found["name"]) is None:

@@ -9,7 +9,7 @@ core metadata specifications.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from bedplate.host.kernel.mounts import read_mount_rows, read_mounts
 from bedplate.host.root.root import Root
@@ -23,6 +23,10 @@ _DEPTH = 3  # directories below a top
 _LOOKED_AT = 3000  # directories of one search
 _NAMES = 400  # entries of a directory that are looked into; one with more holds data, not environments
 _ENVIRONMENTS = 128
+# Of one environment; one with an engine has some twenty packages of the stack.
+_PACKAGES_MOST = 256
+_LEFTOVERS_MOST = 64
+_METADATA_MOST = 32  # files that are read for their bounds
 _HIDDEN = (".venv", ".virtualenvs", ".conda", ".local", ".pyenv", ".env")
 _SKIPPED = frozenset(
     (
@@ -52,6 +56,8 @@ _UNITS = "/etc/systemd/system"
 _UNIT_LIMIT = 1 << 16  # bytes
 _UNITS_MOST = 256
 _IN_A_UNIT = re.compile(r"^Exec\w{1,20}=[-@:+!]{0,4}(?P<path>/[^\s\"']{1,300})/bin/[\w.+-]{1,60}(?=\s|$)", re.MULTILINE)
+_SEES_THE_SYSTEM = re.compile(r"^include-system-site-packages {0,4}= {0,4}true *$", re.MULTILINE | re.IGNORECASE)
+_HOME = re.compile(r"^home {0,4}= {0,4}(?P<prefix>/[^\n]{0,300}?)/bin/? *$", re.MULTILINE)
 _PYTHON = re.compile(r"python3(?:\.\d{1,2})?")
 _DISTRIBUTION = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.]{0,80})-(?P<version>[0-9][\w.+!]{0,60})(?:-py[\d.]{1,6})?\.(?:dist|egg)-info"
@@ -83,7 +89,10 @@ _BACKENDS = ("ggml/libggml-cuda.so", "ggml/libggml-hip.so", "libggml-cuda.so", "
 
 
 def find_environments(root: Root) -> tuple[str, ...]:
-    """Paths of virtual and conda environments, sorted: those of services first found, then those of the usual places."""
+    """Paths of virtual and conda environments, sorted: those of services, and those in the usual places.
+
+    One to which several paths lead stands once, under the path without links where that was found, too.
+    """
     found: dict[str, None] = {}
     for path in _in_units(root):
         found.setdefault(path)
@@ -96,7 +105,19 @@ def find_environments(root: Root) -> tuple[str, ...]:
             left -= cost
             if path:
                 found.setdefault(path)
-    return tuple(sorted(found)[:_ENVIRONMENTS])
+    return tuple(sorted(_each_once(root, found))[:_ENVIRONMENTS])
+
+
+def _each_once(root: Root, paths: Iterable[str]) -> list[str]:
+    """Of paths that lead to one directory the one without links, else the first."""
+    chosen: dict[str, str] = {}
+    for path in paths:
+        real = root.resolve(path) or path
+        if path == real:
+            chosen[real] = path
+        else:
+            chosen.setdefault(real, path)
+    return list(chosen.values())
 
 
 def find_denied(root: Root) -> tuple[str, ...]:
@@ -128,13 +149,15 @@ def _search(root: Root, top: str, most: int, closed: frozenset[str]) -> Iterator
         if names is None:
             continue
         looked += 1
-        if "pyvenv.cfg" in names or "conda-meta" in names:
+        if "pyvenv.cfg" in names:
             yield where, 1
-            if "pyvenv.cfg" in names:
-                continue
-            names = tuple(name for name in names if name == "envs")
-        else:
-            yield "", 1
+            continue
+        if "conda-meta" in names or where.endswith("/.conda"):
+            yield where if "conda-meta" in names else "", 1
+            if "envs" in names:  # conda's own directory of environments, which is as deep as conda itself allows
+                waiting.append((f"{where}/envs", _DEPTH - 1))
+            continue
+        yield "", 1
         if depth < _DEPTH and len(names) <= _NAMES:
             waiting += [(f"{where}/{name}", depth + 1) for name in names if _may_hold(name, where)]
 
@@ -155,7 +178,7 @@ def is_environment(root: Root, path: str) -> bool:
 def read_environments(root: Root, paths: Iterable[str]) -> tuple[PythonEnvironment, ...]:
     """What the environments, and the directories of the system's own Python, hold of the stack; others are left out."""
     seen: SeenCode = {}
-    found = [_read_environment(root, path, seen) for path in dict.fromkeys(paths)]
+    found = [_read_environment(root, path, seen) for path in _each_once(root, paths)]
     found += [_read_site(root, where, [where], seen, is_virtual=False) for where in _system_directories(root)]
     return tuple(
         sorted(
@@ -190,46 +213,66 @@ def _read_environment(root: Root, path: str, seen: SeenCode) -> PythonEnvironmen
     sites = [f"{path}/lib/{name}/site-packages" for name in root.listdir(f"{path}/lib") if _PYTHON.fullmatch(name)]
     if not is_environment(root, path):  # a directory on PYTHONPATH, as `pip install --target` makes it
         return _read_site(root, path, sites or [path], seen, is_virtual=False)
-    return _read_site(root, path, sites, seen, is_virtual=True)
+    return _read_site(root, path, sites, seen, is_virtual=True, inherited=_inherited(root, path))
 
 
-def _read_site(root: Root, path: str, sites: list[str], seen: SeenCode, *, is_virtual: bool) -> PythonEnvironment:
+def _inherited(root: Root, path: str) -> list[str]:
+    """Directories of the Python below a virtual environment that shows its packages, too; PEP 405."""
+    text = root.read(f"{path}/pyvenv.cfg", limit=_UNIT_LIMIT).value or ""
+    home = _HOME.search(text)
+    if home is None or _SEES_THE_SYSTEM.search(text) is None:
+        return []
+    versions = [name for name in root.listdir(f"{path}/lib") if _PYTHON.fullmatch(name)]
+    if home["prefix"] in ("/usr", "/usr/local"):
+        return [where for where in _system_directories(root) if where.split("/")[-2] in ("python3", *versions)]
+    return [f"{home['prefix']}/lib/{name}/site-packages" for name in versions]
+
+
+def _read_site(
+    root: Root, path: str, sites: list[str], seen: SeenCode, *, is_virtual: bool, inherited: Sequence[str] = ()
+) -> PythonEnvironment:
+    """What the directories hold; of the inherited ones, which come after them, what they do not have themselves."""
     packages: list[PythonPackage] = []
     leftovers: list[str] = []
     torch: TorchBuild | None = None
     code: list[DeviceCode] = []
-    for site in sites:
+    for site in [*sites, *inherited]:
         names = root.listdir(site)
+        hidden = {package.name for package in packages} if site in inherited else set()
         for name in names:
             match = _DISTRIBUTION.fullmatch(name)
             if match is not None:
                 normal = normalise(match["name"])
-                if _OF_THE_STACK.fullmatch(normal):
+                if _OF_THE_STACK.fullmatch(normal) and normal not in hidden:
                     packages.append(PythonPackage(name=normal, version=match["version"], path=f"{site}/{name}"))
-            elif name.startswith("~") and _LEFTOVER.fullmatch(name):
+            elif name.startswith("~") and site in sites and _LEFTOVER.fullmatch(name):
                 leftovers.append(f"{site}/{name}")
         tops = set(names)
         if "torch" in tops:
             torch = torch or _read_torch(root, f"{site}/torch/version.py")
         for file in _CODE:
-            if file.partition("/")[0] in tops and (found := read_code(root, f"{site}/{file}", seen)) is not None:
+            is_own = site in sites or all(_below_site(other.path) != file for other in code)
+            if is_own and file.partition("/")[0] in tops and (found := read_code(root, f"{site}/{file}", seen)) is not None:
                 code.append(found)
     packages.sort(key=lambda package: (package.name, package.version))
+    binding = [package for package in packages if _BINDS_TORCH.fullmatch(package.name)]
     return PythonEnvironment(
         path=path,
         is_virtual=is_virtual,
         interpreter=_read_interpreter(root, path) if is_virtual else missing(Unknown.HIDDEN, path, "the system's own"),
-        packages=tuple(packages),
-        leftovers=tuple(leftovers),
+        packages=tuple(packages[:_PACKAGES_MOST]),
+        leftovers=tuple(leftovers[:_LEFTOVERS_MOST]),
         torch=torch,
         requirements=tuple(
-            requirement
-            for package in packages
-            if _BINDS_TORCH.fullmatch(package.name)
-            for requirement in _read_requirements(root, package)
+            requirement for package in binding[:_METADATA_MOST] for requirement in _read_requirements(root, package)
         ),
         code=tuple(code),
     )
+
+
+def _below_site(path: str) -> str:
+    """ ".../site-packages/vllm/_C.abi3.so" -> "vllm/_C.abi3.so"."""
+    return path.rpartition("-packages/")[2]
 
 
 def _read_interpreter(root: Root, path: str) -> Reading[str]:
