@@ -674,3 +674,29 @@ def test_no_name_of_the_machine_becomes_a_command_of_a_fix() -> None:
             words = [] if line.startswith("#") else shlex.split(line)
             assert all(EVIL in word for word in words if "canary" in word), (finding.id, line)
             assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("service", "version", "is_mixed"),
+    [
+        ("nvidia-fabricmanager-580", "580.126.09-1", False),
+        ("nvidia-fabricmanager-580", "580.95.05-1", True),
+        ("nvidia-fabricmanager-570", "570.1-1", False),
+    ],
+)
+def test_ubuntus_fabric_manager_serves_the_server_branch(service: str, version: str, is_mixed: bool) -> None:
+    names = ("nvidia-driver-580-server-open", "libnvidia-compute-580-server", "nvidia-utils-580-server")
+    those = [package(name, "580.126.09-0ubuntu0.24.04.1") for name in names]
+    found = findings(packages(*those, package(service, version)))
+    assert ("stack.driver-mixed" in found) is is_mixed
+    if is_mixed:
+        assert "libnvidia-compute-580-server is 580.126.09" in found["stack.driver-mixed"].title
+
+
+def test_a_system_without_dpkg_is_said_to_be_one() -> None:
+    stack = InstalledStack(
+        deep=True, packages=missing(Unknown.ABSENT, DPKG_STATUS), libraries=(library("libcuda", "550.1"),)
+    )
+    facts = make_facts(os=make_os(pretty_name="Fedora Linux 42"))
+    (why,) = [entry.why for entry in judge(stack, facts).not_judged if entry.id == "stack"]
+    assert "Fedora Linux 42 has no /var/lib/dpkg/status" in why and "were not judged" in why

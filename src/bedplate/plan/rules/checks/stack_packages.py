@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
-from bedplate.model.facts.stack import AptPin, AptRelease, AptSourceEntry, DpkgPackage
+from bedplate.model.facts.stack import DPKG_STATUS, AptPin, AptRelease, AptSourceEntry, DpkgPackage
 from bedplate.model.versions import compare_versions
 from bedplate.plan.rules.checks.stack_terms import (
     HEADERS_PACKAGE,
@@ -44,11 +44,18 @@ def check_packages_read(facts: HostFacts) -> Iterator[Result]:
 
 
 def check_stack_read(facts: HostFacts) -> Iterator[Result]:
-    """Says so where a recording holds nothing of what is installed: no finding does not mean that all is well."""
+    """Says so where nothing is known of what is installed, or of its packages: no finding does not mean that all is well."""
     stack = facts.stack
     unread = (stack.packages, stack.dkms, stack.sources, stack.cdi)
     if all(reading.unknown is Unknown.NOT_RECORDED for reading in unread) and not (stack.environments or stack.libraries):
         yield not_judged(id="stack", why="the recording holds nothing of what is installed: record it again on the machine")
+    elif stack.packages.unknown is Unknown.ABSENT:
+        name = facts.os.pretty_name or "this system"
+        yield not_judged(
+            id="stack",
+            why=f"{name} has no {DPKG_STATUS}, and no other list of packages is read: upgrades, holds, pins and sources were not "
+            "judged; kernels, modules, libraries and Python environments were",
+        )
 
 
 def check_unfinished(facts: HostFacts) -> Iterator[Result]:
@@ -168,6 +175,9 @@ def check_driver_mixed(facts: HostFacts) -> Iterator[Result]:
         if modules and not libraries:
             libraries = [driver for driver in found if driver.role == "library"]
             those = [*those, *libraries]
+        if not modules and not libraries:  # Ubuntu's nvidia-fabricmanager-580 serves the branches 580 and 580-server
+            libraries = [driver for driver in found if driver.branch == f"{branch}-server" and driver.role == "library"]
+            those = [*libraries, *those]
         base = modules or libraries
         if not base:
             continue
