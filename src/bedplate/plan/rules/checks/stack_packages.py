@@ -53,8 +53,8 @@ def check_stack_read(facts: HostFacts) -> Iterator[Result]:
         name = facts.os.pretty_name or "this system"
         yield not_judged(
             id="stack",
-            why=f"{name} has no {DPKG_STATUS}, and no other list of packages is read: upgrades, holds, pins and sources were not "
-            "judged; kernels, modules, libraries and Python environments were",
+            why=f"{name} has no {DPKG_STATUS}, and no other list of packages is read: upgrades, holds, pins and sources "
+            "were not judged; kernels, modules, libraries and Python environments were",
         )
 
 
