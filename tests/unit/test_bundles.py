@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 from bedplate.act import signatures
 from bedplate.act.bundles import hold_bundles, put_bundle
 from bedplate.act.signatures import make_signing_key, read_public_key, sign_bytes, verify_bytes
-from bedplate.catalog.bundle import parse_bundle, render_key, render_signature
+from bedplate.catalog.bundle import parse_bundle, parse_trusted_keys, render_key, render_signature
 from bedplate.catalog.drop_ins import RowFile, read_shipped
 from bedplate.catalog.stack import STACK_DIRECTORY, parse_stack, read_stack
 from bedplate.catalog.stack_lock import parse_lock
@@ -490,7 +491,7 @@ def test_what_cannot_be_written_is_a_sentence(places: CatalogPlaces, tmp_path: P
     places.bundles.write_text("a file in the way")
     with pytest.raises(BedplateError, match=r"bundles: (cannot write|cannot list)"):
         imported(places, tmp_path, keys["acme"], bundle_text())
-    with pytest.raises(BedplateError, match="cannot write: No such file"):
+    with pytest.raises(UsageError, match="none: is no directory"):
         catalog.make_publisher_key(tmp_path / "none/key.pem")
 
 
@@ -584,3 +585,38 @@ def test_a_stack_that_needs_a_bundle_is_a_no_without_it(
     refused = resolve_stack(request, drop_ins=places.drop_ins)
     assert isinstance(refused, StackConflict)
     assert any("invented" in nearest.sentence for nearest in refused.nearest)
+
+
+def test_a_comment_of_the_file_of_keys_ends_at_the_end_of_its_line(tmp_path: Path) -> None:
+    """Not at a character that an editor shows as nothing: a key would stand in what looks like a comment."""
+    key = render_key(bytes(32))
+    text = f"# of Acme\u2028acme ed25519 {key}\n# \x0bacme ed25519 {key}\nother ed25519 {key}\r\n"
+    assert [trusted.name for trusted in parse_trusted_keys(text, name="catalog.keys")] == ["other"]
+
+
+def test_a_text_of_another_system_is_told_in_a_line_and_many_faults_in_a_few() -> None:
+    for text, said in (
+        (bundle_text().replace("\n", "\r\n"), "CR LF"),
+        (bundle_text() + "# \u202e\n" * 5000, "4990 more lines"),
+    ):
+        with pytest.raises(DataError) as caught:
+            parse_bundle(text, name="rows.toml")
+        assert len(caught.value.problems) <= 11
+        assert any(said in problem for problem in caught.value.problems)
+
+
+def test_a_key_that_is_not_there_is_said_not_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"none.pem: is not there"):
+        read_public_key(tmp_path / "none.pem")
+    with pytest.raises(UsageError, match=r"nowhere: is no directory"):
+        make_signing_key(tmp_path / "nowhere/key.pem")
+
+
+def test_a_full_disk_for_temporary_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        verify_bytes(b"x", bytes(64), bytes(32), what="a.toml")
+    assert Path(str(caught.value.filename)).name == "message"

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bedplate.act.files import write_whole
+from bedplate.act.files import naming, write_whole
 from bedplate.act.run import Argument, Completed, find_program, run
 from bedplate.errors import CommandError, PreflightError, ReadError, UsageError
 
@@ -25,10 +25,12 @@ _VERIFIED, _NOT_VERIFIED = "Signature Verified Successfully", "Signature Verific
 def make_signing_key(path: Path) -> bytes:
     """A new private key at `path`, PEM, mode 0600; returns its public key, 32 bytes.
 
-    Raises UsageError where something is there already, PreflightError without openssl, OSError.
+    Raises UsageError where something is there already or the directory is not, PreflightError without openssl, OSError.
     """
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path}: is there already, and a key is never overwritten", hint="Choose another name.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: is no directory", hint="Make it first, or choose another name.")
     with tempfile.TemporaryDirectory(dir=path.parent) as work:  # not in /tmp, which may be another disk
         made = Path(work) / "key.pem"
         _openssl(["genpkey", "-algorithm", "ed25519", "-out", made], "the key could not be made")
@@ -39,6 +41,8 @@ def make_signing_key(path: Path) -> bytes:
 
 def read_public_key(private: Path) -> bytes:
     """The 32 bytes of the public key of a private one. Raises ReadError where the file is no Ed25519 key in PEM."""
+    if not private.exists():
+        raise ReadError(f"{private}: is not there", hint="Make a key: bedplate catalog make-key FILE")
     with tempfile.TemporaryDirectory() as work:
         public = Path(work) / "public.der"
         what = f"{private}: is no private key without a passphrase"
@@ -55,7 +59,7 @@ def sign_bytes(data: bytes, private: Path) -> bytes:
     read_public_key(private)
     with tempfile.TemporaryDirectory() as work:
         message, signature = Path(work) / "message", Path(work) / "signature"
-        message.write_bytes(data)
+        _write(message, data)
         files: list[Argument] = ["-inkey", private, "-in", message, "-out", signature]
         argv = ["pkeyutl", "-sign", "-rawin", "-passin", "pass:", *files]
         _openssl(argv, f"{private}: openssl does not sign with it")
@@ -72,7 +76,7 @@ def verify_bytes(data: bytes, signature: bytes, public: bytes, *, what: str) -> 
     with tempfile.TemporaryDirectory() as work:
         message, signed, key = (Path(work) / name for name in ("message", "signature", "key"))
         for path, content in ((message, data), (signed, signature), (key, _PREFIX + public)):
-            path.write_bytes(content)
+            _write(path, content)
         files: list[Argument] = ["-inkey", key, "-in", message, "-sigfile", signed]
         done = _run(["pkeyutl", "-verify", "-rawin", "-pubin", "-keyform", "DER", *files], ok=(0, 1))
     if done.status == 0 and _VERIFIED in done.output:
@@ -82,6 +86,12 @@ def verify_bytes(data: bytes, signature: bytes, public: bytes, *, what: str) -> 
     raise CommandError(
         f"{what}: openssl does not say whether the signature is right", status=done.status, tail=done.errors, hint=_NEEDED
     )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a temporary file; an OSError names it, so that a full /tmp is not taken for another full disk."""
+    with naming(path):
+        path.write_bytes(content)
 
 
 def _openssl(words: Sequence[Argument], problem: str) -> None:

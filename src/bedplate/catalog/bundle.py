@@ -122,11 +122,7 @@ def parse_bundle(text: str, *, name: str) -> BundleContent:
     """
     table = parse_table(text, name=name)
     problems = schema_problems(table.pop("schema", None), f"{name}:") + unprintable_problems(table, name)
-    problems += [
-        f"{name}: line {number} has a character that cannot be printed: {line[:60]!r}"
-        for number, line in enumerate(text.split("\n"), 1)
-        if not line.replace("\t", " ").isprintable()  # in a comment, where TOML allows some
-    ]
+    problems += _unprintable_lines(text, name)
     given = table.pop("bundle", None)
     head = build_row(given, BundleHead, where=f"{name}:bundle", problems=problems) if isinstance(given, dict) else None
     if not isinstance(given, dict):
@@ -144,6 +140,18 @@ def parse_bundle(text: str, *, name: str) -> BundleContent:
     if problems or head is None:
         raise DataError(problems, hint=_HINT)
     return BundleContent(head=head, tables=table)
+
+
+def _unprintable_lines(text: str, name: str) -> list[str]:
+    """Lines with characters that no line of a message can show, also in comments, where TOML allows some; the first ten."""
+    lines = text.split("\n")
+    found = [number for number, line in enumerate(lines) if not line.replace("\t", " ").isprintable()]
+    if found and all(lines[number].endswith("\r") and lines[number][:-1].isprintable() for number in found):
+        return [f"{name}: line {found[0] + 1} and {len(found) - 1} more end with CR LF, expected LF alone"]
+    problems = [
+        f"{name}: line {number + 1} has a character that cannot be printed: {lines[number][:60]!r}" for number in found
+    ]
+    return [*problems[:10], *([f"{name}: {len(found) - 10} more lines have such characters"] if len(found) > 10 else [])]
 
 
 def _head_problems(head: BundleHead) -> Iterator[str]:
@@ -232,7 +240,7 @@ def parse_trusted_keys(text: str, *, name: str) -> tuple[TrustedKey, ...]:
     """
     keys: list[TrustedKey] = []
     problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would end a comment at U+2028, which no editor shows
         words = line.partition("#")[0].split()
         if not words:
             continue
