@@ -93,7 +93,7 @@ class Bedplate:
 
     def shell(self, command: str) -> str:
         """What a command prints in the guest; fails the test when its status is not 0."""
-        return self("shell", "--timeout", "180", "-c", command, timeout_s=300).stdout
+        return self("shell", "--timeout", str(BOOT_S), "-c", command, timeout_s=2 * BOOT_S).stdout
 
     def wait_answer(self, question: str, *, limit_s: float) -> str:
         """Ask until an answer comes or the time is over."""

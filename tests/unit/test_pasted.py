@@ -757,7 +757,8 @@ def test_what_was_not_understood_is_listed(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bedplate.flows.machine.STANDARD_INPUT", PASTED / "topo-m/topo.txt")
+    # Of the function itself: another test may have loaded the module a second time.
+    monkeypatch.setitem(read_facts_of.__globals__, "STANDARD_INPUT", PASTED / "topo-m/topo.txt")
     facts = read_facts_of(Path("-"), KNOBS)
     assert (facts.origin, len(facts.accelerators)) == ("standard input", 4)
 

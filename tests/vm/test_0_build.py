@@ -155,7 +155,7 @@ def test_a_killed_build_publishes_nothing_and_the_next_is_clean(bedplate: Bedpla
     process.wait()
     assert digest(image.raw) == before
     assert [entry.name for entry in bedplate.paths.images.iterdir()] == [image.version]
-    assert bedplate("image", "build").stdout.startswith(image.version)
+    assert bedplate("image", "build", timeout_s=BUILD_S).stdout.startswith(image.version)
 
 
 def test_a_full_disk_is_told_and_leaves_the_image(bedplate: Bedplate, image: Image, tmp_path: Path) -> None:
