@@ -411,7 +411,7 @@ def test_environments_are_found_in_the_usual_places_and_by_units(tmp_path: Path)
         {
             "/opt/vllm/pyvenv.cfg": "",
             "/opt/deep/down/it/venv/pyvenv.cfg": "",
-            "/home/alice/work/.venv/pyvenv.cfg": "",
+            "/home/alice/project/.venv/pyvenv.cfg": "",
             "/home/alice/.cache/venv/pyvenv.cfg": "",
             "/opt/conda/conda-meta/history": "",
             "/opt/conda/envs/llm/conda-meta/history": "",
@@ -424,7 +424,7 @@ def test_environments_are_found_in_the_usual_places_and_by_units(tmp_path: Path)
     )
     assert find_environments(root) == (
         "/elsewhere/engine",
-        "/home/alice/work/.venv",
+        "/home/alice/project/.venv",
         "/opt/conda",
         "/opt/conda/envs/llm",
         "/opt/vllm",
