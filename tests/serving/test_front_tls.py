@@ -21,6 +21,7 @@ from bedplate.catalog.client_keys import render_client_keys
 from bedplate.engines.client import list_models
 from bedplate.errors import BedplateError, CommandError, NotRunningError
 from bedplate.flows import ca
+from bedplate.flows.front import apply_front
 from bedplate.flows.key import open_key_store, revoke_key
 from bedplate.host.root.root import Root
 from bedplate.model.client_key import ClientKey, ClientKeyFile
@@ -291,6 +292,8 @@ def test_another_ca_of_the_clients_waits_for_prepare_and_each_renewal_says_so(
         assert in_use.read_text() == before
     machine.prepare()
     assert in_use.read_text() == other
+    with pytest.raises(CommandError, match="takes a reload"):  # so `serve prepare` reloads the front end
+        apply_front(Root(machine.top), (in_use.name,))
 
 
 def test_production_answers_nobody_without_a_key_from_its_first_second(make_front: MakeFront) -> None:

@@ -19,7 +19,7 @@ from bedplate.act.front_admin import replace_certificate, replace_map
 from bedplate.act.front_files import write_front_files
 from bedplate.catalog.client_keys import parse_client_keys
 from bedplate.catalog.machine_config import is_loopback, parse_machine_config
-from bedplate.errors import BedplateError, DataError, ReadError
+from bedplate.errors import BedplateError, CommandError, DataError, ReadError
 from bedplate.front.keys import FRONT_DIRECTORY, KeyRules, render_key_maps
 from bedplate.front.tls import ADMIN_SOCKET, CLIENT_CA_PEM, SERVER_PEM, TlsFiles, render_listeners
 from bedplate.host.root.root import Root
@@ -222,6 +222,8 @@ def apply_front(root: Root, changed: Sequence[str]) -> None:
             replace_map(admin, path, root.at(path).read_text())
     if Path(SERVER_PEM).name in changed:
         replace_certificate(admin, SERVER_PEM, root.at(SERVER_PEM).read_text())
+    if Path(CLIENT_CA_PEM).name in changed:
+        raise CommandError("the CA of the clients changed, which takes a reload", status=None)
 
 
 def find_openings(setting: FrontSetting) -> list[str]:
@@ -294,7 +296,7 @@ def _ensure_authority(root: Root, host: str, remarks: list[str], now_s: int) -> 
 
 
 def _read_client_ca(root: Root, path: str) -> str:
-    import ssl  # takes a tenth of a boot's first second in an emulated guest; most machines name no such file
+    import ssl  # most machines name no such file, and a boot waits for what is loaded
 
     parts = [part.partition(_END) for part in (root.read_text(path) or "").split(_BEGIN)[1:]]
     found = [f"{_BEGIN}{body}{_END}\n" for body, end, _ in parts if body and end]

@@ -270,7 +270,7 @@ def find_serving(
 
 
 def read_front_script(root: Root) -> str:
-    """HAProxy's script: as the build has written it into an image, else made here, which would take a boot 0.3 s."""
+    """HAProxy's script: as the build has written it into an image, since a boot waits for this; else made here."""
     text = root.read_text(IMAGE_SCRIPT)
     if text is not None:
         return f"{text}\n"

@@ -397,7 +397,7 @@ def _write_trees(paths: Paths, recipes: Path, recipe: Recipe, keys: Keys, direct
         "on_var_failure": str(recipe.on_var_failure),
     }
     (rendered / IMAGE_RECORD.lstrip("/")).write_text(json.dumps(record))
-    # Made now: to read the rows takes a fifth of what each boot's `serve prepare` takes.
+    # Made now, so that no boot has to read the rows.
     (rendered / IMAGE_SCRIPT.lstrip("/")).write_text(render_script(read_protocol(), read_request_script()))
     if keys.recovery_certificate is not None:
         (rendered / "usr/lib/bedplate/recovery.json").write_text(render_recovery(paths, keys.recovery_certificate))
