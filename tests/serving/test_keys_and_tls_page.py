@@ -48,7 +48,8 @@ def test_each_file_is_a_machine_toml(text: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("bedplate ")])
 def test_each_command_is_one_of_bedplate(line: str) -> None:
-    verb, *rest = shlex.split(line.partition(" > ")[0].replace("ID\n--certificate", "ID"))[1:]
+    shown = line.partition(" > ")[0].replace("ID\n--certificate", "ID").replace("3A:5B:...", "3A" * 32)
+    verb, *rest = shlex.split(shown)[1:]
     modules = {name: module for verbs in VERBS.values() for name, (module, _) in verbs.items()}
     module = importlib.import_module(f"bedplate.cli.{modules[verb]}")
     parser = argparse.ArgumentParser(prog=f"bedplate {verb}", description=inspect.getdoc(module))

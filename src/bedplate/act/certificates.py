@@ -90,6 +90,8 @@ def issue_certificate(
         key, certificate = private / "key.pem", private / "certificate.pem"
         run([*argv, "-keyout", str(key), "-out", str(certificate)], timeout_s=_LIMIT_S)
         pem = key.read_text() + certificate.read_text()
+        if authority is not None:  # so that whoever connects can fetch it: `bedplate ca fetch`
+            pem += authority.certificate.read_text()
     return IssuedCertificate(pem=pem, ends_s=now_s + days * _DAY_S)
 
 

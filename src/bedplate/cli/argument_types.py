@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +59,21 @@ LONGEST_S = 86_400.0 * 365
 def seconds(text: str) -> float:
     """A time of more than 0 seconds; a millisecond is the shortest."""
     return number(0.001, LONGEST_S, unit="seconds")(text)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """A host name or an address, and a port: llm.example.org:8080, [2001:db8::7]:8080; https:// may stand before it."""
+    host, separator, port = text.removeprefix("https://").rstrip("/").rpartition(":")
+    name = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not separator or not name or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected HOST:PORT, for instance llm.example.org:8080")
+    if "/" in name or name != "".join(name.split()) or (":" in name and not host.startswith("[")):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected HOST:PORT, with an IPv6 address in brackets")
+    return name, int(port)
+
+
+def sha256(text: str) -> str:
+    """A SHA-256 in hexadecimal digits, with or without colons between the bytes, as it was given."""
+    if re.fullmatch(r"[0-9A-Fa-f]{64}|(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: expected the 32 bytes of a SHA-256, in hexadecimal digits")

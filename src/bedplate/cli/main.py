@@ -49,7 +49,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "on a serving host": {
         "serve": ("serve", "configure and start the engines and the HTTP front end of this host"),
         "key": ("key", "add, list, revoke and rotate the keys of the front end's clients"),
-        "ca": ("ca", "show the front end's certificate authority, and renew its certificate"),
+        "ca": ("ca", "show or fetch the front end's certificate authority, and renew its certificate"),
         "guard": ("guard", "lower the neighbours' limits while engines wait because of them"),
         "var": ("var", "manage the recovery key of the encrypted /var, and report why /var does not open"),
     },
