@@ -91,7 +91,7 @@ class Guest:
         return self.machine.directory / _SHARE
 
     def run(
-        self, command: str, *, timeout_s: float = 120.0, silence_s: float | None = None, ok: bool = True
+        self, command: str, *, timeout_s: float = 600.0, silence_s: float | None = None, ok: bool = True
     ) -> ConsoleResult:
         """Run a command in the guest's root shell (bash): its status and what it printed, stderr with it.
 

@@ -277,7 +277,7 @@ class Stack:
         return self._processes[name].pid
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=1800)
 
     def ask(self, path: str, body: object = None, *, method: str = "POST", **headers: str) -> Answer:
         """One request; a body that is no text is sent as JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,12 +15,15 @@ from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.shapes import find_shape
 from bedplate.engines.llamacpp import make_launch
 from bedplate.flows.fit import read_fit_model
+from bedplate.host.kernel.cpuinfo import has_amx, read_cpuinfo
+from bedplate.host.root.root import Root
 from bedplate.model.fit import FitTarget, MemoryParts
 from bedplate.model.launch import Limits, Placement
 from bedplate.model.units import MIB
 from bedplate.plan.cache import PROCESS_BYTES
 from bedplate.plan.fit import memory_parts
 from bedplate.weights.random_model import Quant, write_random_model
+from bedplate.weights.source import find_source
 from tests.effort import wait_until
 from tests.serving import cache_zoo, zoo
 from tests.serving.conftest import LIBRARIES, in_tree, model_ref
@@ -27,8 +31,16 @@ from tests.unit.test_store import Heard
 
 ENGINES = read_fit_engines()
 LLAMACPP = next(row for row in ENGINES.engine if row.id == "llamacpp")
+AMX = has_amx(read_cpuinfo(Root()).flags)
 HOST = FitTarget(
-    name="host", row=None, count=1, memory_bytes=1 << 40, engines=("llamacpp",), host_memory=True, reserve_bytes=1
+    name="host",
+    row=None,
+    count=1,
+    memory_bytes=1 << 40,
+    engines=("llamacpp",),
+    host_memory=True,
+    reserve_bytes=1,
+    amx=AMX,
 )
 
 
@@ -54,7 +66,8 @@ def read(log: Path) -> str:
 
 def allocated(tree: Path, file: Path, limits: Limits, directory: Path) -> dict[str, float]:
     """Bytes by what they are for, as the engine logs them when it is started as bedplate starts it."""
-    launch = make_launch(model_ref("m", file), Placement(cpus=(0, 1)), limits)
+    model = dataclasses.replace(model_ref("m", file), architecture=find_source(file).header.architecture)
+    launch = make_launch(model, Placement(cpus=(0, 1), amx=AMX), limits)
     argv = [str(file) if word.endswith("/m") else word for word in launch.argv]
     argv[argv.index("--host") + 1] = str(directory / "s.sock")
     argv[argv.index("--model") + 1] = str(file)
@@ -76,7 +89,8 @@ def allocated(tree: Path, file: Path, limits: Limits, directory: Path) -> dict[s
         process.kill()
         process.wait()
     found: dict[str, float] = {}
-    for name, mib in re.findall(r"CPU\w* +(\w+|) ?(?:buffer) size = +([\d.]+) MiB", read(log)):
+    # A CPU with AMX has the weights in a buffer of its own.
+    for name, mib in re.findall(r"(?:CPU|AMX)\w* +(\w+|) ?(?:buffer) size = +([\d.]+) MiB", read(log)):
         found[name] = found.get(name, 0.0) + float(mib) * MIB
     return found
 

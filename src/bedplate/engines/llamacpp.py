@@ -63,6 +63,8 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
         "--no-cache-idle-slots",
         *("--cache-ram", "0"),  # its own default is 8 GiB that nothing accounts for
         *("--fit", "off"),  # the limits were computed; its own search loads the model once more
+        # Its kernels for AMX take no batch of matrices, and 0.7.0 ends with an assertion (cur_backend_id) when it meets one.
+        *(("--no-repack",) if placement.amx and model.architecture in _BATCHED_WEIGHTS else ()),
         "--no-warmup",  # the probe warms up, and proves a token
         "--offline",
         "--no-webui",
@@ -80,6 +82,8 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
     )
 
 
+_BATCHED_WEIGHTS = frozenset({"deepseek2", "deepseek32", "glm-dsa", "kimi-linear", "mistral4"})
+"""Architectures of latent attention, whose attn_k_b and attn_v_b are one matrix for each head. Only deepseek2 was tried."""
 _TASK_OPTIONS = {ModelTask.GENERATE: (), ModelTask.EMBED: ("--embeddings",), ModelTask.RERANK: ("--reranking",)}
 _NEVER_LOADED = frozenset({"Q8_K"})  # of sums while it computes: 0.7.0 ends with a segmentation fault on a file of it
 

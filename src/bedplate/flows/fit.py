@@ -114,6 +114,8 @@ def _of_path(path: Path, engines: FitEngines) -> FitModel:
 
 
 def _of_gguf(name: str, path: Path, header: Header) -> FitModel:
+    from bedplate.weights.amx import amx_bytes
+
     if header.shape is None:
         raise ModelRefused(
             f"{path}: its header does not say layers, width, heads and vocabulary, from which memory is computed",
@@ -125,6 +127,7 @@ def _of_gguf(name: str, path: Path, header: Header) -> FitModel:
         arithmetic=_arithmetic(header.quantisation),
         engines=("llamacpp",),
         origin="the file",
+        amx_bytes=None if header.shape.latent else amx_bytes(header.tensors),  # engines/llamacpp.py: --no-repack
     )
     return _make(name, f"{path}: GGUF header", header.shape, (choice,), parameters=header.parameters)
 

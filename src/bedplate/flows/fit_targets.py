@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,20 +56,22 @@ def read_host_targets(
     if recording is None:
         # Only what is needed: all facts of a host take three times as long.
         from bedplate.host.accel import read_accelerators
+        from bedplate.host.kernel.cpuinfo import read_cpuinfo
         from bedplate.host.kernel.memory import read_memory
         from bedplate.host.kernel.pci import read_pci
         from bedplate.host.root.root import Root
 
         root = Root()
         pci = read_pci(root)
-        return host_targets(pci, read_accelerators(root, pci), read_memory(root), engines, rows)
+        flags = read_cpuinfo(root).flags
+        return host_targets(pci, read_accelerators(root, pci), read_memory(root), engines, rows, cpu_flags=flags)
     from bedplate.flows.machine import read_facts_of
 
     facts = read_facts_of(recording, ())
     memory = MemoryBudget(
         total_bytes=facts.memory.total_bytes, available_bytes=facts.memory.available_bytes, engines_bytes=0
     )
-    return host_targets(facts.pci, facts.accelerators, memory, engines, rows)
+    return host_targets(facts.pci, facts.accelerators, memory, engines, rows, cpu_flags=facts.cpu.flags)
 
 
 def host_targets(
@@ -78,6 +80,8 @@ def host_targets(
     memory: MemoryBudget,
     engines: Sequence[EngineRow],
     rows: Sequence[AcceleratorRow],
+    *,
+    cpu_flags: Collection[str] = (),
 ) -> tuple[FitTarget, ...]:
     """The targets that a host is: one for each kind of accelerator, then its own memory for engines that compute on CPUs.
 
@@ -107,11 +111,13 @@ def host_targets(
             )
         )
     if memory.total_bytes:
-        targets.append(_host_memory(memory, engines))
+        from bedplate.host.kernel.cpuinfo import has_amx
+
+        targets.append(_host_memory(memory, engines, amx=has_amx(cpu_flags)))
     return tuple(targets)
 
 
-def _host_memory(memory: MemoryBudget, engines: Sequence[EngineRow]) -> FitTarget:
+def _host_memory(memory: MemoryBudget, engines: Sequence[EngineRow], *, amx: bool) -> FitTarget:
     return FitTarget(
         name="memory of this host",
         row=None,
@@ -119,6 +125,7 @@ def _host_memory(memory: MemoryBudget, engines: Sequence[EngineRow]) -> FitTarge
         memory_bytes=memory.total_bytes,
         engines=tuple(engine.id for engine in engines if engine.on_cpu),
         host_memory=True,
+        amx=amx,
         reserve_bytes=max(1, memory.total_bytes - max(0, usable_bytes(memory))),
         note="computed on CPUs; how fast is not known without a measurement",
     )

@@ -21,6 +21,8 @@ class WeightsChoice:
     """Ids of the engines that load it."""
     origin: str
     """Where the size comes from, for people: "the file", "computed from the parameters"."""
+    amx_bytes: int | None = None
+    """What they take where the engine lays them out anew for CPUs with AMX; None: the same, or not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class FitTarget:
     """Whether it is the host's own memory, and the engine computes on its CPUs."""
     reserve_bytes: int = 0
     """Of the host's memory: what others hold, and what is left to the system."""
+    amx: bool = False
+    """Whether the host's CPUs have AMX."""
     note: str = ""
 
 

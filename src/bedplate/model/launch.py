@@ -66,6 +66,8 @@ class Placement:
     cpu_quota: float | None = None
     """CPUs' worth of time that the cgroup grants; None without a quota."""
     because: str = ""
+    amx: bool = False
+    """Whether the CPUs have AMX, for which llama.cpp lays weights out anew, in memory of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ class CpuBudget:
     """CPUs' worth of time that the narrowest cgroup of the chain grants; None without a quota."""
     because: str
     """Which of the bounds made it so, for people."""
+    amx: bool = False
+    """Whether the CPUs have the matrix instructions (AMX int8) for which engines lay weights out anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

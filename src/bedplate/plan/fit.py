@@ -139,8 +139,9 @@ def memory_parts(
     share = layer_share(model.shape, devices) if engine.split is Split.LAYERS else 1 / devices
     reserve = target.reserve_bytes or int(total * (1 - engine.memory_fraction))
     shape = model.shape
+    packed = weights.amx_bytes if target.host_memory and target.amx and weights.amx_bytes is not None else weights.size_bytes
     return MemoryParts(
-        weights_bytes=int(weights.size_bytes * share),
+        weights_bytes=int(packed * share),
         kv_bytes=kv_cache_bytes(shape, engine, context=context, sequences=sequences, devices=devices),
         state_bytes=state_bytes(shape, engine, sequences=sequences, devices=devices),
         buffers_bytes=buffer_bytes(shape, engine, context=context, sequences=sequences, devices=devices),

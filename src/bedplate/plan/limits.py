@@ -7,6 +7,7 @@ carry the size of the vocabulary. So is the KV pool of a model with windows, who
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from bedplate.errors import ModelTooLarge
 from bedplate.model.instance import BATCH_TOKENS
@@ -64,7 +65,7 @@ def plan_limits(
     usable = usable_bytes(memory) - promised_bytes
     tokens = wanted
     while True:
-        need = memory_need(model, context=tokens, parallel=requests)
+        need = memory_need(model, context=tokens, parallel=requests, amx=placement.amx)
         if need.total_bytes <= usable:
             return Limits(context=tokens, parallel=requests, memory_bytes=need.total_bytes)
         if context is not None or tokens // 2 < SMALLEST_CONTEXT:
@@ -79,14 +80,22 @@ def plan_limits(
     )
 
 
-def memory_need(model: ModelRef, *, context: int, parallel: int) -> MemoryNeed:
-    """What an engine will hold in memory and cannot give back."""
+_AMX_GROWTH = Fraction(38, 34)
+"""The most by which llama.cpp's layout for AMX is larger than the file: 8-bit weights get a sum of 4 bytes a block of 34."""
+
+
+def memory_need(model: ModelRef, *, context: int, parallel: int, amx: bool = False) -> MemoryNeed:
+    """What an engine will hold in memory and cannot give back. amx: whether its CPUs have it.
+
+    With AMX, an embedding that is the output matrix too is held twice, which the index of models does not say: it is within
+    what MemoryMax= leaves above the need.
+    """
     per_token = model.kv_bytes_per_token or _UNKNOWN_KV_BYTES
     vocabulary = min(_LARGEST_VOCABULARY, model.parameters // _LEAST_WEIGHTS_PER_TOKEN)
     logits_bytes = 4 * vocabulary * BATCH_TOKENS  # 32-bit floats for each token of a batch
     cells = pool_cells(context, parallel)
     return MemoryNeed(
-        weights_bytes=model.size_bytes,
+        weights_bytes=int(model.size_bytes * _AMX_GROWTH) if amx else model.size_bytes,
         kv_bytes=per_token * cells,
         buffers_bytes=PROCESS_BYTES + logits_bytes + mask_bytes(cells, BATCH_TOKENS),
     )

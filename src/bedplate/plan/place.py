@@ -12,7 +12,7 @@ from bedplate.model.versions import version_key
 def plan_placement(facts: CpuBudget) -> Placement:
     """All CPUs that are really available. Neighbours are held back by the weights of their slices, not by a cage here:
     pinning one neighbour to one of two CPUs that the engine uses too left 2.8 % of its speed."""
-    return Placement(cpus=facts.cpus, cpu_quota=facts.quota, because=facts.because)
+    return Placement(cpus=facts.cpus, cpu_quota=facts.quota, because=facts.because, amx=facts.amx)
 
 
 def sort_layers(engine: str, files: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ technical reference manuals (MIDR part numbers), since the kernel gives numbers.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from bedplate.host.root.root import Root
@@ -49,6 +50,11 @@ def read_cpuinfo(root: Root) -> CpuInfo:
         return CpuInfo(model_name=missing(unknown, CPUINFO, raw.text), architecture=told, flags=())
     info = parse_cpuinfo(raw.value.decode("utf-8", errors="replace"))
     return CpuInfo(model_name=info.model_name, architecture=told or info.architecture, flags=info.flags)
+
+
+def has_amx(flags: Collection[str]) -> bool:
+    """Whether the flags name what ggml's AMX code is built with: 8-bit tiles, and AVX-512 VNNI."""
+    return {"amx_tile", "amx_int8", "avx512_vnni"} <= set(flags)
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:

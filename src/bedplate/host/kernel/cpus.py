@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from bedplate.errors import ReadError
+from bedplate.host.kernel.cpuinfo import has_amx, read_cpuinfo
 from bedplate.host.root.cpu_lists import parse_count, parse_cpu_list
 from bedplate.host.root.root import Root
 from bedplate.model.serving_host import CpuBudget
@@ -52,7 +53,8 @@ def read_cpus(root: Root, *, affinity: Collection[int] | None = None, cgroup: st
         raise ReadError(f"no CPU is left for the engine: {', '.join(because)}", hint="Widen AllowedCPUs= of its slice.")
     if quota is not None:
         because.append(f"a quota of {quota:g}")
-    return CpuBudget(cpus=tuple(sorted(cpus)), quota=quota, because=", ".join(because))
+    amx = has_amx(read_cpuinfo(root).flags)
+    return CpuBudget(cpus=tuple(sorted(cpus)), quota=quota, because=", ".join(because), amx=amx)
 
 
 def quota_v2(text: str | None) -> float | None:
