@@ -9,7 +9,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
-from bedplate.model.machine_config import FRONT_RECORD
+from bedplate.model.serving_host import FRONT_RECORD
 from bedplate.plan.rules.checks.fixes import confine, undo_confine
 from bedplate.plan.rules.observation import Observation, not_judged, seen, unknown
 from bedplate.plan.rules.rule import Result
