@@ -11,7 +11,7 @@ from bedplate.model.facts.system import EngineNoteKind, FailureKind, ToolFailure
 from bedplate.model.wording import plural, render_cpus
 from bedplate.plan.rules.observation import Observation, seen, some
 from bedplate.plan.rules.rule import Result
-from bedplate.plan.rules.terms import accelerators, device_of, name_of
+from bedplate.plan.rules.terms import accelerators, device_of, is_virtual, name_of
 
 _HABANA = "1da3"
 _LINKED = ("NVLink", "XGMI")
@@ -223,7 +223,9 @@ def check_rdma_ports(facts: HostFacts) -> Iterator[Result]:
                 evidence=(seen("port state", state),),
                 fix=(
                     f"ibstat {interface.name}",
-                    "# Disabled: somebody switched the port off. Polling: no cable, or the other end is off.",
+                    "# Disabled: somebody switched the port off. Polling: the other end is off or not connected."
+                    if is_virtual(facts)
+                    else "# Disabled: somebody switched the port off. Polling: no cable, or the other end is off.",
                     "# Initializing: the subnet manager does not run.",
                 ),
                 confidence=Confidence.LIKELY,
@@ -242,7 +244,9 @@ def check_node_memory(facts: HostFacts) -> Iterator[Result]:
                 because=f"node {node.node} has {plural(len(node.cpus), 'CPU')} and no memory: all of its memory is remote",
                 where=(f"node {node.node}",),
                 evidence=(Evidence(fact=f"node {node.node}: 0 bytes", source=facts.numa.source),),
-                fix=(
+                fix=("# Give each virtual NUMA node memory of its own in the hypervisor, or ask the provider for it.",)
+                if is_virtual(facts)
+                else (
                     "dmidecode --type memory | grep -E 'Locator|Size'",
                     "# DIMMs of this socket are missing, failed or disabled in the firmware. Distribute them evenly.",
                 ),
