@@ -1,10 +1,12 @@
 """python -m bench.doctor [--compare] [RECORDING ...]: how long `bedplate doctor` takes and how much memory.
 
-A process for each run, from fork to end, the interpreter's start included; rounds are interleaved. Measured are this
-machine, the recordings given, and a server that bench/server.py makes (208 CPUs, 8 GPUs, 400 PCI devices), as a directory
-and as .tar.gz. --compare times `lstopo` beside `bedplate inspect` and `bedplate doctor` on this machine and on every tree
-of /proc and /sys among the recordings (unpacked, since lstopo reads no archive), and `tuned-adm` on this machine; what is
-not installed is left out, and said (Debian: hwloc-nox, tuned).
+A process for each run, from fork to end, the interpreter's start included; rounds are interleaved. The runs have byte code,
+as pip and the image make it; one row shows what it costs to run without, as from a checkout that nobody may write to: Python
+compiles two hundred files at each start then. Measured are this machine, the recordings given, and a server that
+bench/server.py makes (208 CPUs, 8 GPUs, 400 PCI devices), as a directory and as .tar.gz. --compare times `lstopo` beside
+`bedplate inspect` and `bedplate doctor` on this machine and on every tree of /proc and /sys among the recordings (unpacked,
+since lstopo reads no archive), and `tuned-adm` on this machine; what is not installed is left out, and said (Debian:
+hwloc-nox, tuned).
 
 Prints tables in Markdown; with --json every sample. The page's goals: 0.5 s and 80 MB for the recording of a server with
 eight GPUs, 1 s for the made server and on a live machine, 0.15 s for `bedplate --help`.
@@ -44,6 +46,7 @@ class Command:
     argv: tuple[str, ...]
     compared: bool = False
     """A row of the second table."""
+    has_byte_code: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ def main() -> int:
         if arguments.compare:
             trees = dict(find_trees(arguments.recordings, Path(directory)))
             commands += plan_comparison(trees | {made.name: made})
-        samples = [measure(command) for _ in range(arguments.rounds) for command in commands]
+        samples = measure_rounds(commands, arguments.rounds)
         words = [say(command) for command in commands if command.argv[0].endswith(_TUNED)]
     if arguments.json:
         print(json.dumps([asdict(sample) for sample in samples], indent=1))
@@ -104,6 +107,7 @@ def find_trees(recordings: Iterable[Path], scratch: Path) -> Iterator[tuple[str,
 def plan_doctor(recordings: Sequence[Path]) -> Iterator[Command]:
     yield Command(what="bedplate --help", argv=(*_BEDPLATE, "--help"))
     yield Command(what="doctor, this machine", argv=(*_BEDPLATE, "doctor"))
+    yield Command(what="doctor, this machine, without byte code", argv=(*_BEDPLATE, "doctor"), has_byte_code=False)
     for path in recordings:
         kind = "/" if path.is_dir() else ""
         yield Command(what=f"doctor --from {path.name}{kind}", argv=(*_BEDPLATE, "doctor", "--from", str(path)))
@@ -123,11 +127,27 @@ def plan_comparison(trees: dict[str, Path]) -> Iterator[Command]:
             yield Command(what=f"{name}: tuned-adm {ask}", argv=(str(tuned), ask), compared=True)
 
 
-def measure(command: Command) -> Sample:
-    """One run, with the kernel's own account of that one process and of those it waited for."""
+def measure_rounds(commands: Sequence[Command], rounds: int) -> list[Sample]:
+    """Interleaved runs of the commands, behind one of each that makes the byte code and is not counted."""
+    with tempfile.TemporaryDirectory(prefix="bedplate-bench-") as byte_code:
+        for command in commands:
+            measure(command, byte_code)
+        return [measure(command, byte_code) for _ in range(rounds) for command in commands]
+
+
+def measure(command: Command, byte_code: str) -> Sample:
+    """One run, with the kernel's own account of that one process and of those it waited for.
+
+    byte_code is the directory that Python keeps compiled files in, whatever the caller's environment says of it.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if command.has_byte_code:
+        environment["PYTHONPYCACHEPREFIX"] = byte_code
+    else:
+        environment |= {"PYTHONPYCACHEPREFIX": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
     silent = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
     begun = time.perf_counter()
-    child = os.posix_spawn(command.argv[0], command.argv, os.environ, file_actions=silent)
+    child = os.posix_spawn(command.argv[0], command.argv, environment, file_actions=silent)
     _, status, usage = os.wait4(child, 0)
     return Sample(
         what=command.what,

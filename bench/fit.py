@@ -19,7 +19,7 @@ from pathlib import Path
 import bedplate
 from bedplate.host.kernel.cpuinfo import read_cpuinfo
 from bedplate.host.root.root import Root
-from bench.doctor import Command, measure, render_table
+from bench.doctor import Command, measure_rounds, render_table
 
 _ROUNDS = 7
 _FIT = (sys.executable, "-m", "bedplate.cli.main", "fit")
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print all samples")
     arguments = parser.parse_args()
     commands = list(plan_fit_commands(arguments.models))
-    samples = [measure(command) for _ in range(arguments.rounds) for command in commands]
+    samples = measure_rounds(commands, arguments.rounds)
     if arguments.json:
         print(json.dumps([asdict(sample) for sample in samples], indent=1))
         return 0

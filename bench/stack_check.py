@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.stack.binaries import make_cuda_library, make_elf
 from tests.stack.host import DKMS, DRIVER, SITE, StackHost, make_host
 
-from bench.doctor import Command, measure, render_table
+from bench.doctor import Command, measure_rounds, render_table
 
 _PACKAGES, _ENVIRONMENTS, _PIECES = 2000, 20, 2000
 _MODULE_BYTES = 23 << 20
@@ -66,7 +66,7 @@ def main() -> int:
         # Another process makes it, so that its memory does not stand for that of the runs.
         subprocess.run([sys.executable, "-m", "bench.stack_check", "--make", host], check=True)
         commands = list(plan(host))
-        samples = [measure(command) for _ in range(arguments.rounds) for command in commands]
+        samples = measure_rounds(commands, arguments.rounds)
     if arguments.json:
         print(json.dumps([asdict(sample) for sample in samples], indent=1))
         return 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.unit.fix_rules import as_virtual, fix_problems
+
 from bedplate.catalog.findings import read_findings
 from bedplate.model.facts.host import HostFacts
 from bedplate.plan.rules.checks import CheckFunction
 from bedplate.plan.rules.observation import Observation, make_finding
 from bedplate.plan.rules.rule import Outcome, Result
+from bedplate.plan.rules.terms import is_virtual
 
 ROWS = {row.id: row for row in read_findings()}
 
@@ -25,6 +28,10 @@ def cases(check: CheckFunction, facts: HostFacts) -> list[Observation]:
         assert result.evidence and all(e.fact and e.source for e in result.evidence), result
         assert result.fix and result.undo, result
         assert make_finding(result, row).effect
+        assert fix_problems(result.fix, is_virtual=is_virtual(facts) is True) == [], result.id
+    for case in check(as_virtual(facts)):
+        if isinstance(case, Observation):
+            assert fix_problems(case.fix, is_virtual=True) == [], case.id
     return found
 
 

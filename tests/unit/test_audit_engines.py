@@ -371,10 +371,11 @@ def test_commands_name_the_service_that_an_engine_is() -> None:
     (case,) = cases(limits.check_nofile, facts)
     directory = "/etc/systemd/system/vllm.service.d"
     assert case.fix == (
+        "# The restart interrupts vllm.service: drain it first.",
         f"mkdir -p {directory} && printf '[Service]\\nLimitNOFILE=1048576\\n' > {directory}/80-bedplate-limitnofile.conf",
         "systemctl daemon-reload && systemctl restart vllm.service",
     )
-    assert case.undo[0] == f"rm {directory}/80-bedplate-limitnofile.conf"
+    assert case.undo[1] == f"rm {directory}/80-bedplate-limitnofile.conf"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "interrupts": set(),
     "model": {"errors"},
     "catalog": {"errors", "model"},
-    "host/secrets": set(),
+    "host/secrets": {"model"},
     "host/root": {"errors", "model"},
     "host/kernel": {"errors", "model", "host/secrets", "host/root"},
     "host/accel": {"errors", "model", "host/root", "host/kernel"},

@@ -13,6 +13,7 @@ from tests.unit.facts_factory import (
     make_engine,
     make_facts,
     make_kernel,
+    make_memory,
     make_thread,
     with_gpus,
 )
@@ -139,11 +140,18 @@ def test_a_model_mapped_from_a_network_file_system_is_found() -> None:
 
 def test_what_another_rule_tells_is_not_said_again() -> None:
     engine = make_engine(limits=(("nofile", 1024), ("memlock", None)))
-    facts = make_facts(engines=(engine,), kernel=make_kernel(cmdline=("isolcpus=1",)), knobs=files(kernel_pid_max="32768"))
-    ids = [finding.id for finding in audit_knobs(facts, KNOBS, failed={"cores.isolated", "limit.nofile"})]
-    assert "knob.cpu.isolcpus" not in ids
-    findings = audit_knobs(facts, KNOBS, failed={"limit.nofile"})
-    (limits,) = (finding for finding in findings if finding.id == "knob.net.limits")
-    assert limits.where == ("/proc/sys/kernel/pid_max",)
-    assert not any("nofile" in line.lower() for line in (limits.title, *limits.fix))
-    assert set(ids) | {"knob.cpu.isolcpus"} == {finding.id for finding in audit_knobs(facts, KNOBS)}
+    facts = make_facts(engines=(engine,), kernel=make_kernel(cmdline=("isolcpus=1",)))
+    ids = {finding.id for finding in audit_knobs(facts, KNOBS, failed={"cores.isolated", "limit.nofile"})}
+    told = {"knob.cpu.isolcpus", "knob.net.limits"}
+    assert not ids & told
+    assert ids | told == {finding.id for finding in audit_knobs(facts, KNOBS)}
+
+
+def test_of_a_row_with_several_settings_the_others_are_still_said() -> None:
+    engine = make_engine(cgroup=make_cgroup(swap_max_bytes=known(8 * GIB, "memory.swap.max")))
+    facts = make_facts(engines=(engine,), memory=make_memory(swap_total_bytes=1 << 20, swap_free_bytes=1 << 20))
+    whole, rest = (
+        next(finding for finding in audit_knobs(facts, KNOBS, failed=failed) if finding.id == "knob.mem.swap")
+        for failed in (set[str](), {"memory.may-swap"})
+    )
+    assert 0 < len(rest.evidence) < len(whole.evidence)

@@ -14,7 +14,8 @@ from bedplate.flows.front import find_openings, listeners_of, read_front_setting
 from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses, read_host_name
 from bedplate.host.system.osinfo import read_os
-from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, MachineConfig, TlsSource
+from bedplate.model.machine_config import CLOSED, MACHINE_FILES, MachineConfig, TlsSource
+from bedplate.model.serving_host import FRONT_RECORD
 
 OS = Path(__file__).parents[2] / "image/os"
 

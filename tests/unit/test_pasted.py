@@ -265,7 +265,7 @@ def test_a_lost_gpu() -> None:
     (gpu,) = facts_of("gpu-lost-values/smi-q.txt").accelerators
     assert (gpu.failure.value, gpu.fabric_state.value, gpu.fabric_state.unknown) == ("GPU is lost", None, Unknown.MALFORMED)
     fix = "\n".join(by_id("gpu-lost-values/smi-q.txt")["accel.lost"].fix)
-    assert "Drain" in fix and "power the machine off" in fix and "Xid" in fix
+    assert "drain its engines" in fix and "power the machine off" in fix and "Xid" in fix
 
 
 def test_an_error_is_no_name(tmp_path: Path) -> None:
@@ -375,9 +375,10 @@ def test_what_the_fix_of_a_mismatch_stops_it_starts_again() -> None:
     fix = by_id("nvidia-smi-failed/fail.txt")["driver.version-mismatch"].fix
     stops = [line.removeprefix("systemctl stop ") for line in fix if line.startswith("systemctl stop ")]
     starts = [line.removeprefix("systemctl start ") for line in fix if line.startswith("systemctl start ")]
-    assert stops == starts == ["nvidia-persistenced nvidia-fabricmanager"]
+    assert stops == starts == ["nvidia-persistenced nvidia-dcgm nvidia-fabricmanager"]
     reload = next(number for number, line in enumerate(fix) if line.startswith("modprobe -r nvidia_drm"))
     assert fix.index(f"systemctl stop {stops[0]}") < reload < fix.index(f"systemctl start {starts[0]}")
+    assert any(line.startswith("fuser -v /dev/nvidia") for line in fix[:reload])
     assert any("nvidia_peermem" in line for line in fix[:reload])
     assert any("nvlsm" in line for line in fix)
 
@@ -390,8 +391,8 @@ def test_the_fix_of_a_mismatch_on_a_host_is_its_own() -> None:
         kernel=dataclasses.replace(facts.kernel, modules=tuple(sorted((*facts.kernel.modules, ("nvidia_peermem", ""))))),
     )
     (finding,) = [finding for finding in judge(with_peer).findings if finding.id == "driver.version-mismatch"]
-    assert finding.fix[2] == "modprobe -r nvidia_peermem"
-    assert "systemctl start nvidia-persistenced" in finding.fix
+    assert finding.fix[3] == "modprobe -r nvidia_peermem"
+    assert "systemctl start nvidia-persistenced nvidia-dcgm" in finding.fix
     assert not any("fabricmanager" in line for line in finding.fix)
     switch = make_pci("0000:07:00.0", class_code=0x068000, device=0x22A3, name="NVSwitch")
     (finding,) = [
@@ -399,7 +400,7 @@ def test_the_fix_of_a_mismatch_on_a_host_is_its_own() -> None:
         for finding in judge(dataclasses.replace(facts, pci=(switch, *facts.pci))).findings
         if finding.id == "driver.version-mismatch"
     ]
-    assert "systemctl start nvidia-persistenced nvidia-fabricmanager" in finding.fix
+    assert "systemctl start nvidia-persistenced nvidia-dcgm nvidia-fabricmanager" in finding.fix
 
 
 @pytest.mark.parametrize(

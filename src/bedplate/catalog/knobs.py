@@ -7,7 +7,6 @@ conditions, formulas and facts exist is told by a test, since the catalog must n
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -134,6 +133,8 @@ def _problems(knob: Knob, ids: set[str]) -> Iterator[str]:
     for key, links in (("knob", (knob.knob,) if knob.knob else ()), ("conflicts", knob.conflicts)):
         for link in links:
             if link not in ids or link == knob.id:
+                import difflib  # only a wrong row needs it
+
                 near = difflib.get_close_matches(link, ids - {knob.id}, 1)
                 yield f"{key}: {link!r} is no other row" + (f"; did you mean {near[0]!r}?" if near else "")
     if (

@@ -8,7 +8,6 @@ of these `| None`. A StrEnum field takes one of its values.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import os
 import re
@@ -175,6 +174,8 @@ def _build(table: dict[str, Any], cls: type, where: str, problems: list[str]) ->
     hints, fields = _shape(cls)
     for key in table:
         if key not in fields:
+            import difflib  # only a wrong file needs it
+
             near = difflib.get_close_matches(key, fields, 1)
             help_text = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
             shown = key if key.isprintable() else repr(key)

@@ -8,23 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate import __version__
-from bedplate.act.files import write_report
-from bedplate.catalog.accelerators import read_accelerator_names
 from bedplate.catalog.findings import read_findings, read_suppressions
 from bedplate.catalog.kernel_log import read_kernel_messages, read_rows_for
 from bedplate.catalog.knobs import read_knobs
 from bedplate.flows.machine import LIVE, read_facts_of
+from bedplate.host.accel import is_accelerator
 from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.redact_facts import hide_in_conclusions, hide_in_facts, redact_facts, redact_quotes
 from bedplate.host.root.root import Root
 from bedplate.host.stack.installed import StackDepth
 from bedplate.model.audit_report import AuditReport
 from bedplate.model.facts.host import HostFacts
-from bedplate.model.facts.pci import Accelerator
+from bedplate.model.facts.pci import Accelerator, PciDevice
 from bedplate.plan.audit import audit
 
 _UNNAMED = re.compile(r"(?:.* )?(?:Device )?[0-9a-f]{4}|(?:sm_|gfx)[0-9a-f]{1,6}|", re.ASCII)
 _NUMBER = re.compile(r"Device ([0-9a-f]{4})", re.ASCII)
+_OTHER_BRIDGE = 0x0680  # PCI class; NVSwitches have it
 _VENDORS = {"nvidia": 0x10DE, "amd": 0x1002, "intel": 0x8086}
 
 
@@ -57,6 +57,7 @@ def write_page(file: Path, report: AuditReport, *, verb: str = "doctor") -> None
 
     `verb` is the command that the page names as its maker.
     """
+    from bedplate.act.files import write_report
     from bedplate.report.audit.page import render_page  # the longest module of the report, and seldom wanted
 
     text = render_page(without_people(report), made=time.strftime("%Y-%m-%d"), verb=verb)
@@ -80,9 +81,15 @@ def name_devices(facts: HostFacts) -> HostFacts:
 
     A name of an architecture, "sm_90" or "gfx942", is none of a product: where the number has a name, that one counts.
     """
-    bare = {device.address: (device.vendor, device.device) for device in facts.pci if _is_unnamed(device.name)}
+    bare = {
+        device.address: (device.vendor, device.device)
+        for device in facts.pci
+        if _is_unnamed(device.name) and _may_be_catalogued(device)
+    }
     if not bare and not any(_is_unnamed(accelerator.name) for accelerator in facts.accelerators):
         return facts
+    from bedplate.catalog.accelerators import read_accelerator_names
+
     names = read_accelerator_names()
     named = {address: names[numbers] for address, numbers in bare.items() if numbers in names}
     by_address = {device.address: device.name for device in facts.pci if not _is_unnamed(device.name)} | named
@@ -91,6 +98,14 @@ def name_devices(facts: HostFacts) -> HostFacts:
         pci=tuple(replace(device, name=named.get(device.address, device.name)) for device in facts.pci),
         accelerators=tuple(_with_name(accelerator, by_address, names) for accelerator in facts.accelerators),
     )
+
+
+def _may_be_catalogued(device: PciDevice) -> bool:
+    """Whether the catalog may name a device: an accelerator, a switch between them, or one of which the class is not known.
+
+    A virtual machine without the register of PCI ids has a dozen unnamed others; the file is not read for them.
+    """
+    return device.class_code == 0 or device.class_code >> 8 == _OTHER_BRIDGE or is_accelerator(device)
 
 
 def _is_unnamed(name: str) -> bool:

@@ -27,8 +27,9 @@ from bedplate.host.system.addresses import read_addresses, read_host_name
 from bedplate.host.system.booted import is_bedplate_system
 from bedplate.host.system.front_record import read_front_record
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile, merge_keys
-from bedplate.model.machine_config import CLOSED, FRONT_RECORD, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
+from bedplate.model.machine_config import CLOSED, MACHINE_FILES, FrontConfig, MachineConfig, TlsSource
 from bedplate.model.progress import Progress
+from bedplate.model.serving_host import FRONT_RECORD
 
 CA_DIRECTORY = "/var/lib/bedplate/front/ca"
 _DAY_S = 86_400

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 from bedplate.catalog.knobs import knob_configs, knob_paths, read_knobs
 from bedplate.errors import NoMachineError, ReadError
 from bedplate.host.facts import read_host
-from bedplate.host.kernel.groups import read_groups
 from bedplate.host.root.root import Root
 from bedplate.host.stack.installed import StackDepth
-from bedplate.host.system.device_speeds import read_device_speeds
-from bedplate.model.device_speed import DeviceSpeed
-from bedplate.model.facts.groups import Groups
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.kernel_log_row import KernelLogRow
 from bedplate.model.knob import Knob
 
 if TYPE_CHECKING:
     from bedplate.host.formats.foreign import ForeignFacts
+    from bedplate.model.device_speed import DeviceSpeed
+    from bedplate.model.facts.groups import Groups
 
 STANDARD_INPUT = Path("/dev/stdin")
 """What "-" stands for where a recording is named."""
@@ -140,6 +138,9 @@ def _read_told(told: ForeignFacts, knobs: tuple[Knob, ...], name: str, kernel_ro
 
 def read_machine(root: Root, *, origin: str = LIVE, more_files: Iterable[str] = ()) -> MachineState:
     """The machine below a root now. Raises ReadError for a recording that cannot be read."""
+    from bedplate.host.kernel.groups import read_groups
+    from bedplate.host.system.device_speeds import read_device_speeds
+
     knobs = read_knobs()
     return MachineState(
         facts=read_facts(root, knobs, origin=origin, more_files=more_files),

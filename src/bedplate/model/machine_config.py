@@ -15,8 +15,6 @@ MACHINE_FILES = (
     "/usr/lib/bedplate/machine.toml",
 )
 """The first that exists is read, and no other. The last one is part of the image."""
-FRONT_RECORD = "/run/bedplate/front.json"
-"""How the front end was set up, and what is wrong with it: for `bedplate status` and `bedplate doctor`."""
 DEFAULT_PORT = 8080
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FRONT_RECORD = "/run/bedplate/front.json"
+"""How the front end was set up, and what is wrong with it: for `bedplate status` and `bedplate doctor`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuBudget:

@@ -7,7 +7,6 @@ like any other. Source: NVML API Reference, https://docs.nvidia.com/deploy/nvml-
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 from collections.abc import Callable
@@ -128,6 +127,8 @@ def _reasons(nvml: Any, handle: Any) -> int:
 
 
 def _fabric(nvml: Any, handle: Any) -> int:
+    import ctypes  # a quarter of the time of loading this file, which hosts without a driver load too
+
     info = nvml.c_nvmlGpuFabricInfo_t()
     nvml.nvmlDeviceGetGpuFabricInfo(handle, ctypes.byref(info))
     return int(info.state)

@@ -310,9 +310,9 @@ LINES: tuple[TextFormat, ...] = (
     ),
     TextFormat(
         id="engine-log",
-        title="start-up log of vLLM or llama.cpp",
+        title="log of vLLM, llama.cpp, Ollama, SGLang or PyTorch",
         command="journalctl -u vllm",
-        tells="whether accelerators were found, KV cache, layers on the CPU, CUDA graphs",
+        tells="whether accelerators were found, KV cache, memory, layers on the CPU, slower paths",
         begins=engine_log.BEGINS,
         continues=engine_log.CONTINUES,
         parse=engine_log.parse_engine_log,

@@ -7,7 +7,6 @@ that the audit looks for; hosts, addresses, serial numbers and people are replac
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
 
@@ -19,42 +18,43 @@ from bedplate.host.system.osinfo import CO_OWNERS
 from bedplate.model.engine_names import is_engine_name
 from bedplate.model.facts.reading import Reading, known
 from bedplate.model.kernel_log_row import KernelLogRow
+from bedplate.model.lazy_pattern import LazyPattern
 
 KNOWN_MOST = 384 << 10  # bytes of known messages, the newest of them
 NEWEST_MOST = 128 << 10  # bytes of the newest messages of any kind
-_LEFT_OUT = re.compile(
+_LEFT_OUT = LazyPattern(
     r"audit(?:\(|: )|(?:Kernel )?[Cc]ommand line: |Unknown kernel command line parameters"
     r"|\[ {0,9}\d{1,10}\] {1,10}\d{1,10} {1,10}\d{1,10} |\[ {0,4}pid {0,4}\]"
 )
-_KERNEL_NAME = re.compile(
+_KERNEL_NAME = LazyPattern(
     r"(?:kworker|ksoftirqd|migration|swapper|kswapd|kcompactd|khugepaged|rcu|irq/|kthread|jbd2|xfs|btrfs|nvidia|nv_queue|scsi_|md\d|dm"
     r"|systemd|udev|\(udev|modprobe|insmod|kexec|init$)"
 )
 # Where the kernel writes the name of a process.
 _NAMES = (
-    re.compile(r"(?P<before>\bprocess \d{1,10} \()(?P<name>[^)\n]{1,40})(?P<after>\))"),
-    re.compile(r"(?P<before>\bComm: )(?P<name>\S{1,20})(?P<after>)"),
-    re.compile(r"(?P<before>\bname=)(?P<name>[^,\n]{1,20})(?P<after>)"),
-    re.compile(r"(?P<before>\b(?:task|comm)[=:])(?P<name>[^,\s]{1,20})(?P<after>)"),
-    re.compile(r"(?P<before>\bINFO: task )(?P<name>.{1,20}?)(?P<after>:\d{1,10} )"),
-    re.compile(r"(?P<before>\bfor process )(?P<name>\S{1,20})(?P<after>)"),
-    re.compile(r"(?P<before>\bin )(?P<name>\S{1,20})(?P<after> \[\d{1,10}\])"),
-    re.compile(r"(?P<before>stuck for \d{1,8}s! \[)(?P<name>[^\]\n]{1,20}?)(?P<after>:\d{1,10}\])"),
-    re.compile(
+    LazyPattern(r"(?P<before>\bprocess \d{1,10} \()(?P<name>[^)\n]{1,40})(?P<after>\))"),
+    LazyPattern(r"(?P<before>\bComm: )(?P<name>\S{1,20})(?P<after>)"),
+    LazyPattern(r"(?P<before>\bname=)(?P<name>[^,\n]{1,20})(?P<after>)"),
+    LazyPattern(r"(?P<before>\b(?:task|comm)[=:])(?P<name>[^,\s]{1,20})(?P<after>)"),
+    LazyPattern(r"(?P<before>\bINFO: task )(?P<name>.{1,20}?)(?P<after>:\d{1,10} )"),
+    LazyPattern(r"(?P<before>\bfor process )(?P<name>\S{1,20})(?P<after>)"),
+    LazyPattern(r"(?P<before>\bin )(?P<name>\S{1,20})(?P<after> \[\d{1,10}\])"),
+    LazyPattern(r"(?P<before>stuck for \d{1,8}s! \[)(?P<name>[^\]\n]{1,20}?)(?P<after>:\d{1,10}\])"),
+    LazyPattern(
         r"(?P<before>^(?:\[[^\]]{1,40}\] )?(?:traps: )?)(?P<name>[^\[\]\s]{1,20})"
         r"(?P<after>\[\d{1,10}\]:? (?:segfault|trap|general))"
     ),
-    re.compile(
+    LazyPattern(
         r"(?P<before>^(?:\[[^\]]{1,40}\] )?)(?P<name>\S{1,20})(?P<after>(?: invoked oom-killer|: page allocation failure))"
     ),
-    re.compile(r"(?P<before>\bLockdown: )(?P<name>[^:\n]{1,20})(?P<after>: )"),
-    re.compile(r"(?P<before>\bSIGBUS to )(?P<name>\S{1,20}?)(?P<after>:\d{1,10} )"),
-    re.compile(r"(?P<before>\bclient ')(?P<name>[^'\n]{1,40})(?P<after>')"),
+    LazyPattern(r"(?P<before>\bLockdown: )(?P<name>[^:\n]{1,20})(?P<after>: )"),
+    LazyPattern(r"(?P<before>\bSIGBUS to )(?P<name>\S{1,20}?)(?P<after>:\d{1,10} )"),
+    LazyPattern(r"(?P<before>\bclient ')(?P<name>[^'\n]{1,40})(?P<after>')"),
 )
-_USER = re.compile(r"(?P<before>\b(?:UID:|uid=|user-|user@))(?!0\b)\d{1,10}")
-_SERVER = re.compile(r"(?P<before>\bnfs: server |\\\\\\\\)(?P<host>[^\s\\]{1,255})")
+_USER = LazyPattern(r"(?P<before>\b(?:UID:|uid=|user-|user@))(?!0\b)\d{1,10}")
+_SERVER = LazyPattern(r"(?P<before>\bnfs: server |\\\\\\\\)(?P<host>[^\s\\]{1,255})")
 # Paths of control groups: names of services and containers.
-_GROUP = re.compile(r"(?P<before>\b(?:oom_memcg|task_memcg|cpuset)=|\bTasks in )(?P<path>/[^,\s]{0,400})")
+_GROUP = LazyPattern(r"(?P<before>\b(?:oom_memcg|task_memcg|cpuset)=|\bTasks in )(?P<path>/[^,\s]{0,400})")
 
 
 def record_kernel_log(root: Root, rows: Sequence[KernelLogRow]) -> Reading[bytes]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from bedplate.host.root.root import Root
 from bedplate.host.secrets.secret_shapes import hide_private_keys
 from bedplate.host.secrets.secrets import hide_secrets_in
+from bedplate.model.lazy_pattern import LazyPattern
 
 _HEX = "0-9A-Fa-f"
 # Nothing is asked of what stands around it: "pod" of a kubelet's cgroup ends with a digit of a UUID.
@@ -29,7 +30,7 @@ _GUID = re.compile(r"(?<![0-9a-fA-F:])[0-9a-fA-F]{4}(?::[0-9a-fA-F]{4}){3}(?![0-
 _IPV4 = re.compile(
     r"(?<![\w.])(?<![A-Za-z]-)(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?!\w|\.\d|-[A-Za-z])"
 )
-_PRIVATE = re.compile(r"10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.")
+_PRIVATE = LazyPattern(r"10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.")
 _CLOUD_HOST = re.compile(r"\bip-\d{1,3}(?:-\d{1,3}){3}\b")
 _IPV6 = re.compile(rf"(?<![\w:.])(?=[{_HEX}:]*:[{_HEX}]*:)[{_HEX}:]{{2,39}}(?![\w:.])")
 _HOME = re.compile(r"(?P<where>/(?:home|Users|var/home)/)(?P<name>[^/\s:,\"'\0]+)")
@@ -50,13 +51,13 @@ _SERIAL = re.compile(
 )
 _NO_SERIAL = {"n/a", "none", "[n/a]", "unknown", "null", "true", "false"}
 
-_RUN = re.compile(r"[a-z0-9]+", re.IGNORECASE | re.ASCII)
+_RUN = LazyPattern(r"[a-z0-9]+", re.IGNORECASE | re.ASCII)
 _ALNUM = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _SAME_START_MOST = 256  # names that begin with one word: "user-1", "user-2"
-_ID = re.compile(r"[0-9]{1,10}")
+_ID = LazyPattern(r"[0-9]{1,10}")
 
 # Files that are an identifier from the first to the last byte.
-_WHOLE = re.compile(
+_WHOLE = LazyPattern(
     r"(?:serial|serial_number|(?:board|chassis|product)_serial|(?:board|chassis|product)_asset_tag|product_uuid|product_sku"
     r"|unique_id|wwid|wwn|uuid|nguid|eui|subsysnqn|hostnqn|hostid|machine-id|boot_id|hostname|domainname|sas_address|node_name"
     r"|port_name|phys_port_id|phys_switch_id|board_id|vpd\w*)"
@@ -142,7 +143,7 @@ _COMMON = {
         "guest",
     ),
 }
-_COMMON_FORM = re.compile(
+_COMMON_FORM = LazyPattern(
     r"(?:node|cpu|gpu|eth|nvme|sd|vd|nvidia|mlx5_|policy|index|state|card|renderD|slot|pci|queue|irq)[0-9]*"
 )
 

@@ -120,7 +120,7 @@ def hide_in_conclusions(conclusions: T, facts: HostFacts, *, rows: Iterable[Any]
 
     rows are those of the catalogue: a text that stands in one, word for word, is of no machine, and stays.
     """
-    return hide_everywhere(conclusions, _Hider(_find_quotes(facts), own=frozenset(_texts_in(rows))))
+    return hide_everywhere(conclusions, _Hider(_find_quotes(facts), rows=tuple(rows)))
 
 
 def _texts_in(value: Any) -> Iterator[str]:
@@ -138,9 +138,11 @@ def _texts_in(value: Any) -> Iterator[str]:
 class _Hider:
     """Hides in texts: what is known to hold a secret, wherever it is quoted, and what looks like one."""
 
-    def __init__(self, quotes: dict[str, str], *, own: Collection[str] = ()) -> None:
+    def __init__(self, quotes: dict[str, str], *, rows: tuple[Any, ...] = ()) -> None:
         self._quotes = sorted(quotes.items(), key=lambda quote: -len(quote[0]))
-        self._seen = {text: text for text in own}
+        self._rows = rows
+        self._own: frozenset[str] | None = None
+        self._seen: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:
         clean = self._seen.get(text)
@@ -149,8 +151,14 @@ class _Hider:
             for raw, hidden in self._quotes:
                 clean = clean.replace(raw, hidden)
             clean = "\n".join(hide_secrets_in(line) for line in clean.split("\n"))
-            self._seen[text] = clean
-        return text if clean == text else clean
+            clean = self._seen[text] = text if clean == text or self._is_own(text) else clean
+        return clean
+
+    def _is_own(self, text: str) -> bool:
+        """Whether a row has the text; the thousands of texts of all rows are gathered when it is first asked, seldom."""
+        if self._own is None:
+            self._own = frozenset(_texts_in(self._rows))
+        return text in self._own
 
 
 def hide_everywhere(value: T, hide: Callable[[str], str]) -> T:

@@ -28,13 +28,14 @@ from bedplate.host.stack.driver_files import shorten_cdi
 from bedplate.host.system.apt_sources import SWITCHED_OFF
 from bedplate.host.system.osinfo import CO_OWNERS, DMI_STARTS
 from bedplate.model.facts.system import Mount
+from bedplate.model.lazy_pattern import LazyPattern
 
 _STATUS_LINES = ("Name:", "State:", "VmRSS:", "VmSwap:", "Threads:", "Cpus_allowed_list:", "Mems_allowed_list:")
 _NETWORK_KINDS = re.compile(
     r"(nfs|nfs4|cifs|smb3|smbfs|davfs|afs|ceph|glusterfs|lustre|beegfs|gpfs|wekafs|9p|virtiofs|fuse\..*)"
 )
 # Options of a mount of the network that name people, hosts or secrets.
-_MOUNT_OPTIONS = re.compile(
+_MOUNT_OPTIONS = LazyPattern(
     r"(user|username|uname|password|pass|domain|credentials|secret|secretfile|name|addr|clientaddr|mountaddr|ip|unc|srcaddr|fsid|mon_addr)=.*"
 )
 # What looks like a secret takes no other option and no other parameter along.
@@ -52,23 +53,23 @@ _SET_VARIABLE = re.compile(r"(?P<head>[\"']?(?:rd\.)?systemd\.setenv=)(?P<name>\
 _CLOUD_CONFIG = re.compile(r"(?<!\S)cc:.*?(?:end_cc\S*|$)", re.DOTALL)  # of cloud-init, whose YAML has blanks
 _LAYERS = re.compile(r"(lowerdir\+?|datadir\+?|upperdir|workdir)=.*")
 # Variables of a unit that say how an engine runs; the values of all others are left out.
-_ENVIRONMENT = re.compile(
+_ENVIRONMENT = LazyPattern(
     r"(?:NCCL|RCCL|CUDA|HIP|ROCR|HSA|NVIDIA|OMP|GOMP|KMP|MKL|OPENBLAS|MALLOC|GLIBC|TCMALLOC|LD_PRELOAD|TORCH|PYTORCH|VLLM|SGLANG|SGL"
     r"|LLAMA|GGML|OLLAMA|TRTLLM|TOKENIZERS|UCX|GLOO|TP)_?[A-Z0-9_]*"
 )
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_VARIABLE_NAME = LazyPattern(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DSN = 0x0003  # extended capability: Device Serial Number; PCI Express Base Specification 6.0, 7.9.3
 _EXTENDED = 0x100
 
 
 # Of apt_preferences(5): the host of a source, or "" for files of this machine.
-_ORIGIN = re.compile(r"(?P<head>Pin:[ \t]{0,40}origin[ \t]{1,40}\"?)(?P<host>[\w.-]{1,253})(?P<tail>\"?[ \t]{0,40})")
+_ORIGIN = LazyPattern(r"(?P<head>Pin:[ \t]{0,40}origin[ \t]{1,40}\"?)(?P<host>[\w.-]{1,253})(?P<tail>\"?[ \t]{0,40})")
 
 
 def trim(path: str, data: bytes, redactor: Redactor) -> bytes:
     """The bytes of a file as they are recorded, with identifiers replaced."""
-    for pattern, rule in _RULES:
-        if pattern.fullmatch(path):
+    for start, pattern, rule in _RULES:
+        if path.startswith(start) and pattern.fullmatch(path):
             return rule(path, data, redactor)
     text = data.decode("utf-8", errors="surrogateescape")
     whole = redactor.whole(path, text)
@@ -104,9 +105,9 @@ def redact_argv(argv: tuple[str, ...], redactor: Redactor) -> tuple[str, ...]:
     return tuple(_named_hosts(words, redactor))
 
 
-_SERIAL_OPTION = re.compile(r"--?(?:[\w-]*-)?serial(?:-number|-no)?", re.IGNORECASE)
-_HOST_OPTION = re.compile(r"--?(?:[\w-]*-)?(?:host|hostname|addr|address|addrs|ip|rpc|url|endpoint|server|peers|nodes)")
-_HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_][\w.-]*)(?P<port>:[0-9]{1,5})?")
+_SERIAL_OPTION = LazyPattern(r"--?(?:[\w-]*-)?serial(?:-number|-no)?", re.IGNORECASE)
+_HOST_OPTION = LazyPattern(r"--?(?:[\w-]*-)?(?:host|hostname|addr|address|addrs|ip|rpc|url|endpoint|server|peers|nodes)")
+_HOST_PORT = LazyPattern(r"(?P<host>[A-Za-z0-9_][\w.-]*)(?P<port>:[0-9]{1,5})?")
 
 
 def _named_hosts(words: list[str], redactor: Redactor) -> list[str]:
@@ -353,21 +354,21 @@ def _unit_line(line: str, redactor: Redactor) -> str:
 
 
 # A word as systemd reads it, with its quotes; a quote that nothing closes takes the rest of the line.
-_UNIT_WORD = re.compile(
+_UNIT_WORD = LazyPattern(
     r"(?:[^\s\"'\\]++|\\.|\"(?:[^\"\\]++|\\.)*+\"|'(?:[^'\\]++|\\.)*+')++(?:[\"'\\].*)?|[\"'\\].*", re.DOTALL
 )
 
 
 def _unit_words(value: str) -> list[str]:
     """Words of a value of a unit: 'A="x y" B=z' -> ['A="x y"', 'B=z']. Source: systemd.syntax(7), Quoting."""
-    return _UNIT_WORD.findall(value)
+    return [found[0] for found in _UNIT_WORD.finditer(value)]
 
 
 # A part of such a word: in quotes, or not.
-_UNIT_PART = re.compile(
+_UNIT_PART = LazyPattern(
     r"\"(?P<double>(?:[^\"\\]|\\.)*)\"?|'(?P<single>(?:[^'\\]|\\.)*)'?|(?P<bare>[^\"'\\]+|\\.)", re.DOTALL
 )
-_UNIT_ESCAPE = re.compile(r"\\(?:x(?P<hex>[0-7][0-9A-Fa-f])|(?P<octal>[01][0-7]{2})|(?P<blank>[stn])|(?P<itself>[\\\"' ]))")
+_UNIT_ESCAPE = LazyPattern(r"\\(?:x(?P<hex>[0-7][0-9A-Fa-f])|(?P<octal>[01][0-7]{2})|(?P<blank>[stn])|(?P<itself>[\\\"' ]))")
 
 
 def _unquoted(word: str) -> str:
@@ -462,8 +463,18 @@ def _vendor(path: str, data: bytes, redactor: Redactor) -> bytes:
 
 Rule = Callable[[str, bytes, Redactor], bytes]
 _PID = r"/proc/(?:self|[0-9]+)"
-_RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
-    (re.compile(pattern), rule)
+
+
+def _start_of(pattern: str) -> str:
+    """The characters that all paths of a pattern begin with, so that most patterns are never compiled.
+
+    The patterns of the table have no alternatives outside of brackets.
+    """
+    return pattern[: next(place for place, character in enumerate(f"{pattern}(") if character in "(\\[.")]
+
+
+_RULES: tuple[tuple[str, LazyPattern, Rule], ...] = tuple(
+    (_start_of(pattern), LazyPattern(pattern), rule)
     for pattern, rule in (
         (r"/proc/cmdline", _kernel_cmdline),
         (rf"{_PID}/cmdline", _cmdline),
@@ -480,11 +491,13 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (r"/(?:etc|run|var/run)/cdi/[^/]*", _cdi),
         (r"/vendor/stack\.json", _stack_document),
         (r"/proc/config\.gz", _config_gz),
-        (r"/boot/config-.*|(?:/usr)?/lib/modules/[^/]+/config", _config),
+        (r"/boot/config-.*", _config),
+        (r"(?:/usr)?/lib/modules/[^/]+/config", _config),
         (r"/etc/apt/apt\.conf(?:\.d/.*)?", _apt),
         (r"/(?:etc|run|usr/lib|usr/local/lib|lib)/.*\.(?:conf|timer)", _conf),
         (r"/(?:etc|run|usr/lib|lib)/systemd/.*\.(?:service|slice|scope|socket|mount|swap|target|path)", _conf),
-        (r"/etc/default/grub|/boot/.*/(?:grubenv|[^/]*\.conf)", _conf),
+        (r"/etc/default/grub", _conf),
+        (r"/boot/.*/(?:grubenv|[^/]*\.conf)", _conf),
         (r"/sys/.*/chassis_asset_tag", _dmi),
         (r"/sys/.*/config", _pci_config),
         (r"/kernel\.log", _kernel_log),

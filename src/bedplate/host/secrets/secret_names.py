@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from itertools import pairwise
 
+from bedplate.model.lazy_pattern import LazyPattern
+
 HIDDEN = "***"
 
 # Words of a name that make its value a secret, wherever they stand in it. "token" alone counts, "tokens" and "tokenizer" do
@@ -40,7 +42,7 @@ _ENDS = (
     "secrets",
 )
 # ... which are other words: a bypass is no password, and a monkey no key.
-_OTHER_WORDS = re.compile(
+_OTHER_WORDS = LazyPattern(
     r".*(?:bypass|compass|encompass|surpass|noauth|unauth)"
     r"|(?:mon|don|tur|hot|whis|joc|hoc|turn|pub|public|sort|primary|foreign|partition|routing|cache)key"
 )
@@ -99,13 +101,13 @@ _SWITCHES = {"allow", "disable", "no", "skip", "return", "ignore"}  # --allow-cr
 _USERS = {"user", "username", "login", "u"}
 _NEVER = {*("", "true", "false", "none", "null", "nil", "auto", "on", "off", "yes", "no", "y", "n", "m"), HIDDEN}
 # --pad-token 0, --stop-token-ids 1,2 and --override-kv tokenizer.ggml.eos_token_id=int:2 are numbers of tokens
-_COUNT = re.compile(
+_COUNT = LazyPattern(
     r"(?:(?:int|float):)?\[?-?[0-9]{1,7}(?:, ?-?[0-9]{1,7}){0,63}\]?|[0-9]{1,7}(?:\.[0-9]{1,3})?[kKmM]i?|bool:(?:true|false)"
 )
-_IDS = re.compile(r"[0-9]{0,10}:[0-9]{1,10}")  # --user 1000:1000
+_IDS = LazyPattern(r"[0-9]{0,10}:[0-9]{1,10}")  # --user 1000:1000
 _NUMBERED = re.compile(r"(?<=[a-z]{3})[0-9]{1,3}$")  # password2, token1; not p2, nor v1
-_SCHEME = re.compile(r"(?:Bearer|Basic|Token|Digest|ApiKey|Negotiate)\b", re.IGNORECASE)
-_ESCAPED_QUOTE = re.compile(r"\\{1,8}[\"']")
+_SCHEME = LazyPattern(r"(?:Bearer|Basic|Token|Digest|ApiKey|Negotiate)\b", re.IGNORECASE)
+_ESCAPED_QUOTE = LazyPattern(r"\\{1,8}[\"']")
 
 
 def hide_value(name: str, value: str) -> str | None:

@@ -8,26 +8,27 @@ from __future__ import annotations
 import re
 
 from bedplate.host.secrets.secret_names import HIDDEN, is_ids, words_of
+from bedplate.model.lazy_pattern import LazyPattern
 
 # What begins with one of these is another notation: --hf-token "a", --hf-token = a.
 _BEARER = re.compile(r"(?P<kind>\b(?:Bearer|Basic|Token)[ \t]{1,8})(?P<value>[^\s\"'$\\=:][^\s\"']*)", re.IGNORECASE)
-_WORD = re.compile(r"[a-z]{1,9}[.,;:)]?")
-_ACCOUNT = re.compile(r"(?<![^\s\"'=,;(\[{<>|])[\w.%+-]{1,128}:[^\s/\"']{1,256}@(?=[\w\[])")
-_NO_SCHEME = re.compile(r"(?<![:/])//[^\s/\"'@:]{1,128}:[^\s/\"'@]{1,256}@")  # //NAME:PASSWORD@filer/share
+_WORD = LazyPattern(r"[a-z]{1,9}[.,;:)]?")
+_ACCOUNT = LazyPattern(r"(?<![^\s\"'=,;(\[{<>|])[\w.%+-]{1,128}:[^\s/\"']{1,256}@(?=[\w\[])")
+_NO_SCHEME = LazyPattern(r"(?<![:/])//[^\s/\"'@:]{1,128}:[^\s/\"'@]{1,256}@")  # //NAME:PASSWORD@filer/share
 # The same in an argument of its own: a slash may stand in the password; "hf:Qwen/Qwen3@main", "registry:5000/x@1" have none.
-_ACCOUNT_WORD = re.compile(
+_ACCOUNT_WORD = LazyPattern(
     r"(?P<option>(?:-{0,2}[\w.-]{1,80}=)?)(?!(?:hf|huggingface|modelscope|ms|github|git|docker|oci|ollama):)"
     r"[\w.%+-]{1,128}:(?![:/]|[0-9]{1,5}[/,])\S{1,1000}@(?=[\w\[])"
 )
 # curl's -uNAME:PASSWORD; -u1000:1000 are numbers, and -uhttp://x is an address
 _GLUED = re.compile(r"(?<!\S)(?P<option>-[uU])(?P<account>[\w.@%+\\-]{1,128}[:%](?!//)[^\s\"']+)")
 _GLUED_WORD = re.compile(r"(?P<option>-[uU])(?P<account>[\w.@%+\\-]{1,128}[:%](?!//).+)", re.DOTALL)
-_URL_RUN = re.compile(r"[^\s\"']++")
-_URL_WORD = re.compile(r"(?:-{0,2}[\w.-]{1,80}=)?[A-Za-z][\w+.-]{0,40}://[^\s/:@]*+:(?![0-9]{1,5}/)")
+_URL_RUN = LazyPattern(r"[^\s\"']++")
+_URL_WORD = LazyPattern(r"(?:-{0,2}[\w.-]{1,80}=)?[A-Za-z][\w+.-]{0,40}://[^\s/:@]*+:(?![0-9]{1,5}/)")
 _SCHEME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
-_PORT = re.compile(r"[0-9]{1,5}(?:/|$)")
+_PORT = LazyPattern(r"[0-9]{1,5}(?:/|$)")
 # Of these no digest and no revision follows an @: what stands before the last one is an account.
-_DATABASES = re.compile(
+_DATABASES = LazyPattern(
     r"(?:postgres|mysql|mariadb|mongo|redis|valkey|amqp|mssql|sqlserver|clickhouse|cockroach|ldap|nats|kafka)"
 )
 # Values that are secrets whatever stands before them, by the prefixes that their issuers gave them to be found by.
@@ -44,11 +45,11 @@ _WEBHOOK = re.compile(r"(?P<where>/(?:services|webhooks?|webhookb2|hooks|tokens?
 _QUERY = re.compile(r"(?P<name>[?&;](?:code|sid)=)[^\s\"'&;#]+")
 _TOKEN = re.compile(r"[A-Za-z0-9_+~=-]{20,}")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
-_PEM = re.compile(
+_PEM = LazyPattern(
     r"----[- ]BEGIN [A-Za-z0-9 ]{0,40}(?:PRIVATE KEY|SECRET|Static key)[A-Za-z0-9 ]{0,20}[- ]----|Private-Lines: ",
     re.IGNORECASE,
 )
-_PEM_END = re.compile(r"----[- ]END [^-]{0,80}-{0,5}|Private-MAC: ", re.IGNORECASE)  # and of PuTTY's files
+_PEM_END = LazyPattern(r"----[- ]END [^-]{0,80}-{0,5}|Private-MAC: ", re.IGNORECASE)  # and of PuTTY's files
 # Digests and revisions are as random as secrets, and say which model runs.
 _RANDOM_NAMES = {"revision", "commit", "sha", "sha256", "digest", "hash", "checksum"}
 

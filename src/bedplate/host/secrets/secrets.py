@@ -28,6 +28,7 @@ from bedplate.host.secrets.secret_names import (
 )
 from bedplate.host.secrets.secret_programs import hide_own_options, hide_own_options_in
 from bedplate.host.secrets.secret_shapes import hide_account_word, hide_forms, hide_random
+from bedplate.model.lazy_pattern import LazyPattern
 
 WORD_MOST = 8192  # characters of one argument that are shown; a JSON configuration of vLLM has some 2000
 
@@ -52,7 +53,7 @@ _PAIR_MARK = re.compile(
     r"\b(?:name|key)\\{0,8}[\"']?+\s*+[:=]\s*+\\{0,8}[\"']?+(?P<name>[\w.-]{1,120}+)\\{0,8}[\"']?+[\s,]{1,40}+\\{0,8}[\"']?+value"
     r"\\{0,8}[\"']?+\s*+[:=]\s*+"
 )
-_TAG_MARK = re.compile(r"<(?P<name>[A-Za-z_][\w.:-]{0,119}+)>(?=[^<])")
+_TAG_MARK = LazyPattern(r"<(?P<name>[A-Za-z_][\w.:-]{0,119}+)>(?=[^<])")
 # Names without dashes that a value follows: redis.conf, netrc(5), SQL, HAProxy, and "wandb login KEY".
 _BARE_MARK = re.compile(
     r"(?<![\w.-])(?:requirepass|masterauth|primaryauth|(?:add-)?authtoken|identified[ \t]by"
@@ -73,7 +74,7 @@ _BARE_NAME = re.compile(
     re.IGNORECASE,
 )
 _SLASHED = re.compile(r"[/+][A-Za-z][\w-]{0,80}")  # /password VALUE
-_LONG_OPTION = re.compile(r"--[A-Za-z]++(?:[-_.:][A-Za-z0-9]++|[0-9]{1,3}+(?![A-Za-z0-9]))*+(?:[=:].*)?", re.DOTALL)
+_LONG_OPTION = LazyPattern(r"--[A-Za-z]++(?:[-_.:][A-Za-z0-9]++|[0-9]{1,3}+(?![A-Za-z0-9]))*+(?:[=:].*)?", re.DOTALL)
 # What a word processor or a terminal makes of the characters of an option.
 _LOOKALIKES = str.maketrans("‐‑‒–—―−＝：\u00a0\u202f", "-------=:  ")
 # Characters that are written as numbers: %3D of a URL, \\x3d of a unit, \\u003d of JSON, \\075 of a table of mounts.
@@ -82,20 +83,20 @@ _ESCAPED = re.compile(
 )
 _ESCAPED_RUN = re.compile(r"(?<!\S)[^\s%\\]*+[%\\]\S*+(?:(?<=[:=,])[ \t][^\n]*+)?")  # a name takes its value along
 _ESCAPES_MOST = 3  # times that a text is escaped: a URL in a query of a URL
-_SEPARATOR = re.compile(r"[\s\0]++|[,;&]\s*+")
+_SEPARATOR = LazyPattern(r"[\s\0]++|[,;&]\s*+")
 # What the next part looks like, behind a separator: NAME=, NAME:, but no "aGVsbG8=" at the end of a line, and no "http://".
-_NEXT_NAME = re.compile(r"-{0,2}[A-Za-z_][\w.-]*+(?:=(?![=\s])(?!$)|:(?!//))")
-_NEXT_WORDS = re.compile(r"(?:[A-Za-z]++ ){1,3}[A-Za-z]++=")  # of ADO: "Password=a;User Id=b"
-_NEXT_OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]{1,3}(?:[\s=]|$)")
-_NEXT_QUOTE = re.compile(r"[\\\"'{}\[\])]")
-_QUOTE_OPEN = re.compile(r"\$?(?P<quote>\\{0,8}[\"'])")
-_QUOTE_TAIL = re.compile(r"[^\s,;&)}\]]*+")  # of "a"b, in which b belongs to the value
-_QUOTE_NEXT = re.compile(r"[^\s,;&)}\]\"'\\]*+\$?(?P<quote>\\{0,8}[\"'])")  # ... and of "a"'b c'
-_ACCOUNT_STOPS = re.compile(r"[\s\"'&\0,;]")
-_WORD_STOPS = re.compile(r"[\s\0\"']")
-_BRACKETS = re.compile(r"[\[\]{}()]|\\{0,8}[\"']")
-_LINE_STOPS = re.compile(r"[\n\0]")
-_HEAD = re.compile(r"[ \t]*+(?:-{0,2}[A-Za-z_][\w.-]*+=)?")
+_NEXT_NAME = LazyPattern(r"-{0,2}[A-Za-z_][\w.-]*+(?:=(?![=\s])(?!$)|:(?!//))")
+_NEXT_WORDS = LazyPattern(r"(?:[A-Za-z]++ ){1,3}[A-Za-z]++=")  # of ADO: "Password=a;User Id=b"
+_NEXT_OPTION = LazyPattern(r"--[A-Za-z]|-[A-Za-z]{1,3}(?:[\s=]|$)")
+_NEXT_QUOTE = LazyPattern(r"[\\\"'{}\[\])]")
+_QUOTE_OPEN = LazyPattern(r"\$?(?P<quote>\\{0,8}[\"'])")
+_QUOTE_TAIL = LazyPattern(r"[^\s,;&)}\]]*+")  # of "a"b, in which b belongs to the value
+_QUOTE_NEXT = LazyPattern(r"[^\s,;&)}\]\"'\\]*+\$?(?P<quote>\\{0,8}[\"'])")  # ... and of "a"'b c'
+_ACCOUNT_STOPS = LazyPattern(r"[\s\"'&\0,;]")
+_WORD_STOPS = LazyPattern(r"[\s\0\"']")
+_BRACKETS = LazyPattern(r"[\[\]{}()]|\\{0,8}[\"']")
+_LINE_STOPS = LazyPattern(r"[\n\0]")
+_HEAD = LazyPattern(r"[ \t]*+(?:-{0,2}[A-Za-z_][\w.-]*+=)?")
 _HEAD_MOST = 128  # characters before a name that are looked at
 _PEEK = 160  # characters of an account's name and password
 
@@ -194,7 +195,7 @@ def _hide_in(text: str) -> str:
     text = hide_own_options_in(hide_forms(text))
     text = _hide_marked(_PAIR_MARK, text, _item_end)
     if "<" in text:
-        text = _hide_marked(_TAG_MARK, text, _tag_end)
+        text = _hide_marked(_TAG_MARK.compiled, text, _tag_end)
     if '"' in text or "'" in text:
         text = _hide_marked(_QUOTED_MARK, text, _quoted_end)
     if "=" in text or ":" in text or "->" in text:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.stack import DKMS_TREE, DkmsBuild, DkmsModule, DkmsState
+from bedplate.model.lazy_pattern import LazyPattern
 from bedplate.model.versions import version_key
 
 _MODULES = 64  # in the tree; a machine has a few
@@ -20,11 +21,11 @@ _VERSIONS = 16
 _RELEASES = 64
 _LOG_LIMIT = 2 << 20  # bytes; with all its warnings that of NVIDIA's driver has some 300 KB
 _ERROR_MOST = 200  # characters
-_NAME = re.compile(r"[A-Za-z0-9][\w.+~-]{0,127}")
-_RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
-_IN_A_LOG = re.compile(r"for kernel (?P<release>[0-9][\w.+~-]{0,127}) \(")
+_NAME = LazyPattern(r"[A-Za-z0-9][\w.+~-]{0,127}")
+_RELEASE = LazyPattern(r"[0-9][\w.+~-]{0,127}")
+_IN_A_LOG = LazyPattern(r"for kernel (?P<release>[0-9][\w.+~-]{0,127}) \(")
 # gcc, make and modpost; a warning that is about errors is none.
-_ERROR = re.compile(
+_ERROR = LazyPattern(
     r"^(?:[^\n ]{1,160} (?:fatal )?error: |ERROR: modpost: |Error! |make\[?\d{0,2}\]?: \*\*\* )[^\n]{0,400}", re.MULTILINE
 )
 _OWN = ("source", "build", "tarball", "original_module")

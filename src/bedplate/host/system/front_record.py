@@ -7,7 +7,7 @@ from typing import Any
 
 from bedplate.errors import ReadError
 from bedplate.host.root.root import Root
-from bedplate.model.machine_config import FRONT_RECORD
+from bedplate.model.serving_host import FRONT_RECORD
 
 
 def read_front_record(root: Root) -> dict[str, Any]:

@@ -232,6 +232,32 @@ class EngineNoteKind(StrEnum):
     """CUDA graphs are off."""
     NO_CUSTOM_ALLREDUCE = "no-custom-allreduce"
     """The engine's own all-reduce is off, NCCL's is used."""
+    MEMORY_TAKEN = "memory-taken"
+    """Another process held the accelerator's memory when it started."""
+    MEMORY_HELD = "memory-held"
+    """A model that was unloaded still held the accelerator's memory."""
+    WEIGHT_ONLY = "weight-only"
+    """The accelerator does not compute in the format of the weights: they are unpacked to a larger one."""
+    NO_PREFIX_CACHE = "no-prefix-cache"
+    """The cache of prefixes is off for this kind of model."""
+    PROMPT_AGAIN = "prompt-again"
+    """A whole prompt was read again, though its beginning was known."""
+    KV_CACHE_FULL = "kv-cache-full"
+    """Requests were taken back from the middle of their answer."""
+    CONTEXT_OVER = "context-over"
+    """The context is longer than the model was trained for."""
+    NO_FLASH_ATTENTION = "no-flash-attention"
+    """The accelerator has no kernel for the model's attention, or one layer is on another device."""
+    NOT_LOCKED = "not-locked"
+    """The weights could not be locked in memory."""
+    OFFLOADED = "offloaded"
+    """Weights are in the host's memory or on its disk, and are copied for each step."""
+    COLLECTIVE_TIMEOUT = "collective-timeout"
+    """A collective operation did not end on a rank."""
+    NO_ASYNC_SCHEDULING = "no-async-scheduling"
+    """The next step is planned only when the last one is done."""
+    TOOLCHAIN = "toolchain"
+    """The engine's code was compiled by a newer CUDA than the driver knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +266,6 @@ class EngineNote:
 
     kind: EngineNoteKind
     engine: str
-    """vllm or llama.cpp."""
+    """vllm, llama.cpp, ollama, sglang, pytorch or transformers."""
     text: str
     """The line without time and place, shortened."""

@@ -242,7 +242,6 @@ CONDITIONS: dict[str, Condition] = {
     "has_rdma": _has_rdma,
     "has_spare_cores": _has_spare_cores,
     "has_swap": _has_swap,
-    "is_64_bit": _architecture("x86_64", "aarch64", "riscv64", "ppc64le", "s390x"),
     "is_arm64": _architecture("aarch64"),
     "is_confidential": _is_confidential,
     "is_container": _is_container,

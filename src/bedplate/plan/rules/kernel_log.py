@@ -24,6 +24,7 @@ GROUP = "kernel."
 _ID = "kernel.log"
 _CONSEQUENCES_MOST = 8  # that are shown; the rest is counted
 _ORDER = tuple(Severity)  # the most severe first
+_BY_HAND = (Remedy.DRAIN_AND_RESET, Remedy.POWER_CYCLE, Remedy.CHECK_HARDWARE, Remedy.REPLACE)
 _NONFATAL = re.compile(r"\bnon-?fatal\b", re.IGNORECASE)
 
 
@@ -55,9 +56,7 @@ class KernelLogRule:
 
     def _observe(self, incident: KernelIncident, facts: HostFacts) -> Observation:
         row, event, log = incident.row, incident.events[0], facts.kernel_log
-        virtual = is_virtual(facts) is True
-        steps = self.steps[row.remedy]
-        fix = (row.fix_in_vm or steps.fix_in_vm) if virtual and (row.fix_in_vm or not row.fix) else row.fix or steps.fix
+        fix = fix_of(row, self.steps[row.remedy], in_vm=is_virtual(facts) is True)
         earlier = event.boot < log.boots
         times = f", {incident.count} times" if incident.count > 1 else ""
         return Observation(
@@ -85,6 +84,17 @@ def make_kernel_rules(
             rows=listed, steps={step.id: step for step in steps}, findings={finding.id: finding for finding in findings}
         ),
     )
+
+
+def fix_of(row: KernelLogRow, steps: RemedySteps, *, in_vm: bool) -> tuple[str, ...]:
+    """The lines of a row's fix: its own, else those of its remedy.
+
+    In a virtual machine the row's own lines count where they are made for one, or where the remedy needs no hands: nobody
+    can reset, power or replace there what belongs to the provider.
+    """
+    if in_vm:
+        return row.fix_in_vm or (row.fix if row.remedy not in _BY_HAND else ()) or steps.fix_in_vm
+    return row.fix or steps.fix
 
 
 def finding_id(row: KernelLogRow) -> str:

@@ -26,6 +26,8 @@ _COMPUTING_DISPLAY = re.compile(r"\bNavi [234]\d\b|\[Radeon (?:RX|PRO|AI)\b|\bBa
 _LEAST_MEMORY = 4 * GIB
 # Drivers that keep a device for a virtual machine: it is not this host's to use.
 GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback", "nvgrace_gpu_vfio_pci")
+# PCI vendors whose devices hypervisors make: virtio and QEMU (Red Hat), Bochs, VMware, Xen, Hyper-V, Parallels, VirtualBox.
+_HYPERVISORS = (0x1AF4, 0x1B36, 0x1234, 0x15AD, 0x5853, 0x1414, 0x1AB8, 0x80EE)
 _CONTAINER_PATH = re.compile(r"docker|kubepods|libpod|containerd|crio|/lxc|lxc\.payload|machine-[^/]{0,255}\.scope|/payload")
 _CPU_WORDS = (
     *(("--device", "cpu"), ("--device", "none"), ("-ngl", "0"), ("--gpu-layers", "0"), ("--n-gpu-layers", "0")),
@@ -156,7 +158,12 @@ def name_of(accelerator: Accelerator) -> str:
 def is_virtual(facts: HostFacts) -> bool | None:
     """Whether a hypervisor stands between the kernel and the machine; None when not known."""
     told = facts.os.virtualisation.value
-    return None if told is None else told != "none"
+    if told is not None:
+        return told != "none"
+    # Of a text nothing else may be known: CPUID has a bit for hypervisors, and their devices have vendors of their own.
+    if "hypervisor" in facts.cpu.flags or any(device.vendor in _HYPERVISORS for device in facts.pci):
+        return True
+    return None
 
 
 def is_container(facts: HostFacts) -> bool | None:
@@ -201,11 +208,15 @@ def has_parameter(facts: HostFacts, name: str) -> str | None:
     return found[-1] if found else None
 
 
+DRAIN_FOR_REBOOT = "# The reboot interrupts every engine of this host: drain them first."
+"""What stands before each `reboot` of a fix."""
+
+
 def command_line_fix(facts: HostFacts, word: str, *, take_out: bool = False) -> tuple[str, ...]:
     """How a word of the kernel command line is put in or taken out, in the way of the distribution."""
     if facts.os.id in ("fedora", "rhel", "rocky", "almalinux", "centos"):
-        return (f"grubby --update-kernel=ALL --{'remove-args' if take_out else 'args'}='{word}'", "reboot")
+        return (f"grubby --update-kernel=ALL --{'remove-args' if take_out else 'args'}='{word}'", DRAIN_FOR_REBOOT, "reboot")
     what = f"take {word} out" if take_out else f"put {word} in"
     if facts.os.id in ("debian", "ubuntu"):
-        return (f"# In GRUB_CMDLINE_LINUX of /etc/default/grub {what}.", "update-grub", "reboot")
-    return (f"# In the boot loader's kernel command line {what}.", "reboot")
+        return (f"# In GRUB_CMDLINE_LINUX of /etc/default/grub {what}.", "update-grub", DRAIN_FOR_REBOOT, "reboot")
+    return (f"# In the boot loader's kernel command line {what}.", DRAIN_FOR_REBOOT, "reboot")

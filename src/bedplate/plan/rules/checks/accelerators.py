@@ -9,6 +9,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.wording import plural
 from bedplate.plan.engine_arguments import count_argument
+from bedplate.plan.rules.checks.fixes import held_by, reset_fix
 from bedplate.plan.rules.observation import Observation, not_judged, seen, seen_of, some, unknown
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import (
@@ -18,6 +19,7 @@ from bedplate.plan.rules.terms import (
     device_of,
     is_given_away,
     is_nvswitch,
+    is_virtual,
     name_of,
     wants_cpu,
 )
@@ -115,20 +117,22 @@ def check_ecc(facts: HostFacts) -> Iterator[Result]:
                 because=f"{name_of(accelerator)} has counted {plural(count.value, 'uncorrected memory error')}",
                 where=(name_of(accelerator),),
                 evidence=(seen("uncorrected ECC errors", count),),
-                fix=_ECC_FIX.get(accelerator.vendor, ("# Read the error counters with the vendor's tool.",)),
+                fix=_ecc_fix(facts, accelerator),
             )
         elif accelerator.ecc.value is True and count.value is None:
             yield unknown(id, f"the error count of {name_of(accelerator)}", count)
 
 
-_ECC_FIX = {
-    "nvidia": (
-        "nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT",
-        "# Drain the GPU and reset it, so that bad rows are remapped; replace it if remapping failed:",
-        "nvidia-smi --gpu-reset -i N",
-    ),
-    "amd": ("# Read ras/umc_err_count and ras/gpu_vram_bad_pages; drain and reset the device, replace it if it repeats.",),
-}
+def _ecc_fix(facts: HostFacts, accelerator: Accelerator) -> tuple[str, ...]:
+    """The counters, then the reset that takes bad rows out of use."""
+    counters = {
+        "nvidia": ("nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT",),
+        "amd": ("# Read ras/umc_err_count and ras/gpu_vram_bad_pages of the device.",),
+    }
+    if accelerator.vendor not in counters:
+        return ("# Read the error counters with the vendor's tool.",)
+    last = () if is_virtual(facts) else ("# If errors come again after the reset, have the device replaced.",)
+    return (*counters[accelerator.vendor], *reset_fix(facts, accelerator), *last)
 
 
 def check_mig(facts: HostFacts) -> Iterator[Result]:
@@ -150,7 +154,11 @@ def check_mig(facts: HostFacts) -> Iterator[Result]:
                     seen("MIG mode", sliced[0].mig),
                     Evidence(fact=f"tensor parallel size {ranks}", source=f"/proc/{group.processes[0].pid}/cmdline"),
                 ),
-                fix=("# Stop all programs that use the GPU; then, for each GPU N:", "nvidia-smi -i N -mig 0"),
+                fix=(
+                    f"# This interrupts all programs that use the GPUs: drain them first.{held_by(facts)}",
+                    "# Then, for each GPU N:",
+                    "nvidia-smi -i N -mig 0",
+                ),
                 undo=("nvidia-smi -i N -mig 1", "# Make the instances again: nvidia-smi mig -cgi PROFILES -C"),
                 confidence=Confidence.LIKELY,
             )
@@ -197,7 +205,8 @@ def check_nvlink(facts: HostFacts) -> Iterator[Result]:
                     fix=(
                         "nvidia-smi nvlink --status",
                         "nvidia-smi nvlink --errorcounters",
-                        "# Drain and reset the GPU. If links stay down, check the baseboard or the bridge.",
+                        *reset_fix(facts, twin),
+                        *(() if is_virtual(facts) else ("# If links stay down, check the baseboard or the bridge.",)),
                     ),
                     confidence=Confidence.LIKELY,
                 )

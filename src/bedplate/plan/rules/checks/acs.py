@@ -220,7 +220,8 @@ def check_iommu(facts: HostFacts) -> Iterator[Result]:
         names = [device.address for device in translated]
         yield Observation(
             id=id,
-            severity=Severity.LOW if _may_change(facts) else Severity.INFO,
+            # Collectives that hang are an outage, though it costs a machine without the fault nothing.
+            severity=Severity.MEDIUM if _may_change(facts) else Severity.INFO,
             because=f"the IOMMU translates the accesses of {some(names)} ({translated[0].iommu_type.value})",
             where=tuple(names),
             evidence=tuple(seen("IOMMU domain", device.iommu_type) for device in translated[:2]),

@@ -15,6 +15,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import PciDevice
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import FailureKind
+from bedplate.plan.rules.checks.fixes import held_by, reboot_fix
 from bedplate.plan.rules.checks.stack_terms import is_nvidia_dkms
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some, unknown
 from bedplate.plan.rules.rule import Result
@@ -227,12 +228,13 @@ def _reload_fix(facts: HostFacts) -> tuple[str, ...]:
     states = {accelerator.fabric_state.value for accelerator in facts.accelerators} - {None}
     fabric = any(is_nvswitch(device) for device in facts.pci) or bool(states - {"N/A"})
     has_none = bool(states) and not fabric
-    services = "nvidia-persistenced" if has_none else "nvidia-persistenced nvidia-fabricmanager"
+    services = "nvidia-persistenced nvidia-dcgm" if has_none else "nvidia-persistenced nvidia-dcgm nvidia-fabricmanager"
     modules = "nvidia_drm nvidia_modeset nvidia_uvm nvidia"
     peer = has_module(facts, "nvidia_peermem")
     return (
-        "# This interrupts every program that uses a GPU. Drain the engines first; a reboot instead does it reliably.",
+        f"# This interrupts every program that uses a GPU. Drain the engines first; a reboot does it, too.{held_by(facts)}",
         f"systemctl stop {services}",
+        "fuser -v /dev/nvidia*  # a module in use (nvidia_uvm) cannot be removed: nothing may be listed",
         *(
             ("modprobe -r nvidia_peermem",)
             if peer
@@ -240,7 +242,7 @@ def _reload_fix(facts: HostFacts) -> tuple[str, ...]:
             if peer is None
             else ()
         ),
-        f"modprobe -r {modules} && modprobe nvidia nvidia_uvm",
+        f"modprobe -r {modules} && modprobe -a nvidia nvidia_uvm",
         *(("modprobe nvidia_peermem",) if peer else ()),
         f"systemctl start {services}",
         *(
@@ -336,17 +338,17 @@ def _install(facts: HostFacts, vendor: str) -> tuple[str, ...]:
     if vendor == "intel":
         return ("modprobe xe || modprobe i915", "dmesg | grep -iE 'xe |i915'")
     if facts.os.id == "ubuntu":
-        return ("ubuntu-drivers install --gpgpu", "reboot")
+        return reboot_fix("ubuntu-drivers install --gpgpu")
     if facts.os.id == "debian":
-        return ("apt install linux-headers-$(uname -r) nvidia-open-kernel-dkms nvidia-driver", "reboot")
+        return reboot_fix("apt install linux-headers-$(uname -r) nvidia-open-kernel-dkms nvidia-driver")
     return ("# Install NVIDIA's driver for this distribution, and reboot.",)
 
 
 def _flavour_fix(facts: HostFacts, needs: str) -> tuple[str, ...]:
     if facts.os.id == "debian":
-        return (f"apt install {'nvidia-open-kernel-dkms' if needs == 'open' else 'nvidia-kernel-dkms'}", "reboot")
+        return reboot_fix(f"apt install {'nvidia-open-kernel-dkms' if needs == 'open' else 'nvidia-kernel-dkms'}")
     suffix = "the package whose name ends in -open" if needs == "open" else "the package without -open in its name"
-    return (f"# Install {suffix} instead of the other package, in the same version.", "reboot")
+    return reboot_fix(f"# Install {suffix} instead of the other package, in the same version.")
 
 
 def _build_fix(facts: HostFacts, release: str, vendor: str) -> tuple[str, ...]:

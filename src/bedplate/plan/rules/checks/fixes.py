@@ -1,9 +1,14 @@
-"""Commands that set a property of an engine's service, where there is one: by the unit that its cgroup names."""
+"""Commands that several fixes share: a property of an engine's service, a neighbour that is confined, a GPU that is reset.
+
+What a fix stops it starts again, and it says before what it interrupts. Nothing here is advice for hardware that the user
+of a virtual machine cannot touch.
+"""
 
 from __future__ import annotations
 
 from bedplate.model.facts.host import HostFacts
-from bedplate.plan.rules.terms import Deployment
+from bedplate.model.facts.pci import Accelerator
+from bedplate.plan.rules.terms import DRAIN_FOR_REBOOT, Deployment, deployments, is_nvswitch, is_virtual, name_of
 
 _NOT_A_SERVICE = ("docker-", "libpod-", "crio-", "cri-containerd-", "session-", "user@", "init.scope", "run-")
 
@@ -31,6 +36,7 @@ def drop_in(facts: HostFacts, group: Deployment, setting: str, elsewhere: str) -
         return (f"# {elsewhere}", f"# As a service of systemd: {setting}")
     directory = f"/etc/systemd/system/{unit}.d"
     return (
+        f"# The restart interrupts {unit}: drain it first.",
         f"mkdir -p {directory} && printf '[Service]\\n{setting}\\n' > {directory}/80-{_name(setting)}.conf",
         f"systemctl daemon-reload && systemctl restart {unit}",
     )
@@ -42,6 +48,7 @@ def undo_drop_in(facts: HostFacts, group: Deployment, setting: str) -> tuple[str
     if unit is None:
         return ("# Take the setting out where it was put, and start the engine again.",)
     return (
+        f"# The restart interrupts {unit}: drain it first.",
         f"rm /etc/systemd/system/{unit}.d/80-{_name(setting)}.conf",
         f"systemctl daemon-reload && systemctl restart {unit}",
     )
@@ -68,6 +75,50 @@ def undo_confine(facts: HostFacts) -> tuple[str, ...]:
         return ("systemctl set-property NEIGHBOUR.service CPUWeight=",)
     where = "/sys/fs/cgroup/cpu" if facts.cgroup.version == 1 else "/sys/fs/cgroup"
     return (f"echo PID > {where}/cgroup.procs && rmdir {where}/neighbours",)
+
+
+def reset_fix(facts: HostFacts, accelerator: Accelerator | None) -> tuple[str, ...]:
+    """How an accelerator is reset: what holds it is looked for and stopped, and started again; None: one without a name.
+
+    A virtual machine is rebooted instead, which resets what is passed through to it. With NVSwitches, NVIDIA's driver
+    resets all GPUs together. Sources: nvidia-smi(1), --gpu-reset; the Fabric Manager User Guide; amd-smi reset.
+    """
+    if is_virtual(facts):
+        return (
+            "# This interrupts every engine of this virtual machine: drain them. Its reboot resets a passed-through device.",
+            "reboot",
+            "# If the fault comes back, move the work to another machine, and report this one to the provider.",
+        )
+    what = "the device" if accelerator is None else name_of(accelerator)
+    if accelerator is not None and accelerator.vendor == "amd":
+        return (
+            f"# This interrupts every program that uses {what}: drain its engines first.",
+            f"amd-smi reset --gpureset --gpu {accelerator.index}",
+        )
+    if accelerator is not None and accelerator.vendor != "nvidia":
+        return (f"# Drain the engines of {what}, and reset it with the tool of its vendor, or reboot.",)
+    together = any(is_nvswitch(device) for device in facts.pci)
+    which = "" if together else f" -i {'N' if accelerator is None else what}"
+    users = "all GPUs, which are reset together because of the NVSwitches" if together else what
+    services = "nvidia-persistenced nvidia-dcgm"
+    return (
+        f"# This interrupts every program that uses {users}: drain its engines first.{held_by(facts)}",
+        f"systemctl stop {services}",
+        "fuser -v /dev/nvidia*  # the reset is refused while a process is listed",
+        f"nvidia-smi --gpu-reset{which}",
+        f"systemctl start {services}",
+    )
+
+
+def held_by(facts: HostFacts) -> str:
+    """ " They are held by vllm (pid 4711).": which engines hold NVIDIA's devices open; "" where none was seen."""
+    names = [group.name for group in deployments(facts) if any(file.startswith("/dev/nvidia") for file in group.devices)]
+    return f" They are held by {', '.join(names[:4])}." if names else ""
+
+
+def reboot_fix(*steps: str) -> tuple[str, ...]:
+    """Steps that a reboot ends, with what it interrupts."""
+    return (*steps, DRAIN_FOR_REBOOT, "reboot")
 
 
 def _name(setting: str) -> str:

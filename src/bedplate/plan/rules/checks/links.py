@@ -14,6 +14,7 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Link, PciDevice, PciKind
 from bedplate.model.units import render_size
+from bedplate.plan.rules.checks.fixes import reboot_fix
 from bedplate.plan.rules.observation import Observation, not_judged, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import NVIDIA, NVME, attribute_source, computes, is_given_away, is_virtual
@@ -176,10 +177,7 @@ def check_bar(facts: HostFacts) -> Iterator[Result]:
                     else ()
                 ),
             ),
-            fix=(
-                "# In the firmware, enable Above 4G Decoding and Resizable BAR; older cards need a newer VBIOS. Then:",
-                "reboot",
-            ),
+            fix=reboot_fix("# In the firmware, enable Above 4G Decoding and Resizable BAR; older cards need a newer VBIOS."),
             undo=("# Disable Resizable BAR in the firmware.",),
             confidence=Confidence.LIKELY,
         )

@@ -13,7 +13,7 @@ from bedplate.model.wording import plural, render_cpus
 from bedplate.plan.accelerator_nodes import find_accelerator_nodes
 from bedplate.plan.rules.observation import Observation, not_judged, seen, some
 from bedplate.plan.rules.rule import Result
-from bedplate.plan.rules.terms import accelerators, by_address, command_line_fix, deployments, has_parameter
+from bedplate.plan.rules.terms import accelerators, by_address, command_line_fix, deployments, has_parameter, is_virtual
 
 _MANY_NODES = 4  # from here on wrong placement was published to cost a factor; with two nodes, percents
 _REMOTE_SHARE = 0.25  # late binding leaves 22 % of the memory remote by itself (TensorRT-LLM PR #18117)
@@ -119,8 +119,9 @@ def check_node_hidden(facts: HostFacts) -> Iterator[Result]:
             where=tuple(device.address for device in hidden),
             evidence=tuple(Evidence(fact="numa_node: -1", source=device.numa_node.source) for device in hidden[:2]),
             fix=(
-                "# On bare metal: a newer BIOS, whose ACPI tables give the root ports a proximity domain (_PXM).",
-                "# In a virtual machine: the hypervisor's placement (libvirt: a pcie-expander-bus with <node>).",
+                "# Ask the provider, or set it in the hypervisor (libvirt: a pcie-expander-bus with <node>)."
+                if is_virtual(facts)
+                else "# A newer BIOS may help, whose ACPI tables give the root ports a proximity domain (_PXM).",
                 f"cat /sys/bus/pci/devices/{hidden[0].address}/local_cpulist",
             ),
         )

@@ -80,12 +80,12 @@ def check_throttled(facts: HostFacts) -> Iterator[Result]:
         hard = [reason for reason in accelerator.throttle_reasons if reason in _HARD]
         soft = [reason for reason in accelerator.throttle_reasons if reason in _SET]
         if hard:
-            yield _held(accelerator, hard, Severity.HIGH, Confidence.CERTAIN)
+            yield _held(facts, accelerator, hard, Severity.HIGH, Confidence.CERTAIN)
         elif soft:
-            yield _held(accelerator, soft, Severity.LOW, Confidence.POSSIBLE)
+            yield _held(facts, accelerator, soft, Severity.LOW, Confidence.POSSIBLE)
 
 
-def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: Confidence) -> Observation:
+def _held(facts: HostFacts, one: Accelerator, reasons: list[str], severity: Severity, confidence: Confidence) -> Observation:
     now = f", {one.sm_clock_mhz.value} of {one.max_sm_clock_mhz.value} MHz" if one.sm_clock_mhz.value is not None else ""
     by_hand = severity is Severity.LOW
     return Observation(
@@ -101,7 +101,9 @@ def _held(one: Accelerator, reasons: list[str], severity: Severity, confidence: 
         if by_hand
         else (
             "nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER",
-            "# Heat: fans, air flow, filters, inlet temperature. A power brake: power supplies and their cables.",
+            "# The cooling and the power of the machine are the provider's: report it, and move to another machine."
+            if is_virtual(facts)
+            else "# Heat: fans, air flow, filters, inlet temperature. A power brake: power supplies and their cables.",
         ),
         undo=("# Set the clocks again: nvidia-smi --applications-clocks=MEMORY,GRAPHICS",)
         if by_hand

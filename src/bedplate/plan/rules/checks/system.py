@@ -9,11 +9,11 @@ from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Reading, Unknown
 from bedplate.model.facts.system import CgroupFacts
-from bedplate.model.machine_config import FRONT_RECORD
+from bedplate.model.serving_host import FRONT_RECORD
 from bedplate.plan.rules.checks.fixes import confine, undo_confine
 from bedplate.plan.rules.observation import Observation, not_judged, seen, unknown
 from bedplate.plan.rules.rule import Result
-from bedplate.plan.rules.terms import accelerators, command_line_fix, deployments, is_container, processes_seen
+from bedplate.plan.rules.terms import accelerators, command_line_fix, deployments, is_container, is_virtual, processes_seen
 
 _PRESSURE = "/proc/pressure/cpu"
 _AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
@@ -80,7 +80,9 @@ def check_clocksource(facts: HostFacts) -> Iterator[Result]:
         ),
         fix=(
             "dmesg | grep -iE 'tsc|clocksource'",
-            "# The kernel found the TSC unstable. Fix the firmware, or let the hypervisor expose the TSC.",
+            "# The kernel found the TSC unstable. The hypervisor must expose an invariant TSC; ask the provider."
+            if is_virtual(facts)
+            else "# The kernel found the TSC unstable: look for a newer version of the firmware.",
             *((f"echo {fast} > {clock.source}",) if fast is not None else ()),
         ),
         undo=(f"echo {clock.value} > {clock.source}",),

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
-from bedplate.model.facts.system import EngineNoteKind, FailureKind, ToolFailure
+from bedplate.model.facts.system import FailureKind, ToolFailure
 from bedplate.model.wording import plural, render_cpus
 from bedplate.plan.rules.observation import Observation, seen, some
 from bedplate.plan.rules.rule import Result
-from bedplate.plan.rules.terms import accelerators, device_of, name_of
+from bedplate.plan.rules.terms import accelerators, device_of, is_virtual, name_of
 
 _HABANA = "1da3"
 _LINKED = ("NVLink", "XGMI")
@@ -223,7 +223,9 @@ def check_rdma_ports(facts: HostFacts) -> Iterator[Result]:
                 evidence=(seen("port state", state),),
                 fix=(
                     f"ibstat {interface.name}",
-                    "# Disabled: somebody switched the port off. Polling: no cable, or the other end is off.",
+                    "# Disabled: somebody switched the port off. Polling: the other end is off or not connected."
+                    if is_virtual(facts)
+                    else "# Disabled: somebody switched the port off. Polling: no cable, or the other end is off.",
                     "# Initializing: the subnet manager does not run.",
                 ),
                 confidence=Confidence.LIKELY,
@@ -242,7 +244,9 @@ def check_node_memory(facts: HostFacts) -> Iterator[Result]:
                 because=f"node {node.node} has {plural(len(node.cpus), 'CPU')} and no memory: all of its memory is remote",
                 where=(f"node {node.node}",),
                 evidence=(Evidence(fact=f"node {node.node}: 0 bytes", source=facts.numa.source),),
-                fix=(
+                fix=("# Give each virtual NUMA node memory of its own in the hypervisor, or ask the provider for it.",)
+                if is_virtual(facts)
+                else (
                     "dmidecode --type memory | grep -E 'Locator|Size'",
                     "# DIMMs of this socket are missing, failed or disabled in the firmware. Distribute them evenly.",
                 ),
@@ -281,66 +285,3 @@ def check_own_quota(facts: HostFacts) -> Iterator[Result]:
         ),
         undo=("# The same limit again.",),
     )
-
-
-def check_engine_notes(facts: HostFacts) -> Iterator[Result]:
-    """What an engine's own log says of how it runs: once for each kind, with the line."""
-    for kind, note in {note.kind: note for note in facts.engine_notes}.items():
-        evidence = (Evidence(fact=note.text, source=f"log of {note.engine}"),)
-        if kind is EngineNoteKind.NO_DEVICE:
-            yield Observation(
-                id="engine.no-device",
-                severity=Severity.CRITICAL,
-                because=f"{note.engine} found no accelerator: it runs on the CPU, or not at all",
-                where=("machine",),
-                evidence=evidence,
-                fix=(
-                    "nvidia-smi || rocm-smi",
-                    "# The build must support the accelerator; a container needs its devices: --gpus all (NVIDIA), or",
-                    "# --device /dev/kfd --device /dev/dri (AMD).",
-                ),
-                confidence=Confidence.LIKELY,
-            )
-        elif kind is EngineNoteKind.PARTLY_OFFLOADED:
-            yield Observation(
-                id="engine.partly-offloaded",
-                severity=Severity.MEDIUM,
-                because=f"{note.engine} keeps some layers on the CPU: each token waits for them",
-                where=("machine",),
-                evidence=evidence,
-                fix=(
-                    "# If the model fits into the GPU: --gpu-layers 999. If not, a smaller quantisation or context.",
-                    "bedplate fit MODEL",
-                ),
-                undo=("# Start it with its previous options.",),
-            )
-        elif kind is EngineNoteKind.KV_CACHE_SMALL:
-            yield Observation(
-                id="engine.kv-small",
-                severity=Severity.MEDIUM,
-                because=f"the KV cache of {note.engine} holds less than one request of the longest length",
-                where=("machine",),
-                evidence=evidence,
-                fix=("# Lower --max-model-len, raise --gpu-memory-utilization, or spread the model over more GPUs.",),
-                undo=("# Start it with its previous options.",),
-            )
-        elif kind is EngineNoteKind.EAGER:
-            yield Observation(
-                id="engine.eager",
-                severity=Severity.LOW,
-                because=f"{note.engine} runs without CUDA graphs: each step is launched kernel by kernel",
-                where=("machine",),
-                evidence=evidence,
-                fix=("# Take --enforce-eager out, unless a fault needs it.",),
-                undo=("# Start it with --enforce-eager.",),
-                confidence=Confidence.LIKELY,
-            )
-        else:
-            yield Observation(
-                id="engine.no-custom-allreduce",
-                severity=Severity.INFO,
-                because=f"{note.engine} uses NCCL instead of its own all-reduce",
-                where=("machine",),
-                evidence=evidence,
-                fix=("# The line names the reason. On GPUs without peer-to-peer it is right.",),
-            )

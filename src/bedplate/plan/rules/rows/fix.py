@@ -16,6 +16,7 @@ from bedplate.plan.rules.files import CMDLINE, SYSCTL, BootSetting, KnobFiles, s
 from bedplate.plan.rules.formulas import FORMULAS
 from bedplate.plan.rules.rows.judge import Comparison, DeadSetting
 from bedplate.plan.rules.rule import Result
+from bedplate.plan.rules.terms import DRAIN_FOR_REBOOT
 
 _PLACEHOLDER = re.compile(r"\{(want|target|old|path|name|text|id|old:[^{}]+)\}")
 _GRUBBY = ("fedora", "rhel", "rocky", "almalinux", "centos", "ol")
@@ -187,14 +188,15 @@ def _command_line(distribution: str, remove: list[str], add: list[str]) -> list[
     if distribution in _GRUBBY:
         flags = [f"--remove-args={shlex.quote(' '.join(remove))}"] if remove else []
         flags += [f"--args={shlex.quote(' '.join(add))}"] if add else []
-        return [f"grubby --update-kernel=ALL {' '.join(flags)}", "reboot"]
+        return [f"grubby --update-kernel=ALL {' '.join(flags)}", DRAIN_FOR_REBOOT, "reboot"]
     if distribution in _GRUB:
         return [
             f"# In GRUB_CMDLINE_LINUX and GRUB_CMDLINE_LINUX_DEFAULT of /etc/default/grub {what}.",
             "update-grub",
+            DRAIN_FOR_REBOOT,
             "reboot",
         ]
-    return [f"# In the boot loader's kernel command line {what}.", "reboot"]
+    return [f"# In the boot loader's kernel command line {what}.", DRAIN_FOR_REBOOT, "reboot"]
 
 
 def _dead(dead: tuple[BootSetting, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
