@@ -33,6 +33,8 @@ class Served:
     etag: str = '"v1"'
     ranges: bool = True
     headers: dict[str, str] = field(default_factory=dict)
+    redirect: str = ""
+    """Answer with a redirect to this address, and these headers."""
 
 
 Fault = Callable[["Handler"], bool]
@@ -56,6 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         served = files.get(self.path.partition("?")[0])
         if served is None:
             self.reply(404, b"no such file")
+            return
+        if served.redirect:
+            self.reply(302, b"", served.headers | {"Location": served.redirect})
             return
         self.serve(served)
 

@@ -59,6 +59,10 @@ class Downloads:
             self._open[file.url] = self._stack.enter_context(open_partial(self.directory, file))
         return self._open[file.url]
 
+    def is_open(self, file: RemoteFile) -> bool:
+        """Whether anything was asked about this file yet."""
+        return file.url in self._open
+
     def fetch_beginning(self, file: RemoteFile, size_bytes: int) -> int:
         """Have at least the first bytes of a file, or all of a shorter one; gives the size of the whole file."""
         partial = self.partial(file)
