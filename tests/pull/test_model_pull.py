@@ -222,12 +222,14 @@ def test_safetensors_are_refused_unless_they_are_wanted(hub: Server, lfs: Server
     header = json.dumps({"w": {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
     weights = struct.pack("<Q", len(header)) + header + bytes(8)
     files = {"config.json": b'{"model_type": "llama"}', "model.safetensors": weights, "evil.py": b"import os", "m.bin": b"x"}
+    files |= {"a.json": b"{}", "b.json": b"{}", "empty.txt": b"", "LICENSE": b"{}"}  # the same content under several names
     put_repository(hub, "org/st", files, store=lfs)
     _, err = say("pull", "hf:org/st", code=1)
     assert "which no engine on this host reads" in err and lfs.asked == []
     model = json.loads(say("pull", "hf:org/st", "--any-format", "--json")[0])
     assert (model["name"], model["format"], model["architecture"]) == ("org/st", "safetensors", "llama")
-    assert not (Path(model["path"]) / "evil.py").exists()
+    names = {path.name for path in Path(model["path"]).iterdir()}
+    assert names == {"config.json", "model.safetensors", "a.json", "b.json", "empty.txt", "LICENSE"}
     assert say("verify")[0] == "org/st: ok\n"
 
 

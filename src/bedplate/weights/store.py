@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from bedplate.act.download.pace import Pace
 from bedplate.act.files import sync_directory
 from bedplate.act.lock import try_lock, wait_lock
 from bedplate.act.paths import STATE_HINT, is_full
@@ -437,16 +438,18 @@ def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[P
     Raises ModelRefused when the source changes, PreflightError when the disk is full.
     """
     digest = hashlib.sha256()
-    done, started = 0, time.monotonic()
+    done = 0
     try:
         with open_regular(source, within=within) as file:
             size = os.fstat(file.fileno()).st_size
+            pace = Pace(total_bytes=size)
+            pace.record(time.monotonic(), 0)
             while chunk := file.read(CHUNK_BYTES):
                 target.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
-                rate = done / max(time.monotonic() - started, 1e-6)
-                progress.detail(f"{render_size(done)} of {render_size(size)}, {render_size(int(rate))}/s")
+                pace.record(time.monotonic(), done)
+                progress.detail(pace.describe())
     except OSError as error:
         if is_full(error):
             raise PreflightError(

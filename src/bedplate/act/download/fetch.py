@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bedplate.act.download.exchange import Answer, HttpLink, PassingFailure
 from bedplate.act.download.pace import Pace
-from bedplate.act.download.partial import Partial, open_partial, remove_partial
+from bedplate.act.download.partial import Partial, key_of, open_partial, remove_partial
 from bedplate.act.download.transfer import (
     ContentChanged,
     Piece,
@@ -55,13 +55,14 @@ class Downloads:
 
     def partial(self, file: RemoteFile) -> Partial:
         """The partial file of a remote one, locked. Raises BusyError where another process fetches it."""
-        if file.url not in self._open:
-            self._open[file.url] = self._stack.enter_context(open_partial(self.directory, file))
-        return self._open[file.url]
+        key = key_of(file)  # two files of a repository may have the same content
+        if key not in self._open:
+            self._open[key] = self._stack.enter_context(open_partial(self.directory, file))
+        return self._open[key]
 
     def is_open(self, file: RemoteFile) -> bool:
         """Whether anything was asked about this file yet."""
-        return file.url in self._open
+        return key_of(file) in self._open
 
     def fetch_beginning(self, file: RemoteFile, size_bytes: int) -> int:
         """Have at least the first bytes of a file, or all of a shorter one; gives the size of the whole file."""
@@ -264,7 +265,7 @@ class _Fetch:
             if now_s - shown_s >= _SHOW_S:
                 shown_s = now_s
                 pace.record(now_s, done)
-                self.downloads.progress.detail(f"{self.file.name}: {pace.describe()}")
+                self.downloads.progress.detail(f"{self.file.name}: {transfer.trouble or pace.describe()}")
 
         transfer = Transfer(
             self.file,

@@ -85,6 +85,8 @@ class Transfer:
         self._direct_url = first[1].url
         self.starved_s = 0.0
         """How long the iterating thread has waited for bytes."""
+        self.trouble = ""
+        """What a connection waits for to pass, as a phrase; "" while all goes well."""
         self._begin(_Stream(link=first[0], answer=first[1], position=start))
 
     def pieces(self, tick: Callable[[], None]) -> Iterator[Piece]:
@@ -187,6 +189,7 @@ class Transfer:
                 self._rest(failures, error, piece.offset + piece.filled)
                 continue
             piece.filled += count
+            self.trouble = ""
             stream.position += count
             since += count
             if self._ended.is_set():
@@ -202,7 +205,9 @@ class Transfer:
             ) from error
         if failures > 1:
             self._direct_url = self._file.url  # where the redirect led may be what is broken
-        self._ended.wait(wait_after(failures, error.wait_s, self._patience))
+        wait_s = wait_after(failures, error.wait_s, self._patience)
+        self.trouble = f"{error.message}; asked again in {wait_s:.0f} s"
+        self._ended.wait(wait_s)
 
     def _answer_at(self, piece: Piece, stream: _Stream) -> Answer:
         """A body whose next byte is the one that is missing: the open one, or that of a new request."""
@@ -279,7 +284,7 @@ def read_representation(file: RemoteFile, answer: Answer, start: int) -> Represe
         for hop in answer.hops:
             got = hop.get(header)
             if got is not None and got.strip().removeprefix("W/").strip('"') != expected:
-                raise DownloadError(f"{where}: {header}: got {got[:80]!r}, expected {expected!r}")
+                raise DownloadError(f"{where}: {header}: got {answer.hide(got)[:80]!r}, expected {expected!r}")
     etag = answer.headers.get("ETag", "").strip()
     validator = etag if re.fullmatch(r'"[\x21\x23-\x7e]{1,500}"', etag, re.ASCII) else ""
     if answer.status == 416:
@@ -290,7 +295,7 @@ def read_representation(file: RemoteFile, answer: Answer, start: int) -> Represe
             raise PassingFailure(f"{where}: status 206 without Content-Range", status=206)
         found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", got.strip(), re.ASCII)
         if found is None or int(found[1]) != start or not start <= int(found[2]) < int(found[3]):
-            raise DownloadError(f"{where}: Content-Range: got {got[:80]!r}, expected bytes {start}-END/SIZE")
+            raise DownloadError(f"{where}: Content-Range: got {answer.hide(got)[:80]!r}, expected bytes {start}-END/SIZE")
         size = int(found[3])
     else:
         length = answer.headers.get("Content-Length", "")
@@ -311,7 +316,8 @@ def _check_kind(file: RemoteFile, answer: Answer) -> None:
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity") and answer.status != 416:
         raise DownloadError(
-            f"{file.name}: {answer.host}: answers packed (Content-Encoding: {encoding[:40]}), which was not asked for",
+            f"{file.name}: {answer.host}: answers packed, which was not asked for"
+            f" (Content-Encoding: {answer.hide(encoding)[:40]!r})",
             hint="Ask whoever runs the server or the proxy to leave files of models alone.",
         )
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
