@@ -344,6 +344,18 @@ def test_a_whole_file_that_has_a_second_name_is_never_written(server: Server, tm
     assert kept.read_bytes() == BODY
 
 
+def test_a_whole_file_that_has_a_second_name_is_never_cut(server: Server, tmp_path: Path) -> None:
+    """Without a digest only what was noted counts; the rest is not cut off from what the store has meanwhile."""
+    file = remote(server, "/m.gguf", digest=False)
+    done = fetch(tmp_path, file)
+    kept = tmp_path / "kept"
+    os.link(done.path, kept)
+    note = Path(done.path).with_suffix(".json")
+    note.write_text('{"validator": "\\"v1\\"", "durable_bytes": 1000}')
+    check(fetch(tmp_path, file))
+    assert kept.read_bytes() == BODY
+
+
 def test_several_connections_give_the_same_bytes(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow link: one connection after the other is added; each asks for pieces of its own, some of which break."""
     monkeypatch.setattr("bedplate.act.download.pace._STARVED", 0.0)

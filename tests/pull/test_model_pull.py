@@ -139,12 +139,14 @@ def test_a_name_that_is_taken_is_refused_before_the_fetch(hub: Server, state: Pa
     assert json.loads(say("list", "--json")[0])[0]["sha256"] == hashlib.sha256(longer).hexdigest()
 
 
-def test_content_that_the_store_has_is_not_fetched(hub: Server, lfs: Server, say: Any) -> None:
+def test_content_that_the_store_has_is_not_fetched(hub: Server, lfs: Server, state: Path, say: Any) -> None:
     say("add", KNOWN_ANSWER_GGUF)
+    (state / "models/pulls").mkdir()
+    (state / f"models/pulls/sha256-{DIGEST}.part").hardlink_to(state / "models/sha256" / DIGEST)  # of a killed pull
     put_repository(hub, "org/known", {"m.gguf": MODEL}, store=lfs)
     out, err = say("pull", "hf:org/known", "--json")
     assert "m.gguf: the store has this content already" in err
-    assert json.loads(out)["name"] == "m" and lfs.asked == []
+    assert json.loads(out)["name"] == "m" and lfs.asked == [] and pulls(state) == []
     assert say("verify")[0] == "known-answer: ok\nm: ok\n"
     say("rm", "known-answer")
     assert say("verify")[0] == "m: ok\n"

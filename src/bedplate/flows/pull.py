@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from bedplate.act.download.address import check_address, origin_of, show_address
 from bedplate.act.download.fetch import Downloads, open_downloads
 from bedplate.engines import ENGINES
-from bedplate.errors import BedplateError, ModelRefused, UsageError
+from bedplate.errors import BedplateError, BusyError, ModelRefused, UsageError
 from bedplate.flows.model import AddRequest, add, check_storable, open_store
 from bedplate.model.download import Access, Digest, DigestKind, Patience, RemoteFile
 from bedplate.model.launch import Format, ModelRef
@@ -171,8 +171,9 @@ class _Pull:
                 origin=self.wanted.origin,
                 taken=taken,
             )
-        for file in (*small, *missing):
-            self.downloads.discard(file)
+        for file in self.wanted.files:  # a pull that was killed may have left one of content that the store has
+            with contextlib.suppress(BusyError):
+                self.downloads.discard(file)
         return model
 
     @property
@@ -236,8 +237,13 @@ class _Pull:
             yield
         except BedplateError as error:
             source = self.wanted.origin.source
-            text = error.message.replace(f"{self.tree}/", f"{source}: ").replace(str(self.tree), source)
-            error.message, error.args = text, (text,)
+
+            def explain(text: str) -> str:
+                return text.replace(f"{self.tree}/", f"{source}: ").replace(str(self.tree), source)
+
+            error.message = explain(error.message)
+            error.args = (error.message,)
+            error.hint = explain(error.hint) if error.hint is not None else None
             raise
 
 

@@ -190,8 +190,8 @@ class _Fetch:
         return 0 if self.file.size_bytes is not None and size > self.file.size_bytes else size
 
     def _go_on(self, stop: int | None, hasher: _Hasher | None) -> Representation:
-        have = self._usable()
-        self.partial.cut(have)
+        self.partial.cut(self._usable())
+        have = self.partial.size_bytes
         validator = self.partial.read_note()[0] if self.file.digest is None else ""
         if hasher is not None:
             for count in hasher.take(self.partial):
