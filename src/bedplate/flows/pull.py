@@ -25,6 +25,7 @@ from bedplate.model.origin import Origin
 from bedplate.model.progress import Progress
 from bedplate.model.pulling import AddressSource, HubSource, PathSource
 from bedplate.model.units import render_size
+from bedplate.model.wording import plural
 from bedplate.weights.gguf_set import PART_NAME
 from bedplate.weights.index import DIGEST, is_file_name
 from bedplate.weights.pull.beginnings import need_beginning, write_sparse
@@ -99,7 +100,7 @@ def pull(
         with progress.phase(f"ask {settings.endpoint} for {source}"):
             wanted, choice = _list_hub(request, source, settings, access, progress, patience)
         _check_format(choice, request, source)
-        tree_name = f"models--{source.repository.replace('/', '--')}/snapshots/{wanted.origin.revision}"
+        tree_name = f"models--{source.repository.replace('/', '--')}/snapshots/{source.repository.rpartition('/')[2]}"
     else:
         wanted, tree_name = _list_address(request, source), "files"
     with (
@@ -289,7 +290,9 @@ def _list_hub(
         revision=repository.commit,
         stated=all(file.digest is not None for file in weights),
     )
-    progress.note(f"{source}: commit {repository.commit}, {len(choice.files)} files, {render_size(choice.size_bytes)}")
+    progress.note(
+        f"{source}: commit {repository.commit}, {plural(len(choice.files), 'file')}, {render_size(choice.size_bytes)}"
+    )
     files = tuple(remote_file(repository, file) for file in choice.files)
     return _Wanted(files=files, origin=origin, is_directory=True), choice
 
