@@ -21,10 +21,10 @@ from bedplate.act.download.fetch import open_downloads
 from bedplate.act.download.partial import Partial
 from bedplate.catalog.facts import KNOWN_ANSWER_GGUF
 from bedplate.cli import main as command
-from bedplate.errors import PreflightError
-from bedplate.model.download import Access
+from bedplate.errors import DownloadError, PreflightError
+from bedplate.model.download import Access, Patience
 from tests.pull.hub import put_repository
-from tests.pull.server import QUICK, Handler, Notes, Server, content, remote
+from tests.pull.server import QUICK, Fault, Handler, Notes, Server, content, remote
 
 MODEL = KNOWN_ANSWER_GGUF.read_bytes()
 HALF = len(MODEL) // 2
@@ -112,6 +112,47 @@ def test_a_model_larger_than_the_disk_is_refused_by_its_list(hub: Server, capsys
     assert command.main(["model", "pull", "hf:org/known"]) == 3
     assert "524288.0 GiB for the model" in capsys.readouterr().err
     assert not [path for path, _ in hub.asked if "/resolve/" in path]
+
+
+def dripping(size: int, wait_s: float) -> Fault:
+    """So many bytes of the body at once, and a wait after each."""
+
+    def fault(handler: Handler) -> bool:
+        served = handler.server.files[handler.path.partition("?")[0]]
+
+        def send(body: bytes) -> None:
+            for start in range(0, len(body), size):
+                handler.wfile.write(body[start : start + size])
+                if handler.server.ended.wait(wait_s):
+                    break
+
+        handler.serve(served, send=send)
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+def test_a_slow_server_is_waited_for(hub: Server, tmp_path: Path) -> None:
+    """All of it takes longer than a silence may; each piece does not."""
+    body = content(1_500_000)
+    hub.put("/m.gguf", body)
+    hub.always = dripping(40_000, 0.05)
+    patience = Patience(silence_s=1.0, attempts=6, first_wait_s=0.01)
+    with open_downloads(tmp_path / "d", Access(), Notes(), patience=patience) as downloads:
+        assert downloads.fetch(remote(hub, "/m.gguf")).sha256 == hashlib.sha256(body).hexdigest()
+
+
+def test_a_server_that_drips_is_given_up(hub: Server, tmp_path: Path) -> None:
+    """A byte now and then: no read ever times out, and it would take a day."""
+    hub.put("/m.gguf", content(1_500_000))
+    hub.always = dripping(1, 0.05)
+    patience = Patience(silence_s=0.3, attempts=3, first_wait_s=0.01)
+    with (
+        open_downloads(tmp_path / "d", Access(), Notes(), patience=patience) as downloads,
+        pytest.raises(DownloadError, match="given up after 3 attempts"),
+    ):
+        downloads.fetch(remote(hub, "/m.gguf"))
 
 
 def stop_half_way(handler: Handler) -> bool:
