@@ -122,6 +122,17 @@ class CommandTimeout(CommandError):
     """A subprocess had not ended when its time was over, and was ended; tail holds what it had said until then."""
 
 
+class DownloadError(BedplateError):
+    """A file could not be fetched: its server, the network or its content is the reason. What came stays, to go on from.
+
+    status: the server's last HTTP status, where that is the reason; None elsewhere.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 class BuildError(BedplateError):
     """A phase of a build failed; nothing of it was published."""
 

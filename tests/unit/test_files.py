@@ -186,6 +186,7 @@ _ELSEWHERE = {
     "act/tuning/durable.py": "files that a transaction keeps are moved",
     "act/tuning/journal.py": "the journal takes its reserved file",
     "weights/store.py": "private files become content of the store",
+    "weights/pull/beginnings.py": "the private tree of a pull",
     "flows/front.py": "the directory of a certificate authority is published",
     "image/build.py": "work directory and publishing of an image",
     "image/engine.py": "work directory and publishing of a layer",

@@ -167,6 +167,7 @@ def test_only_one_module_of_act_connects_to_haproxy() -> None:
 
 OPENS_HTTP = {
     "engines/client.py",
+    "act/download/exchange.py",  # servers of files: redirects, proxies and tokens, and bodies that are not held in memory
     "flows/tune.py",  # the URL that a user gives to --probe, of any server: redirects and proxies are followed
 }
 

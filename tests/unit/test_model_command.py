@@ -65,6 +65,7 @@ def test_json_everywhere(capsys: pytest.CaptureFixture[str], state: Path) -> Non
     (verdict,) = json.loads(run(capsys, "verify", "ka", "--json", status=1)[0])
     assert verdict["ok"] is False and "content has digest" in verdict["problem"]
     removed = json.loads(run(capsys, "rm", "ka", "--json")[0])
+    assert added.pop("origin") is None
     assert removed == added | {"kept_bytes": 0, "obstacles": []}
 
 

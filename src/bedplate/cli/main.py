@@ -31,7 +31,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "images, models and files": {
         "image": ("image", "build, list, show and remove operating system images"),
-        "model": ("model", "add, list, show, verify, remove and make models"),
+        "model": ("model", "pull, add, list, show, verify, remove and make models"),
         "stack": ("stack", "resolve kernel, driver, framework and engine into one lock, and explain it"),
         "catalog": ("catalog", "import signed bundles of rows that `stack` and `fit` use, and sign them"),
         "clean": ("clean", "remove what bedplate keeps in its cache and state directories"),

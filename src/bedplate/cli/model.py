@@ -1,10 +1,11 @@
-"""Add, list, show, verify, remove and make models.
+"""Pull, add, list, show, verify, remove and make models.
 
 A model is a GGUF file, whole or split into parts, a safetensors file, a directory of either, a snapshot in the cache of a
 hub, or a model in a store of Ollama. If PATH has several, --file chooses one. The store keeps a model under the SHA-256 of
 its content; an interrupted `add` leaves no part of it. NAME may also be the beginning of a digest.
 
 examples:
+  bedplate model pull hf:ORG/NAME --file Q4_K_M              fetch one of several quantisations from a hub
   bedplate model add Qwen2.5-0.5B-Instruct-Q4_0.gguf         check the file, copy it, and name the model after it
   bedplate model add DIRECTORY --file Q4_K_M                 add one of several quantisations, and its parts
   bedplate model add MODEL.gguf --mmproj mmproj-MODEL.gguf   add a model that sees images
@@ -24,9 +25,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from bedplate.cli.model_pull import add_options_of_pull, make_pull_request
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.model.launch import ModelRef
 from bedplate.model.units import render_size
+from bedplate.model.wording import plural
 from bedplate.report.models import (
     integrity_object,
     model_object,
@@ -35,9 +38,10 @@ from bedplate.report.models import (
     render_model,
     render_models,
     render_removal,
+    stored_object,
 )
 
-HELP = "add, list, show, verify, remove and make models"
+HELP = "pull, add, list, show, verify, remove and make models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
+    add_options_of_pull(verbs, common)
     _add_options_of_add(verbs, common)
     add_subcommand(
         verbs, "list", parents=[common], help="list the models in the store", examples=("bedplate model list --json",)
@@ -167,6 +172,7 @@ def main(arguments: argparse.Namespace) -> int:
     """
     verb = f"make {arguments.kind}" if arguments.verb == "make" else arguments.verb
     return {
+        "pull": _pull,
         "add": _add,
         "list": _list,
         "show": _show,
@@ -175,6 +181,27 @@ def main(arguments: argparse.Namespace) -> int:
         "make random": _make_random,
         "make known-answer": _make_known_answer,
     }[verb](arguments)
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from bedplate.cli.terminal import terminal_progress
+    from bedplate.flows import model as models
+    from bedplate.flows.pull import discard, pull
+
+    if arguments.discard_unfinished:
+        gone = discard()
+        if arguments.json:
+            print(json.dumps(asdict(gone), indent=2))
+        else:
+            print(f"removed {plural(gone.files, 'unfinished file')} ({render_size(gone.size_bytes)})")
+        return 0
+    request = make_pull_request(arguments)
+    with terminal_progress() as progress:
+        model = pull(request, progress)
+    _print_models([model], arguments)
+    if what := models.tell_what_serves():
+        print(what, file=sys.stderr)
+    return 0
 
 
 def _add(arguments: argparse.Namespace) -> int:
@@ -203,7 +230,7 @@ def _list(arguments: argparse.Namespace) -> int:
     store = open_store()
     models = store.models()
     if not models and not arguments.json:
-        print(f"no models in {store.root}; add one: bedplate model add PATH", file=sys.stderr)
+        print(f"no models in {store.root}; add one: bedplate model add PATH, or model pull SOURCE", file=sys.stderr)
         return 0
     _print_models(models, arguments)
     return 0
@@ -215,9 +242,9 @@ def _show(arguments: argparse.Namespace) -> int:
     shown = models.show(arguments.name)
     model, header = shown.model, shown.header
     if arguments.json:
-        print(json.dumps(model_object(model, header, tensors=arguments.tensors), indent=2))
+        print(json.dumps(model_object(model, header, tensors=arguments.tensors, origin=shown.origin), indent=2))
         return 0
-    print(render_model(model, header, tensors=arguments.tensors), end="")
+    print(render_model(model, header, tensors=arguments.tensors, origin=shown.origin), end="")
     return 0
 
 
@@ -305,7 +332,10 @@ def _make_known_answer(arguments: argparse.Namespace) -> int:
 
 def _print_models(models: list[ModelRef] | tuple[ModelRef, ...], arguments: argparse.Namespace) -> None:
     if arguments.json:
-        rows = [asdict(model) for model in models]
+        from bedplate.flows.model import open_store
+
+        store = open_store()
+        rows = [stored_object(model, store.origin(model)) for model in models]
         print(json.dumps(rows if arguments.verb == "list" else rows[0], indent=2))
         return
     print(render_models(models), end="")

@@ -18,6 +18,7 @@ from bedplate.host.root.root import Root
 from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.launch import IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
+from bedplate.model.origin import Origin
 from bedplate.model.progress import Progress
 from bedplate.weights.store import Store, check_name, check_space
 
@@ -31,6 +32,8 @@ class ShownModel:
 
     model: ModelRef
     header: Header
+    origin: Origin | None
+    """Where it was pulled from; None where that is not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +75,14 @@ class AddRequest:
     """File that makes images into what the model reads; "none": without the one that is there."""
     adapters: tuple[Path, ...] = ()
     """LoRA adapters, applied whenever the model is served."""
+    origin: Origin | None = None
+    """Where it was pulled from; None for a model that is added."""
 
 
 def add(request: AddRequest, progress: Progress) -> ModelRef:
     """Check a model and copy it into the store. Raises ReadError for a file that is none, UsageError for a name in use, and
     ModelRefused for a model that the engine of this host cannot serve."""
-    store = open_store()
-
-    def check(model: ModelRef, types: frozenset[str]) -> None:
-        if not any(model.format in engine.formats for engine in ENGINES.values()):
-            progress.note(
-                f"{model.name}: no engine on this host reads {model.format}; the store keeps it for an engine that does"
-            )
-            return
-        check_servable(model, types, find_paths())
-
-    return store.add(
+    return open_store().add(
         request.path,
         progress=progress,
         name=request.name,
@@ -95,8 +90,19 @@ def add(request: AddRequest, progress: Progress) -> ModelRef:
         choice=request.choice,
         projector=request.projector,
         adapters=request.adapters,
-        check=check,
+        check=lambda model, types: check_storable(model, types, progress),
+        origin=request.origin,
     )
+
+
+def check_storable(model: ModelRef, types: frozenset[str], progress: Progress) -> None:
+    """Note where no engine reads the format of a model; raise ModelRefused where one does and cannot serve this model."""
+    if not any(model.format in engine.formats for engine in ENGINES.values()):
+        progress.note(
+            f"{model.name}: no engine on this host reads {model.format}; the store keeps it for an engine that does"
+        )
+        return
+    check_servable(model, types, find_paths())
 
 
 def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths) -> None:
@@ -118,7 +124,7 @@ def show(name: str) -> ShownModel:
     """A model by its name or the beginning of its digest, and what its header says. Raises UsageError without such one."""
     store = open_store()
     model = store.find(name)
-    return ShownModel(model=model, header=store.read_header(model))
+    return ShownModel(model=model, header=store.read_header(model), origin=store.origin(model))
 
 
 def verify(names: Sequence[str], progress: Progress) -> tuple[IntegrityResult, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bedplate.model.launch import IntegrityResult, ModelRef, Removal
 from bedplate.model.modelfile import Header
+from bedplate.model.origin import Origin
 from bedplate.model.units import render_size
 
 
@@ -31,7 +32,7 @@ def render_models(models: Sequence[ModelRef]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_model(model: ModelRef, header: Header, *, tensors: bool) -> str:
+def render_model(model: ModelRef, header: Header, *, tensors: bool, origin: Origin | None = None) -> str:
     """What is known of one model, a line each, and with `tensors` each of its tensors; ends with a line end."""
     bits = 8 * sum(tensor.size_bytes for tensor in header.tensors) / max(model.parameters, 1)  # without what is beside it
     rows = {
@@ -49,6 +50,7 @@ def render_model(model: ModelRef, header: Header, *, tensors: bool) -> str:
         "KV cache": f"{render_size(model.kv_bytes_per_token)} per token at 16 bits" if model.kv_bytes_per_token else "-",
         "vocabulary": f"{header.vocabulary} tokens" if header.vocabulary else "-",
         "chat template": "yes" if header.chat_template else "no",
+        **({"pulled from": " at ".join(filter(None, (origin.source, origin.revision)))} if origin is not None else {}),
         **({"projector": model.projector} if model.projector else {}),
         **({"adapters": ", ".join(model.adapters)} if model.adapters else {}),
     }
@@ -76,9 +78,14 @@ def render_count(count: int) -> str:
     return str(count)
 
 
-def model_object(model: ModelRef, header: Header, *, tensors: bool) -> dict[str, Any]:
+def stored_object(model: ModelRef, origin: Origin | None) -> dict[str, Any]:
+    """A model and where it was pulled from, for JSON; `origin` is null where that is not recorded."""
+    return asdict(model) | {"origin": asdict(origin) if origin is not None else None}
+
+
+def model_object(model: ModelRef, header: Header, *, tensors: bool, origin: Origin | None = None) -> dict[str, Any]:
     """A model and what its header says, for JSON; with `tensors` also name, type and shape of each."""
-    row = asdict(model) | {
+    row = stored_object(model, origin) | {
         "title": header.title,
         "vocabulary": header.vocabulary,
         "chat_template": header.chat_template,

@@ -15,6 +15,7 @@ from typing import Any
 
 from bedplate.errors import BedplateError, ReadError
 from bedplate.model.launch import Format, ModelRef, ModelTask
+from bedplate.model.origin import Origin
 
 SCHEMA = 2
 """The highest that is read. Models that need nothing newer are written as schema 1, which earlier bedplates read too."""
@@ -54,10 +55,23 @@ def parse_index(text: str | bytes, where: str, problems: list[BedplateError] | N
     return tuple(models)
 
 
-def render_record(model: ModelRef) -> str:
-    """One model as JSON, as the store keeps it beside the content; keys are sorted: equal models give equal texts."""
+def render_record(model: ModelRef, origin: Origin | None = None) -> str:
+    """One model as JSON, as the store keeps it beside the content; keys are sorted: equal models give equal texts.
+
+    The origin stands beside the model, where bedplates that do not know it leave it alone.
+    """
     row = _row(model)
-    return json.dumps({"schema": _schema_of(row), "model": row}, indent=1, sort_keys=True) + "\n"
+    beside = {"origin": asdict(origin)} if origin is not None else {}
+    return json.dumps({"schema": _schema_of(row), "model": row} | beside, indent=1, sort_keys=True) + "\n"
+
+
+def parse_origin(text: str | bytes, where: str) -> Origin | None:
+    """Where the model of a record came from; None where the record does not say, or says it in another form."""
+    row = _parse_object(text, where, "record of a model").get("origin")
+    types = {field.name: bool if field.type == "bool" else str for field in fields(Origin)}
+    if not isinstance(row, dict) or {key: type(value) for key, value in row.items()} != types:
+        return None
+    return Origin(**row)
 
 
 def parse_record(text: str | bytes, where: str) -> ModelRef:

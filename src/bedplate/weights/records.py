@@ -23,7 +23,16 @@ from bedplate.act.files import sync_directory, write_whole
 from bedplate.errors import BedplateError, ReadError
 from bedplate.model.instance import is_model_name
 from bedplate.model.launch import ModelRef, StoreObstacle
-from bedplate.weights.index import DIGEST, NewerIndex, parse_index, parse_record, render_index, render_record
+from bedplate.model.origin import Origin
+from bedplate.weights.index import (
+    DIGEST,
+    NewerIndex,
+    parse_index,
+    parse_origin,
+    parse_record,
+    render_index,
+    render_record,
+)
 
 Adopt = Callable[[str, str], ModelRef | None]
 """(path relative to the store, digest) -> the model that lies there, named by its header; None when it is none."""
@@ -127,9 +136,18 @@ def announce(root: Path, digests: Iterable[str]) -> None:
     sync_directory(root)
 
 
-def write_record(root: Path, model: ModelRef) -> None:
+def write_record(root: Path, model: ModelRef, origin: Origin | None = None) -> None:
     """The moment at which a model is in the store. Its content must be there, and on the disk."""
-    write_whole(root / "names" / record_file(model.name), render_record(model), sync=True)
+    write_whole(root / "names" / record_file(model.name), render_record(model, origin), sync=True)
+
+
+def read_origin(root: Path, name: str) -> Origin | None:
+    """Where the model of that name came from; None where its record does not say, or cannot be read."""
+    path = root / "names" / record_file(name)
+    try:
+        return parse_origin(path.read_bytes(), str(path))
+    except (OSError, ReadError):
+        return None
 
 
 def remove_record(root: Path, name: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bedplate.errors import ModelRefused, ReadError, UsageError
 from bedplate.host.root.regular import open_regular
-from bedplate.model.launch import Format
+from bedplate.model.launch import Format, ModelRef
 from bedplate.model.modelfile import FileRole, Header
 from bedplate.weights import ollama
 from bedplate.weights.gguf import read_gguf, read_gguf_file
@@ -136,6 +136,26 @@ def read_stored(path: Path) -> ModelSource:
     Raises as find_source does.
     """
     return find_source(path, adapters=list_adapters(_list_gguf(path)) if path.is_dir() else ())
+
+
+def make_ref(name: str, digest: str, header: Header, *, path: str, source: ModelSource | None = None) -> ModelRef:
+    """The model of a header, as the store records it; digest and path are "" before it is there."""
+    return ModelRef(
+        name=name,
+        sha256=digest,
+        path=path,
+        format=header.format,
+        size_bytes=header.size_bytes,
+        architecture=header.architecture,
+        parameters=header.parameters,
+        quantisation=header.quantisation,
+        context_length=header.context_length,
+        kv_bytes_per_token=header.kv_bytes_per_token,
+        task=header.task,
+        main=source.main if source is not None else "",
+        projector=source.projector if source is not None else "",
+        adapters=source.adapters if source is not None else (),
+    )
 
 
 def list_directory(source: Path, *, shards: frozenset[str] | None = None) -> ModelDirectory:

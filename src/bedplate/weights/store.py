@@ -21,12 +21,13 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from bedplate.act.download.pace import Pace
 from bedplate.act.files import sync_directory
 from bedplate.act.lock import try_lock, wait_lock
 from bedplate.act.paths import STATE_HINT, is_full
@@ -35,20 +36,23 @@ from bedplate.host.root.regular import open_regular
 from bedplate.model.instance import is_model_name
 from bedplate.model.launch import IntegrityResult, ModelRef, Removal
 from bedplate.model.modelfile import Header
+from bedplate.model.origin import Origin
 from bedplate.model.progress import Progress
 from bedplate.model.units import MIB, render_size
 from bedplate.weights.gguf import printable
+from bedplate.weights.index import DIGEST
 from bedplate.weights.records import (
     KeptContent,
     announce,
     content_of,
     link_tree,
+    read_origin,
     remove_record,
     settle,
     survey,
     write_record,
 )
-from bedplate.weights.source import ModelSource, SourceFile, find_source, read_stored
+from bedplate.weights.source import ModelSource, SourceFile, find_source, make_ref, read_stored
 
 CHUNK_BYTES = 4 * MIB
 RESERVE_BYTES = 64 * MIB  # stays free on the disk of the store
@@ -99,6 +103,15 @@ class Store:
         """
         return read_stored(Path(model.path)).header
 
+    def origin(self, model: ModelRef) -> Origin | None:
+        """Where a model was pulled from; None for one that was added, and of stores of before."""
+        return read_origin(self.root, model.name)
+
+    def find_content(self, digest: str) -> Path | None:
+        """The content of that SHA-256, where the store has it."""
+        path = self.root / "sha256" / digest
+        return path if DIGEST.fullmatch(digest) and path.is_file() else None
+
     def add(
         self,
         source: Path,
@@ -110,35 +123,59 @@ class Store:
         projector: str = "",
         adapters: Sequence[Path] = (),
         check: Callable[[ModelRef, frozenset[str]], None] = lambda model, types: None,
+        origin: Origin | None = None,
+        taken: Mapping[str, str] | None = None,
     ) -> ModelRef:
         """Copy a model into the store and name it: whatever `find_source` takes, which `choice` to `adapters` are for.
 
         The name is that of the file without its ending unless one is given. The same content under the same name is no
-        error. check may refuse the model, whose tensors are of these types, before anything is copied. Raises ModelRefused
+        error. check may refuse the model, whose tensors are of these types, before anything is copied. origin goes into the
+        record. taken: name -> SHA-256 of files that bedplate itself has just made in the store's file system, for nobody
+        else; these become content by another name for the same file instead of a copy. Raises ModelRefused
         for a bad file, or a name that stands for something else (overwrite=True takes it over); PreflightError for a full
         disk; ReadError when the source cannot be read.
         """
         with progress.phase(f"read the header of {source.name}"):
             found = find_source(source, choice=choice, projector=projector, adapters=adapters)
-            name = make_name(Path(found.name)) if name is None else check_name(name)
-            types = frozenset(tensor.type for tensor in found.header.tensors)
-            check(_make_ref(name, "", found.header, path="", source=found), types)
-            self._check_name_free(name, overwrite=overwrite, source=found)
+            name = self.check_source(found, name=name, overwrite=overwrite, check=check)
         for path in found.left_out:
             progress.note(f"left out: {printable(path.name)}")
         for path, target in found.links[:_LINKS_SHOWN]:
             progress.note(f"followed: {printable(path.name)} -> {printable(target, 200)}")
         if len(found.links) > _LINKS_SHOWN:
             progress.note(f"followed: {len(found.links) - _LINKS_SHOWN} links more")
-        check_space(self.root, sum(file.path.stat().st_size for file in found.files))
+        taken = taken or {}
+        check_space(self.root, sum(file.path.stat().st_size for file in found.files if file.name not in taken))
         if not found.is_single:
-            return self._add_directory(found, name, progress, overwrite=overwrite)
+            return self._add_directory(found, name, progress, overwrite=overwrite, origin=origin, taken=taken)
         file = found.files[0]
-        with self.incoming() as part:
+        with self.incoming() as part, ExitStack() as stack:
             with progress.phase(f"copy {render_size(found.header.size_bytes)}"):
-                digest = _copy(file.path, part.file, progress, within=found.within)
+                if (digest := taken.get(file.name, "")) != "":
+                    with self._locked():  # nobody looks for abandoned files before this one is locked
+                        part.path.unlink()
+                        part.path.hardlink_to(file.path)
+                        part = Incoming(path=part.path, file=stack.enter_context(part.path.open("rb")))
+                        try_lock(part.file.fileno())  # unless who fetched it has it locked
+                else:
+                    digest = _copy(file.path, part.file, progress, within=found.within)
             _check_digest(file, digest)
-            return self.commit(part, name, digest=digest, overwrite=overwrite)
+            return self.commit(part, name, digest=digest, overwrite=overwrite, origin=origin)
+
+    def check_source(
+        self,
+        source: ModelSource,
+        *,
+        name: str | None,
+        overwrite: bool,
+        check: Callable[[ModelRef, frozenset[str]], None],
+    ) -> str:
+        """The name that `add` would give a model; raises as `add` does for what its headers and its name forbid."""
+        name = make_name(Path(source.name)) if name is None else check_name(name)
+        types = frozenset(tensor.type for tensor in source.header.tensors)
+        check(make_ref(name, "", source.header, path="", source=source), types)
+        self._check_name_free(name, overwrite=overwrite, source=source)
+        return name
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Incoming]:
@@ -164,18 +201,26 @@ class Store:
                 wait_lock(descriptor)  # held until it is closed, however this process ends
             yield path
 
-    def commit(self, part: Incoming, name: str, *, digest: str | None = None, overwrite: bool = False) -> ModelRef:
+    def commit(
+        self,
+        part: Incoming,
+        name: str,
+        *,
+        digest: str | None = None,
+        overwrite: bool = False,
+        origin: Origin | None = None,
+    ) -> ModelRef:
         """Check the private file, make it content of the store, write its record. digest: when a copy made it."""
         _seal(part.file)
         header = read_stored(part.path).header
         if digest is None:
             digest = _hash(part.path)
-        model = _make_ref(check_name(name), digest, header, path=f"sha256/{digest}")
+        model = make_ref(check_name(name), digest, header, path=f"sha256/{digest}")
         with self._changing():
             self._announce(model.name, digest, [digest], overwrite=overwrite)
             part.path.rename(self.root / model.path)
             sync_directory(self.root / "sha256")
-            write_record(self.root, model)
+            write_record(self.root, model, origin)
         return replace(model, path=str(self.root / model.path))
 
     def remove(self, key: str) -> Removal:
@@ -211,12 +256,27 @@ class Store:
             return IntegrityResult(model=model, problem=str(error))
         return IntegrityResult(model=model, problem="")
 
-    def _add_directory(self, source: ModelSource, name: str, progress: Progress, *, overwrite: bool) -> ModelRef:
+    def _add_directory(
+        self,
+        source: ModelSource,
+        name: str,
+        progress: Progress,
+        *,
+        overwrite: bool,
+        origin: Origin | None,
+        taken: Mapping[str, str],
+    ) -> ModelRef:
         size = sum(file.path.stat().st_size for file in source.files)
         with self._incoming_directory() as incoming:
             files: list[tuple[str, str]] = []
             with progress.phase(f"copy {len(source.files)} files, {render_size(size)}"):
                 for number, file in enumerate(source.files):
+                    if (digest := taken.get(file.name, "")) != "":
+                        (incoming / f"{number}").hardlink_to(file.path)
+                        with (incoming / f"{number}").open("rb") as linked:
+                            _seal(linked)
+                        files.append((file.name, digest))
+                        continue
                     with (incoming / f"{number}").open("xb") as part:
                         files.append((file.name, _copy(file.path, part, progress, within=source.within)))
                         _check_digest(file, files[-1][1])
@@ -240,10 +300,10 @@ class Store:
                     set(source.adapters),
                 ):
                     raise ModelRefused(f"{name}: its files changed while they were copied", hint="Add it again.")
-                model = _make_ref(name, digest, stored.header, path=f"trees/{digest}", source=source)
+                model = make_ref(name, digest, stored.header, path=f"trees/{digest}", source=source)
                 for directory in (self.root / "sha256", tree, self.root / "trees"):
                     sync_directory(directory)
-                write_record(self.root, model)
+                write_record(self.root, model, origin)
         return replace(model, path=str(self.root / model.path))
 
     def _check_name_free(self, name: str, *, overwrite: bool, source: ModelSource) -> None:
@@ -283,8 +343,8 @@ class Store:
             return None
         header = source.header
         with contextlib.suppress(UsageError):
-            return _make_ref(make_name(Path(header.title or "-")), digest, header, path=path, source=source)
-        return _make_ref(f"{header.architecture or 'model'}-{digest[:12]}", digest, header, path=path, source=source)
+            return make_ref(make_name(Path(header.title or "-")), digest, header, path=path, source=source)
+        return make_ref(f"{header.architecture or 'model'}-{digest[:12]}", digest, header, path=path, source=source)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -364,25 +424,6 @@ def _taken(model: ModelRef) -> ModelRefused:
     )
 
 
-def _make_ref(name: str, digest: str, header: Header, *, path: str, source: ModelSource | None = None) -> ModelRef:
-    return ModelRef(
-        name=name,
-        sha256=digest,
-        path=path,
-        format=header.format,
-        size_bytes=header.size_bytes,
-        architecture=header.architecture,
-        parameters=header.parameters,
-        quantisation=header.quantisation,
-        context_length=header.context_length,
-        kv_bytes_per_token=header.kv_bytes_per_token,
-        task=header.task,
-        main=source.main if source is not None else "",
-        projector=source.projector if source is not None else "",
-        adapters=source.adapters if source is not None else (),
-    )
-
-
 def _check_digest(file: SourceFile, digest: str) -> None:
     """Raise ModelRefused for content that is not what its source says."""
     if file.sha256 and file.sha256 != digest:
@@ -397,16 +438,18 @@ def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[P
     Raises ModelRefused when the source changes, PreflightError when the disk is full.
     """
     digest = hashlib.sha256()
-    done, started = 0, time.monotonic()
+    done = 0
     try:
         with open_regular(source, within=within) as file:
             size = os.fstat(file.fileno()).st_size
+            pace = Pace(total_bytes=size)
+            pace.record(time.monotonic(), 0)
             while chunk := file.read(CHUNK_BYTES):
                 target.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
-                rate = done / max(time.monotonic() - started, 1e-6)
-                progress.detail(f"{render_size(done)} of {render_size(size)}, {render_size(int(rate))}/s")
+                pace.record(time.monotonic(), done)
+                progress.detail(pace.describe())
     except OSError as error:
         if is_full(error):
             raise PreflightError(
