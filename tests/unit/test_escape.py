@@ -8,8 +8,8 @@ import pytest
 
 from bedplate.cli.main import _print_error
 from bedplate.cli.talk import Talk
-from bedplate.cli.terminal import PlainProgress
 from bedplate.errors import UsageError
+from bedplate.report.progress import PlainProgress
 
 EVIL = "a\x1b[2J\x1b]0;x\x07\rb\x85c\u2028d\u202ee\x9bf"
 SHOWN = "a\\x1b[2J\\x1b]0;x\\x07\\rb\\x85c\\u2028d\\u202ee\\x9bf"

@@ -54,13 +54,13 @@ MAY_IMPORT = {
         *("errors", "interrupts", "model", "catalog", "host/root", "host/kernel", "plan", "engines", "act", "prove/gauge"),
     },
     "front": {"errors", "model"},
-    "report": {"model"},
+    "report": {"interrupts", "model"},
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"),
         *("host/formats", "host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge"),
         *("prove/lab", "front", "report"),
     },
-    "cli": {"errors", "interrupts", "model", "report", "flows"},
+    "cli": {"errors", "model", "report", "flows"},
 }
 DIVIDED = {room.split("/")[0] for room in MAY_IMPORT if "/" in room}
 IMPURE = {"os", "pathlib", "subprocess", "socket", "time", "random", "io", "tempfile", "shutil", "datetime"}

@@ -163,6 +163,6 @@ def _print_bundle(places: CatalogPlaces, arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    from bedplate.cli.escape import escape_line
+    from bedplate.report.escape import escape_line
 
     print(escape_line(text), file=sys.stderr)

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from bedplate import __version__
-from bedplate.cli.escape import escape_lines
 from bedplate.cli.output import guard_streams
 from bedplate.cli.signals import signals_interrupt
 from bedplate.errors import BedplateError, CommandError, OutputError, PreflightError
+from bedplate.report.escape import escape_lines
 
 # verb: (module, what it does); grouped as the help prints them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {

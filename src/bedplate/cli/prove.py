@@ -31,9 +31,9 @@ from bedplate.model.proof import Judgement
 from bedplate.model.tuning import Policy
 
 if TYPE_CHECKING:
-    from bedplate.cli.terminal import PhaseClock
     from bedplate.flows.prove import ProveOutcome
     from bedplate.model.proof_summary import ProofSummary
+    from bedplate.report.progress import PhaseClock
 
 HELP = "measure what a change gains on this host beside a noisy neighbour"
 

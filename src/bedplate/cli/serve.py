@@ -25,9 +25,9 @@ import sys
 from pathlib import Path
 
 from bedplate.cli.argument_types import directory, whole_number
-from bedplate.cli.escape import escape_line, escape_lines
 from bedplate.cli.talk import Talk
 from bedplate.flows import serve
+from bedplate.report.escape import escape_line, escape_lines
 from bedplate.report.serving import render_serving
 
 HELP = "configure and start the engines and the HTTP front end of this host"

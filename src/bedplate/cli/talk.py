@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bedplate.cli.escape import escape_line
+from bedplate.report.escape import escape_line
 
 
 class Talk:

@@ -26,8 +26,8 @@ from bedplate.model.machine import DEFAULT_PORT, DEFAULT_TIMEOUT_S, MOST_CPUS, A
 from bedplate.model.units import parse_size, render_seconds
 
 if TYPE_CHECKING:
-    from bedplate.cli.terminal import PhaseClock
     from bedplate.flows.up import UpOutcome, UpRequest
+    from bedplate.report.progress import PhaseClock
 
 HELP = "build the image if its inputs changed, boot it, and stream an answer from its model"
 QUESTION = "What is bedplate?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,15 @@ def find_logs() -> dict[str, Path]:
     paths = find_paths()
     check_paths(paths)
     return {file.stem: file for folder in (paths.logs, paths.machine) for file in sorted(folder.glob("*.log"))}
+
+
+def append_log(file: Path, text: str) -> None:
+    """Add a line with the local time to a log, which is made where it is missing. Never raises OSError: a log that cannot be
+    written is no reason for work to fail, least of all `down` on a full disk."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as sink:
+            sink.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
 
 
 def read_log(file: Path, *, last: int | None = None, follow: bool = False) -> Iterator[bytes]:
