@@ -119,6 +119,11 @@ def verified_objects(verified: Sequence[Verified]) -> list[dict[str, Any]]:
     ]
 
 
+def render_undone(restored: Sequence[str]) -> str:
+    """How many steps were reverted, or that no plan is applied; a line."""
+    return f"{len(restored)} steps reverted.\n" if restored else "No plan of bedplate is applied on this host.\n"
+
+
 def render_log(rows: Sequence[Mapping[str, Any]]) -> str:
     """The log of tuning, a line for each row and for what went wrong in it; that it is empty, where there is none."""
     lines: list[str] = []
