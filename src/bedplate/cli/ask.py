@@ -18,8 +18,6 @@ import time
 from bedplate.cli.argument_types import number, seconds
 from bedplate.model.launch import DEFAULT_MAX_TOKENS
 
-HELP = "ask the model a question from the terminal"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate ask`. The ranges of numbers are checked by `main` and by the engine, not here."""

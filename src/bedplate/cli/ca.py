@@ -19,8 +19,6 @@ import time
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.cli.talk import Talk
 
-HELP = "show the front end's certificate authority, and renew its certificate"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate ca`."""

@@ -27,8 +27,6 @@ from bedplate.flows import catalog
 from bedplate.model.bundle import BundleChange
 from bedplate.report.catalog import change_object, listed_object, render_change, render_listed
 
-HELP = "import signed bundles of rows that `stack` and `fit` use, and sign them"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate catalog`."""

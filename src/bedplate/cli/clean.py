@@ -20,7 +20,6 @@ from pathlib import Path
 from bedplate.errors import UsageError
 from bedplate.model.units import render_size
 
-HELP = "remove what bedplate keeps in its cache and state directories"
 _FOREIGN_SHOWN = 8
 
 

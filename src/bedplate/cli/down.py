@@ -12,8 +12,6 @@ import json
 
 from bedplate.cli.argument_types import LONGEST_S, number
 
-HELP = "power the machine off and leave no process behind"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate down`: for how many seconds the guest is asked before it is ended by force."""

@@ -24,8 +24,6 @@ import sys
 from bedplate.model.kernel_log_row import KernelLogRow
 from bedplate.model.knob import Knob
 
-HELP = "explain a knob, a finding or a kernel message: the reason, the evidence, the fix"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate explain`: one name at most; without one, all rows are listed."""

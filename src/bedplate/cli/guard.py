@@ -29,8 +29,6 @@ from bedplate.cli.argument_types import directory, seconds
 from bedplate.model.guard import GuardStep, Released
 from bedplate.report.guard import render_released, render_step, step_object
 
-HELP = "lower the neighbours' limits while engines wait because of them"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate guard`: whom it watches, whose limits it moves, and for how long."""

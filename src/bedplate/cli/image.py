@@ -19,8 +19,6 @@ from dataclasses import asdict
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.report.images import render_image_line, render_manifest
 
-HELP = "build, list, show and remove operating system images"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs build, list, show and rm of `bedplate image`, each with its own options; argparse demands one."""

@@ -27,7 +27,6 @@ from bedplate.errors import OutputError
 from bedplate.flows import key as keys
 from bedplate.report.client_keys import key_object, render_key
 
-HELP = "add, list, revoke and rotate the keys of the front end's clients"
 _MOST = 1_000_000
 _LONGEST_S = 20 * 366 * 86_400
 _DAY_S = 86_400

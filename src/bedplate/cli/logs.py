@@ -16,8 +16,6 @@ import sys
 from bedplate.cli.argument_types import whole_number
 from bedplate.errors import ReadError, UsageError
 
-HELP = "print the logs of the machine and of the build"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate logs`: which log, how much of it, and whether to follow it."""

@@ -1,6 +1,6 @@
 """The `bedplate` command: finds the verb, imports only its module, and is the outer door for errors.
 
-A verb's module has HELP (one line), `add_arguments(parser)` and `main(arguments) -> int`. Help of the command itself comes
+A verb's module has `add_arguments(parser)` and `main(arguments) -> int`. Help of the command itself comes
 from the table below without importing any of them, so that it starts at once.
 """
 

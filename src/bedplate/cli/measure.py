@@ -22,8 +22,6 @@ from pathlib import Path
 
 from bedplate.errors import UsageError
 
-HELP = "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate measure`; --size is parsed by `main`, since its message names the option."""

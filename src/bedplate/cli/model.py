@@ -37,8 +37,6 @@ from bedplate.report.models import (
     render_removal,
 )
 
-HELP = "add, list, show, verify, remove and make models"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate model`, each with its own options; `make` has two kinds below it."""

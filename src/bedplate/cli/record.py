@@ -26,8 +26,6 @@ from bedplate.report.recording import render_recorded, render_replaced
 if TYPE_CHECKING:
     from bedplate.flows.record import RecordedMachine
 
-HELP = "record the machine's facts, without identifiers, to analyse them elsewhere"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate record`; the ending of --output chooses the compression."""

@@ -19,8 +19,6 @@ from bedplate.cli.argument_types import whole_number
 from bedplate.model.launch import KNOWN_ANSWER
 from bedplate.report.selftest import render_selftest
 
-HELP = "check that the known-answer model gives every answer exactly"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate selftest`; the defaults ask the machine of this host, one request at a time."""

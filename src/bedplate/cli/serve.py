@@ -30,8 +30,6 @@ from bedplate.flows import serve
 from bedplate.report.escape import escape_line, escape_lines
 from bedplate.report.serving import render_serving
 
-HELP = "configure and start the engines and the HTTP front end of this host"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate serve`. With another --root than / files are written below it, and no unit is started."""

@@ -19,7 +19,6 @@ import sys
 from bedplate.cli.argument_types import seconds
 from bedplate.errors import NotRunningError
 
-HELP = "open a root shell in the machine (development images only)"
 _LEAVE = b"\x1d"  # Ctrl-]
 
 

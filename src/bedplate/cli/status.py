@@ -14,8 +14,6 @@ import json
 
 from bedplate.errors import NotRunningError
 
-HELP = "show what runs: the machine, its endpoint and its models"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The one option of `bedplate status`: one JSON object instead of lines for people."""

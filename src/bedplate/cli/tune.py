@@ -44,7 +44,6 @@ from bedplate.model.tuning import Plan, Policy
 from bedplate.model.units import parse_duration
 from bedplate.report.plan import render_log, render_plan_text, render_undone, render_verified
 
-HELP = "plan, apply, verify and undo settings that protect the engines of this host"
 _BOOT_S = 30.0  # a boot goes on after that, with everything taken back
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bedplate.flows.up import UpOutcome, UpRequest
     from bedplate.report.progress import PhaseClock
 
-HELP = "build the image if its inputs changed, boot it, and stream an answer from its model"
 QUESTION = "What is bedplate?"
 
 

@@ -24,8 +24,6 @@ from bedplate.cli.subcommand import add_subcommand
 from bedplate.cli.talk import Talk
 from bedplate.report.recovery_key import render_recovery
 
-HELP = "manage the recovery key of the encrypted /var, and report why /var does not open"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate var`: blob for people, and three that only units of the image call."""
