@@ -19,8 +19,9 @@ import argparse
 
 from bedplate.cli.audit import add_from, run_audit
 from bedplate.cli.screen import this_screen
-
-HELP = "show the hardware on one screen, with each problem marked where it is"
+from bedplate.flows.audit import read_report, without_people
+from bedplate.report.audit.document import render_document
+from bedplate.report.audit.tree import render_tree
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,15 +39,6 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import audit
-
-    report = audit.read_report(arguments.recording)
-    if arguments.json:
-        from bedplate.report.audit.document import render_document
-
-        print(render_document(audit.without_people(report)), end="")
-    else:
-        from bedplate.report.audit.tree import render_tree
-
-        print(render_tree(report, this_screen()), end="")
+    report = read_report(arguments.recording)
+    print(render_document(without_people(report)) if arguments.json else render_tree(report, this_screen()), end="")
     return 0

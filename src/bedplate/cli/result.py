@@ -8,5 +8,5 @@ import json
 
 def print_result(arguments: argparse.Namespace, record: object, text: str, *, indent: int | None = 1) -> int:
     """Print `record` as JSON where --json was given, else `text` as it is; the exit status of a verb that did its work."""
-    print(f"{json.dumps(record, indent=indent)}\n" if arguments.json else text, end="", flush=True)
+    print(f"{json.dumps(record, indent=indent, allow_nan=False)}\n" if arguments.json else text, end="", flush=True)
     return 0

@@ -34,12 +34,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bedplate.cli.audit import add_from, add_judging, finish_audit, judging_of, run_audit
+from bedplate.cli.audit import add_from, add_judging, finish_audit, run_audit
 from bedplate.cli.result import print_result
 from bedplate.cli.screen import this_screen
 from bedplate.cli.subcommand import AnyOrderParser, add_subcommand, run_subcommand
+from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import UsageError
 from bedplate.flows import stack
+from bedplate.flows.pages import check_page
+from bedplate.flows.stack_check import check_stack
 from bedplate.model.python_lock import PythonLock
 from bedplate.model.stack import StackConflict, StackPolicy, StackRecord
 from bedplate.report.stack import (
@@ -54,8 +57,7 @@ from bedplate.report.stack import (
     render_stack_text,
     render_why_text,
 )
-
-HELP = "resolve kernel, driver, framework and engine into one lock, and explain it"
+from bedplate.report.stack_check import render_installed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +152,7 @@ def _add_check(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
         "--json", action="store_true", help="print one JSON object with all facts (docs/reference/audit.schema.json)"
     )
     add_judging(check)
+    check.set_defaults(sarif=False)
 
 
 def _add_wish_options(parser: argparse.ArgumentParser) -> None:
@@ -222,8 +225,6 @@ def _resolve(arguments: argparse.Namespace) -> int:
 
 
 def _lock_python(record: StackRecord, directory: Path) -> tuple[PythonLock, ...]:
-    from bedplate.cli.terminal import terminal_progress
-
     with terminal_progress() as progress:
         return stack.lock_python_packages(record, directory, progress)
 
@@ -267,12 +268,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _check_stack(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.stack_check import check_stack
-    from bedplate.report.stack_check import render_installed
-
-    judging = judging_of(arguments)
+    check_page(arguments.html)
     report = check_stack(
         arguments.recording, lock=arguments.lock, environments=tuple(arguments.venv or ()), suppress=arguments.suppress
     )
     head = "" if arguments.json else render_installed(report.facts, this_screen())
-    return finish_audit(report, judging, head=head, json=arguments.json, verb="stack check")
+    return finish_audit(report, arguments, head=head, verb="stack check")

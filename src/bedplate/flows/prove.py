@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate import __version__
-from bedplate.act.files import check_report, write_report
 from bedplate.act.paths import find_paths
 from bedplate.catalog.antagonists import choose_antagonists, read_antagonists
 from bedplate.errors import UsageError
 from bedplate.flows.candidate import knob_plan, setting_plan, whole_plan
+from bedplate.flows.pages import write_page
 from bedplate.flows.victim import DispatchRequest, EngineRequest, find_place, make_victim
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
@@ -315,11 +315,6 @@ def _outline(
     )
 
 
-def check_page(file: Path) -> None:
-    """Raise OSError where no page can be written, before hours are spent on what it would show."""
-    check_report(file)
-
-
-def write_page(file: Path, summary: ProofSummary) -> None:
-    """Write what came out as one self-contained HTML page, all at once or not at all. Raises OSError."""
-    write_report(file, render_page(summary, version=__version__))
+def write_proof_page(file: Path, summary: ProofSummary) -> None:
+    """Write what came out as one self-contained HTML page. Raises UsageError where it cannot be written."""
+    write_page(file, render_page(summary, version=__version__))
