@@ -60,7 +60,7 @@ MAY_IMPORT = {
         *("host/formats", "host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge"),
         *("prove/lab", "front", "report"),
     },
-    "cli": {"errors", "model", "report", "flows"},
+    "cli": {"errors", "interrupts", "model", "report", "flows"},
 }
 DIVIDED = {room.split("/")[0] for room in MAY_IMPORT if "/" in room}
 IMPURE = {"os", "pathlib", "subprocess", "socket", "time", "random", "io", "tempfile", "shutil", "datetime"}
@@ -120,6 +120,15 @@ def test_every_arrow_is_used() -> None:
 def test_no_circle() -> None:
     """Rooms that need each other are one room: neither can be read, tested or left out of an image alone."""
     assert list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())[-1] == "cli"  # raises CycleError, naming the circle
+
+
+MOST_LINES_OF_CLI = 3500
+
+
+def test_the_command_line_is_a_thin_face() -> None:
+    """cli parses, prints and exits: rendering belongs to report, decisions to flows, what verbs share to one module."""
+    lines = sum(len(path.read_text().splitlines()) for path in sorted((SOURCE / "cli").rglob("*.py")))
+    assert 0 < lines < MOST_LINES_OF_CLI
 
 
 def test_deciders_touch_nothing() -> None:

@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from bedplate.errors import UsageError
+from bedplate.model.units import parse_duration, parse_size
+
 
 def directory(text: str) -> Path:
     """The path of a directory that is there, as it was given; raises ArgumentTypeError, which argparse ends with 2."""
@@ -58,3 +61,22 @@ LONGEST_S = 86_400.0 * 365
 def seconds(text: str) -> float:
     """A time of more than 0 seconds; a millisecond is the shortest."""
     return number(0.001, LONGEST_S, unit="seconds")(text)
+
+
+def size(text: str) -> int:
+    """A size in bytes from "4G", "512M" or a plain number."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parse_time(text: str, option: str, expected: str, *, least_s: float, most_s: float = LONGEST_S) -> float:
+    """Seconds of "20m", "90s", "1h" or "30", from least_s to most_s. Raises UsageError naming the option."""
+    try:
+        found = parse_duration(text)
+    except ValueError:
+        found = -1.0
+    if not least_s <= found <= most_s:
+        raise UsageError(f"{option}: got {text!r}, expected {expected}")
+    return found

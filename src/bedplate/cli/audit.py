@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 from bedplate.cli.screen import this_screen
+from bedplate.cli.talk import Talk
 from bedplate.errors import AuditError, BedplateError, DataError, ReadError
 from bedplate.model.audit_report import AuditReport, at_least
 from bedplate.model.facts.finding import Severity
@@ -63,7 +64,7 @@ def finish_audit(report: AuditReport, arguments: argparse.Namespace, *, head: st
     threshold = None if arguments.fail_on == _NEVER else Severity(arguments.fail_on)
     if arguments.html is not None:
         write_audit_page(arguments.html, report, verb=verb)
-        print(f"wrote {arguments.html}", file=sys.stderr)
+        Talk().note(f"wrote {arguments.html}")
     if arguments.json:
         from bedplate.report.audit.document import render_document
 
@@ -91,17 +92,22 @@ def reading_recording(recording: Path | None) -> Iterator[None]:
         raise AuditError(error.message, hint=error.hint) from error
 
 
-def run_audit(body: Callable[[], int]) -> int:
-    """The outer door of both verbs: whatever goes wrong ends with 2, since 1 means that findings were made.
+def judges(body: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The outer door of a verb that judges: whatever goes wrong ends with 2, since 1 means that findings were made.
 
     Errors that the user can act on become AuditError; a bug shows its traceback.
     """
-    try:
-        return body()
-    except (ReadError, DataError) as error:
-        raise AuditError(error.message, hint=error.hint) from error
-    except (BedplateError, BrokenPipeError):
-        raise
-    except Exception:
-        traceback.print_exc()
-        return AuditError.exit_code
+
+    @wraps(body)
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return body(arguments)
+        except (ReadError, DataError) as error:
+            raise AuditError(error.message, hint=error.hint) from error
+        except (BedplateError, BrokenPipeError):
+            raise
+        except Exception:
+            traceback.print_exc()
+            return AuditError.exit_code
+
+    return run

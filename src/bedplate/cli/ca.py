@@ -12,24 +12,21 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import add_subcommand, run_subcommand
 from bedplate.cli.talk import Talk
+from bedplate.flows import ca
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate ca`."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    show, renew = ("bedplate ca show > ca.pem",), ("bedplate ca renew",)
+    add_subcommand(verbs, "show", run=_show, json="print JSON", help="print the CA's certificate in PEM", examples=show)
     add_subcommand(
-        verbs, "show", parents=[common], help="print the CA's certificate in PEM", examples=("bedplate ca show > ca.pem",)
-    )
-    add_subcommand(
-        verbs, "renew", parents=[common], help="renew the certificate where it is time", examples=("bedplate ca renew",)
+        verbs, "renew", run=_renew, json="print JSON", help="renew the certificate where it is time", examples=renew
     )
 
 
@@ -38,17 +35,18 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises ReadError where the machine has no CA, BedplateError where the front end did not take a new certificate.
     """
-    from bedplate.flows import ca
+    return run_subcommand(arguments)
 
-    if arguments.verb == "renew":
-        renewed = ca.renew(Talk(), now_s=int(time.time()))
-        print(json.dumps({"renewed": renewed}) if arguments.json else "renewed" if renewed else "nothing to renew")
-        return 0
+
+def _renew(arguments: argparse.Namespace) -> int:
+    renewed = ca.renew(Talk(), now_s=int(time.time()))
+    return print_result(arguments, {"renewed": renewed}, "renewed\n" if renewed else "nothing to renew\n", indent=None)
+
+
+def _show(arguments: argparse.Namespace) -> int:
     shown = ca.show()
-    if arguments.json:
-        row = {"fingerprint_sha256": shown.fingerprint, "pem": shown.pem, "certificate": shown.certificate}
-        print(json.dumps(row, indent=2))
-    else:
-        print(shown.pem, end="")
-        print(f"SHA-256 fingerprint: {shown.fingerprint}", file=sys.stderr)
+    record = {"fingerprint_sha256": shown.fingerprint, "pem": shown.pem, "certificate": shown.certificate}
+    print_result(arguments, record, shown.pem)
+    if not arguments.json:
+        Talk().note(f"SHA-256 fingerprint: {shown.fingerprint}")
     return 0

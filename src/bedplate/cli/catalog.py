@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 
 from bedplate.cli.result import print_result
-from bedplate.cli.subcommand import AnyOrderParser, add_subcommand, run_subcommand
+from bedplate.cli.subcommand import AnyOrderParser, Subcommands, add_subcommand, run_subcommand
 from bedplate.cli.talk import Talk
 from bedplate.flows import catalog
 from bedplate.model.bundle import BundleChange
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_publisher(verbs)
 
 
-def _add_publisher(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
+def _add_publisher(verbs: Subcommands) -> None:
     make = add_subcommand(
         verbs,
         "make-key",
@@ -122,16 +122,15 @@ def _sign(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     change = catalog.import_bundle(arguments.bundle, catalog.find_places(arguments.root), dry_run=arguments.dry_run)
-    return _print_change(change, arguments, dry_run=arguments.dry_run)
+    return _print_change(arguments, change, removed=False, dry_run=arguments.dry_run)
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    return _print_change(catalog.remove_bundle(arguments.name, catalog.find_places(arguments.root)), arguments, removed=True)
+    change = catalog.remove_bundle(arguments.name, catalog.find_places(arguments.root))
+    return _print_change(arguments, change, removed=True, dry_run=False)
 
 
-def _print_change(
-    change: BundleChange, arguments: argparse.Namespace, *, removed: bool = False, dry_run: bool = False
-) -> int:
+def _print_change(arguments: argparse.Namespace, change: BundleChange, *, removed: bool, dry_run: bool) -> int:
     record = change_object(change, removed=removed, dry_run=dry_run)
     return print_result(arguments, record, render_change(change, removed=removed, dry_run=dry_run))
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 
-from bedplate.cli.audit import add_from, add_judging, finish_audit, run_audit
+from bedplate.cli.audit import add_from, add_judging, finish_audit, judges
 from bedplate.flows.audit import read_report
 from bedplate.flows.pages import check_page
 
@@ -35,14 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_judging(parser)
 
 
+@judges
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 1 when a finding reaches --fail-on, else 0; 2 for a bug, after its traceback.
 
     Raises AuditError (2) for what it could not read, UsageError (2) for a page that cannot be written.
     """
-    return run_audit(lambda: _main(arguments))
-
-
-def _main(arguments: argparse.Namespace) -> int:
     check_page(arguments.html)
     return finish_audit(read_report(arguments.recording, suppress=arguments.suppress), arguments, verb="doctor")

@@ -18,11 +18,11 @@ Exit status: 0 when it fits somewhere, 9 when it fits nowhere or nothing can be 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from bedplate.cli.argument_types import number, whole_number
 from bedplate.cli.screen import this_screen
+from bedplate.cli.talk import Talk
 from bedplate.flows.fit import read_fit, write_fit_page
 from bedplate.flows.pages import check_page
 from bedplate.report.fit.document import render_fit_document
@@ -95,6 +95,6 @@ def main(arguments: argparse.Namespace) -> int:
     )
     if arguments.html is not None:
         write_fit_page(arguments.html, report)
-        print(f"wrote {arguments.html}", file=sys.stderr)
+        Talk().note(f"wrote {arguments.html}")
     print(render_fit_document(report) if arguments.json else render_fit(report, this_screen()), end="")
     return 0 if report.holds else FITS_NOWHERE

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 
-from bedplate.cli.audit import add_from, run_audit
+from bedplate.cli.audit import add_from, judges
 from bedplate.cli.screen import this_screen
 from bedplate.flows.audit import read_report, without_people
 from bedplate.report.audit.document import render_document
@@ -30,15 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/reference/audit.schema.json)")
 
 
+@judges
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 0 whatever is wrong with the machine: findings are marks in the picture.
 
     Raises AuditError (2) for what it could not read.
     """
-    return run_audit(lambda: _main(arguments))
-
-
-def _main(arguments: argparse.Namespace) -> int:
     report = read_report(arguments.recording)
     print(render_document(without_people(report)) if arguments.json else render_tree(report, this_screen()), end="")
     return 0

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.argument_types import number, seconds, whole_number
-from bedplate.cli.prove_arguments import QUIET, find_seed, parse_request, parse_subject
+from bedplate.cli.prove_arguments import find_seed, parse_request, parse_subject
 from bedplate.cli.result import print_result
 from bedplate.cli.screen import this_screen
 from bedplate.cli.terminal import terminal_progress
@@ -83,7 +83,7 @@ def _add_neighbour(parser: argparse.ArgumentParser) -> None:
         "--antagonist",
         metavar="A",
         nargs="+",
-        help=f"neighbours to run in turn: ids or kinds of docs/reference/antagonists.md, or {QUIET} (default: cpu)",
+        help=f"neighbours to run in turn: ids or kinds of docs/reference/antagonists.md, or {prove.QUIET} (default: cpu)",
     )
     beside.add_argument(
         "--level",

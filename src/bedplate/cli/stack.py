@@ -34,17 +34,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bedplate.cli.audit import add_from, add_judging, finish_audit, run_audit
+from bedplate.cli.audit import add_from, add_judging, finish_audit, judges
 from bedplate.cli.result import print_result
 from bedplate.cli.screen import this_screen
-from bedplate.cli.subcommand import AnyOrderParser, add_subcommand, run_subcommand
+from bedplate.cli.subcommand import AnyOrderParser, Subcommands, add_subcommand, run_subcommand
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import UsageError
 from bedplate.flows import stack
 from bedplate.flows.pages import check_page
 from bedplate.flows.stack_check import check_stack
 from bedplate.model.python_lock import PythonLock
-from bedplate.model.stack import StackConflict, StackPolicy, StackRecord
+from bedplate.model.stack import StackConflict, StackPolicy
 from bedplate.report.stack import (
     choice_object,
     conflict_object,
@@ -125,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_check(verbs)
 
 
-def _add_check(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
+def _add_check(verbs: Subcommands) -> None:
     check = add_subcommand(
         verbs,
         "check",
@@ -215,18 +215,16 @@ def _resolve(arguments: argparse.Namespace) -> int:
         return _print_conflict(answer, arguments)
     if arguments.output is not None:
         stack.write_lock(arguments.output, answer)
-    locks = _lock_python(answer, arguments.python_locks) if arguments.python_locks is not None else ()
+    locks: tuple[PythonLock, ...] = ()
+    if arguments.python_locks is not None:
+        with terminal_progress() as progress:
+            locks = stack.lock_python_packages(answer, arguments.python_locks, progress)
     print_result(
         arguments,
         {**lock_object(answer), "python": [python_object(lock) for lock in locks]},
         (render_stack_text(answer, this_screen(), verbose=arguments.verbose) + "".join(map(render_python_lock, locks))),
     )
     return 1 if any(lock.conflict for lock in locks) else 0
-
-
-def _lock_python(record: StackRecord, directory: Path) -> tuple[PythonLock, ...]:
-    with terminal_progress() as progress:
-        return stack.lock_python_packages(record, directory, progress)
 
 
 def _why(arguments: argparse.Namespace) -> int:
@@ -263,11 +261,8 @@ def _show(arguments: argparse.Namespace) -> int:
     return print_result(arguments, lock_object(record), render_stack_text(record, this_screen(), verbose=True))
 
 
+@judges
 def _check(arguments: argparse.Namespace) -> int:
-    return run_audit(lambda: _check_stack(arguments))
-
-
-def _check_stack(arguments: argparse.Namespace) -> int:
     check_page(arguments.html)
     report = check_stack(
         arguments.recording, lock=arguments.lock, environments=tuple(arguments.venv or ()), suppress=arguments.suppress

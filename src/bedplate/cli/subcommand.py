@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+Subcommands: TypeAlias = "argparse._SubParsersAction[Any]"
+"""What add_subparsers of a verb's parser returns; at run time it takes no parameter."""
 
 
 class AnyOrderParser(argparse.ArgumentParser):
@@ -30,7 +31,7 @@ class AnyOrderParser(argparse.ArgumentParser):
 
 
 def add_subcommand(
-    verbs: argparse._SubParsersAction[Any],
+    verbs: Subcommands,
     name: str,
     *,
     help: str,

@@ -32,17 +32,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bedplate.cli.argument_types import directory
+from bedplate.cli.argument_types import directory, parse_time
 from bedplate.cli.audit import reading_recording
 from bedplate.cli.result import print_result
 from bedplate.cli.screen import this_screen
-from bedplate.cli.subcommand import add_subcommand, run_subcommand
+from bedplate.cli.subcommand import Subcommands, add_subcommand, run_subcommand
 from bedplate.cli.talk import Talk
-from bedplate.errors import BedplateError, UsageError
+from bedplate.errors import BedplateError
 from bedplate.flows import tune
 from bedplate.model.tuning import Plan, Policy
-from bedplate.model.units import parse_duration
-from bedplate.report.plan import render_log, render_plan_text, render_undone, render_verified
+from bedplate.report.plan import render_applied, render_log, render_plan_text, render_undone, render_verified
 
 _BOOT_S = 30.0  # a boot goes on after that, with everything taken back
 
@@ -100,11 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_plan(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-    shown: argparse.ArgumentParser,
-) -> None:
+def _add_plan(verbs: Subcommands, common: argparse.ArgumentParser, shown: argparse.ArgumentParser) -> None:
     plan = add_subcommand(
         verbs,
         "plan",
@@ -116,15 +111,11 @@ def _add_plan(
     plan.add_argument("--from", dest="recording", metavar="PATH", type=Path, help="plan for this recording of a machine")
 
 
-def _add_apply(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-    shown: argparse.ArgumentParser,
-) -> None:
+def _add_apply(verbs: Subcommands, common: argparse.ArgumentParser, shown: argparse.ArgumentParser) -> None:
     apply = add_subcommand(
         verbs,
         "apply",
-        run=_run_apply,
+        run=_apply,
         parents=[common, shown],
         help="make all changes of the plan, or none",
         examples=(
@@ -144,7 +135,7 @@ def _add_apply(
     )
 
 
-def _add_undo(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+def _add_undo(verbs: Subcommands, common: argparse.ArgumentParser) -> None:
     undo = add_subcommand(
         verbs,
         "undo",
@@ -185,14 +176,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     )
 
 
-def _run_apply(arguments: argparse.Namespace) -> int:
-    return _boot(arguments) if arguments.boot else _apply(arguments)
-
-
 def _apply(arguments: argparse.Namespace) -> int:
-    within_s = _parse_time(arguments.confirm_within) if arguments.confirm_within else None
-    if arguments.probe and within_s is None:
-        raise UsageError("--probe: can only be used with --confirm-within", hint="Add --confirm-within 10m.")
+    return _apply_at_boot(arguments) if arguments.boot else _apply_now(arguments)
+
+
+def _apply_now(arguments: argparse.Namespace) -> int:
+    within, expected = arguments.confirm_within, "a time from 10s to 7 days, such as 90s, 10m or 2h"
+    within_s = round(parse_time(within, "--confirm-within", expected, least_s=10, most_s=7 * 86_400)) if within else None
 
     def show(plan: Plan) -> None:
         if not arguments.json and plan.changes and not plan.refusals:  # refusals are the error, with their hints
@@ -207,7 +197,8 @@ def _apply(arguments: argparse.Namespace) -> int:
         probe=arguments.probe,
         on_plan=show,
     )
-    print_result(arguments, outcome.make_record(), _render_applied(outcome))
+    verified = outcome.applied.verified if outcome.applied is not None else None
+    print_result(arguments, outcome.make_record(), render_applied(verified, this_screen()))
     if outcome.applied is not None and not arguments.json:
         _say("left alone", outcome.applied.drifted)
         if arguments.confirm_within:
@@ -215,7 +206,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _boot(arguments: argparse.Namespace) -> int:
+def _apply_at_boot(arguments: argparse.Namespace) -> int:
     """The same without questions: whatever goes wrong is said and the boot goes on."""
 
     def too_long(_: int, __: FrameType | None) -> None:
@@ -224,11 +215,8 @@ def _boot(arguments: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, _BOOT_S)
     try:
-        return _apply(arguments)
-    except BedplateError as error:
-        print(f"tuning: {error.message}", file=sys.stderr)
-        return 0
-    except OSError as error:
+        return _apply_now(arguments)
+    except (BedplateError, OSError) as error:
         print(f"tuning: {error}", file=sys.stderr)
         return 0
     finally:
@@ -271,23 +259,7 @@ def _uninstall(arguments: argparse.Namespace) -> int:
     return _say_undone(arguments, tune.uninstall(arguments.root, Talk()))
 
 
-def _parse_time(text: str) -> int:
-    try:
-        found = round(parse_duration(text))
-    except ValueError:
-        found = 0
-    if not 10 <= found <= 7 * 86400:
-        raise UsageError(f"--confirm-within: got {text!r}, expected a time from 10s to 7 days, such as 90s, 10m or 2h")
-    return found
-
-
 # -- output
-
-
-def _render_applied(outcome: tune.ApplyOutcome) -> str:
-    if outcome.applied is None:
-        return "Every setting already has the value of the plan: nothing to change.\n"
-    return render_verified(outcome.applied.verified, this_screen())
 
 
 def _say_undone(arguments: argparse.Namespace, outcome: tune.UndoOutcome) -> int:

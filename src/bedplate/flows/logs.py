@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bedplate.act.paths import check_paths, find_paths
+from bedplate.errors import ReadError, UsageError
 
 _POLL_S = 0.3
 
@@ -21,6 +22,15 @@ def find_logs() -> dict[str, Path]:
     paths = find_paths()
     check_paths(paths)
     return {file.stem: file for folder in (paths.logs, paths.machine) for file in sorted(folder.glob("*.log"))}
+
+
+def choose_log(name: str, logs: Mapping[str, Path]) -> Path:
+    """The file of a log of `find_logs`. Raises UsageError for a name that none has, ReadError where there are no logs."""
+    if not logs:
+        raise ReadError("no log has been written yet", hint="Start the machine: bedplate up")
+    if name not in logs:
+        raise UsageError(f"{name!r}: no such log; the logs are {', '.join(sorted(logs))}")
+    return logs[name]
 
 
 def append_log(file: Path, text: str) -> None:

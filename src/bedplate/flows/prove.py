@@ -43,6 +43,8 @@ from bedplate.report.proof.page import render_page
 
 _KINDS = ("cpu",)
 _LEVEL_PCT, _PAIRS = 100, 10
+QUIET = "none"
+"""The word for no neighbour."""
 _PROBE_KINDS = ("cpu", "memory", "bandwidth", "io", "pagecache", "network")
 _PROBE_LEVEL_PCT, _PROBE_PAIRS = 10, 4
 
@@ -313,6 +315,17 @@ def _outline(
         f"{subject}: {changes}, turned on and off beside {beside}{level}; victim: {victim.name}",
         f"{length}: {blocks}",
     )
+
+
+def parse_antagonists(words: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Neighbours by their words: None for the usual ones, () for QUIET. Raises UsageError for QUIET beside others."""
+    if not words:
+        return None
+    if QUIET not in words:
+        return tuple(words)
+    if len(words) > 1:
+        raise UsageError(f"--antagonist {' '.join(words)}: {QUIET} stands alone")
+    return ()
 
 
 def write_proof_page(file: Path, summary: ProofSummary) -> None:

@@ -241,6 +241,8 @@ def apply(
     answers then. on_plan gets the plan before anything is changed. Raises PlanRefused when the plan must not be applied,
     PreflightError without the timer that confirm_within_s needs, UsageError when a plan for all boots is in force.
     """
+    if probe and confirm_within_s is None:
+        raise UsageError("--probe: can only be used with --confirm-within", hint="Add --confirm-within 10m.")
     services = find_services(root_dir)
     with hold_tuning(root_dir, services=services) as session:
         recovered = _recover(session, progress)

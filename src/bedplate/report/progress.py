@@ -74,6 +74,17 @@ class PhaseClock:
                 self._write_log(f"== {name}: {'failed' if failed else 'done'} after {render_seconds(ended.seconds)}")
                 self._end(ended)
 
+    def sum_outer(self) -> dict[str, float]:
+        """Seconds spent in each outermost phase that ended, by its name, in the order in which they were entered first.
+
+        A phase may be entered twice: image and engine are built with the same tools.
+        """
+        spent_s: dict[str, float] = {}
+        for phase in self.times:
+            if phase.depth == 0:
+                spent_s[phase.name] = spent_s.get(phase.name, 0.0) + phase.seconds
+        return spent_s
+
     def detail(self, text: str) -> None:
         """Replace the line that says what the current phase does."""
         raise NotImplementedError
