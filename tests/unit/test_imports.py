@@ -174,6 +174,17 @@ def test_only_one_module_of_act_connects_to_haproxy() -> None:
     assert importers == ["front_socket.py"]
 
 
+def test_only_one_function_digests_a_whole_file() -> None:
+    """act/files.py has the SHA-256 of a file; dpkg's own digest of a file is MD5."""
+    users = [
+        path.relative_to(SOURCE).as_posix()
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "file_digest"
+    ]
+    assert users == ["image/contents.py"]
+
+
 OPENS_HTTP = {
     "engines/client.py",
     "flows/tune.py",  # the URL that a user gives to --probe, of any server: redirects and proxies are followed

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bedplate.act.files import digest_file
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths, find_paths
 from bedplate.errors import BusyError, ReadError, UsageError
@@ -244,9 +244,7 @@ def _find_models(paths: Paths, names: tuple[str, ...], progress: Progress) -> li
     store = Store(paths.models)
     if KNOWN_ANSWER in names:
         shipped = _shipped_model()
-        with shipped.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest not in {model.sha256 for model in store.models() if model.name == KNOWN_ANSWER}:
+        if digest_file(shipped) not in {model.sha256 for model in store.models() if model.name == KNOWN_ANSWER}:
             store.add(shipped, progress=progress, name=KNOWN_ANSWER, overwrite=True)  # new, or of another bedplate
     return [store.find(name) for name in dict.fromkeys(names)]
 

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from bedplate.act.files import write_whole
+from bedplate.act.files import digest_file, write_whole
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
@@ -23,7 +23,7 @@ from bedplate.image.contents import Contents, find_changed_files, find_differenc
 from bedplate.image.engine_features import find_architectures
 from bedplate.image.inputs import digest_builders
 from bedplate.image.keys import Keys, ensure_keys
-from bedplate.image.manifest import EngineLayer, hash_range
+from bedplate.image.manifest import EngineLayer
 from bedplate.image.packages import Lock, Request, ensure_packages, pool, read_lock
 from bedplate.image.recipe import EngineRecipe, architecture, read_engine_recipe, read_recipe, recipes_directory
 from bedplate.image.tools import Tools, ensure_tools, read_tools, tools_command
@@ -153,7 +153,7 @@ def _build(
         "digest": digest,
         "file": published.name,
         "size_bytes": published.stat().st_size,
-        "sha256": hash_range(published, 0, published.stat().st_size),
+        "sha256": digest_file(published),
         "suite": lock.suite,
         "packages": [{"name": package.name, "version": package.version, "sha256": locked[package.name]} for package in held],
         "architectures": architectures,
