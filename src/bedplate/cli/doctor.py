@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 
 from bedplate.cli.audit import add_from, add_judging, finish_audit, judges
-from bedplate.flows.audit import read_report
+from bedplate.flows import audit
 from bedplate.flows.pages import check_page
 
 
@@ -42,4 +42,4 @@ def main(arguments: argparse.Namespace) -> int:
     Raises AuditError (2) for what it could not read, UsageError (2) for a page that cannot be written.
     """
     check_page(arguments.html)
-    return finish_audit(read_report(arguments.recording, suppress=arguments.suppress), arguments, verb="doctor")
+    return finish_audit(audit.read_report(arguments.recording, suppress=arguments.suppress), arguments, verb="doctor")
