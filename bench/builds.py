@@ -25,7 +25,7 @@ _BUILD = ("-m", "bedplate.cli.main", "image", "build", "--json")
 _ENGINE = """
 import sys
 from bedplate.act.paths import find_paths
-from bedplate.cli.terminal import PlainProgress
+from bedplate.report.progress import PlainProgress
 from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.engine import build_engine
 build_engine(find_paths(), PlainProgress(sys.stderr), force=True, mirror=find_mirror())

@@ -139,7 +139,7 @@ def _measure(directory: Path, size: int, rounds: int) -> list[Sample]:
             for arm in arms[number % len(arms) :] + arms[: number % len(arms)]:
                 shutil.rmtree(target, ignore_errors=True)
                 target.mkdir()
-                samples.append(measure(arm))
+                samples.append(measure(arm, str(directory / "byte-code")))
         return samples
     finally:
         os.kill(child, 9)

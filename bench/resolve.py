@@ -25,7 +25,7 @@ from bedplate.errors import PreflightError
 from bedplate.host.kernel.cpuinfo import read_cpuinfo
 from bedplate.host.root.root import Root
 from bedplate.image.python_lock import find_uv
-from bench.doctor import Command, measure, render_table
+from bench.doctor import Command, measure_rounds, render_table
 
 _ROUNDS = 7
 _RESOLVE = (sys.executable, "-m", "bedplate.cli.main", "stack", "resolve")
@@ -42,9 +42,7 @@ def main() -> int:
         lock = Path(directory) / "stack.lock"
         subprocess.run([*_RESOLVE, *_WHOLE, "--output", lock], stdout=subprocess.DEVNULL, check=True)
         commands = list(plan_resolve_commands(lock, Path(directory) / "python"))
-        for command in commands:
-            measure(command)
-        samples = [measure(command) for _ in range(arguments.rounds) for command in commands]
+        samples = measure_rounds(commands, arguments.rounds)
     if arguments.json:
         print(json.dumps([asdict(sample) for sample in samples], indent=1))
         return 0

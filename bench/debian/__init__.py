@@ -121,12 +121,6 @@ def digest_files(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def digest_file(file: Path) -> str:
-    """SHA-256 in hex of a file: an engine's layer keeps its name while a package in it changes."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _fill_templates(work: Path, recipe: DebianRecipe, tools: Tools, *, seed: uuid.UUID) -> None:
     values = {
         "suite": recipe.suite,

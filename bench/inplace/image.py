@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import bedplate
+from bedplate.act.files import digest_file
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.catalog.strict import read_toml
@@ -16,7 +17,7 @@ from bedplate.image.recipe import recipes_directory
 from bedplate.image.tools import ensure_tools
 from bedplate.model.progress import Progress
 from bedplate.weights.store import Store
-from bench.debian import DebianRecipe, build_debian, digest_file, digest_files
+from bench.debian import DebianRecipe, build_debian, digest_files
 from bench.stock import OPT, copy_engine
 
 HERE = Path(__file__).parent

@@ -26,9 +26,9 @@ import bedplate
 from bedplate.act.files import write_whole
 from bedplate.act.paths import Paths, find_paths
 from bedplate.act.run import find_program, run
-from bedplate.cli.signals import signals_interrupt
 from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import BedplateError, PreflightError
+from bedplate.interrupts import signals_interrupt
 from bedplate.model.progress import Progress
 from bench.neighbours.check import SHORT, render_check
 from bench.neighbours.figure import join_runs, parse_run, render_run, replace_rows
@@ -183,7 +183,7 @@ def _publish(places: dict[str, Any], checks: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     try:
-        with signals_interrupt():
+        with signals_interrupt(lambda text: print(text, file=sys.stderr)):
             sys.exit(main())
     except BedplateError as error:
         print(f"error: {error.message}", file=sys.stderr)

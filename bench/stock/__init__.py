@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from string import Template
 
+from bedplate.act.files import digest_file
 from bedplate.act.paths import Paths
 from bedplate.catalog.strict import read_toml
 from bedplate.engines.llamacpp import make_launch
@@ -17,7 +18,7 @@ from bedplate.model.progress import Progress
 from bedplate.model.serving_host import MemoryBudget
 from bedplate.model.units import GIB
 from bedplate.plan.limits import plan_limits
-from bench.debian import DebianRecipe, build_debian, digest_file, digest_files
+from bench.debian import DebianRecipe, build_debian, digest_files
 
 HERE = Path(__file__).parent
 MODEL = "/models/model.gguf"

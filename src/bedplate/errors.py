@@ -72,7 +72,7 @@ class OutputError(BedplateError):
 
 
 class AuditError(BedplateError):
-    """`doctor` or `inspect` could not read what it was to judge, or not write its page; 1 would mean findings.
+    """`doctor` or `inspect` could not read what it was to judge; 1 would mean findings.
 
     `tune plan` and `record` too, for what --from names.
     """

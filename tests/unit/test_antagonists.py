@@ -10,7 +10,7 @@ import pytest
 from bedplate.catalog.antagonists import KINDS, WORDS, choose_antagonists, parse_antagonists, read_antagonists
 from bedplate.errors import DataError, ReadError, UsageError
 from bedplate.model.proof import Antagonist
-from bedplate.prove.lab.antagonists.count import parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
+from bedplate.prove.lab.antagonists.count import count_fio_bytes, parse_iperf3, parse_stdout, parse_stress_ng
 from bedplate.prove.lab.antagonists.fill import Ground, Scale, busy_cpus, file_bytes_of, fill, fill_server
 from bedplate.prove.lab.antagonists.place import PLAIN, CgroupTarget, check_place, enter
 
@@ -140,7 +140,7 @@ fio: terminating on signal 2
 def test_outputs_are_counted() -> None:
     assert parse_stress_ng(STRESS_NG) == 13929
     assert parse_stress_ng("---\nmetrics:\n...\n") == 0  # starved until the end
-    assert parse_fio(FIO) == 571400192 + 4096 + 100
+    assert count_fio_bytes(FIO) == 571400192 + 4096 + 100
     assert parse_stdout("1\n1\nmake: warning: jobserver\n2.5\nnan\n-4\n") == 4.5
     end = {"sum_sent": {"bytes": 7528775680}, "sum_received": {"bytes": 0}}
     interrupted = {"end": end, "error": "interrupt - the client has terminated"}
@@ -153,10 +153,10 @@ def test_outputs_are_counted() -> None:
     ("parse", "text", "problem"),
     [
         (parse_stress_ng, "---\nsystem-info:\n...\n", "no bogo-ops"),
-        (parse_fio, "fio: no such job\n", "wrote no JSON"),
-        (parse_fio, '{"jobs": []}', "has no jobs"),
-        (parse_fio, '{"jobs": [{"jobname": "rr", "error": 22}]}', "error 22"),
-        (parse_fio, '{"jobs": ', "broken"),
+        (count_fio_bytes, "fio: no such job\n", "wrote no JSON"),
+        (count_fio_bytes, '{"jobs": []}', "has no jobs"),
+        (count_fio_bytes, '{"jobs": [{"jobname": "rr", "error": 22}]}', "error 22"),
+        (count_fio_bytes, '{"jobs": ', "broken"),
         (parse_iperf3, '{"end": {}, "intervals": [], "error": "unable to connect to server"}', "unable to connect"),
     ],
 )

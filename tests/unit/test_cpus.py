@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bedplate.errors import ReadError
-from bedplate.host.kernel.cpus import quota_v1, quota_v2, read_cpus
+from bedplate.host.kernel.cpus import read_cpus
 from bedplate.host.kernel.memory import parse_meminfo, read_memory
 from bedplate.host.root.cpu_lists import parse_cpu_list, parse_cpu_mask
 from bedplate.host.root.root import Root
@@ -57,16 +57,48 @@ def test_what_is_no_cpu_mask_is_refused(text: str) -> None:
         parse_cpu_mask(text)
 
 
+def machine(top: Path, files: dict[str, str]) -> Root:
+    for name, text in {"sys/devices/system/cpu/online": "0-7", **files}.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    return Root(top)
+
+
 @pytest.mark.parametrize(
-    ("text", "quota"), [("max 100000", None), ("150000 100000", 1.5), (None, None), ("50000", 0.5), ("", None)]
+    ("text", "quota"), [("max 100000", None), ("150000 100000", 1.5), (None, None), ("50000", 0.5), ("max", None)]
 )
-def test_cpu_max(text: str | None, quota: float | None) -> None:
-    assert quota_v2(text) == quota
+def test_cpu_max(text: str | None, quota: float | None, tmp_path: Path) -> None:
+    files = {} if text is None else {"sys/fs/cgroup/a.slice/cpu.max": text}
+    assert (
+        read_cpus(machine(tmp_path, {"sys/fs/cgroup/cgroup.controllers": "cpu", **files}), cgroup="a.slice").quota == quota
+    )
 
 
 @pytest.mark.parametrize(("pair", "quota"), [(("-1", "100000"), None), (("50000", "100000"), 0.5), ((None, None), None)])
-def test_cfs_quota(pair: tuple[str | None, str | None], quota: float | None) -> None:
-    assert quota_v1(*pair) == quota
+def test_cfs_quota(pair: tuple[str | None, str | None], quota: float | None, tmp_path: Path) -> None:
+    names = ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    files = {name: text for name, text in zip(names, pair, strict=True) if text is not None}
+    assert read_cpus(machine(tmp_path, {"sys/fs/cgroup/cpu/tasks": "", **files}), cgroup="a.slice").quota == quota
+
+
+def test_a_quota_that_is_none_is_an_error(tmp_path: Path) -> None:
+    files = {"sys/fs/cgroup/cgroup.controllers": "cpu", "sys/fs/cgroup/a.slice/cpu.max": "many"}
+    with pytest.raises(ReadError, match=r"a\.slice/cpu\.max: 'many' is not"):
+        read_cpus(machine(tmp_path, files), cgroup="a.slice")
+
+
+def test_a_group_outside_of_the_namespace_is_not_taken_for_one_inside(tmp_path: Path) -> None:
+    """ "/../a.slice" was read as "/a.slice", a group of somebody else."""
+    files = {"sys/fs/cgroup/cgroup.controllers": "cpu", "sys/fs/cgroup/a.slice/cpu.max": "50000 100000"}
+    assert read_cpus(machine(tmp_path, {**files, "proc/self/cgroup": "0::/../a.slice"})).quota is None
+
+
+def test_a_mount_that_shows_a_part_of_the_hierarchy_is_read_from_there(tmp_path: Path) -> None:
+    """As in a container without a cgroup namespace: the path of the host is cut by the root of the mount."""
+    mount = "30 1 0:26 /docker/ab /sys/fs/cgroup ro - cgroup2 cgroup2 rw"
+    files = {"proc/self/mountinfo": mount, "proc/self/cgroup": "0::/docker/ab/inner"}
+    root = machine(tmp_path, {**files, "sys/fs/cgroup/inner/cpu.max": "50000 100000"})
+    assert read_cpus(root).quota == 0.5
 
 
 @pytest.mark.parametrize(

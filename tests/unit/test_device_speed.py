@@ -119,8 +119,17 @@ def test_what_fio_says_is_read() -> None:
     assert parse_fio(text) == FioResult(bytes_per_s=4096, iops=1, p95_us=30, bytes_moved=40960)
     with pytest.raises(ReadError, match="did nothing"):
         parse_fio(json.dumps({"jobs": [{"read": none, "write": none}]}))
-    with pytest.raises(ReadError, match="its report"):
+    with pytest.raises(ReadError, match="wrote no JSON"):
         parse_fio("fio: command not found")
+    with pytest.raises(ReadError, match="its report"):
+        parse_fio('{"jobs": [{"read": {}}]}')
+
+
+def test_a_load_that_ended_with_an_error_is_no_measurement() -> None:
+    """A disk that filled up, or failed, in the middle of a load gave a speed."""
+    side = {"total_ios": 10, "bw_bytes": 4096, "iops": 1, "io_bytes": 40960, "clat_ns": {}}
+    with pytest.raises(ReadError, match="job 'load' ended with error 28"):
+        parse_fio(json.dumps({"jobs": [{"jobname": "load", "error": 28, "read": side, "write": side}]}))
 
 
 def test_what_the_kernel_says_of_a_disk_is_read() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
 import pytest
 from tests.unit.test_lock import Notes
 
+from bedplate.act.layer_record import layer_record_file, read_layer_record
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.image import engine
@@ -28,3 +30,26 @@ def test_a_layer_that_another_build_made_meanwhile_is_taken(tmp_path: Path, monk
         made.append(EngineLayer(name="llamacpp", version="1", path=tmp_path / "layer.raw"))
     second.join(60)
     assert got == made
+
+
+RECORD = {"version": "1", "digest": "ab", "file": "llamacpp_1.raw", "size_bytes": 5, "architectures": ["llama", "qwen3"]}
+
+
+def test_a_record_is_read_with_what_its_layer_loads(tmp_path: Path) -> None:
+    paths = Paths(cache=tmp_path / "cache", state=tmp_path / "state")
+    assert read_layer_record(paths, "llamacpp") is None
+    paths.engines.mkdir(parents=True)
+    layer_record_file(paths, "llamacpp").write_text(json.dumps({"schema": 1, "suite": "trixie", **RECORD}))
+    found = read_layer_record(paths, "llamacpp")
+    assert found is not None and (found.file, found.size_bytes) == ("llamacpp_1.raw", 5)
+    assert found.architectures == ("llama", "qwen3")
+
+
+@pytest.mark.parametrize("missing", RECORD)
+def test_a_damaged_record_is_none(tmp_path: Path, missing: str) -> None:
+    """What a layer loads was read of a record of which the build took nothing."""
+    paths = Paths(cache=tmp_path / "cache", state=tmp_path / "state")
+    paths.engines.mkdir(parents=True)
+    record = {key: value for key, value in RECORD.items() if key != missing}
+    layer_record_file(paths, "llamacpp").write_text(json.dumps(record))
+    assert read_layer_record(paths, "llamacpp") is None

@@ -6,10 +6,9 @@ import io
 
 import pytest
 
-from bedplate.cli.main import _print_error
-from bedplate.cli.talk import Talk
-from bedplate.cli.terminal import PlainProgress
+from bedplate.cli.talk import Talk, print_error
 from bedplate.errors import UsageError
+from bedplate.report.progress import PlainProgress
 
 EVIL = "a\x1b[2J\x1b]0;x\x07\rb\x85c\u2028d\u202ee\x9bf"
 SHOWN = "a\\x1b[2J\\x1b]0;x\\x07\\rb\\x85c\\u2028d\\u202ee\\x9bf"
@@ -17,7 +16,7 @@ WORDS = "naïve 模型 🧑\u200d🚀 é"
 
 
 def test_errors_and_hints_keep_their_own_lines_only(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_error(UsageError(f"{EVIL}: wrong\n{WORDS}: wrong too", hint=f"Rename {EVIL}."))
+    print_error(UsageError(f"{EVIL}: wrong\n{WORDS}: wrong too", hint=f"Rename {EVIL}."))
     assert capsys.readouterr().err == f"error: {SHOWN}: wrong\nerror: {WORDS}: wrong too\nhint: Rename {SHOWN}.\n"
 
 

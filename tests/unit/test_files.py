@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import resource
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import bedplate
-from bedplate.act.files import write_report, write_whole
+from bedplate.act.files import digest_file, write_report, write_whole
 from bedplate.cli.main import main
 
 SOURCE = Path(bedplate.__file__).parent
@@ -223,3 +224,11 @@ def test_no_other_code_replaces_files() -> None:
     wrong = [f"{where}: lines {lines}" for where, lines in found.items() if lines and where not in _ELSEWHERE]
     assert wrong == [], "use act/files.py, or say in the table why not"
     assert found["act/files.py"], "the search finds what it is meant to find"
+
+
+def test_a_file_is_digested_whole_and_says_how_far_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"bedplate" * 200_000)
+    read: list[int] = []
+    assert digest_file(file, on_read=read.append) == hashlib.sha256(b"bedplate" * 200_000).hexdigest()
+    assert read == sorted(read) and read[-1] == 1_600_000 and len(read) > 1

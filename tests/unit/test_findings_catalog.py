@@ -11,6 +11,7 @@ import pytest
 import bedplate.plan.rules.checks
 from bedplate.catalog.findings import parse_findings, parse_suppressions, read_findings, read_suppressions
 from bedplate.errors import DataError, ReadError
+from bedplate.model.facts.finding import Severity
 from bedplate.plan.rules.checks.engine_log import ROWS as NOTE_ROWS
 
 PACKAGE = Path(bedplate.plan.rules.checks.__file__).parent
@@ -64,6 +65,13 @@ def test_every_finding_has_a_row_and_every_row_a_finding() -> None:
 def test_rows_name_known_sources() -> None:
     for row in read_findings():
         assert not any(re.fullmatch(r"S\d+", source) for source in row.sources), row.id
+
+
+def test_a_difference_from_a_lock_is_worth_no_more_than_its_evidence() -> None:
+    """They were high, and their effect was "no evidence"."""
+    rows = [row for row in read_findings() if row.id.startswith("stack.lock")]
+    assert [row.id for row in rows] == ["stack.lock-drift", "stack.lock-missing"]
+    assert [row.id for row in rows if not row.sources and {Severity.CRITICAL, Severity.HIGH} & set(row.severities)] == []
 
 
 def test_a_good_row_is_read() -> None:

@@ -24,7 +24,8 @@ _IN_IMAGE = (
     *("flows.tune", "flows.audit", "flows.serve", "flows.guard", "flows.measure", "flows.model", "flows.endpoint"),
     *("flows.var", "flows.status", "flows.ask", "flows.record", "flows.explain", "flows.places"),
     *("cli.tune", "cli.serve", "cli.doctor", "cli.inspect", "cli.guard", "cli.var", "cli.measure", "cli.status", "cli.ask"),
-    *("cli.record", "cli.explain", "cli.main"),
+    *("cli.record", "cli.explain", "cli.main", "cli.key", "cli.ca", "cli.model", "cli.stack", "cli.catalog", "cli.logs"),
+    "cli.fit",
 )
 
 

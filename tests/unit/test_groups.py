@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from tests.unit.tree import Link, make_root
 
+from bedplate.act.tuning.kinds.unit_property import read_property as check_reads
 from bedplate.host.kernel.groups import read_groups, slice_path
 from bedplate.model.facts.reading import Unknown
+from bedplate.plan.tune.builder import read_property as plan_reads
 
 CGROUP = "/sys/fs/cgroup"
 UNIFIED = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot"
@@ -125,3 +127,26 @@ def test_a_weight_that_counts_while_the_machine_starts_is_told_from_the_property
 )
 def test_a_slice_lies_in_those_of_its_name(unit: str, path: str) -> None:
     assert slice_path(unit) == path
+
+
+@pytest.mark.parametrize(
+    ("key", "files", "value"),
+    [
+        ("CPUWeight", {"cpu.weight": "200"}, "200"),
+        ("CPUWeight", {"cpu.weight": "1", "cpu.idle": "1"}, "idle"),
+        ("MemoryHigh", {"memory.high": "max"}, "infinity"),
+        ("IOWeight", {"io.weight": "default 50\n259:0 900"}, "50"),
+        ("IOWeight", {"io.weight": "259:0 900"}, None),
+        ("IOWeight", {"io.weight": "default \u00b2"}, None),
+        ("MemoryLow", {}, None),
+        ("OOMScoreAdjust", {}, None),
+    ],
+)
+def test_a_plan_and_its_check_read_a_property_alike(
+    key: str, files: dict[str, str], value: str | None, tmp_path: Path
+) -> None:
+    """The check took the line of one device for the weight of all of them."""
+    made = {f"{CGROUP}/system.slice/{name}": text for name, text in files.items()}
+    root = make_root(tmp_path, {**DEBIAN, **made})
+    assert plan_reads(read_groups(root), "/system.slice", key) == value
+    assert check_reads(root, f"{CGROUP}/system.slice", key) == value

@@ -54,7 +54,7 @@ MAY_IMPORT = {
         *("errors", "interrupts", "model", "catalog", "host/root", "host/kernel", "plan", "engines", "act", "prove/gauge"),
     },
     "front": {"errors", "model"},
-    "report": {"model"},
+    "report": {"interrupts", "model"},
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"),
         *("host/formats", "host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge"),
@@ -122,6 +122,15 @@ def test_no_circle() -> None:
     assert list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())[-1] == "cli"  # raises CycleError, naming the circle
 
 
+MOST_LINES_OF_CLI = 3500
+
+
+def test_the_command_line_is_a_thin_face() -> None:
+    """cli parses, prints and exits: rendering belongs to report, decisions to flows, what verbs share to one module."""
+    lines = sum(len(path.read_text().splitlines()) for path in sorted((SOURCE / "cli").rglob("*.py")))
+    assert 0 < lines < MOST_LINES_OF_CLI
+
+
 def test_deciders_touch_nothing() -> None:
     wrong = [
         f"{path.relative_to(SOURCE)}:{line}: imports {name}"
@@ -163,6 +172,17 @@ def test_only_one_module_of_act_connects_to_haproxy() -> None:
         path.name for path in sorted((SOURCE / "act").rglob("*.py")) for _, name in imports_of(path) if name == "socket"
     ]
     assert importers == ["front_socket.py"]
+
+
+def test_only_one_function_digests_a_whole_file() -> None:
+    """act/files.py has the SHA-256 of a file; dpkg's own digest of a file is MD5."""
+    users = [
+        path.relative_to(SOURCE).as_posix()
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "file_digest"
+    ]
+    assert users == ["image/contents.py"]
 
 
 OPENS_HTTP = {

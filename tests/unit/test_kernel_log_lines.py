@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bedplate.host.kernel.kernel_log_lines import LineReader, LogMessage, looks_like_kernel_log
+from bedplate.host.kernel.kernel_log_lines import LineReader, LogMessage
 from bedplate.model.facts.kernel_log import LogClock
 
 XID = "NVRM: Xid (PCI:0000:43:00): 79, GPU has fallen off the bus."
@@ -166,22 +166,3 @@ def test_a_time_that_cannot_be_is_none_and_the_message_stands(stamp: str) -> Non
 def test_a_message_goes_on_over_a_bounded_number_of_lines() -> None:
     (message,) = read("[ 1.0] begin", *(f" {'x' * 5000}" for _ in range(1000)))
     assert len(message.more) <= 8 and all(len(text) <= 1600 for text in message.texts())
-
-
-@pytest.mark.parametrize(("line", "seconds", "clock"), FORMS.values(), ids=FORMS)
-def test_a_kernel_log_is_recognised(line: str, seconds: float, clock: LogClock) -> None:
-    assert looks_like_kernel_log([line, "  and what continues it", line])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "01:00.0 3D controller: NVIDIA Corporation GH100",
-        "Jan 05 01:02:03 gpu-host7 python3[4242]: INFO started\nJan 05 01:02:04 gpu-host7 python3[4242]: INFO ready",
-        "INFO 01-05 01:02:03 [core.py:58] Initializing a V1 LLM engine",
-        "a word\n[ 1.0] one line of a kernel\nand\nmuch\nmore\nother text",
-    ],
-)
-def test_other_texts_are_not_taken_for_one(text: str) -> None:
-    assert not looks_like_kernel_log(text.splitlines())

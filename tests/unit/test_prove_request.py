@@ -95,7 +95,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything(
 ) -> None:
     page = place(tmp_path)
     assert main(["prove", *SETTING, "--html", str(page)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: --html {page}: cannot be written: ")
+    assert capsys.readouterr().err.startswith(f"error: --html: {page}: cannot be written: ")
 
 
 def test_a_units_property_without_systemd_is_told_what_it_needs() -> None:

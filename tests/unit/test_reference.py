@@ -89,8 +89,3 @@ def test_the_help_of_each_command_has_an_example_and_a_phrase_for_each_argument(
         assert f"examples:\n  {command.prog}" in (command.description or ""), command.prog
         silent = [action.dest for action in command._actions if not action.help and not action.choices]
         assert silent == [], command.prog
-
-
-def test_the_line_of_a_verb_is_the_same_in_both_places() -> None:
-    lines = {module: line for verbs in GENERATOR.VERBS.values() for module, line in verbs.values()}
-    assert {verb: importlib.import_module(f"bedplate.cli.{verb}").HELP for verb in VERBS} == lines

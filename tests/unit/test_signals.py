@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bedplate.cli.signals import signals_interrupt
+from bedplate.interrupts import signals_interrupt
 
 
 class _Closing:
@@ -23,7 +23,7 @@ class _Closing:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_a_finalizer_is_not_lost(signum: int, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), signals_interrupt():
+    with pytest.raises(KeyboardInterrupt), signals_interrupt(lambda _: None):
         closing: _Closing | None = _Closing(signum)
         closing = None  # noqa: F841
         time.sleep(10)
@@ -33,6 +33,6 @@ def test_a_signal_in_a_finalizer_is_not_lost(signum: int, capfd: pytest.CaptureF
 
 def test_the_hook_is_put_back() -> None:
     before = sys.unraisablehook
-    with signals_interrupt():
+    with signals_interrupt(lambda _: None):
         assert sys.unraisablehook is not before
     assert sys.unraisablehook is before

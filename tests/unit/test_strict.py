@@ -10,7 +10,7 @@ import pytest
 
 from bedplate.catalog import strict
 from bedplate.catalog.findings import parse_suppressions, read_suppressions
-from bedplate.catalog.strict import parse_table, read_data, schema_problems
+from bedplate.catalog.strict import is_date, parse_table, read_data, schema_problems
 from bedplate.errors import DataError, ReadError
 
 
@@ -68,3 +68,19 @@ def test_a_number_too_long_to_print_is_refused() -> None:
 def test_the_operating_system_is_quoted_without_its_number(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"nowhere: cannot read: No such file or directory$"):
         read_data(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("2026-11-30", True),
+        ("2026-11-31", False),
+        ("2026-13-01", False),
+        ("20261130", False),
+        ("2026-W48-1", False),
+        ("", False),
+    ],
+)
+def test_a_date_is_a_day_in_one_form(text: str, good: bool) -> None:
+    """A row of the kernel's log could be read on the 45th, and one of the stack on 20261130."""
+    assert is_date(text) is good

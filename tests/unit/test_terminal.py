@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bedplate.cli.terminal import LiveProgress, PlainProgress
+from bedplate.flows.logs import append_log
+from bedplate.report.progress import LiveProgress, PlainProgress
 
 
 class Clock:
@@ -44,7 +46,7 @@ def test_plain_lines_carry_the_time_since_the_start() -> None:
 
 def test_the_innermost_failed_phase_is_remembered(tmp_path: Path) -> None:
     log = tmp_path / "logs/up.log"
-    progress = PlainProgress(io.StringIO(), log=log)
+    progress = PlainProgress(io.StringIO(), log=partial(append_log, log))
     with pytest.raises(KeyboardInterrupt), progress.phase("outer"), progress.phase("inner"):
         raise KeyboardInterrupt
     assert progress.failed_phase == "inner"

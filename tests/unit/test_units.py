@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from bedplate.cli.main import main
-from bedplate.cli.prove_arguments import parse_time
-from bedplate.errors import UsageError
 from bedplate.model.units import GIB, KIB, MIB, parse_duration, parse_size, render_size
 
 
@@ -68,6 +66,6 @@ def test_the_time_to_confirm_has_bounds(capsys: pytest.CaptureFixture[str], text
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "soon"])
-def test_a_budget_is_a_time(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--budget .*: expected a time such as 20m, 90s or 1h"):
-        parse_time(text)
+def test_a_budget_is_a_time(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert main(["prove", "--setting", "vm.stat_interval=10", "--budget", text]) == 2
+    assert f"--budget: got {text!r}, expected a time such as 20m, 90s or 1h" in capsys.readouterr().err

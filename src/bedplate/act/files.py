@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_CHUNK_BYTES = 1 << 20
 _MOST_LINKS = 40  # the kernel's own bound, path_resolution(7)
 _KINDS = {
     stat.S_IFDIR: (errno.EISDIR, "is a directory"),
@@ -99,6 +101,19 @@ def check_report(path: Path) -> None:
             raise OSError(errno.ENOENT, f"{path.parent} is not a directory", str(path))
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, f"{path.parent} cannot be written", str(path))
+
+
+def digest_file(path: Path, *, on_read: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a whole file, 64 hexadecimal digits. on_read: called with the bytes read so far. Raises OSError."""
+    digest = hashlib.sha256()
+    done = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            done += len(chunk)
+            if on_read is not None:
+                on_read(done)
+    return digest.hexdigest()
 
 
 def write_all(descriptor: int, data: bytes) -> None:

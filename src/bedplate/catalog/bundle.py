@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
 import hashlib
 import re
 from collections import Counter
@@ -29,7 +28,7 @@ from pathlib import PurePath
 from typing import Any
 
 from bedplate.catalog.drop_ins import ROW_TABLES, RowFile
-from bedplate.catalog.strict import build_row, parse_table, schema_problems, unprintable_problems
+from bedplate.catalog.strict import build_row, is_date, parse_table, schema_problems, unprintable_problems
 from bedplate.errors import DataError, ReadError
 from bedplate.model.bundle import CatalogBundle, RowChange
 
@@ -159,15 +158,8 @@ def _head_problems(head: BundleHead) -> Iterator[str]:
         yield f"name: got {head.name[:80]!r}, expected at most 40 lower-case letters, digits and '-'"
     if not 1 <= head.sequence <= MOST_SEQUENCE:
         yield f"sequence: got {head.sequence}, expected 1 to {MOST_SEQUENCE}"
-    if not _is_date(head.date):
+    if not is_date(head.date):
         yield f"date: got {head.date[:80]!r}, expected a date such as 2026-11-30"
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def identify_bundle(content: BundleContent, text: str) -> CatalogBundle:

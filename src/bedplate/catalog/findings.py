@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bedplate.catalog.knobs import parse_sources
-from bedplate.catalog.strict import build_row, parse_table, read_data, schema_problems
+from bedplate.catalog.strict import build_row, is_date, parse_table, read_data, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.audit import FindingRow, Suppression
 from bedplate.model.facts.finding import Severity
@@ -19,7 +19,6 @@ _HERE = Path(__file__).parent
 _ID = re.compile(r"[a-z]{3,8}\.[a-z]+(?:-[a-z]+)*")
 _SUPPRESSED_ID = re.compile(r"(?:knob\.)?[a-z]{2,8}\.[a-z0-9_-]{2,40}")
 _SOURCE = re.compile(r"S\d+")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 NO_EVIDENCE = "no evidence"
 SUPPRESSIONS = Path("/etc/bedplate/suppress.toml")
 """Where suppressions are looked for when no file is named."""
@@ -73,7 +72,7 @@ def parse_suppressions(text: str, *, name: str) -> tuple[Suppression, ...]:
             problems.append(f"{where}.reason: say why, in a sentence")
         if not row.where:
             problems.append(f"{where}.where: is empty; leave it out for every place")
-        if row.until is not None and not _is_date(row.until):
+        if row.until is not None and not is_date(row.until):
             problems.append(f"{where}.until: got {row.until!r}, expected a date such as 2027-03-31")
     if problems:
         raise DataError(problems, hint="See docs/explanation/audit.md, Suppressions.")
@@ -101,16 +100,6 @@ def _rows(text: str, cls: type[T], key: str, name: str, problems: list[str]) -> 
 def _dates_as_text(row: dict[str, Any]) -> dict[str, Any]:
     """TOML has dates of its own: until = 2027-03-31 and until = "2027-03-31" are the same."""
     return {key: value.isoformat() if type(value) is datetime.date else value for key, value in row.items()}
-
-
-def _is_date(text: str) -> bool:
-    if not _DATE.fullmatch(text):
-        return False
-    try:
-        datetime.date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _row_problems(row: FindingRow, sources: dict[str, str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bedplate.catalog.strict import build_row, parse_table, read_data, read_toml, schema_problems
+from bedplate.catalog.strict import build_row, is_date, parse_table, read_data, read_toml, schema_problems
 from bedplate.errors import DataError
 from bedplate.model.facts.kernel_log import KernelEvent
 from bedplate.model.kernel_log_row import CodeClass, CodeSource, DriverCode, KernelLogRow, Remedy, RemedySteps
@@ -28,7 +28,6 @@ _EXAMPLES = {
 }
 _TITLES = {"xid": "{{place}} {says} (Xid {code})", "sxid": "NVSwitch {{place}} {says} (SXid {code})"}
 _ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _GROUPS = {"address", "origin", "port", "code", "subject", "process"}
 _HINT = "Correct the rows; their keys are the fields of the classes in model/kernel_log_row.py."
 
@@ -176,7 +175,7 @@ def _row_problems(rows: Iterable[KernelLogRow], name: str) -> Iterator[str]:
             yield f"{where}.title: ends with a full stop"
         if not row.examples:
             yield f"{where}.examples: missing; which message is it?"
-        if not _DATE.fullmatch(row.read):
+        if not is_date(row.read):
             yield f"{where}.read: got {row.read!r}, expected a date such as 2026-11-30"
         if bool(row.many) != (row.many_severity is not None):
             yield f"{where}.many: a number needs many_severity, and the reverse"

@@ -6,7 +6,6 @@ stands for one release beside each release of another component, of the same ver
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import math
 import re
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bedplate.catalog.strict import build_row, schema_problems
+from bedplate.catalog.strict import build_row, is_date, schema_problems
 from bedplate.model.stack import (
     HOST,
     LAYER,
@@ -365,9 +364,7 @@ class StackRows:
 
     def _judge_origin(self, date: str, evidence: tuple[str, ...], where: str) -> None:
         """Every row says when and where it was read."""
-        try:
-            datetime.date.fromisoformat(date)
-        except ValueError:
+        if not is_date(date):
             self.problems.append(f"{where}.date: got {date!r}, expected a date such as 2026-11-28")
         if not any(text.strip() for text in evidence):
             self.problems.append(f"{where}.evidence: is empty")

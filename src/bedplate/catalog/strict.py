@@ -8,6 +8,7 @@ of these `| None`. A StrEnum field takes one of its values.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import os
 import re
@@ -236,3 +237,11 @@ def _kind(value: object) -> str:
     return {"str": "text", "dict": "a table", "list": "a list", "bool": "a boolean"}.get(
         type(value).__name__, type(value).__name__
     )
+
+
+def is_date(text: str) -> bool:
+    """Whether it is a day of the calendar as rows write it: "2026-11-30", and no other form of ISO 8601."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -11,6 +11,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from bedplate.errors import UsageError
+from bedplate.model.units import parse_duration, parse_size
+
 
 def directory(text: str) -> Path:
     """The path of a directory that is there, as it was given; raises ArgumentTypeError, which argparse ends with 2."""
@@ -77,3 +80,22 @@ def sha256(text: str) -> str:
     if re.fullmatch(r"[0-9A-Fa-f]{64}|(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}", text):
         return text
     raise argparse.ArgumentTypeError(f"{text!r}: expected the 32 bytes of a SHA-256, in hexadecimal digits")
+
+
+def size(text: str) -> int:
+    """A size in bytes from "4G", "512M" or a plain number."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parse_time(text: str, option: str, expected: str, *, least_s: float, most_s: float = LONGEST_S) -> float:
+    """Seconds of "20m", "90s", "1h" or "30", from least_s to most_s. Raises UsageError naming the option."""
+    try:
+        found = parse_duration(text)
+    except ValueError:
+        found = -1.0
+    if not least_s <= found <= most_s:
+        raise UsageError(f"{option}: got {text!r}, expected {expected}")
+    return found

@@ -11,14 +11,13 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 
 from bedplate.cli.argument_types import number, seconds
+from bedplate.cli.result import print_result
+from bedplate.flows.ask import ask
 from bedplate.model.launch import DEFAULT_MAX_TOKENS
-
-HELP = "ask the model a question from the terminal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +54,6 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for an empty question, NotRunningError where nothing answers, BedplateError when the engine refuses the
     question or breaks off; what was printed until then stays.
     """
-    from bedplate.flows.ask import ask
-
     words = arguments.question
     answering = ask(
         sys.stdin.read().strip() if words == ["-"] else " ".join(words),
@@ -76,10 +73,6 @@ def main(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(piece, end="", flush=True)
     answer = "".join(pieces)
-    if arguments.json:
-        total_s = time.monotonic() - started
-        record = {"schema": 1, "model": answering.model, "answer": answer, "pieces": len(pieces)}
-        print(json.dumps(record | {"first_token_s": first_s and round(first_s, 3), "total_s": round(total_s, 3)}))
-    elif not answer.endswith("\n"):
-        print()
-    return 0
+    record = {"schema": 1, "model": answering.model, "answer": answer, "pieces": len(pieces)}
+    record |= {"first_token_s": first_s and round(first_s, 3), "total_s": round(time.monotonic() - started, 3)}
+    return print_result(arguments, record, "" if answer.endswith("\n") else "\n", indent=None)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bedplate.cli.screen import this_screen
-from bedplate.errors import AuditError, BedplateError, DataError, ReadError, UsageError
-
-if TYPE_CHECKING:
-    from bedplate.model.audit_report import AuditReport
-    from bedplate.model.facts.finding import Severity
+from bedplate.cli.talk import Talk
+from bedplate.errors import AuditError, BedplateError, DataError, ReadError
+from bedplate.model.audit_report import AuditReport, at_least
+from bedplate.model.facts.finding import Severity
 
 _NEVER = "never"
 _SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -34,18 +32,8 @@ def add_from(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judging:
-    """How the findings of an audit are shown, and which of them make it end with 1."""
-
-    threshold: Severity | None
-    """None, from --fail-on never, is never reached."""
-    page: Path | None
-    verbose: bool
-
-
 def add_judging(parser: argparse.ArgumentParser) -> None:
-    """Add --html, --fail-on, --suppress and --verbose to a verb's parser; `judging_of` reads them."""
+    """Add --html, --fail-on, --suppress and --verbose to a verb's parser, which `finish_audit` reads."""
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained HTML page")
     parser.add_argument(
         "--fail-on",
@@ -65,54 +53,32 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def judging_of(arguments: argparse.Namespace) -> Judging:
-    """The options of `add_judging`. Raises UsageError for a page that is a directory, before anything is read."""
-    from bedplate.model.facts.finding import Severity
+def finish_audit(report: AuditReport, arguments: argparse.Namespace, *, head: str = "", verb: str) -> int:
+    """Write the page and print the report, as the options of `add_judging`, --json and --sarif say; 1 when a finding reaches
+    --fail-on, else 0.
 
-    if arguments.html is not None and arguments.html.is_dir():
-        raise UsageError(f"--html: {arguments.html} is a directory", hint="Name a file in it.")
-    threshold = None if arguments.fail_on == _NEVER else Severity(arguments.fail_on)
-    return Judging(threshold=threshold, page=arguments.html, verbose=arguments.verbose)
-
-
-def finish_audit(
-    report: AuditReport, judging: Judging, *, json: bool = False, sarif: bool = False, head: str = "", verb: str
-) -> int:
-    """Write the page and print the report; 1 when a finding reaches the threshold, else 0.
-
-    `head` is printed before the findings, `verb` is named on the page. Raises AuditError for a page that cannot be written.
+    `head` is printed before the findings, `verb` is named on the page. Raises UsageError for a page that cannot be written.
     """
-    from bedplate.model.audit_report import at_least
+    from bedplate.flows.audit import without_people, write_audit_page
 
-    if judging.page is not None:
-        _write_page(judging.page, report, verb)
-        print(f"wrote {judging.page}", file=sys.stderr)
-    if json:
-        from bedplate.flows.audit import without_people
+    threshold = None if arguments.fail_on == _NEVER else Severity(arguments.fail_on)
+    if arguments.html is not None:
+        write_audit_page(arguments.html, report, verb=verb)
+        Talk().note(f"wrote {arguments.html}")
+    if arguments.json:
         from bedplate.report.audit.document import render_document
 
         text = render_document(without_people(report))
-    elif sarif:
-        from bedplate.flows.audit import without_people
+    elif arguments.sarif:
         from bedplate.report.audit.sarif import render_sarif
 
         text = render_sarif(without_people(report))
     else:
         from bedplate.report.audit.listing import render_listing
 
-        text = head + render_listing(report, this_screen(), threshold=judging.threshold, verbose=judging.verbose)
+        text = head + render_listing(report, this_screen(), threshold=threshold, verbose=arguments.verbose)
     print(text, end="")
-    reached = (finding for finding in report.findings if judging.threshold and at_least(finding.severity, judging.threshold))
-    return int(any(True for _ in reached))
-
-
-def _write_page(file: Path, report: AuditReport, verb: str) -> None:
-    from bedplate.flows.audit import write_page
-
-    try:
-        write_page(file, report, verb=verb)
-    except OSError as error:
-        raise AuditError(f"--html: cannot write {file}: {error.strerror or error}") from error
+    return int(any(threshold and at_least(finding.severity, threshold) for finding in report.findings))
 
 
 @contextmanager
@@ -126,19 +92,22 @@ def reading_recording(recording: Path | None) -> Iterator[None]:
         raise AuditError(error.message, hint=error.hint) from error
 
 
-def run_audit(body: Callable[[], int]) -> int:
-    """The outer door of both verbs: whatever goes wrong ends with 2, since 1 means that findings were made.
+def judges(body: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The outer door of a verb that judges: whatever goes wrong ends with 2, since 1 means that findings were made.
 
     Errors that the user can act on become AuditError; a bug shows its traceback.
     """
-    try:
-        return body()
-    except (ReadError, DataError) as error:
-        raise AuditError(error.message, hint=error.hint) from error
-    except (BedplateError, BrokenPipeError):
-        raise
-    except Exception:
-        import traceback
 
-        traceback.print_exc()
-        return AuditError.exit_code
+    @wraps(body)
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return body(arguments)
+        except (ReadError, DataError) as error:
+            raise AuditError(error.message, hint=error.hint) from error
+        except (BedplateError, BrokenPipeError):
+            raise
+        except Exception:
+            traceback.print_exc()
+            return AuditError.exit_code
+
+    return run

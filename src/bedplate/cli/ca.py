@@ -14,29 +14,25 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 
 from bedplate.cli import argument_types
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import add_subcommand, run_subcommand
 from bedplate.cli.talk import Talk
-
-HELP = "show or fetch the front end's certificate authority, and renew its certificate"
+from bedplate.flows import ca
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate ca`."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add_subcommand(
-        verbs, "show", parents=[common], help="print the CA's certificate in PEM", examples=("bedplate ca show > ca.pem",)
-    )
+    show, renew = ("bedplate ca show > ca.pem",), ("bedplate ca renew",)
+    add_subcommand(verbs, "show", run=_show, json="print JSON", help="print the CA's certificate in PEM", examples=show)
     fetch = add_subcommand(
         verbs,
         "fetch",
-        parents=[common],
+        run=_fetch,
+        json="print JSON",
         help="print the CA's certificate that another machine presents",
         examples=("bedplate ca fetch llm.example.org:8080 --fingerprint 3A:5B:... > ca.pem",),
     )
@@ -48,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fingerprint that the CA must have; the machine prints it on its consoles",
     )
     add_subcommand(
-        verbs, "renew", parents=[common], help="renew the certificate where it is time", examples=("bedplate ca renew",)
+        verbs, "renew", run=_renew, json="print JSON", help="renew the certificate where it is time", examples=renew
     )
 
 
@@ -58,37 +54,33 @@ def main(arguments: argparse.Namespace) -> int:
     Raises ReadError where the machine has no CA or another one than expected, NotRunningError where nobody answers, and
     BedplateError where the front end did not take a new certificate.
     """
-    from bedplate.flows import ca
+    return run_subcommand(arguments)
 
-    if arguments.verb == "renew":
-        renewed = ca.renew(Talk(), now_s=int(time.time()))
-        print(json.dumps({"renewed": renewed}) if arguments.json else "renewed" if renewed else "nothing to renew")
-        return 0
-    if arguments.verb == "fetch":
-        return _fetch(arguments)
+
+def _renew(arguments: argparse.Namespace) -> int:
+    renewed = ca.renew(Talk(), now_s=int(time.time()))
+    return print_result(arguments, {"renewed": renewed}, "renewed\n" if renewed else "nothing to renew\n", indent=None)
+
+
+def _show(arguments: argparse.Namespace) -> int:
     shown = ca.show()
-    if arguments.json:
-        row = {"fingerprint_sha256": shown.fingerprint, "pem": shown.pem, "certificate": shown.certificate}
-        print(json.dumps(row, indent=2))
-    else:
-        print(shown.pem, end="")
-        print(f"SHA-256 fingerprint: {shown.fingerprint}", file=sys.stderr)
+    record = {"fingerprint_sha256": shown.fingerprint, "pem": shown.pem, "certificate": shown.certificate}
+    print_result(arguments, record, shown.pem)
+    if not arguments.json:
+        Talk().note(f"SHA-256 fingerprint: {shown.fingerprint}")
     return 0
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import ca
-
     host, port = arguments.address
     fetched = ca.fetch(host, port, fingerprint=arguments.fingerprint)
+    record = {"fingerprint_sha256": fetched.fingerprint, "pem": fetched.pem, "confirmed": fetched.confirmed}
+    print_result(arguments, record | {"not_verified_because": fetched.names_problem}, fetched.pem)
     if arguments.json:
-        row = {"fingerprint_sha256": fetched.fingerprint, "pem": fetched.pem, "confirmed": fetched.confirmed}
-        print(json.dumps(row | {"not_verified_because": fetched.names_problem}, indent=2))
         return 0
-    print(fetched.pem, end="")
-    print(f"SHA-256 fingerprint: {fetched.fingerprint}", file=sys.stderr)
+    Talk().note(f"SHA-256 fingerprint: {fetched.fingerprint}")
     if not fetched.confirmed:
-        print("Compare it with the fingerprint on the machine's console before you trust it.", file=sys.stderr)
+        Talk().note("Compare it with the fingerprint on the machine's console before you trust it.")
     if fetched.names_problem is not None:
-        print(f"Clients that trust it do not accept {host}:{port}: {fetched.names_problem}", file=sys.stderr)
+        Talk().note(f"Clients that trust it do not accept {host}:{port}: {fetched.names_problem}")
     return 0

@@ -18,18 +18,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bedplate.cli.subcommand import AnyOrderParser, add_subcommand
-
-if TYPE_CHECKING:
-    from bedplate.flows.catalog import CatalogPlaces
-    from bedplate.model.bundle import BundleChange
-
-HELP = "import signed bundles of rows that `stack` and `fit` use, and sign them"
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import AnyOrderParser, Subcommands, add_subcommand, run_subcommand
+from bedplate.cli.talk import Talk
+from bedplate.flows import catalog
+from bedplate.model.bundle import BundleChange
+from bedplate.report.catalog import change_object, listed_object, render_change, render_listed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     take = add_subcommand(
         verbs,
         "import",
+        run=_import,
         parents=[shared],
         help="import a bundle, or replace the one of its name that is in force",
         examples=("bedplate catalog import acme-12.toml", "bedplate catalog import acme-12.toml --dry-run"),
@@ -52,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_subcommand(
         verbs,
         "list",
+        run=_list,
         parents=[shared],
         help="list the bundles in force, and verify each again",
         examples=("bedplate catalog list", "bedplate catalog list --json"),
@@ -59,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = add_subcommand(
         verbs,
         "show",
+        run=_show,
         parents=[shared],
         help="print a bundle in force as it was signed",
         examples=("bedplate catalog show acme", "bedplate catalog show acme --json"),
@@ -67,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove = add_subcommand(
         verbs,
         "remove",
+        run=_remove,
         parents=[shared],
         help="remove a bundle with its rows",
         examples=("bedplate catalog remove acme",),
@@ -75,10 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_publisher(verbs)
 
 
-def _add_publisher(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
+def _add_publisher(verbs: Subcommands) -> None:
     make = add_subcommand(
         verbs,
         "make-key",
+        run=_make_key,
         help="make a private key to sign bundles with, and print the public one",
         examples=("bedplate catalog make-key publisher.pem",),
     )
@@ -86,6 +87,7 @@ def _add_publisher(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
     sign = add_subcommand(
         verbs,
         "sign",
+        run=_sign,
         help="check a bundle, and write it with a signature",
         examples=("bedplate catalog sign rows.toml --key publisher.pem --output acme-12.toml",),
     )
@@ -102,67 +104,50 @@ def main(arguments: argparse.Namespace) -> int:
     Raises ReadError, DataError and UsageError for a bundle that is refused, PreflightError without openssl, BusyError beside
     another import.
     """
-    from bedplate.flows import catalog
-
-    if arguments.verb == "make-key":
-        print(f"NAME ed25519 {catalog.make_publisher_key(arguments.key)}")
-        _say(f"wrote {arguments.key}; the line above, with the name of a bundle, goes into catalog.keys of your users")
-        return 0
-    if arguments.verb == "sign":
-        bundle, public = catalog.sign_bundle(arguments.rows, arguments.key, arguments.output)
-        _say(f"wrote {arguments.output}: {bundle.label}, sha256 {bundle.sha256}; its key: {bundle.name} ed25519 {public}")
-        return 0
-    places = catalog.find_places(arguments.root)
-    match arguments.verb:
-        case "import":
-            return _print_change(catalog.import_bundle(arguments.bundle, places, dry_run=arguments.dry_run), arguments)
-        case "remove":
-            return _print_change(catalog.remove_bundle(arguments.name, places), arguments)
-        case "list":
-            return _print_list(places, arguments)
-    return _print_bundle(places, arguments)
+    return run_subcommand(arguments)
 
 
-def _print_change(change: BundleChange, arguments: argparse.Namespace) -> int:
-    from bedplate.report.catalog import change_object, render_change
-
-    removed, dry_run = arguments.verb == "remove", arguments.verb == "import" and arguments.dry_run
-    if arguments.json:
-        print(json.dumps(change_object(change, removed=removed, dry_run=dry_run), indent=1))
-    else:
-        print(render_change(change, removed=removed, dry_run=dry_run), end="")
+def _make_key(arguments: argparse.Namespace) -> int:
+    print(f"NAME ed25519 {catalog.make_publisher_key(arguments.key)}")
+    Talk().note(f"wrote {arguments.key}; the line above, with the name of a bundle, goes into catalog.keys of your users")
     return 0
 
 
-def _print_list(places: CatalogPlaces, arguments: argparse.Namespace) -> int:
-    from bedplate.flows.catalog import list_bundles
-    from bedplate.report.catalog import listed_object, render_listed
+def _sign(arguments: argparse.Namespace) -> int:
+    bundle, public = catalog.sign_bundle(arguments.rows, arguments.key, arguments.output)
+    key = f"{bundle.name} ed25519 {public}"
+    Talk().note(f"wrote {arguments.output}: {bundle.label}, sha256 {bundle.sha256}; its key: {key}")
+    return 0
 
-    bundles = list_bundles(places)
-    if arguments.json:
-        print(json.dumps({"bundles": [listed_object(listed) for listed in bundles]}, indent=1))
-    elif bundles:
-        print("".join(render_listed(listed) for listed in bundles), end="")
-    else:
-        _say("no bundle was imported; import one: bedplate catalog import BUNDLE")
+
+def _import(arguments: argparse.Namespace) -> int:
+    change = catalog.import_bundle(arguments.bundle, catalog.find_places(arguments.root), dry_run=arguments.dry_run)
+    return _print_change(arguments, change, removed=False, dry_run=arguments.dry_run)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    change = catalog.remove_bundle(arguments.name, catalog.find_places(arguments.root))
+    return _print_change(arguments, change, removed=True, dry_run=False)
+
+
+def _print_change(arguments: argparse.Namespace, change: BundleChange, *, removed: bool, dry_run: bool) -> int:
+    record = change_object(change, removed=removed, dry_run=dry_run)
+    return print_result(arguments, record, render_change(change, removed=removed, dry_run=dry_run))
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    bundles = catalog.list_bundles(catalog.find_places(arguments.root))
+    record = {"bundles": [listed_object(listed) for listed in bundles]}
+    print_result(arguments, record, "".join(map(render_listed, bundles)))
+    if not bundles and not arguments.json:
+        Talk().note("no bundle was imported; import one: bedplate catalog import BUNDLE")
     return 1 if any(listed.doubt for listed in bundles) else 0
 
 
-def _print_bundle(places: CatalogPlaces, arguments: argparse.Namespace) -> int:
-    from bedplate.flows.catalog import show_bundle
-    from bedplate.report.catalog import listed_object
-
-    listed = show_bundle(arguments.name, places)
-    if arguments.json:
-        print(json.dumps({**listed_object(listed), "text": listed.text}, indent=1))
-    else:
-        print(listed.text, end="")  # an import takes none with characters that a terminal would act on
+def _show(arguments: argparse.Namespace) -> int:
+    listed = catalog.show_bundle(arguments.name, catalog.find_places(arguments.root))
+    # An import takes none with characters that a terminal would act on.
+    print_result(arguments, {**listed_object(listed), "text": listed.text}, listed.text)
     if listed.doubt:
-        _say(f"warning: {listed.doubt}")
+        Talk().note(f"warning: {listed.doubt}")
     return 1 if listed.doubt else 0
-
-
-def _say(text: str) -> None:
-    from bedplate.cli.escape import escape_line
-
-    print(escape_line(text), file=sys.stderr)

@@ -12,16 +12,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
+from bedplate.cli.result import print_result
+from bedplate.cli.talk import Talk
+from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import UsageError
-from bedplate.model.units import render_size
-
-HELP = "remove what bedplate keeps in its cache and state directories"
-_FOREIGN_SHOWN = 8
+from bedplate.flows.clean import Doomed, clean
+from bedplate.report.clean import removed_objects, render_doomed, render_foreign, render_removed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,45 +40,23 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises BusyError while a machine runs (without --down) or a build works, UsageError where there is nobody to ask.
     """
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.clean import Doomed, clean
 
     def agreed(doomed: Doomed) -> bool:
         progress.close()
-        _say_foreign(doomed.foreign)
-        return not doomed.entries or arguments.yes or _agreed(doomed.entries, keys_stay=doomed.keys_stay)
+        print(render_foreign(doomed.foreign), end="", file=sys.stderr)
+        return not doomed.entries or arguments.yes or _agreed(doomed)
 
     with terminal_progress() as progress:
         removed = clean(progress, agreed, cache_only=arguments.cache, keys=arguments.keys, power_off=arguments.down)
     if removed is None:
-        print("Nothing was removed.", file=sys.stderr)
+        Talk().note("Nothing was removed.")
         return 1
-    return _report(arguments, removed)
+    return print_result(arguments, {"schema": 1, "removed": removed_objects(removed)}, render_removed(removed), indent=None)
 
 
-def _say_foreign(foreign: Sequence[Path]) -> None:
-    for path in foreign[:_FOREIGN_SHOWN]:
-        print(f"kept, not made by bedplate: {path}", file=sys.stderr)
-    if len(foreign) > _FOREIGN_SHOWN:
-        print(f"kept, not made by bedplate: {len(foreign) - _FOREIGN_SHOWN} more", file=sys.stderr)
-
-
-def _agreed(doomed: Sequence[tuple[Path, int]], *, keys_stay: bool) -> bool:
-    for path, size in doomed:
-        print(f"{render_size(size):>10}  {path}", file=sys.stderr)
-    print(f"{render_size(sum(size for _, size in doomed)):>10}  in all", file=sys.stderr)
-    if keys_stay:
-        print("Your keys are kept (--keys removes them, too).", file=sys.stderr)
+def _agreed(doomed: Doomed) -> bool:
+    print(render_doomed(doomed.entries, keys_stay=doomed.keys_stay), end="", file=sys.stderr)
     if not sys.stdin.isatty():
         raise UsageError("cannot ask for confirmation: standard input is not a terminal", hint="Add --yes.")
     print("Remove all this? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _report(arguments: argparse.Namespace, doomed: Sequence[tuple[Path, int]]) -> int:
-    if arguments.json:
-        rows = [{"path": str(path), "bytes": size} for path, size in doomed]
-        print(json.dumps({"schema": 1, "removed": rows}))
-    else:
-        print(f"Removed {render_size(sum(size for _, size in doomed))}." if doomed else "There is nothing to remove.")
-    return 0

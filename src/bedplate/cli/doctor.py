@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import argparse
 
-from bedplate.cli.audit import add_from, add_judging, finish_audit, judging_of, run_audit
-
-HELP = "find what keeps accelerators from full speed, with the fix and the undo"
+from bedplate.cli.audit import add_from, add_judging, finish_audit, judges
+from bedplate.flows import audit
+from bedplate.flows.pages import check_page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,17 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_judging(parser)
 
 
+@judges
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 1 when a finding reaches --fail-on, else 0; 2 for a bug, after its traceback.
 
-    Raises AuditError (2) for what it could not read, UsageError (2) for a page that is a directory.
+    Raises AuditError (2) for what it could not read, UsageError (2) for a page that cannot be written.
     """
-    return run_audit(lambda: _main(arguments))
-
-
-def _main(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import audit
-
-    judging = judging_of(arguments)
-    report = audit.read_report(arguments.recording, suppress=arguments.suppress)
-    return finish_audit(report, judging, json=arguments.json, sarif=arguments.sarif, verb="doctor")
+    check_page(arguments.html)
+    return finish_audit(audit.read_report(arguments.recording, suppress=arguments.suppress), arguments, verb="doctor")

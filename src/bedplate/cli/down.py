@@ -8,11 +8,12 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 
 from bedplate.cli.argument_types import LONGEST_S, number
-
-HELP = "power the machine off and leave no process behind"
+from bedplate.cli.result import print_result
+from bedplate.cli.terminal import terminal_progress
+from bedplate.flows.places import find_log
+from bedplate.flows.up import down
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises BusyError while another verb changes the machine.
     """
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.places import find_log
-    from bedplate.flows.up import down
-
     with terminal_progress(find_log("down")) as progress:
         stopped = down(progress, by_force=arguments.now, powerdown_s=arguments.timeout)
-    if arguments.json:
-        print(json.dumps({"schema": 1, "stopped": stopped}))
-    else:
-        print("The machine is off." if stopped else "No machine is running.")
-    return 0
+    text = "The machine is off.\n" if stopped else "No machine is running.\n"
+    return print_result(arguments, {"schema": 1, "stopped": stopped}, text, indent=None)

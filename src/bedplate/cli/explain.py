@@ -16,15 +16,13 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 
-from bedplate.model.kernel_log_row import KernelLogRow
-from bedplate.model.knob import Knob
-
-HELP = "explain a knob, a finding or a kernel message: the reason, the evidence, the fix"
+from bedplate.cli.result import print_result
+from bedplate.flows.explain import find_row, read_rows
+from bedplate.report.explain import WIDEST, Style, render_entry, render_list, render_row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,35 +41,15 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises UsageError for a name that no row has.
     """
-    from bedplate.flows.explain import find_row, read_rows
-    from bedplate.report.explain import (
-        WIDEST,
-        Style,
-        render_finding,
-        render_kernel_row,
-        render_knob,
-        render_list,
-        render_row,
-    )
-
     rows = read_rows()
-    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    style = Style(
+        width=min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns),
+        colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+    )
     if arguments.name is None:
-        records = [render_row(knob, rows.knobs) for knob in rows.knobs]
-        records += [render_row(finding, rows.knobs) for finding in rows.findings]
-        records += [render_row(message, rows.knobs) for message in rows.messages]
-        listed = render_list(rows.knobs, rows.findings, rows.messages, width=width)
-        print(json.dumps(records, indent=1) if arguments.json else listed)
-        return 0
+        records = [render_row(row, rows.knobs) for row in rows.all]
+        listed = render_list(rows.knobs, rows.findings, rows.messages, width=style.width)
+        return print_result(arguments, records, f"{listed}\n")
     row = find_row(rows.knobs, rows.findings, arguments.name)
-    if arguments.json:
-        print(json.dumps(render_row(row, rows.knobs), indent=1))
-        return 0
-    style = Style(width=width, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
-    if isinstance(row, Knob):
-        print(render_knob(row, rows.knobs, style=style))
-    elif isinstance(row, KernelLogRow):
-        print(render_kernel_row(row, rows.steps, style=style))
-    else:
-        print(render_finding(row, rows.knobs, style=style))
-    return 0
+    text = render_entry(row, rows.knobs, rows.steps, style=style)
+    return print_result(arguments, render_row(row, rows.knobs), f"{text}\n")

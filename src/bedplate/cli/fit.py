@@ -18,18 +18,16 @@ Exit status: 0 when it fits somewhere, 9 when it fits nowhere or nothing can be 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import number, whole_number
 from bedplate.cli.screen import this_screen
-from bedplate.errors import BedplateError, UsageError
+from bedplate.cli.talk import Talk
+from bedplate.flows.fit import read_fit, write_fit_page
+from bedplate.flows.pages import check_page
+from bedplate.report.fit.document import render_fit_document
+from bedplate.report.fit.text import render_fit
 
-if TYPE_CHECKING:
-    from bedplate.model.fit import FitReport
-
-HELP = "say whether a model fits: accelerators, engines, context, requests, ceilings of speed"
 FITS_NOWHERE = 9
 """Exit status when nothing that was asked about holds the model."""
 
@@ -82,12 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 0 when it fits somewhere, else FITS_NOWHERE.
 
-    Raises UsageError for unknown names, ReadError and ModelRefused for a file, BedplateError for an unwritable page.
+    Raises UsageError for unknown names and an unwritable page, ReadError and ModelRefused for a file.
     """
-    from bedplate.flows.fit import read_fit
-
-    if arguments.html is not None and arguments.html.is_dir():
-        raise UsageError(f"--html: {arguments.html} is a directory", hint="Name a file in it.")
+    check_page(arguments.html)
     report = read_fit(
         arguments.model,
         on=arguments.on,
@@ -99,23 +94,7 @@ def main(arguments: argparse.Namespace) -> int:
         recording=arguments.recording,
     )
     if arguments.html is not None:
-        _write_page(arguments.html, report)
-        print(f"wrote {arguments.html}", file=sys.stderr)
-    if arguments.json:
-        from bedplate.report.fit.document import render_fit_document
-
-        print(render_fit_document(report), end="")
-    else:
-        from bedplate.report.fit.text import render_fit
-
-        print(render_fit(report, this_screen()), end="")
+        write_fit_page(arguments.html, report)
+        Talk().note(f"wrote {arguments.html}")
+    print(render_fit_document(report) if arguments.json else render_fit(report, this_screen()), end="")
     return 0 if report.holds else FITS_NOWHERE
-
-
-def _write_page(file: Path, report: FitReport) -> None:
-    from bedplate.flows.fit import write_fit_page
-
-    try:
-        write_fit_page(file, report)
-    except OSError as error:
-        raise BedplateError(f"--html: cannot write {file}: {error.strerror or error}") from error

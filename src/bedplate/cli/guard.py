@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import sys
 import time
 from pathlib import Path
 
 from bedplate.cli.argument_types import directory, seconds
+from bedplate.cli.result import print_result
+from bedplate.cli.talk import Talk
+from bedplate.flows.guard import GuardListener, GuardRequest, guard, release
 from bedplate.model.guard import GuardStep, Released
 from bedplate.report.guard import render_released, render_step, step_object
-
-HELP = "lower the neighbours' limits while engines wait because of them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,11 +59,19 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for an interval or a unit that cannot be, PreflightError for what the host lacks, BusyError beside
     another guard of the unit.
     """
-    from bedplate.cli.talk import Talk
-    from bedplate.flows.guard import GuardListener, GuardRequest, guard, release
+
+    def say(step: GuardStep) -> None:
+        row = step_object(step, at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), dry_run=arguments.dry_run)
+        print_result(arguments, row, f"{render_step(step, dry_run=arguments.dry_run)}\n", indent=None)
+
+    def say_released(released: Released) -> None:
+        row = {"released": released.files, "drifted": released.drifted}
+        print_result(arguments, row, render_released(released), indent=None)
+        for text in released.drifted if not arguments.json else ():
+            Talk().note(f"left alone: {text}")
 
     if arguments.release:
-        _say_released(release(arguments.root, arguments.neighbour), as_json=arguments.json)
+        say_released(release(arguments.root, arguments.neighbour))
         return 0
     request = GuardRequest(
         engine=arguments.engine,
@@ -73,25 +80,6 @@ def main(arguments: argparse.Namespace) -> int:
         seconds=arguments.seconds,
         dry_run=arguments.dry_run,
     )
-    heard = GuardListener(
-        on_step=lambda step: _say(step, dry_run=arguments.dry_run, as_json=arguments.json),
-        on_released=lambda released: _say_released(released, as_json=arguments.json),
-    )
     with contextlib.suppress(KeyboardInterrupt):  # the usual end of it, by SIGTERM too
-        guard(arguments.root, request, Talk(), heard)
+        guard(arguments.root, request, Talk(), GuardListener(on_step=say, on_released=say_released))
     return 0
-
-
-def _say(step: GuardStep, *, dry_run: bool, as_json: bool) -> None:
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    text = json.dumps(step_object(step, at=at, dry_run=dry_run)) if as_json else render_step(step, dry_run=dry_run)
-    print(text, flush=True)
-
-
-def _say_released(released: Released, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"released": released.files, "drifted": released.drifted}), flush=True)
-        return
-    print(render_released(released), end="", flush=True)
-    for text in released.drifted:
-        print(f"left alone: {text}", file=sys.stderr)

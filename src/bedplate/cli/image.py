@@ -12,14 +12,15 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import asdict
 
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import add_subcommand, run_subcommand
+from bedplate.cli.talk import print_error
+from bedplate.cli.terminal import terminal_progress
+from bedplate.flows import image as images
+from bedplate.flows.places import find_log
 from bedplate.report.images import render_image_line, render_manifest
-
-HELP = "build, list, show and remove operating system images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build = add_subcommand(
         verbs,
         "build",
+        run=_build,
         help="build the image and the engine layer if their inputs changed",
         examples=("bedplate image build", "bedplate image build --variant production --update"),
     )
@@ -42,19 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--json", action="store_true", help="print the version and the paths of manifest and engine layer as JSON"
     )
-    listing = add_subcommand(
-        verbs, "list", help="list the images, newest first", examples=("bedplate image list", "bedplate image list --json")
+    add_subcommand(
+        verbs,
+        "list",
+        run=_list,
+        json="print one JSON object",
+        help="list the images, newest first",
+        examples=("bedplate image list", "bedplate image list --json"),
     )
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
     show = add_subcommand(
         verbs,
         "show",
+        run=_show,
         help="show packages, partitions, sizes and expected measurements of an image",
         examples=("bedplate image show", "bedplate image show 0.1~1a2b3c4d --json"),
     )
     show.add_argument("version", nargs="?", help="version of the image (default: the newest)")
     show.add_argument("--json", action="store_true", help="print the whole manifest")
-    remove = add_subcommand(verbs, "rm", help="remove images", examples=("bedplate image rm 0.1~1a2b3c4d",))
+    remove = add_subcommand(verbs, "rm", run=_remove, help="remove images", examples=("bedplate image rm 0.1~1a2b3c4d",))
     remove.add_argument("version", nargs="+", help="version of an image to remove")
 
 
@@ -64,52 +71,35 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for a version that is not there, ReadError for an image that is not whole. build raises BuildError when
     a step fails and BusyError beside another build; what was published before stays.
     """
-    return {"build": _build, "list": _list, "show": _show, "rm": _remove}[arguments.verb](arguments)
+    return run_subcommand(arguments)
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.image import build
-    from bedplate.flows.places import find_log
-
     with terminal_progress(find_log("image")) as progress:
-        built = build(
+        built = images.build(
             progress, variant=arguments.variant, force=arguments.force, update=arguments.update, mirror=arguments.mirror
         )
     image, engine = built.image, built.engine
-    if arguments.json:
-        record = {"version": image.version, "manifest": str(image.manifest), "engine": str(engine.path)}
-        print(json.dumps({"schema": 1} | record))
-    else:
-        print(f"{image.version}  {image.directory}")
-        print(f"{engine.name} {engine.version}  {engine.path}")
-    return 0
+    record = {"schema": 1, "version": image.version, "manifest": str(image.manifest), "engine": str(engine.path)}
+    text = f"{image.version}  {image.directory}\n{engine.name} {engine.version}  {engine.path}\n"
+    return print_result(arguments, record, text, indent=None)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.image import list_published
-
-    images, broken = list_published()
+    found, broken = images.list_published()
     for error in broken:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps({"schema": 1, "images": [asdict(image) for image in images]}))
-        return 0
-    for image in images:
-        print(render_image_line(asdict(image)))
-    return 0
+        print_error(error)
+    rows = [asdict(image) for image in found]
+    text = "".join(f"{render_image_line(row)}\n" for row in rows)
+    return print_result(arguments, {"schema": 1, "images": rows}, text, indent=None)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.image import show
-
-    shown = show(arguments.version, whole=not arguments.json)
+    shown = images.show(arguments.version, whole=not arguments.json)
     print(shown.text if arguments.json else render_manifest(shown.record, str(shown.image.directory)), end="")
     return 0
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.image import remove
-
-    remove(arguments.version)
+    images.remove(arguments.version)
     return 0

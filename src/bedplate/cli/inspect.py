@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import argparse
 
-from bedplate.cli.audit import add_from, run_audit
+from bedplate.cli.audit import add_from, judges
 from bedplate.cli.screen import this_screen
-
-HELP = "show the hardware on one screen, with each problem marked where it is"
+from bedplate.flows.audit import read_report, without_people
+from bedplate.report.audit.document import render_document
+from bedplate.report.audit.tree import render_tree
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,24 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/reference/audit.schema.json)")
 
 
+@judges
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 0 whatever is wrong with the machine: findings are marks in the picture.
 
     Raises AuditError (2) for what it could not read.
     """
-    return run_audit(lambda: _main(arguments))
-
-
-def _main(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import audit
-
-    report = audit.read_report(arguments.recording)
-    if arguments.json:
-        from bedplate.report.audit.document import render_document
-
-        print(render_document(audit.without_people(report)), end="")
-    else:
-        from bedplate.report.audit.tree import render_tree
-
-        print(render_tree(report, this_screen()), end="")
+    report = read_report(arguments.recording)
+    print(render_document(without_people(report)) if arguments.json else render_tree(report, this_screen()), end="")
     return 0

@@ -17,21 +17,16 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import whole_number
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import add_subcommand, run_subcommand
 from bedplate.errors import OutputError
+from bedplate.flows import key as keys
 from bedplate.report.client_keys import key_object, render_key
 
-if TYPE_CHECKING:
-    from bedplate.flows.key import ListedKey, ShownKey
-    from bedplate.model.client_key import ClientKey
-
-HELP = "add, list, revoke and rotate the keys of the front end's clients"
 _MOST = 1_000_000
 _LONGEST_S = 20 * 366 * 86_400
 _DAY_S = 86_400
@@ -39,13 +34,12 @@ _DAY_S = 86_400
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate key`. A bound that is not given is that of machine.toml."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add = add_subcommand(
         verbs,
         "add",
-        parents=[common],
+        run=_add,
+        json="print JSON",
         help="make a key and show it once",
         examples=("bedplate key add", "bedplate key add chat-ui --model qwen --max-tokens 2048"),
     )
@@ -76,11 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--certificate", action="store_true", help="the client shows a certificate whose common name is ID, and no key"
     )
-    add_subcommand(verbs, "list", parents=[common], help="list the keys that hold", examples=("bedplate key list --json",))
+    add_subcommand(
+        verbs,
+        "list",
+        run=_list,
+        json="print JSON",
+        help="list the keys that hold",
+        examples=("bedplate key list --json",),
+    )
     rotate = add_subcommand(
         verbs,
         "rotate",
-        parents=[common],
+        run=_rotate,
+        json="print JSON",
         help="make a new key for a client, and let the old one end",
         examples=("bedplate key rotate chat-ui", "bedplate key rotate chat-ui --grace 0"),
     )
@@ -93,7 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long the old key is still valid (default: %(default)s)",
     )
     revoke = add_subcommand(
-        verbs, "revoke", parents=[common], help="refuse a key from now on", examples=("bedplate key revoke chat-ui",)
+        verbs,
+        "revoke",
+        run=_revoke,
+        json="print JSON",
+        help="refuse a key from now on",
+        examples=("bedplate key revoke chat-ui",),
     )
     revoke.add_argument("id", metavar="ID", help="name of the client")
 
@@ -104,15 +111,10 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for an id that is taken or unknown, DataError for a damaged file, BedplateError where the file was
     written but the front end did not take it.
     """
-    from bedplate.flows import key as keys
+    return run_subcommand(arguments)
 
-    store, now_s = keys.open_key_store(), int(time.time())
-    if arguments.verb == "list":
-        return _print_list(keys.list_keys(store), arguments, now_s)
-    if arguments.verb == "revoke":
-        return _print_revoked(keys.revoke_key(store, arguments.id), arguments)
-    if arguments.verb == "rotate":
-        return _print_made(keys.rotate_key(store, arguments.id, grace_s=arguments.grace, now_s=now_s), arguments)
+
+def _add(arguments: argparse.Namespace) -> int:
     request = keys.KeyRequest(
         id=arguments.id,
         models=tuple(arguments.model),
@@ -123,7 +125,8 @@ def main(arguments: argparse.Namespace) -> int:
         note=arguments.note,
         certificate=arguments.certificate,
     )
-    made = keys.add_key(store, request, now_s=now_s)
+    store = keys.open_key_store()
+    made = keys.add_key(store, request, now_s=int(time.time()))
     if not store.on_machine:
         print(f"{store.file}: images that you build from now on accept this client", file=sys.stderr)
     for opening in keys.find_open_front(store):
@@ -131,15 +134,16 @@ def main(arguments: argparse.Namespace) -> int:
     return _print_made(made, arguments)
 
 
-def _print_made(made: ShownKey, arguments: argparse.Namespace) -> int:
+def _rotate(arguments: argparse.Namespace) -> int:
+    store = keys.open_key_store()
+    made = keys.rotate_key(store, arguments.id, grace_s=arguments.grace, now_s=int(time.time()))
+    return _print_made(made, arguments)
+
+
+def _print_made(made: keys.ShownKey, arguments: argparse.Namespace) -> int:
+    let_in = f"{made.key.id}: clients with this common name in their certificate are let in"
     try:
-        if arguments.json:
-            print(json.dumps(key_object(made.key) | {"secret": made.secret}, indent=2))
-        elif not made.secret:
-            print(f"{made.key.id}: clients with this common name in their certificate are let in")
-        else:
-            print(made.secret)
-        sys.stdout.flush()
+        print_result(arguments, key_object(made.key) | {"secret": made.secret}, f"{made.secret or let_in}\n")
     except (OutputError, BrokenPipeError) as error:
         if not made.secret:
             raise
@@ -152,18 +156,18 @@ def _print_made(made: ShownKey, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_list(listed: tuple[ListedKey, ...], arguments: argparse.Namespace, now_s: int) -> int:
-    if arguments.json:
-        print(json.dumps([key_object(item.key) | {"origin": item.origin} for item in listed], indent=2))
-        return 0
-    if not listed:
+def _list(arguments: argparse.Namespace) -> int:
+    now_s = int(time.time())
+    listed = keys.list_keys(keys.open_key_store())
+    if not listed and not arguments.json:
         print("no keys; add one: bedplate key add", file=sys.stderr)
-        return 0
-    for item in listed:
-        print(render_key(item.key, item.origin, now_s))
-    return 0
+    return print_result(
+        arguments,
+        [key_object(item.key) | {"origin": item.origin} for item in listed],
+        "".join(f"{render_key(item.key, item.origin, now_s)}\n" for item in listed),
+    )
 
 
-def _print_revoked(key: ClientKey, arguments: argparse.Namespace) -> int:
-    print(json.dumps(key_object(key), indent=2) if arguments.json else f"revoked {key.id}")
-    return 0
+def _revoke(arguments: argparse.Namespace) -> int:
+    key = keys.revoke_key(keys.open_key_store(), arguments.id)
+    return print_result(arguments, key_object(key), f"revoked {key.id}\n")

@@ -10,13 +10,12 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from bedplate.cli.argument_types import whole_number
-from bedplate.errors import ReadError, UsageError
-
-HELP = "print the logs of the machine and of the build"
+from bedplate.cli.result import print_result
+from bedplate.errors import UsageError
+from bedplate.flows.logs import choose_log, find_logs, read_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,23 +33,13 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises UsageError for a name that no log has, ReadError when there are no logs at all.
     """
-    from bedplate.flows.logs import find_logs, read_log
-
     if arguments.json and not arguments.list:
         raise UsageError("--json: can only be used with --list", hint="Run: bedplate logs --list --json")
     logs = find_logs()
     if arguments.list:
-        if arguments.json:
-            print(json.dumps({"schema": 1, "logs": {name: str(file) for name, file in logs.items()}}))
-        else:
-            for name, file in logs.items():
-                print(f"{name:<14} {file}")
-        return 0
-    if arguments.name not in logs:
-        if logs:
-            raise UsageError(f"{arguments.name!r}: no such log; the logs are {', '.join(sorted(logs))}")
-        raise ReadError("no log has been written yet", hint="Start the machine: bedplate up")
-    for piece in read_log(logs[arguments.name], last=arguments.lines, follow=arguments.follow):
+        record = {"schema": 1, "logs": {name: str(file) for name, file in logs.items()}}
+        return print_result(arguments, record, "".join(f"{name:<14} {file}\n" for name, file in logs.items()), indent=None)
+    for piece in read_log(choose_log(arguments.name, logs), last=arguments.lines, follow=arguments.follow):
         sys.stdout.buffer.write(piece)
         sys.stdout.flush()
     return 0

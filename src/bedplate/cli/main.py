@@ -1,6 +1,6 @@
 """The `bedplate` command: finds the verb, imports only its module, and is the outer door for errors.
 
-A verb's module has HELP (one line), `add_arguments(parser)` and `main(arguments) -> int`. Help of the command itself comes
+A verb's module has `add_arguments(parser)` and `main(arguments) -> int`. Help of the command itself comes
 from the table below without importing any of them, so that it starts at once.
 """
 
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 from bedplate import __version__
-from bedplate.cli.escape import escape_lines
 from bedplate.cli.output import guard_streams
-from bedplate.cli.signals import signals_interrupt
-from bedplate.errors import BedplateError, CommandError, OutputError, PreflightError
+from bedplate.cli.talk import Talk, print_error
+from bedplate.errors import BedplateError, OutputError, PreflightError
+from bedplate.interrupts import signals_interrupt
 
 # verb: (module, what it does); grouped as the help prints them
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
@@ -105,12 +104,13 @@ def main(argv: Sequence[str]) -> int:
         module.add_arguments(parser)
         return int(module.main(parser.parse_args(rest)))
     except BedplateError as error:
-        _print_error(error)
+        print_error(error)
         return error.exit_code
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith(_LEFT_OUT):
             raise
-        _print_error(_left_out(verb))
+        hint = "Run it on a host where bedplate is installed from its repository."
+        print_error(PreflightError(f"bedplate {verb} is not part of the operating system image", hint=hint))
         return PreflightError.exit_code
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -120,34 +120,15 @@ def main(argv: Sequence[str]) -> int:
         explained = explain_failure(error)
         if explained is None:
             raise
-        _print_error(explained)
+        print_error(explained)
         return explained.exit_code
-
-
-def _left_out(verb: str) -> PreflightError:
-    return PreflightError(
-        f"bedplate {verb} is not part of the operating system image",
-        hint="Run it on a host where bedplate is installed from its repository.",
-    )
-
-
-def _print_error(error: BedplateError) -> None:
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    red, dim, plain = ("\033[1;31m", "\033[2m", "\033[0m") if colour else ("", "", "")
-    for line in escape_lines(error.message):
-        print(f"{red}error:{plain} {line}", file=sys.stderr)
-    if isinstance(error, CommandError) and error.tail and error.tail not in error.message:
-        for line in escape_lines(error.tail):
-            print(f"{dim}  | {line}{plain}", file=sys.stderr)
-    for line in escape_lines(error.hint or ""):
-        print(f"hint: {line}", file=sys.stderr)
 
 
 def entry() -> None:
     """Entry point: exit status, SIGINT, SIGTERM, SIGHUP (130), a closed pipe (141), output that cannot be written."""
     guard_streams()
     try:
-        with signals_interrupt():
+        with signals_interrupt(Talk().note):
             try:
                 status = main(sys.argv[1:])
             except SystemExit as end:  # of argparse
@@ -159,7 +140,7 @@ def entry() -> None:
     except BrokenPipeError:
         status = 141
     except OutputError as error:
-        _print_error(error)
+        print_error(error)
         status = error.exit_code
     sys.exit(status)
 

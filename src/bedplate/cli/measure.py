@@ -17,12 +17,14 @@ The record is saved in /var/lib/bedplate/disks, and is used as long as this devi
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from bedplate.cli.talk import Talk
+from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import UsageError
-
-HELP = "measure how fast a disk is; `tune` computes io.cost and dirty limits from it"
+from bedplate.flows.measure import measure
+from bedplate.model.units import parse_size
+from bedplate.report.device_speed import render_device_speed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,24 +42,15 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for a directory or numbers that cannot be measured, PreflightError without root where a record is kept,
     BedplateError for a disk that was busy or a record that cannot be written.
     """
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.measure import LEAST_SCRATCH_BYTES, MOST_LOAD_S, measure
-    from bedplate.model.units import parse_size
-    from bedplate.report.device_speed import render_device_speed
-
     try:
         size = parse_size(arguments.size)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
-    if size < LEAST_SCRATCH_BYTES:
-        raise UsageError(f"--size: got {arguments.size}, expected 16M or more")
-    if not 1 <= arguments.seconds <= MOST_LOAD_S:
-        raise UsageError(f"--seconds: got {arguments.seconds}, expected 1 to {MOST_LOAD_S}")
     with terminal_progress() as progress:
         outcome = measure(
             arguments.directory, progress, scratch_bytes=size, load_s=arguments.seconds, keep=not arguments.dry_run
         )
     if outcome.file is not None:
-        print(f"wrote {outcome.file}; bedplate tune plan uses it from now on", file=sys.stderr)
+        Talk().note(f"wrote {outcome.file}; bedplate tune plan uses it from now on")
     print(outcome.record if arguments.json else render_device_speed(outcome.speed), end="")
     return 0

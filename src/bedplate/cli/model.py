@@ -20,13 +20,16 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.model_pull import add_options_of_pull, make_pull_request
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import Subcommands, add_subcommand, run_subcommand
+from bedplate.cli.talk import Talk
+from bedplate.cli.terminal import terminal_progress
+from bedplate.flows import model as models
 from bedplate.model.launch import ModelRef
 from bedplate.model.units import render_size
 from bedplate.model.wording import plural
@@ -34,32 +37,38 @@ from bedplate.report.models import (
     integrity_object,
     model_object,
     removal_object,
-    render_count,
+    render_integrity,
+    render_made,
     render_model,
     render_models,
     render_removal,
+    render_shapes,
     stored_object,
 )
 
-HELP = "pull, add, list, show, verify, remove and make models"
+_JSON = "print JSON"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate model`, each with its own options; `make` has two kinds below it."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print JSON")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    add_options_of_pull(verbs, common)
-    _add_options_of_add(verbs, common)
+    add_options_of_pull(verbs, _pull, json=_JSON)
+    _add_options_of_add(verbs)
     add_subcommand(
-        verbs, "list", parents=[common], help="list the models in the store", examples=("bedplate model list --json",)
+        verbs,
+        "list",
+        run=_list,
+        json=_JSON,
+        help="list the models in the store",
+        examples=("bedplate model list --json",),
     )
 
     show = add_subcommand(
         verbs,
         "show",
-        parents=[common],
+        run=_show,
+        json=_JSON,
         help="show what the header of a model says",
         examples=("bedplate model show qwen", "bedplate model show qwen --tensors"),
     )
@@ -67,26 +76,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--tensors", action="store_true", help="list each tensor as well")
 
     remove = add_subcommand(
-        verbs, "rm", parents=[common], help="remove a model from the store", examples=("bedplate model rm qwen",)
+        verbs,
+        "rm",
+        run=_remove,
+        json=_JSON,
+        help="remove a model from the store",
+        examples=("bedplate model rm qwen",),
     )
     remove.add_argument("name", metavar="NAME", help="name of the model, or the beginning of its digest")
 
     verify = add_subcommand(
         verbs,
         "verify",
-        parents=[common],
+        run=_verify,
+        json=_JSON,
         help="read models again and compare their digests",
         examples=("bedplate model verify", "bedplate model verify qwen"),
     )
     verify.add_argument("name", nargs="*", metavar="NAME", help="model to verify (default: all)")
-    _add_options_of_make(verbs, common)
+    _add_options_of_make(verbs)
 
 
-def _add_options_of_add(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+def _add_options_of_add(verbs: Subcommands) -> None:
     add = add_subcommand(
         verbs,
         "add",
-        parents=[common],
+        run=_add,
+        json=_JSON,
         help="check a model and copy it into the store",
         examples=(
             "bedplate model add Some-Model-Q4_0.gguf --name org/some-model",
@@ -124,9 +140,7 @@ def _add_options_of_add(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     add.add_argument("--replace", action="store_true", help="give this model the name even if another model has it")
 
 
-def _add_options_of_make(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
+def _add_options_of_make(verbs: Subcommands) -> None:
     """A kind of model is a verb below it."""
     make = add_subcommand(
         verbs,
@@ -138,7 +152,8 @@ def _add_options_of_make(
     random = add_subcommand(
         kinds,
         "random",
-        parents=[common],
+        run=_make_random,
+        json=_JSON,
         help="make random weights in the shape of a real model, for speed tests",
         examples=("bedplate model make random --like list", "bedplate model make random --like llama-3.2-1b --quant q8_0"),
     )
@@ -152,7 +167,8 @@ def _add_options_of_make(
     known = add_subcommand(
         kinds,
         "known-answer",
-        parents=[common],
+        run=_make_known_answer,
+        json=_JSON,
         help="train the model of the self-test",
         examples=("bedplate model make known-answer --output DIRECTORY",),
     )
@@ -170,117 +186,71 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for a name or digest without a model, ModelRefused for a file that must not be served, PreflightError
     for a full disk.
     """
-    verb = f"make {arguments.kind}" if arguments.verb == "make" else arguments.verb
-    return {
-        "pull": _pull,
-        "add": _add,
-        "list": _list,
-        "show": _show,
-        "rm": _remove,
-        "verify": _verify,
-        "make random": _make_random,
-        "make known-answer": _make_known_answer,
-    }[verb](arguments)
+    return run_subcommand(arguments)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows import model as models
     from bedplate.flows.pull import discard, pull
 
     if arguments.discard_unfinished:
         gone = discard()
-        if arguments.json:
-            print(json.dumps(asdict(gone), indent=2))
-        else:
-            print(f"removed {plural(gone.files, 'unfinished file')} ({render_size(gone.size_bytes)})")
-        return 0
+        text = f"removed {plural(gone.files, 'unfinished file')} ({render_size(gone.size_bytes)})\n"
+        return print_result(arguments, asdict(gone), text)
     request = make_pull_request(arguments)
     with terminal_progress() as progress:
         model = pull(request, progress)
-    _print_models([model], arguments)
-    if what := models.tell_what_serves():
-        print(what, file=sys.stderr)
-    return 0
+    _print_model(model, arguments)
+    return _say_what_serves()
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows import model as models
-
+    request = models.AddRequest(
+        path=arguments.path,
+        name=arguments.name,
+        overwrite=arguments.replace,
+        choice=arguments.file,
+        projector=arguments.mmproj,
+        adapters=tuple(arguments.lora),
+    )
     with terminal_progress() as progress:
-        request = models.AddRequest(
-            path=arguments.path,
-            name=arguments.name,
-            overwrite=arguments.replace,
-            choice=arguments.file,
-            projector=arguments.mmproj,
-            adapters=tuple(arguments.lora),
-        )
         model = models.add(request, progress)
-    _print_models([model], arguments)
-    if what := models.tell_what_serves():
-        print(what, file=sys.stderr)
-    return 0
+    _print_model(model, arguments)
+    return _say_what_serves()
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.model import open_store
-
-    store = open_store()
-    models = store.models()
-    if not models and not arguments.json:
-        print(f"no models in {store.root}; add one: bedplate model add PATH, or model pull SOURCE", file=sys.stderr)
+    store = models.open_store()
+    found: Sequence[ModelRef] = store.models()
+    if not found and not arguments.json:
+        Talk().note(f"no models in {store.root}; add one: bedplate model add PATH, or model pull SOURCE")
         return 0
-    _print_models(models, arguments)
-    return 0
+    return print_result(arguments, [stored_object(model, store.origin(model)) for model in found], render_models(found))
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import model as models
-
     shown = models.show(arguments.name)
-    model, header = shown.model, shown.header
-    if arguments.json:
-        print(json.dumps(model_object(model, header, tensors=arguments.tensors, origin=shown.origin), indent=2))
-        return 0
-    print(render_model(model, header, tensors=arguments.tensors, origin=shown.origin), end="")
-    return 0
+    details = {"tensors": arguments.tensors, "origin": shown.origin}
+    record = model_object(shown.model, shown.header, **details)
+    return print_result(arguments, record, render_model(shown.model, shown.header, **details))
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.model import open_store, tell_what_serves
-
-    removal = open_store().remove(arguments.name)
-    if arguments.json:
-        print(json.dumps(removal_object(removal), indent=2))
-    else:
-        print(render_removal(removal), end="")
-    if what := tell_what_serves():
-        print(what, file=sys.stderr)
-    return 0
+    removal = models.open_store().remove(arguments.name)
+    print_result(arguments, removal_object(removal), render_removal(removal))
+    return _say_what_serves()
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows import model as models
-
     with terminal_progress() as progress:
-        verdicts = models.verify(arguments.name, progress)
-    if arguments.json:
-        print(json.dumps([integrity_object(verdict) for verdict in verdicts], indent=2))
-    else:
-        for verdict in verdicts:
-            print(f"{verdict.model.name}: {verdict.problem or 'ok'}")
-    return 1 if any(verdict.problem for verdict in verdicts) else 0
+        results = models.verify(arguments.name, progress)
+    print_result(arguments, [integrity_object(result) for result in results], "".join(map(render_integrity, results)))
+    return 1 if any(result.problem for result in results) else 0
 
 
 def _make_random(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows import model as models
-
     if arguments.like == "list":
-        return _list_shapes(arguments)
+        shapes = models.list_shapes()
+        return print_result(arguments, [asdict(shape) for shape in shapes], render_shapes(map(asdict, shapes)))
     with terminal_progress() as progress:
         model = models.make_random(
             arguments.like,
@@ -290,52 +260,26 @@ def _make_random(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             overwrite=arguments.replace,
         )
-    _print_models([model], arguments)
-    return 0
-
-
-def _list_shapes(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import model as models
-
-    shapes = models.list_shapes()
-    if arguments.json:
-        print(json.dumps([asdict(shape) for shape in shapes], indent=2))
-        return 0
-    for shape in shapes:
-        print(f"{shape.id:<14} {shape.architecture}, {shape.layers} layers of {shape.width}, {shape.vocabulary} tokens")
-    return 0
+    return _print_model(model, arguments)
 
 
 def _make_known_answer(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows import model as models
-
     with terminal_progress() as progress:
         outcome = models.make_known_answer(
             arguments.output, progress, seed=arguments.seed, steps=arguments.steps, threads=arguments.threads
         )
-    if arguments.json:
-        print(outcome.record, end="")
-        return 0
     made = outcome.made
-    measured = made.measured
-    print(f"{made.gguf}: {render_size(made.gguf.stat().st_size)}, {render_count(made.parameters)} parameters")
-    for label, rate in (
-        ("facts answered exactly", measured.facts_exact),
-        ("all trained phrasings", measured.phrasings_exact),
-        ("held-out phrasings", measured.held_out_phrasings_exact),
-        ("held-out questions refused", measured.held_out_questions_refused),
-    ):
-        print(f"{label:<28} {rate.right} of {rate.asked}")
+    text = render_made(str(made.gguf), made.gguf.stat().st_size, made.parameters, asdict(made.measured))
+    print(outcome.record if arguments.json else text, end="")
     return 0
 
 
-def _print_models(models: list[ModelRef] | tuple[ModelRef, ...], arguments: argparse.Namespace) -> None:
-    if arguments.json:
-        from bedplate.flows.model import open_store
+def _print_model(model: ModelRef, arguments: argparse.Namespace) -> int:
+    record = stored_object(model, models.open_store().origin(model))
+    return print_result(arguments, record, render_models([model]))
 
-        store = open_store()
-        rows = [stored_object(model, store.origin(model)) for model in models]
-        print(json.dumps(rows if arguments.verb == "list" else rows[0], indent=2))
-        return
-    print(render_models(models), end="")
+
+def _say_what_serves() -> int:
+    if what := models.tell_what_serves():
+        Talk().note(what)
+    return 0

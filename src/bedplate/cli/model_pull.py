@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.subcommand import Subcommands, add_subcommand
 from bedplate.errors import UsageError
 
 if TYPE_CHECKING:
     from bedplate.flows.pull import PullRequest
 
 
-def add_options_of_pull(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    """The subcommand, with all that it takes."""
+def add_options_of_pull(verbs: Subcommands, run: Callable[[argparse.Namespace], int], *, json: str) -> None:
+    """The subcommand, with all that it takes; `run` does its work, and `json` is the help of --json."""
     pull = add_subcommand(
         verbs,
         "pull",
-        parents=[common],
+        run=run,
+        json=json,
         help="fetch a model from a hub, an address, a directory or a disk into the store",
         examples=(
             "bedplate model pull hf:ORG/NAME --file Q4_K_M",

@@ -19,23 +19,22 @@ Exit status: 0 when a verdict was reached, whichever it is; 1 when the condition
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import number, seconds, whole_number
-from bedplate.cli.prove_arguments import QUIET, find_seed, parse_request, parse_subject
+from bedplate.cli.prove_arguments import find_seed, parse_request, parse_subject
+from bedplate.cli.result import print_result
+from bedplate.cli.screen import this_screen
+from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import UsageError
+from bedplate.flows import prove
+from bedplate.flows.pages import check_page
 from bedplate.model.proof import Judgement
 from bedplate.model.tuning import Policy
-
-if TYPE_CHECKING:
-    from bedplate.cli.terminal import PhaseClock
-    from bedplate.flows.prove import ProveOutcome
-    from bedplate.model.proof_summary import ProofSummary
-
-HELP = "measure what a change gains on this host beside a noisy neighbour"
+from bedplate.report.progress import PhaseClock
+from bedplate.report.proof.records import proof_object, render_record, render_sensitivities
+from bedplate.report.proof.text import render_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +83,7 @@ def _add_neighbour(parser: argparse.ArgumentParser) -> None:
         "--antagonist",
         metavar="A",
         nargs="+",
-        help=f"neighbours to run in turn: ids or kinds of docs/reference/antagonists.md, or {QUIET} (default: cpu)",
+        help=f"neighbours to run in turn: ids or kinds of docs/reference/antagonists.md, or {prove.QUIET} (default: cpu)",
     )
     beside.add_argument(
         "--level",
@@ -212,21 +211,16 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for words that are none, PreflightError for what cannot be proved on this host; what it changed is
     taken back then.
     """
-    from bedplate.cli.terminal import terminal_progress
-
     if arguments.what == "list":
         return _list(arguments)
     if not (arguments.setting or arguments.knob or arguments.plan or arguments.sensitivity):
         raise UsageError("no change to test was given", hint="Give --setting S=VALUE, --knob K, --plan, or --sensitivity.")
-    if arguments.html:
-        _check_page(arguments.html)
+    check_page(arguments.html)
     with terminal_progress() as progress:
         return _probe(arguments, progress) if arguments.sensitivity else _prove(arguments, progress)
 
 
 def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
-    from bedplate.flows import prove
-
     seed, command = find_seed(arguments)
     outcome = prove.prove(
         parse_subject(arguments),
@@ -239,75 +233,28 @@ def _prove(arguments: argparse.Namespace, progress: PhaseClock) -> int:
     )
     if arguments.dry_run:
         return 0
-    _show(outcome, arguments, progress)
+    if arguments.html:
+        prove.write_proof_page(arguments.html, outcome.summary)
+        progress.note(f"wrote {arguments.html}")
+    progress.close()
+    record = {"schema": 1, "judgement": outcome.judgement, "proofs": [asdict(proof) for proof in outcome.proofs]}
+    print_result(arguments, record, render_table(outcome.summary, this_screen()), indent=None)
     return 1 if outcome.judgement is Judgement.REFUSED else 0
 
 
-def _show(outcome: ProveOutcome, arguments: argparse.Namespace, progress: PhaseClock) -> None:
-    from bedplate.cli.screen import this_screen
-    from bedplate.report.proof.text import render_table
-
-    summary = outcome.summary
-    if arguments.html:
-        _write_page(arguments.html, summary)
-        progress.note(f"wrote {arguments.html}")
-    progress.close()
-    if arguments.json:
-        record = {"schema": 1, "judgement": outcome.judgement, "proofs": [asdict(proof) for proof in outcome.proofs]}
-        print(json.dumps(record, allow_nan=False))
-    else:
-        print(render_table(summary, this_screen()), end="")
-
-
-def _check_page(file: Path) -> None:
-    from bedplate.flows.prove import check_page
-
-    try:
-        check_page(file)
-    except OSError as error:
-        raise UsageError(f"--html {file}: cannot be written: {error.strerror or error}") from error
-
-
-def _write_page(file: Path, summary: ProofSummary) -> None:
-    from bedplate.flows.prove import write_page
-
-    try:
-        write_page(file, summary)
-    except OSError as error:
-        raise UsageError(f"--html {file}: cannot be written: {error.strerror or error}") from error
-
-
 def _probe(arguments: argparse.Namespace, progress: PhaseClock) -> int:
-    from bedplate.flows import prove
-    from bedplate.report.proof.records import render_sensitivities
-
     seed, _ = find_seed(arguments)
     profile = prove.probe(parse_request(arguments, seed), progress, dry_run=arguments.dry_run)
     progress.close()
     if profile is None:
         return 0
-    if arguments.json:
-        print(json.dumps({"schema": 1, **asdict(profile)}, allow_nan=False))
-    else:
-        print(render_sensitivities(map(asdict, profile.sensitivities)), end="")
-    return 0 if profile.sensitivities else 1
+    rows = [asdict(sensitivity) for sensitivity in profile.sensitivities]
+    print_result(arguments, {"schema": 1, **asdict(profile)}, render_sensitivities(rows), indent=None)
+    return 0 if rows else 1
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from bedplate.flows import prove
-    from bedplate.report.proof.records import render_record
-
     found = prove.list_proofs()
-    if arguments.json:
-        listed = []
-        for record in found.records:
-            row = asdict(record.proof)
-            del row["samples"]
-            listed.append({"file": str(record.path), "expired": record.expired, **row})
-        print(json.dumps({"schema": 1, "proofs": listed}))
-        return 0
-    if not found.records:
-        print(f"no proofs in {found.directory}")
-    for record in found.records:
-        print(render_record(record.proof, str(record.path), record.expired), end="")
-    return 0
+    listed = [(record.proof, str(record.path), record.expired) for record in found.records]
+    text = "".join(render_record(*row) for row in listed) or f"no proofs in {found.directory}\n"
+    return print_result(arguments, {"schema": 1, "proofs": [proof_object(*row) for row in listed]}, text, indent=None)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from typing import TYPE_CHECKING
+import time
 
+from bedplate.cli.argument_types import parse_time
 from bedplate.errors import UsageError
+from bedplate.flows.prove import ExperimentRequest, SubjectRequest, parse_antagonists
+from bedplate.flows.victim import DispatchRequest, EngineRequest, TraceRequest
 from bedplate.model.tuning import Policy
-from bedplate.model.units import parse_duration
-
-if TYPE_CHECKING:
-    from bedplate.flows.prove import ExperimentRequest, SubjectRequest
-    from bedplate.flows.victim import DispatchRequest, EngineRequest
-
-QUIET = "none"
 
 
 def parse_subject(arguments: argparse.Namespace) -> SubjectRequest:
@@ -22,8 +19,6 @@ def parse_subject(arguments: argparse.Namespace) -> SubjectRequest:
 
     Raises UsageError for a setting without a value.
     """
-    from bedplate.flows.prove import SubjectRequest
-
     policy = Policy(arguments.policy)
     if not arguments.setting:
         return SubjectRequest(knob=arguments.knob or None, policy=policy)
@@ -35,35 +30,21 @@ def parse_subject(arguments: argparse.Namespace) -> SubjectRequest:
 
 def parse_request(arguments: argparse.Namespace, seed: int) -> ExperimentRequest:
     """How it is measured: the victim, its neighbours, and the time for it. Raises UsageError for words that are none."""
-    from bedplate.flows.prove import ExperimentRequest
-
     return ExperimentRequest(
         victim=_parse_victim(arguments),
         seed=seed,
-        antagonists=_parse_antagonists(arguments.antagonist),
+        antagonists=parse_antagonists(arguments.antagonist),
         level_pct=arguments.level,
         neighbour_place=tuple(arguments.neighbour_place or ()),
         scratch=arguments.scratch,
-        budget_s=parse_time(arguments.budget),
+        budget_s=parse_time(arguments.budget, "--budget", "a time such as 20m, 90s or 1h", least_s=0.001),
         pairs=arguments.pairs,
         block_s=arguments.block_s,
         most_foreign=arguments.most_foreign / 100,
     )
 
 
-def _parse_antagonists(words: list[str] | None) -> tuple[str, ...] | None:
-    if not words:
-        return None
-    if QUIET not in words:
-        return tuple(words)
-    if len(words) > 1:
-        raise UsageError(f"--antagonist {' '.join(words)}: {QUIET} stands alone")
-    return ()
-
-
 def _parse_victim(arguments: argparse.Namespace) -> DispatchRequest | EngineRequest:
-    from bedplate.flows.victim import DispatchRequest, EngineRequest, TraceRequest
-
     if arguments.window and not arguments.trace:
         raise UsageError("--window: is a part of a trace", hint="Give --trace FILE, too.")
     if arguments.victim == "dispatch":
@@ -98,25 +79,11 @@ def _parse_victim(arguments: argparse.Namespace) -> DispatchRequest | EngineRequ
 
 def find_seed(arguments: argparse.Namespace) -> tuple[int, str]:
     """The seed of --seed, else of the clock, below 1,000,000; and the command that makes the same experiment again."""
-    import shlex
-    import time
-
     words = ["bedplate", "prove", *sys.argv[2:]] if len(sys.argv) > 1 and sys.argv[1] == "prove" else ["bedplate", "prove"]
     if arguments.seed is not None:
         return int(arguments.seed), shlex.join(words)
     seed = int(time.time()) % 1_000_000
     return seed, shlex.join([*words, "--seed", str(seed)])
-
-
-def parse_time(text: str) -> float:
-    """Seconds of "20m", "90s", "1h" or "30"; more than 0. Raises UsageError naming --budget."""
-    try:
-        found = parse_duration(text)
-    except ValueError:
-        found = 0.0
-    if found <= 0:
-        raise UsageError(f"--budget {text!r}: expected a time such as 20m, 90s or 1h")
-    return found
 
 
 def _two(text: str, option: str, example: str) -> tuple[float, float]:

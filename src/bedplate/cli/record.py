@@ -14,19 +14,15 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bedplate.report.recording import render_recorded, render_replaced
-
-if TYPE_CHECKING:
-    from bedplate.flows.record import RecordedMachine
-
-HELP = "record the machine's facts, without identifiers, to analyse them elsewhere"
+from bedplate.cli.audit import reading_recording
+from bedplate.cli.result import print_result
+from bedplate.cli.talk import Talk
+from bedplate.flows import record as recordings
+from bedplate.report.recording import render_recorded, render_replaced, render_written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,35 +52,22 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for a file that is there or a wrong ending, AuditError (2) for a recording of --from that cannot be
     read, BedplateError when the file cannot be written.
     """
-    from bedplate.cli.audit import reading_recording
-    from bedplate.flows import record as recordings
-
     output = recordings.choose_file(arguments.output, overwrite=arguments.force or arguments.show)
     begun = time.monotonic()
     with reading_recording(arguments.recording):
         recording = recordings.record(arguments.recording)
+    manifest, sizes, links = recording.manifest, recording.sizes, recording.links
     if arguments.show:
-        _show(recording, as_json=arguments.json)
+        print_result(arguments, {**manifest, "files": sizes, "links": links}, render_recorded(manifest, sizes), indent=None)
+        if not arguments.json:
+            Talk().note(f"{len(sizes)} files, {len(links)} links; replaced: {render_replaced(recording.replaced)}")
         return 0
     size_bytes = recordings.write_recording(recording, output, overwrite=arguments.force)
     took_s = round(time.monotonic() - begun, 3)
-    manifest, files = recording.manifest, len(recording.sizes)
-    if arguments.json:
-        row = {"schema": 1, "file": str(output), "bytes": size_bytes, "files": files, "took_s": took_s}
-        print(json.dumps(row | {"redacted": manifest["redacted"], "denied": manifest["denied"]}))
-        return 0
-    print(f"wrote {output}: {files} files in {max(1, size_bytes // 1024)} KiB, {took_s:.1f} s")
-    print(f"replaced: {render_replaced(recording.replaced)}")
-    if manifest["denied"] and os.geteuid() != 0:
-        print("Some files can be read only by root; a recording made by root contains more.", file=sys.stderr)
-    print(f"Check what it contains before you pass it on: tar -xOf {output} MANIFEST.json")
+    row = {"schema": 1, "file": str(output), "bytes": size_bytes, "files": len(sizes), "took_s": took_s}
+    row |= {"redacted": manifest["redacted"], "denied": manifest["denied"]}
+    text = render_written(str(output), len(sizes), size_bytes, took_s, recording.replaced)
+    print_result(arguments, row, text, indent=None)
+    if manifest["denied"] and os.geteuid() != 0 and not arguments.json:
+        Talk().note("Some files can be read only by root; a recording made by root contains more.")
     return 0
-
-
-def _show(recording: RecordedMachine, *, as_json: bool) -> None:
-    manifest, sizes, links = recording.manifest, recording.sizes, recording.links
-    if as_json:
-        print(json.dumps({**manifest, "files": sizes, "links": links}))
-        return
-    print(render_recorded(manifest, sizes), end="")
-    print(f"{len(sizes)} files, {len(links)} links; replaced: {render_replaced(recording.replaced)}", file=sys.stderr)

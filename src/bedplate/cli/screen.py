@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import shutil
+import sys
 
-if TYPE_CHECKING:
-    from bedplate.report.terminal import Screen
+from bedplate.report.terminal import NARROWEST, Screen
 
 
 def this_screen() -> Screen:
     """What standard output can: colour on a terminal unless NO_COLOR or TERM=dumb, its width, UTF-8 by the locale."""
-    import os
-    import shutil
-    import sys
-
-    from bedplate.report.terminal import NARROWEST, Screen
-
     terminal = sys.stdout.isatty()
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
     width = shutil.get_terminal_size((100, 24)).columns if terminal or "COLUMNS" in os.environ else 100

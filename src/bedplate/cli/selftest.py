@@ -12,14 +12,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 
 from bedplate.cli.argument_types import whole_number
+from bedplate.cli.result import print_result
+from bedplate.cli.terminal import terminal_progress
+from bedplate.flows.selftest import selftest
 from bedplate.model.launch import KNOWN_ANSWER
 from bedplate.report.selftest import render_selftest
-
-HELP = "check that the known-answer model gives every answer exactly"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +47,6 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises NotRunningError (4) when nothing answers at the endpoint.
     """
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.selftest import selftest
-
     with terminal_progress() as progress:
         result = selftest(
             progress,
@@ -59,5 +56,5 @@ def main(arguments: argparse.Namespace) -> int:
             parallel=arguments.parallel,
         )
     record = {**asdict(result), "passed": result.passed}
-    print(json.dumps(record, indent=2) if arguments.json else render_selftest(record), end="\n" if arguments.json else "")
+    print_result(arguments, record, render_selftest(record))
     return 0 if result.passed else 1

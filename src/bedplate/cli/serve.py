@@ -20,17 +20,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import sys
 from pathlib import Path
 
 from bedplate.cli.argument_types import directory, whole_number
-from bedplate.cli.escape import escape_line, escape_lines
-from bedplate.cli.talk import Talk
+from bedplate.cli.result import print_result
+from bedplate.cli.talk import Talk, print_error
 from bedplate.flows import serve
+from bedplate.report.escape import escape_line
 from bedplate.report.serving import render_serving
-
-HELP = "configure and start the engines and the HTTP front end of this host"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,16 +82,8 @@ def main(arguments: argparse.Namespace) -> int:
         )
     else:
         serving = serve.show(arguments.root, port=arguments.port)
-    if arguments.json:
-        print(json.dumps(serving.make_record(), indent=2))
-    else:
-        _print_text(serving)
+    record = serving.make_record()
+    print_result(arguments, record, render_serving(record), indent=2)
+    for problem in serving.problems if not arguments.json else ():
+        print_error(problem)
     return 1 if serving.problems else 0
-
-
-def _print_text(serving: serve.Serving) -> None:
-    print(render_serving(serving.make_record()), end="")
-    for problem in serving.problems:
-        print(f"error: {escape_line(problem.message)}", file=sys.stderr)
-        for line in escape_lines(problem.hint or ""):
-            print(f"hint: {line}", file=sys.stderr)

@@ -10,17 +10,11 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
-import selectors
-import shutil
-import socket
 import sys
 
 from bedplate.cli.argument_types import seconds
 from bedplate.errors import NotRunningError
-
-HELP = "open a root shell in the machine (development images only)"
-_LEAVE = b"\x1d"  # Ctrl-]
+from bedplate.flows.console import attach_terminal, connect_console, run_in_machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +34,6 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises NotRunningError without a machine, a debug console or a terminal; BootError when the console is silent too long.
     """
-    from bedplate.flows.console import connect_console, run_in_machine
-
     if arguments.command is not None:
         answer = run_in_machine(arguments.command, silence_s=arguments.timeout)
         print(answer.output, end="")
@@ -51,37 +43,9 @@ def main(arguments: argparse.Namespace) -> int:
             raise NotRunningError(
                 "standard input is not a terminal", hint='To run one command, use: bedplate shell -c "..."'
             )
-        _attach(console)
+        print("Connected. Press Ctrl-] to disconnect.", file=sys.stderr)
+        try:
+            attach_terminal(console, sys.stdin.fileno(), sys.stdout.fileno())
+        finally:
+            print("\nDisconnected; the shell keeps running.", file=sys.stderr)
     return 0
-
-
-def _attach(console: socket.socket) -> None:
-    import termios
-    import tty
-
-    keyboard = sys.stdin.fileno()
-    before = termios.tcgetattr(keyboard)
-    size = shutil.get_terminal_size()
-    print("Connected. Press Ctrl-] to disconnect.", file=sys.stderr)
-    try:
-        tty.setraw(keyboard)
-        console.setblocking(True)
-        console.sendall(f"\x15stty rows {size.lines} cols {size.columns}\n".encode())
-        with selectors.DefaultSelector() as selector:
-            selector.register(keyboard, selectors.EVENT_READ)
-            selector.register(console, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select():
-                    if key.fileobj is console:
-                        data = console.recv(65536)
-                        if not data:
-                            return
-                        os.write(sys.stdout.fileno(), data)
-                        continue
-                    data = os.read(keyboard, 1024)
-                    if not data or _LEAVE in data:
-                        return
-                    console.sendall(data)
-    finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        print("\nDisconnected; the shell keeps running.", file=sys.stderr)

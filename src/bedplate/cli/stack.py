@@ -32,34 +32,46 @@ finding reaches --fail-on (`check`); 2 when `check` could not read the machine o
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bedplate.cli.subcommand import AnyOrderParser, add_subcommand
+from bedplate.cli.audit import add_from, add_judging, finish_audit, judges
+from bedplate.cli.result import print_result
+from bedplate.cli.screen import this_screen
+from bedplate.cli.subcommand import AnyOrderParser, Subcommands, add_subcommand, run_subcommand
+from bedplate.cli.terminal import terminal_progress
 from bedplate.errors import UsageError
+from bedplate.flows import stack
+from bedplate.flows.pages import check_page
+from bedplate.flows.stack_check import check_stack
+from bedplate.model.python_lock import PythonLock
 from bedplate.model.stack import StackConflict, StackPolicy
-
-if TYPE_CHECKING:
-    from bedplate.flows.stack import StackRequest
-    from bedplate.model.python_lock import PythonLock
-    from bedplate.model.stack import StackRecord
-
-HELP = "resolve kernel, driver, framework and engine into one lock, and explain it"
+from bedplate.report.stack import (
+    choice_object,
+    conflict_object,
+    difference_objects,
+    lock_object,
+    python_object,
+    render_conflict_text,
+    render_difference,
+    render_python_lock,
+    render_stack_text,
+    render_why_text,
+)
+from bedplate.report.stack_check import render_installed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs of `bedplate stack` with the options of each."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=AnyOrderParser)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print one JSON object")
     wished = argparse.ArgumentParser(add_help=False)
     wished.add_argument("wish", nargs="?", metavar="WISH", type=Path, help="TOML file of the wish")
     _add_wish_options(wished)
     resolve = add_subcommand(
         verbs,
         "resolve",
-        parents=[wished, shared],
+        run=_resolve,
+        json="print one JSON object",
+        parents=[wished],
         help="find the stack that meets a wish, or say why there is none",
         examples=(
             "bedplate stack resolve wish.toml --output stack.lock",
@@ -78,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     why = add_subcommand(
         verbs,
         "why",
+        run=_why,
         help="explain why a component has its version, or what excludes a version",
         examples=(
             "bedplate stack why nvidia-driver wish.toml",
@@ -93,7 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     diff = add_subcommand(
         verbs,
         "diff",
-        parents=[shared],
+        run=_diff,
+        json="print one JSON object",
         help="list the components that differ between two locks",
         examples=("bedplate stack diff old.lock new.lock",),
     )
@@ -102,7 +116,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = add_subcommand(
         verbs,
         "show",
-        parents=[shared],
+        run=_show,
+        json="print one JSON object",
         help="print a lock with the evidence of each component",
         examples=("bedplate stack show stack.lock", "bedplate stack show stack.lock --json"),
     )
@@ -110,12 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_check(verbs)
 
 
-def _add_check(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
-    from bedplate.cli.audit import add_from, add_judging
-
+def _add_check(verbs: Subcommands) -> None:
     check = add_subcommand(
         verbs,
         "check",
+        run=_check,
         help="check what is installed on a machine, and what the next reboot will break",
         examples=(
             "bedplate stack check",
@@ -138,6 +152,7 @@ def _add_check(verbs: argparse._SubParsersAction[AnyOrderParser]) -> None:
         "--json", action="store_true", help="print one JSON object with all facts (docs/reference/audit.schema.json)"
     )
     add_judging(check)
+    check.set_defaults(sarif=False)
 
 
 def _add_wish_options(parser: argparse.ArgumentParser) -> None:
@@ -174,23 +189,12 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError, DataError and ReadError for files and options that are wrong, PreflightError where the resolver is not
     installed, AuditError for what `check` could not read.
     """
-    match arguments.verb:
-        case "resolve":
-            return _resolve(arguments)
-        case "why":
-            return _why(arguments)
-        case "diff":
-            return _diff(arguments)
-        case "check":
-            return _check(arguments)
-    return _show(arguments)
+    return run_subcommand(arguments)
 
 
-def _request(arguments: argparse.Namespace) -> StackRequest:
-    from bedplate.flows.stack import StackRequest
-
+def _request(arguments: argparse.Namespace) -> stack.StackRequest:
     named = arguments.accelerator
-    return StackRequest(
+    return stack.StackRequest(
         file=arguments.wish,
         engines=tuple(arguments.engine or ()),
         accelerators=None if named is None else tuple(name for name in named if name != "none"),
@@ -206,106 +210,62 @@ def _request(arguments: argparse.Namespace) -> StackRequest:
 
 
 def _resolve(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.screen import this_screen
-    from bedplate.flows.stack import resolve_stack, write_lock
-    from bedplate.report.stack import lock_object, python_object, render_python_lock, render_stack_text
-
-    answer = resolve_stack(_request(arguments))
+    answer = stack.resolve_stack(_request(arguments))
     if isinstance(answer, StackConflict):
         return _print_conflict(answer, arguments)
     if arguments.output is not None:
-        write_lock(arguments.output, answer)
-    locks = _lock_python(answer, arguments.python_locks) if arguments.python_locks is not None else ()
-    if arguments.json:
-        print(json.dumps({**lock_object(answer), "python": [python_object(lock) for lock in locks]}, indent=1))
-    else:
-        print(render_stack_text(answer, this_screen(), verbose=arguments.verbose), end="")
-        for lock in locks:
-            print(render_python_lock(lock), end="")
+        stack.write_lock(arguments.output, answer)
+    locks: tuple[PythonLock, ...] = ()
+    if arguments.python_locks is not None:
+        with terminal_progress() as progress:
+            locks = stack.lock_python_packages(answer, arguments.python_locks, progress)
+    print_result(
+        arguments,
+        {**lock_object(answer), "python": [python_object(lock) for lock in locks]},
+        (render_stack_text(answer, this_screen(), verbose=arguments.verbose) + "".join(map(render_python_lock, locks))),
+    )
     return 1 if any(lock.conflict for lock in locks) else 0
 
 
-def _lock_python(record: StackRecord, directory: Path) -> tuple[PythonLock, ...]:
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.stack import lock_python_packages
-
-    with terminal_progress() as progress:
-        return lock_python_packages(record, directory, progress)
-
-
 def _why(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.screen import this_screen
-    from bedplate.flows.stack import explain_component, find_choices, read_record
-    from bedplate.report.stack import choice_object, render_why_text
-
     if arguments.from_lock is not None and arguments.wish is not None:
         raise UsageError(f"{arguments.wish}: a wish, beside --from-lock {arguments.from_lock}", hint="Name one of the two.")
     if arguments.from_lock is not None:
-        answer = find_choices(read_record(arguments.from_lock).lock, arguments.component)
+        answer = stack.find_choices(stack.read_record(arguments.from_lock).lock, arguments.component)
     else:
-        explained = explain_component(_request(arguments), arguments.component)
+        explained = stack.explain_component(_request(arguments), arguments.component)
         if isinstance(explained, StackConflict):
             return _print_conflict(explained, arguments)
         answer = explained
-    if arguments.json:
-        print(json.dumps({"possible": True, "components": [choice_object(choice) for choice in answer]}, indent=1))
-    else:
-        print(render_why_text(answer, this_screen()), end="")
-    return 0
+    return print_result(
+        arguments,
+        {"possible": True, "components": [choice_object(choice) for choice in answer]},
+        render_why_text(answer, this_screen()),
+    )
 
 
 def _print_conflict(conflict: StackConflict, arguments: argparse.Namespace) -> int:
-    from bedplate.cli.screen import this_screen
-    from bedplate.report.stack import conflict_object, render_conflict_text
-
-    if arguments.json:
-        print(json.dumps(conflict_object(conflict), indent=1))
-    else:
-        print(render_conflict_text(conflict, this_screen()), end="")
+    print_result(arguments, conflict_object(conflict), render_conflict_text(conflict, this_screen()))
     return 1
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.stack import read_record
-    from bedplate.report.stack import difference_objects, render_difference
-
-    old, new = read_record(arguments.old), read_record(arguments.new)
+    old, new = stack.read_record(arguments.old), stack.read_record(arguments.new)
     rows = difference_objects(old, new)
-    if arguments.json:
-        print(json.dumps({"differences": rows}, indent=1))
-    else:
-        print(render_difference(old, new) or "The locks have the same components.\n", end="")
+    print_result(arguments, {"differences": rows}, render_difference(old, new) or "The locks have the same components.\n")
     return 1 if rows else 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.screen import this_screen
-    from bedplate.flows.stack import read_record
-    from bedplate.report.stack import lock_object, render_stack_text
-
-    record = read_record(arguments.lock)
-    if arguments.json:
-        print(json.dumps(lock_object(record), indent=1))
-    else:
-        print(render_stack_text(record, this_screen(), verbose=True), end="")
-    return 0
+    record = stack.read_record(arguments.lock)
+    return print_result(arguments, lock_object(record), render_stack_text(record, this_screen(), verbose=True))
 
 
+@judges
 def _check(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.audit import run_audit
-
-    return run_audit(lambda: _check_stack(arguments))
-
-
-def _check_stack(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.audit import finish_audit, judging_of
-    from bedplate.cli.screen import this_screen
-    from bedplate.flows.stack_check import check_stack
-    from bedplate.report.stack_check import render_installed
-
-    judging = judging_of(arguments)
+    check_page(arguments.html)
     report = check_stack(
         arguments.recording, lock=arguments.lock, environments=tuple(arguments.venv or ()), suppress=arguments.suppress
     )
     head = "" if arguments.json else render_installed(report.facts, this_screen())
-    return finish_audit(report, judging, head=head, json=arguments.json, verb="stack check")
+    return finish_audit(report, arguments, head=head, verb="stack check")

@@ -10,11 +10,12 @@ Exit status: 0 when the endpoint serves, 4 when no machine is running or the end
 from __future__ import annotations
 
 import argparse
-import json
 
+from bedplate.cli.result import print_result
+from bedplate.cli.talk import Talk
 from bedplate.errors import NotRunningError
-
-HELP = "show what runs: the machine, its endpoint and its models"
+from bedplate.flows.status import read_status
+from bedplate.report.status import render_status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Exit status 0 when the endpoint answers /health with 200, else 4: nothing runs, or it does not serve yet."""
-    from bedplate.cli.talk import Talk
-    from bedplate.flows.status import read_status
-    from bedplate.report.status import render_status
-
     record = read_status(Talk())
-    if arguments.json:
-        print(json.dumps(record))
-    else:
-        print(render_status(record), end="")
+    print_result(arguments, record, render_status(record), indent=None)
     return 0 if record.get("health") == 200 else NotRunningError.exit_code

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+Subcommands: TypeAlias = "argparse._SubParsersAction[Any]"
+"""What add_subparsers of a verb's parser returns; at run time it takes no parameter."""
 
 
 class AnyOrderParser(argparse.ArgumentParser):
@@ -30,17 +31,19 @@ class AnyOrderParser(argparse.ArgumentParser):
 
 
 def add_subcommand(
-    verbs: argparse._SubParsersAction[Any],
+    verbs: Subcommands,
     name: str,
     *,
     help: str,
     examples: Sequence[str],
+    run: Callable[[argparse.Namespace], int] | None = None,
+    json: str = "",
     parents: Sequence[argparse.ArgumentParser] = (),
 ) -> argparse.ArgumentParser:
-    """The parser of the subcommand `name`, whose arguments the caller adds.
+    """The parser of the subcommand `name`, whose arguments the caller adds; `json` is the help of --json, "": without it.
 
     `help` is one phrase without a full stop: a line in the verb's help, and the first line of the subcommand's own. An
-    example is a whole command line.
+    example is a whole command line. `run` does the work, for `run_subcommand`; None: a subcommand below this one does.
     """
     lines = "".join(f"\n  {example}" for example in examples)
     parser: argparse.ArgumentParser = verbs.add_parser(
@@ -50,4 +53,12 @@ def add_subcommand(
         description=f"{help[:1].upper()}{help[1:]}.\n\nexamples:{lines}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if json:
+        parser.add_argument("--json", action="store_true", help=json)
+    parser.set_defaults(run=run)
     return parser
+
+
+def run_subcommand(arguments: argparse.Namespace) -> int:
+    """Do the work of the subcommand that was given, and return its exit status."""
+    return int(arguments.run(arguments))

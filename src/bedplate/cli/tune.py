@@ -26,30 +26,28 @@ verify finds no applied plan (the message says when the plan was reverted).
 from __future__ import annotations
 
 import argparse
-import json
+import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
 
-from bedplate.cli.argument_types import directory
-from bedplate.cli.subcommand import add_subcommand
-from bedplate.errors import BedplateError, UsageError
-from bedplate.model.tuning import Policy, Verified
-from bedplate.model.units import parse_duration
-from bedplate.report.plan import render_log, verified_objects
+from bedplate.cli.argument_types import directory, parse_time
+from bedplate.cli.audit import reading_recording
+from bedplate.cli.result import print_result
+from bedplate.cli.screen import this_screen
+from bedplate.cli.subcommand import Subcommands, add_subcommand, run_subcommand
+from bedplate.cli.talk import Talk
+from bedplate.errors import BedplateError
+from bedplate.flows import tune
+from bedplate.model.tuning import Plan, Policy
+from bedplate.report.plan import render_applied, render_log, render_plan_text, render_undone, render_verified
 
-if TYPE_CHECKING:
-    from bedplate.flows.tune import ApplyOutcome, UndoOutcome
-    from bedplate.model.tuning import Plan, Recovered
-
-HELP = "plan, apply, verify and undo settings that protect the engines of this host"
 _BOOT_S = 30.0  # a boot goes on after that, with everything taken back
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verbs of `bedplate tune`, each with the options it takes; --confirm-within is parsed by `main`."""
+    """The verbs of `bedplate tune`, each with the options it takes; --confirm-within is parsed by `apply`."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object")
@@ -69,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_subcommand(
         verbs,
         "verify",
+        run=_verify,
         parents=[common],
         help="check that every applied value is in force",
         examples=("bedplate tune verify", "bedplate tune verify --json"),
@@ -77,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_subcommand(
         verbs,
         "confirm",
+        run=_confirm,
         parents=[common],
         help="keep a plan that was applied with --confirm-within",
         examples=("bedplate tune confirm",),
@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_subcommand(
         verbs,
         "log",
+        run=_log,
         parents=[common],
         help="list what was applied, undone and recovered on this host",
         examples=("bedplate tune log", "bedplate tune log --json"),
@@ -91,20 +92,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_subcommand(
         verbs,
         "uninstall",
+        run=_uninstall,
         parents=[common],
         help="undo the plan, and remove the log and every generated file",
         examples=("bedplate tune uninstall",),
     )
 
 
-def _add_plan(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-    shown: argparse.ArgumentParser,
-) -> None:
+def _add_plan(verbs: Subcommands, common: argparse.ArgumentParser, shown: argparse.ArgumentParser) -> None:
     plan = add_subcommand(
         verbs,
         "plan",
+        run=_plan,
         parents=[common, shown],
         help="show what would change and why, and what is left alone; change nothing",
         examples=("bedplate tune plan", "bedplate tune plan --from host.tar.zst --policy latency"),
@@ -112,14 +111,11 @@ def _add_plan(
     plan.add_argument("--from", dest="recording", metavar="PATH", type=Path, help="plan for this recording of a machine")
 
 
-def _add_apply(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-    shown: argparse.ArgumentParser,
-) -> None:
+def _add_apply(verbs: Subcommands, common: argparse.ArgumentParser, shown: argparse.ArgumentParser) -> None:
     apply = add_subcommand(
         verbs,
         "apply",
+        run=_apply,
         parents=[common, shown],
         help="make all changes of the plan, or none",
         examples=(
@@ -139,10 +135,11 @@ def _add_apply(
     )
 
 
-def _add_undo(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+def _add_undo(verbs: Subcommands, common: argparse.ArgumentParser) -> None:
     undo = add_subcommand(
         verbs,
         "undo",
+        run=_undo,
         parents=[common],
         help="restore every value that still has the setting bedplate wrote",
         examples=("bedplate tune undo", "bedplate tune undo --abandon"),
@@ -165,52 +162,31 @@ def main(arguments: argparse.Namespace) -> int:
     Raises PlanRefused (6) when the plan must not be applied, NotAppliedError (8) where nothing is, BusyError beside another
     change, BedplateError when a step failed: then all was taken back.
     """
-    if arguments.verb == "plan":
-        return _plan(arguments)
-    if arguments.verb == "verify":
-        return _verify(arguments)
-    if arguments.verb == "log":
-        return _log(arguments)
-    match arguments.verb:
-        case "apply":
-            return _boot(arguments) if arguments.boot else _apply(arguments)
-        case "undo":
-            return _undo(arguments)
-        case "confirm":
-            return _confirm(arguments)
-        case _:
-            return _uninstall(arguments)
+    return run_subcommand(arguments)
 
 
 # -- verbs
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.audit import reading_recording
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
-
-    policy = Policy(arguments.policy)
     with reading_recording(arguments.recording):
-        outcome = tune.plan(arguments.root, policy, Talk(), recording=arguments.recording)
-    if arguments.json:
-        _print_plan(outcome.plan, outcome.recovered)
-    else:
-        _show(outcome.plan, verbose=arguments.verbose, end="")
-    return 0
+        outcome = tune.plan(arguments.root, Policy(arguments.policy), Talk(), recording=arguments.recording)
+    return print_result(
+        arguments, outcome.make_record(), render_plan_text(outcome.plan, this_screen(), verbose=arguments.verbose)
+    )
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
+    return _apply_at_boot(arguments) if arguments.boot else _apply_now(arguments)
 
-    within_s = _parse_time(arguments.confirm_within) if arguments.confirm_within else None
-    if arguments.probe and within_s is None:
-        raise UsageError("--probe: can only be used with --confirm-within", hint="Add --confirm-within 10m.")
+
+def _apply_now(arguments: argparse.Namespace) -> int:
+    within, expected = arguments.confirm_within, "a time from 10s to 7 days, such as 90s, 10m or 2h"
+    within_s = round(parse_time(within, "--confirm-within", expected, least_s=10, most_s=7 * 86_400)) if within else None
 
     def show(plan: Plan) -> None:
         if not arguments.json and plan.changes and not plan.refusals:  # refusals are the error, with their hints
-            _show(plan, verbose=arguments.verbose)
+            print(render_plan_text(plan, this_screen(), verbose=arguments.verbose), flush=True)
 
     outcome = tune.apply(
         arguments.root,
@@ -221,13 +197,17 @@ def _apply(arguments: argparse.Namespace) -> int:
         probe=arguments.probe,
         on_plan=show,
     )
-    return _say_applied(arguments, outcome)
+    verified = outcome.applied.verified if outcome.applied is not None else None
+    print_result(arguments, outcome.make_record(), render_applied(verified, this_screen()))
+    if outcome.applied is not None and not arguments.json:
+        _say("left alone", outcome.applied.drifted)
+        if arguments.confirm_within:
+            print(f"The plan is reverted in {arguments.confirm_within} unless you run: bedplate tune confirm")
+    return 0
 
 
-def _boot(arguments: argparse.Namespace) -> int:
+def _apply_at_boot(arguments: argparse.Namespace) -> int:
     """The same without questions: whatever goes wrong is said and the boot goes on."""
-    import signal
-    from types import FrameType
 
     def too_long(_: int, __: FrameType | None) -> None:
         raise BedplateError(f"not done after {_BOOT_S:.0f} s: everything was reverted")
@@ -235,11 +215,8 @@ def _boot(arguments: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, _BOOT_S)
     try:
-        return _apply(arguments)
-    except BedplateError as error:
-        print(f"tuning: {error.message}", file=sys.stderr)
-        return 0
-    except OSError as error:
+        return _apply_now(arguments)
+    except (BedplateError, OSError) as error:
         print(f"tuning: {error}", file=sys.stderr)
         return 0
     finally:
@@ -248,21 +225,12 @@ def _boot(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
-
     outcome = tune.verify(arguments.root, Talk())
-    if arguments.json:
-        print(json.dumps({"changes": verified_objects(outcome.verified), **_recovered_rows(outcome.recovered)}, indent=1))
-    else:
-        _print_verified(outcome.verified)
+    print_result(arguments, outcome.make_record(), render_verified(outcome.verified, this_screen()))
     return int(not outcome.holds)
 
 
 def _undo(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
-
     if not arguments.unless_confirmed:
         return _say_undone(arguments, tune.undo(arguments.root, Talk(), abandon=arguments.abandon))
     outcome = tune.undo_unless_confirmed(arguments.root, Talk(), probe=arguments.probe, abandon=arguments.abandon)
@@ -277,115 +245,33 @@ def _undo(arguments: argparse.Namespace) -> int:
 
 
 def _confirm(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
-
     outcome = tune.confirm(arguments.root, Talk())
-    if arguments.json:
-        print(json.dumps({"confirmed": outcome.confirmed, **_recovered_rows(outcome.recovered)}))
-    else:
-        print("Kept." if outcome.confirmed else "The applied plan does not wait for confirmation: it is kept.")
-    return 0
+    said = "Kept." if outcome.confirmed else "The applied plan does not wait for confirmation: it is kept."
+    return print_result(arguments, outcome.make_record(), f"{said}\n")
 
 
 def _log(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
-
     rows = tune.log(arguments.root, Talk())
-    if arguments.json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    print(render_log(rows), end="")
-    return 0
+    return print_result(arguments, rows, render_log(rows))
 
 
 def _uninstall(arguments: argparse.Namespace) -> int:
-    from bedplate.cli.talk import Talk
-    from bedplate.flows import tune
-
     return _say_undone(arguments, tune.uninstall(arguments.root, Talk()))
-
-
-def _parse_time(text: str) -> int:
-    try:
-        found = round(parse_duration(text))
-    except ValueError:
-        found = 0
-    if not 10 <= found <= 7 * 86400:
-        raise UsageError(f"--confirm-within: got {text!r}, expected a time from 10s to 7 days, such as 90s, 10m or 2h")
-    return found
 
 
 # -- output
 
 
-def _show(plan: Plan, *, verbose: bool, end: str = "\n") -> None:
-    from bedplate.cli.screen import this_screen
-    from bedplate.report.plan import render_plan_text
-
-    print(render_plan_text(plan, this_screen(), verbose=verbose), end=end, flush=True)
-
-
-def _print_plan(plan: Plan, recovered: Sequence[Recovered]) -> None:
-    from bedplate.flows.tune import render_plan_record
-
-    print(json.dumps({**render_plan_record(plan), **_recovered_rows(recovered)}, indent=1))
-
-
-def _print_verified(verified: Sequence[Verified]) -> None:
-    from bedplate.cli.screen import this_screen
-    from bedplate.report.plan import render_verified
-
-    print(render_verified(verified, this_screen()), end="")
-
-
-def _say_applied(arguments: argparse.Namespace, outcome: ApplyOutcome) -> int:
-    plan, applied = outcome.plan, outcome.applied
-    row: dict[str, Any] = {"policy": plan.policy.value, "digest": plan.digest}
-    if applied is None:
-        if arguments.json:
-            print(json.dumps({**row, "steps": 0, "drifted": [], "changes": [], **_recovered_rows(outcome.recovered)}))
-        else:
-            print("Every setting already has the value of the plan: nothing to change.")
-        return 0
-    if arguments.json:
-        row |= {"steps": applied.steps, "persist": arguments.persist, "drifted": list(applied.drifted)}
-        print(
-            json.dumps(
-                {**row, "changes": verified_objects(applied.verified), **_recovered_rows(outcome.recovered)}, indent=1
-            )
-        )
-        return 0
-    _print_verified(applied.verified)
-    _say_drift(applied.drifted)
-    if arguments.confirm_within:
-        print(f"The plan is reverted in {arguments.confirm_within} unless you run: bedplate tune confirm")
-    return 0
-
-
-def _recovered_rows(recovered: Sequence[Recovered]) -> dict[str, Any]:
-    """For --json: interrupted changes that this verb found and ended; no key when there was none."""
-    return {"recovered": [asdict(found) for found in recovered]} if recovered else {}
-
-
-def _say_undone(arguments: argparse.Namespace, outcome: UndoOutcome) -> int:
+def _say_undone(arguments: argparse.Namespace, outcome: tune.UndoOutcome) -> int:
     undone = outcome.undone
-    if arguments.json:
-        given_up = {"abandoned": list(undone.abandoned), "journal": undone.journal} if undone.abandoned else {}
-        row = {"restored": list(undone.restored), "drifted": list(undone.drifted), **given_up}
-        print(json.dumps({**row, **_recovered_rows(outcome.recovered)}, indent=1))
-        return 0
-    count = len(undone.restored)
-    print(f"{count} steps reverted." if count else "No plan of bedplate is applied on this host.")
-    _say_drift(undone.drifted)
-    for text in undone.abandoned:
-        print(f"given up: {text}", file=sys.stderr)
-    if undone.journal:
-        print(f"the journal is kept: {undone.journal}", file=sys.stderr)
+    print_result(arguments, outcome.make_record(), render_undone(undone.restored))
+    if not arguments.json:
+        _say("left alone", undone.drifted)
+        _say("given up", undone.abandoned)
+        _say("the journal is kept", [undone.journal] if undone.journal else ())
     return 0
 
 
-def _say_drift(drifted: Sequence[str]) -> None:
-    for text in drifted:
-        print(f"left alone: {text}", file=sys.stderr)
+def _say(what: str, texts: Sequence[str]) -> None:
+    for text in texts:
+        Talk().note(f"{what}: {text}")

@@ -14,29 +14,29 @@ other options. After a failure or Ctrl-C, everything that this command started h
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bedplate.cli.argument_types import seconds, whole_number
-from bedplate.errors import BedplateError, UsageError
+from bedplate.cli.argument_types import seconds, size, whole_number
+from bedplate.cli.result import print_result
+from bedplate.cli.terminal import terminal_progress
+from bedplate.errors import BedplateError
+from bedplate.flows.ask import ask, choose_served
+from bedplate.flows.places import find_log
+from bedplate.flows.up import UpOutcome, UpRequest, up
 from bedplate.model.launch import KNOWN_ANSWER
 from bedplate.model.machine import DEFAULT_PORT, DEFAULT_TIMEOUT_S, MOST_CPUS, AccelChoice, BootMode
-from bedplate.model.units import parse_size, render_seconds
+from bedplate.model.units import render_seconds
+from bedplate.report.endpoint import render_endpoint
+from bedplate.report.progress import PhaseClock
 
-if TYPE_CHECKING:
-    from bedplate.cli.terminal import PhaseClock
-    from bedplate.flows.up import UpOutcome, UpRequest
-
-HELP = "build the image if its inputs changed, boot it, and stream an answer from its model"
 QUESTION = "What is bedplate?"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bedplate up`. Most have no default here: what is not given is decided by the flow, from this host."""
     machine = parser.add_argument_group("the machine")
-    machine.add_argument("--memory", type=_size, metavar="SIZE", help="memory of the machine, such as 4G (default: 2G)")
+    machine.add_argument("--memory", type=size, metavar="SIZE", help="memory of the machine, such as 4G (default: 2G)")
     machine.add_argument(
         "--cpus",
         type=whole_number(1, 255),
@@ -92,11 +92,6 @@ def main(arguments: argparse.Namespace) -> int:
 
     Raises BedplateError with the phase that failed before its message; the machine was ended then, unless --keep.
     """
-    from bedplate.cli.terminal import terminal_progress
-    from bedplate.flows.places import find_log
-    from bedplate.flows.up import up
-
-    _check(arguments)
     with terminal_progress(find_log("up")) as progress:
         try:
             outcome = up(
@@ -113,8 +108,6 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> UpRequest:
-    from bedplate.flows.up import UpRequest
-
     mode = BootMode.SECURE if arguments.secure_boot else BootMode.UEFI if arguments.uefi else None
     return UpRequest(
         memory_bytes=arguments.memory,
@@ -134,85 +127,50 @@ def _request(arguments: argparse.Namespace) -> UpRequest:
 
 def _say_up(arguments: argparse.Namespace, ready: UpOutcome, progress: PhaseClock) -> None:
     """Print where it serves and stream the answer of the first model that was asked for and is there."""
-    from bedplate.flows.ask import ask, list_served
-
     machine = ready.machine
-    # A closed front lists its models for holders of a key alone, and `up` holds none.
-    served = machine.models if machine.tls else list_served(machine.endpoint)
-    missing = [model for model in machine.models if model not in served]
+    model, missing = choose_served(machine.models, machine.endpoint, closed=machine.tls)
     if missing:
         progress.note(f"not served: {', '.join(missing)}; why: bedplate shell -c 'bedplate serve show'")
-    model = next((model for model in machine.models if model in served), served[0])
     progress.close()
-    spent_s: dict[str, float] = {}
-    for phase in progress.times:
-        if phase.depth == 0:  # a phase may be entered twice: image and engine are built with the same tools
-            spent_s[phase.name] = spent_s.get(phase.name, 0.0) + phase.seconds
-    phases = [{"name": name, "seconds": round(spent, 2)} for name, spent in spent_s.items()]
+    spent_s = progress.sum_outer()
     if not arguments.json:
-        _print_endpoint(ready, model)
+        print(_render_endpoint(ready, model), end="")
         for name, spent in spent_s.items():
             print(f"  {name:<26} {render_seconds(spent):>12}")
         print(flush=True)
-    answer = ""
-    if not arguments.no_ask and not machine.tls:
-        if not arguments.json:
-            print(f"> {QUESTION}", flush=True)
-        started = time.monotonic()
-        for piece in ask(QUESTION, endpoint=machine.endpoint, model=model).pieces:
-            answer += piece
-            if not arguments.json:
-                print(piece, end="", flush=True)
-        if not arguments.json:
-            print(f'\n\n({render_seconds(time.monotonic() - started)}; ask more: bedplate ask "...")', flush=True)
-        if not answer.strip():
-            raise BedplateError(f"{model}: the answer was empty", hint="See bedplate logs.")
+    # A closed front answers holders of a key alone, and `up` holds none.
+    answer = "" if arguments.no_ask or machine.tls else _stream_answer(machine.endpoint, model, silent=arguments.json)
     if arguments.json:
-        print(json.dumps(_record(ready, model) | {"already_up": False, "phases": phases, "answer": answer}))
+        print_result(arguments, ready.make_record(model, spent_s=spent_s, answer=answer), "", indent=None)
+
+
+def _stream_answer(endpoint: str, model: str, *, silent: bool) -> str:
+    if not silent:
+        print(f"> {QUESTION}", flush=True)
+    started = time.monotonic()
+    answer = ""
+    for piece in ask(QUESTION, endpoint=endpoint, model=model).pieces:
+        answer += piece
+        if not silent:
+            print(piece, end="", flush=True)
+    if not silent:
+        print(f'\n\n({render_seconds(time.monotonic() - started)}; ask more: bedplate ask "...")', flush=True)
+    if not answer.strip():
+        raise BedplateError(f"{model}: the answer was empty", hint="See bedplate logs.")
+    return answer
 
 
 def _say_already(arguments: argparse.Namespace, found: UpOutcome) -> int:
     machine = found.machine
     model = (arguments.model or machine.models or [KNOWN_ANSWER])[0]
-    if arguments.json:
-        print(json.dumps(_record(found, model) | {"already_up": True, "phases": [], "answer": ""}))
-    else:
-        print(f"The machine is already running, for {render_seconds(time.time() - machine.since)} (process {machine.pid}).")
-        _print_endpoint(found, model)
-    return 0
+    since = f"for {render_seconds(time.time() - machine.since)} (process {machine.pid})"
+    text = f"The machine is already running, {since}.\n{_render_endpoint(found, model)}"
+    return print_result(arguments, found.make_record(model), text, indent=None)
 
 
-def _record(outcome: UpOutcome, model: str) -> dict[str, object]:
-    machine = outcome.machine
-    return {
-        "schema": 1,
-        "image": machine.version,
-        "mode": machine.mode,
-        "accel": machine.accel,
-        "endpoint": machine.endpoint,
-        "model": model,
-        "models": list(machine.models),
-    }
-
-
-def _print_endpoint(outcome: UpOutcome, model: str) -> None:
-    from bedplate.report.endpoint import render_endpoint
-
+def _render_endpoint(outcome: UpOutcome, model: str) -> str:
     machine = outcome.machine
     names = ", ".join(machine.models) or model
-    text = render_endpoint(
+    return render_endpoint(
         version=machine.version, models=names, url=machine.endpoint, model=model, question=QUESTION, tls=machine.tls
     )
-    print(text, end="")
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.engine is not None and not arguments.engine.is_file():
-        raise UsageError(f"--engine: {arguments.engine}: no such file")
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

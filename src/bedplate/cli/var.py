@@ -14,17 +14,15 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bedplate.cli.subcommand import add_subcommand
+from bedplate.cli.result import print_result
+from bedplate.cli.subcommand import add_subcommand, run_subcommand
 from bedplate.cli.talk import Talk
+from bedplate.flows import var
 from bedplate.report.recovery_key import render_recovery
-
-HELP = "manage the recovery key of the encrypted /var, and report why /var does not open"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     blob = add_subcommand(
         verbs,
         "blob",
+        run=_blob,
         help="extract the encrypted recovery key of a disk",
         examples=("bedplate var blob disk.raw --out blob", "bedplate var blob /dev/sdb --out blob --json"),
     )
@@ -48,17 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_subcommand(
         verbs,
         "failed",
+        run=_failed,
         help="report on every console why /var is missing (for units)",
         examples=("bedplate var failed",),
     )
     add_subcommand(
         verbs,
         "halted",
+        run=_halted,
         help="report on every console why the boot cannot continue (for units)",
         examples=("bedplate var halted",),
     )
     add_subcommand(
-        verbs, "enrol", help="add a recovery key to /var if it has none (for units)", examples=("bedplate var enrol",)
+        verbs,
+        "enrol",
+        run=_enrol,
+        help="add a recovery key to /var if it has none (for units)",
+        examples=("bedplate var enrol",),
     )
 
 
@@ -68,35 +73,14 @@ def main(arguments: argparse.Namespace) -> int:
     failed and halted raise BedplateError for commands that systemd refused, after all were tried; enrol raises
     NotRunningError where there is no certificate or /var is not open.
     """
-    match arguments.verb:
-        case "blob":
-            return _blob(arguments)
-        case "failed":
-            from bedplate.flows.var import say_failed
-
-            say_failed(Talk())
-        case "halted":
-            from bedplate.flows.var import say_halted
-
-            say_halted(Talk())
-        case _:
-            return _enrol()
-    return 0
+    return run_subcommand(arguments)
 
 
 def _blob(arguments: argparse.Namespace) -> int:
-    from bedplate.flows.var import extract_key
-
     disk: Path = arguments.disk
-    found = extract_key(disk, arguments.out)
+    found = var.extract_key(disk, arguments.out)
     if found.header_problem:
-        print(
-            f"note: {disk}, /var: in its header, {found.header_problem}; the {found.header_copy} copy was read",
-            file=sys.stderr,
-        )
-    if arguments.json:
-        print(json.dumps({"schema": 1, **asdict(found)}))
-        return 0
+        Talk().note(f"note: {disk}, /var: in its header, {found.header_problem}; the {found.header_copy} copy was read")
     text = render_recovery(
         disk=os.fspath(disk),
         out=os.fspath(arguments.out),
@@ -104,14 +88,21 @@ def _blob(arguments: argparse.Namespace) -> int:
         offset_bytes=found.offset_bytes,
         size_bytes=found.size_bytes,
     )
-    print(text, end="")
+    return print_result(arguments, {"schema": 1, **asdict(found)}, text, indent=None)
+
+
+def _failed(_: argparse.Namespace) -> int:
+    var.say_failed(Talk())
     return 0
 
 
-def _enrol() -> int:
-    from bedplate.flows.var import enrol
+def _halted(_: argparse.Namespace) -> int:
+    var.say_halted(Talk())
+    return 0
 
-    enrolled = enrol()
+
+def _enrol(_: argparse.Namespace) -> int:
+    enrolled = var.enrol()
     says = "made a recovery key" if enrolled.made else "already has a recovery key"
     print(f"{enrolled.volume}: {says} for the certificate {enrolled.fingerprint}")
     return 0

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from bedplate.engines.served import parse_served
 from bedplate.errors import BedplateError, NotRunningError, UsageError
 from bedplate.model.launch import DEFAULT_MAX_TOKENS
 
@@ -122,8 +123,8 @@ def list_models(endpoint: str, *, timeout_s: float) -> tuple[str, ...]:
         body = answer.read()
         if answer.status != 200:
             raise _refusal(endpoint, answer.status, body)
-        models = tuple(str(row["id"]) for row in json.loads(body)["data"])
-    except (ValueError, KeyError, TypeError) as error:
+        models = tuple(model.id for model in parse_served(body))
+    except ValueError as error:
         raise BedplateError(f"{endpoint}/v1/models: not a list of models: {error}") from error
     finally:
         connection.close()

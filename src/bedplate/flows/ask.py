@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bedplate.engines.client import Chat, find_model, list_models, stream_answer
@@ -54,6 +54,11 @@ def ask(
     return Answering(model=chat.model, pieces=stream_answer(chat))
 
 
-def list_served(endpoint: str) -> tuple[str, ...]:
-    """Names of the models that an endpoint serves now. Raises NotRunningError when nothing answers there."""
-    return list_models(endpoint, timeout_s=60.0)
+def choose_served(models: Sequence[str], endpoint: str, *, closed: bool) -> tuple[str, list[str]]:
+    """The first of `models` that an endpoint serves now, else the first that it serves; and those that it does not serve.
+
+    closed: the front lists its models for holders of a key alone; then all of them are taken to be there. Raises
+    NotRunningError when nothing answers there.
+    """
+    served = models if closed else list_models(endpoint, timeout_s=60.0)
+    return next((model for model in models if model in served), served[0]), [name for name in models if name not in served]

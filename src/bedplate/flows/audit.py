@@ -12,6 +12,7 @@ from bedplate.catalog.findings import read_findings, read_suppressions
 from bedplate.catalog.kernel_log import read_kernel_messages, read_rows_for
 from bedplate.catalog.knobs import read_knobs
 from bedplate.flows.machine import LIVE, read_facts_of
+from bedplate.flows.pages import write_page
 from bedplate.host.accel import is_accelerator
 from bedplate.host.record.redact import Redactor, make_redactor
 from bedplate.host.record.redact_facts import hide_in_conclusions, hide_in_facts, redact_facts, redact_quotes
@@ -52,16 +53,14 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     return AuditReport(facts=hide_in_facts(facts), audit=shown, rows=rows, version=__version__)
 
 
-def write_page(file: Path, report: AuditReport, *, verb: str = "doctor") -> None:
-    """Write the report to give away as one self-contained HTML page, all at once or not at all. Raises OSError.
+def write_audit_page(file: Path, report: AuditReport, *, verb: str = "doctor") -> None:
+    """Write the report to give away as one self-contained HTML page. Raises UsageError where it cannot be written.
 
     `verb` is the command that the page names as its maker.
     """
-    from bedplate.act.files import write_report
     from bedplate.report.audit.page import render_page  # the longest module of the report, and seldom wanted
 
-    text = render_page(without_people(report), made=time.strftime("%Y-%m-%d"), verb=verb)
-    write_report(file, text.encode("utf-8", "backslashreplace"))
+    write_page(file, render_page(without_people(report), made=time.strftime("%Y-%m-%d"), verb=verb))
 
 
 def without_people(report: AuditReport) -> AuditReport:

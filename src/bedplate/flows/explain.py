@@ -26,6 +26,11 @@ class Rows:
     steps: tuple[RemedySteps, ...]
     """Of the remedies that messages and codes name."""
 
+    @property
+    def all(self) -> tuple[Knob | FindingRow | KernelLogRow, ...]:
+        """Knobs, findings and messages, in this order."""
+        return (*self.knobs, *self.findings, *self.messages)
+
 
 def read_rows() -> Rows:
     """The rows of the catalog as it ships. Raises DataError for files that are damaged."""

@@ -230,8 +230,8 @@ def _arithmetic(quantisation: str) -> Arithmetic:
 
 
 def write_fit_page(file: Path, report: FitReport) -> None:
-    """Write the answer as one self-contained HTML page, all at once or not at all. Raises OSError."""
-    from bedplate.act.files import write_report
+    """Write the answer as one self-contained HTML page. Raises UsageError where it cannot be written."""
+    from bedplate.flows.pages import write_page
     from bedplate.report.fit.page import render_fit_page
 
-    write_report(file, render_fit_page(report).encode("utf-8", "backslashreplace"))
+    write_page(file, render_fit_page(report))

@@ -11,10 +11,10 @@ from bedplate.errors import BedplateError, PreflightError, UsageError
 from bedplate.host.system.device_speeds import DIRECTORY, render_device_speed
 from bedplate.model.device_speed import DeviceSpeed
 from bedplate.model.progress import Progress
-from bedplate.model.units import MIB
+from bedplate.model.units import MIB, render_size
 
-LEAST_SCRATCH_BYTES = 16 * MIB
-MOST_LOAD_S = 600
+_LEAST_SCRATCH_BYTES = 16 * MIB
+_MOST_LOAD_S = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,10 @@ def measure(directory: Path, progress: Progress, *, scratch_bytes: int, load_s: 
     Raises UsageError for what cannot be measured, PreflightError without root where a record is kept, BedplateError for
     a disk that was busy or a record that cannot be written.
     """
-    if scratch_bytes < LEAST_SCRATCH_BYTES or not 1 <= load_s <= MOST_LOAD_S:
-        raise UsageError(f"{scratch_bytes} bytes, {load_s} s: expected 16 MiB or more, and 1 to {MOST_LOAD_S} s")
+    if scratch_bytes < _LEAST_SCRATCH_BYTES:
+        raise UsageError(f"--size: got {render_size(scratch_bytes)}, expected 16M or more")
+    if not 1 <= load_s <= _MOST_LOAD_S:
+        raise UsageError(f"--seconds: got {load_s}, expected 1 to {_MOST_LOAD_S}")
     if not directory.is_dir():
         raise UsageError(f"{directory}: is not a directory", hint="Name a directory on the disk.")
     if keep and os.geteuid() != 0:

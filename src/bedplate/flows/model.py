@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedplate.act.files import write_report
+from bedplate.act.layer_record import read_layer_record
 from bedplate.act.paths import Paths, check_paths, find_paths
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.engines import ENGINES, engine_for
@@ -108,16 +108,8 @@ def check_storable(model: ModelRef, types: frozenset[str], progress: Progress) -
 def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths) -> None:
     """Raise ModelRefused for a model that no engine reads, or that the engine whose layer was built here cannot serve."""
     engine = engine_for(model)
-    engine.check_model(model, _known_architectures(paths, engine.name), tensor_types)
-
-
-def _known_architectures(paths: Paths, engine: str) -> tuple[str, ...]:
-    """What the layer that was built here says that it loads; () without a layer, and of one that does not say."""
-    try:
-        record = json.loads((paths.engines / f"{engine}.json").read_text())
-        return tuple(map(str, record["architectures"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+    layer = read_layer_record(paths, engine.name)
+    engine.check_model(model, layer.architectures if layer is not None else (), tensor_types)
 
 
 def show(name: str) -> ShownModel:

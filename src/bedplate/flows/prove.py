@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate import __version__
-from bedplate.act.files import check_report, write_report
 from bedplate.act.paths import find_paths
 from bedplate.catalog.antagonists import choose_antagonists, read_antagonists
 from bedplate.errors import UsageError
 from bedplate.flows.candidate import knob_plan, setting_plan, whole_plan
+from bedplate.flows.pages import write_page
 from bedplate.flows.victim import DispatchRequest, EngineRequest, find_place, make_victim
 from bedplate.host.root.root import Root
 from bedplate.model.progress import Progress
@@ -43,6 +43,8 @@ from bedplate.report.proof.page import render_page
 
 _KINDS = ("cpu",)
 _LEVEL_PCT, _PAIRS = 100, 10
+QUIET = "none"
+"""The word for no neighbour."""
 _PROBE_KINDS = ("cpu", "memory", "bandwidth", "io", "pagecache", "network")
 _PROBE_LEVEL_PCT, _PROBE_PAIRS = 10, 4
 
@@ -315,11 +317,17 @@ def _outline(
     )
 
 
-def check_page(file: Path) -> None:
-    """Raise OSError where no page can be written, before hours are spent on what it would show."""
-    check_report(file)
+def parse_antagonists(words: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Neighbours by their words: None for the usual ones, () for QUIET. Raises UsageError for QUIET beside others."""
+    if not words:
+        return None
+    if QUIET not in words:
+        return tuple(words)
+    if len(words) > 1:
+        raise UsageError(f"--antagonist {' '.join(words)}: {QUIET} stands alone")
+    return ()
 
 
-def write_page(file: Path, summary: ProofSummary) -> None:
-    """Write what came out as one self-contained HTML page, all at once or not at all. Raises OSError."""
-    write_report(file, render_page(summary, version=__version__))
+def write_proof_page(file: Path, summary: ProofSummary) -> None:
+    """Write what came out as one self-contained HTML page. Raises UsageError where it cannot be written."""
+    write_page(file, render_page(summary, version=__version__))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from dataclasses import asdict
 from typing import Any
 
+from bedplate.engines.served import parse_served
 from bedplate.errors import CommandError, ReadError
 from bedplate.front.tls import LOCAL_SOCKET
 from bedplate.host.root.root import Root
@@ -39,8 +39,8 @@ def probe_health(front: int | str) -> tuple[int | None, list[str]]:
         return None, []
     listed, body = _get(front, "/v1/models")
     try:
-        return status, [str(row["id"]) for row in json.loads(body)["data"]] if listed == 200 else []
-    except (ValueError, KeyError, TypeError):
+        return status, [model.id for model in parse_served(body)] if listed == 200 else []
+    except ValueError:
         return status, []
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from bedplate.model.progress import Progress
 from bedplate.model.proof import Conditions, Proof
 from bedplate.model.tuning import Held, Plan, Policy, Recovered, Skip, Verified
 from bedplate.plan.tune import plan_tuning
+from bedplate.report.plan import verified_objects
 
 _PROBE_S = 10.0
 _TIMER_WAIT_S = 600.0
@@ -59,6 +60,10 @@ class PlanOutcome:
     recovered: tuple[Recovered, ...]
     """Interrupted changes that were found and ended; here and below."""
 
+    def make_record(self) -> dict[str, Any]:
+        """For JSON, as `bedplate tune plan --json` prints it."""
+        return {**render_plan(self.plan), **_recovered_rows(self.recovered)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyOutcome:
@@ -68,6 +73,18 @@ class ApplyOutcome:
     applied: Applied | None
     """None: everything was as the plan wants it, and nothing was done."""
     recovered: tuple[Recovered, ...]
+    persist: bool
+    """Whether it is applied at every boot."""
+
+    def make_record(self) -> dict[str, Any]:
+        """For JSON, as `bedplate tune apply --json` prints it."""
+        row: dict[str, Any] = {"policy": self.plan.policy.value, "digest": self.plan.digest}
+        if self.applied is None:
+            row |= {"steps": 0, "drifted": [], "changes": []}
+        else:
+            row |= {"steps": self.applied.steps, "persist": self.persist, "drifted": list(self.applied.drifted)}
+            row |= {"changes": verified_objects(self.applied.verified)}
+        return row | _recovered_rows(self.recovered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +98,10 @@ class VerifyOutcome:
     def holds(self) -> bool:
         """Whether all of it is known to be in force, or waits for what it needs."""
         return not any(found.held in (Held.DIFFERS, Held.UNKNOWN) for found in self.verified)
+
+    def make_record(self) -> dict[str, Any]:
+        """For JSON, as `bedplate tune verify --json` prints it."""
+        return {"changes": verified_objects(self.verified), **_recovered_rows(self.recovered)}
 
 
 class UndoEnd(StrEnum):
@@ -101,6 +122,14 @@ class UndoOutcome:
     undone: Undone
     recovered: tuple[Recovered, ...]
 
+    def make_record(self) -> dict[str, Any]:
+        """For JSON, as `bedplate tune undo --json` prints it; `abandoned` and `journal` stand only where something was given
+        up."""
+        undone = self.undone
+        given_up = {"abandoned": list(undone.abandoned), "journal": undone.journal} if undone.abandoned else {}
+        row = {"restored": list(undone.restored), "drifted": list(undone.drifted), **given_up}
+        return row | _recovered_rows(self.recovered)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmOutcome:
@@ -109,6 +138,10 @@ class ConfirmOutcome:
     confirmed: bool
     """Whether something waited to be confirmed; False: what is applied is kept in any case."""
     recovered: tuple[Recovered, ...]
+
+    def make_record(self) -> dict[str, Any]:
+        """For JSON, as `bedplate tune confirm --json` prints it."""
+        return {"confirmed": self.confirmed, **_recovered_rows(self.recovered)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +177,6 @@ def plan_recording(recording: Path, policy: Policy) -> Plan:
     from bedplate.host.root.recording import open_recording
 
     return plan_machine(read_machine(open_recording(recording), origin=recording.name), policy)
-
-
-def render_plan_record(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON takes it, with its digest: what --json of `bedplate tune plan` prints."""
-    return render_plan(plan)
 
 
 def plan_host(root_dir: Path, policy: Policy, *, persist: bool = False) -> Plan:
@@ -213,6 +241,8 @@ def apply(
     answers then. on_plan gets the plan before anything is changed. Raises PlanRefused when the plan must not be applied,
     PreflightError without the timer that confirm_within_s needs, UsageError when a plan for all boots is in force.
     """
+    if probe and confirm_within_s is None:
+        raise UsageError("--probe: can only be used with --confirm-within", hint="Add --confirm-within 10m.")
     services = find_services(root_dir)
     with hold_tuning(root_dir, services=services) as session:
         recovered = _recover(session, progress)
@@ -234,11 +264,11 @@ def apply(
         if on_plan is not None:
             on_plan(found)
         if not found.changes and not found.refusals and not session.is_applied(persist=persist):
-            return ApplyOutcome(plan=found, applied=None, recovered=recovered)
+            return ApplyOutcome(plan=found, applied=None, recovered=recovered, persist=persist)
         applied = session.apply(
             found, persist=persist, on_step=progress.detail, confirm_within_s=confirm_within_s, probe=probe
         )
-    return ApplyOutcome(plan=found, applied=applied, recovered=recovered)
+    return ApplyOutcome(plan=found, applied=applied, recovered=recovered, persist=persist)
 
 
 def verify(root_dir: Path, progress: Progress) -> VerifyOutcome:
@@ -314,6 +344,11 @@ def answers(url: str) -> bool:
 
 
 # -- what they share
+
+
+def _recovered_rows(recovered: Sequence[Recovered]) -> dict[str, Any]:
+    """For JSON: interrupted changes that the verb found and ended; no key when there was none."""
+    return {"recovered": [asdict(found) for found in recovered]} if recovered else {}
 
 
 def _not_applied(root_dir: Path) -> NotAppliedError:

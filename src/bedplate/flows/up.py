@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bedplate.act.files import digest_file
 from bedplate.act.lock import hold_lock
 from bedplate.act.paths import Paths, find_paths
-from bedplate.errors import BusyError, ReadError
+from bedplate.errors import BusyError, ReadError, UsageError
 from bedplate.flows.model import check_servable
 from bedplate.flows.preflight import Ready, ensure_ready
 from bedplate.host.system.buildhost import find_mirror
@@ -79,6 +80,22 @@ class UpOutcome:
     already_up: bool
     """It served before, and nothing was done."""
 
+    def make_record(self, model: str, *, spent_s: Mapping[str, float] | None = None, answer: str = "") -> dict[str, Any]:
+        """For JSON, as `bedplate up --json` prints it. spent_s: seconds of each phase; answer: of `model`, "" unasked."""
+        machine = self.machine
+        return {
+            "schema": 1,
+            "image": machine.version,
+            "mode": machine.mode,
+            "accel": machine.accel,
+            "endpoint": machine.endpoint,
+            "model": model,
+            "models": list(machine.models),
+            "already_up": self.already_up,
+            "phases": [{"name": name, "seconds": round(spent, 2)} for name, spent in (spent_s or {}).items()],
+            "answer": answer,
+        }
+
 
 def up(
     request: UpRequest,
@@ -91,8 +108,11 @@ def up(
     """A machine that serves. After a failure nothing that was started runs, unless keep.
 
     on_ready is called with a machine that has just begun to serve; its failure counts as a failure of the machine. Raises
-    BusyError when a machine runs that is not what is asked for, PreflightError for a host that cannot carry it.
+    UsageError for an engine that is no file, BusyError when a machine runs that is not what is asked for, PreflightError for
+    a host that cannot carry it.
     """
+    if request.engine is not None and not request.engine.is_file():
+        raise UsageError(f"--engine: {request.engine}: no such file")
     paths = paths or find_paths()
     with hold_lock(paths, "up"):
         machine = read_machine(paths)
@@ -224,9 +244,7 @@ def _find_models(paths: Paths, names: tuple[str, ...], progress: Progress) -> li
     store = Store(paths.models)
     if KNOWN_ANSWER in names:
         shipped = _shipped_model()
-        with shipped.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest not in {model.sha256 for model in store.models() if model.name == KNOWN_ANSWER}:
+        if digest_file(shipped) not in {model.sha256 for model in store.models() if model.name == KNOWN_ANSWER}:
             store.add(shipped, progress=progress, name=KNOWN_ANSWER, overwrite=True)  # new, or of another bedplate
     return [store.find(name) for name in dict.fromkeys(names)]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bedplate
-from bedplate.act.files import write_whole
+from bedplate.act.files import digest_file, write_whole
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
@@ -328,7 +328,7 @@ def _manifest(
             "disk_bytes": file.stat().st_blocks * 512,
         }
         if kind != "qcow2":  # its compressed clusters are laid out by qemu-img's threads: not reproducible
-            files[kind]["sha256"] = hash_range(file, 0, file.stat().st_size)
+            files[kind]["sha256"] = digest_file(file)
     return {
         "schema": 1,
         "id": recipe.id,
@@ -454,7 +454,7 @@ def _make_initrd_once(
     key.update((recipes / "os/initrd/init").read_bytes())
     key.update(digest_builders("initrd").encode())
     stamp = output.with_suffix(".key")  # of its inputs, and of the file itself
-    if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key.hexdigest()} {_sha256(output)}":
+    if output.is_file() and stamp.is_file() and stamp.read_text() == f"{key.hexdigest()} {digest_file(output)}":
         return
     stamp.unlink(missing_ok=True)
     output.unlink(missing_ok=True)
@@ -462,11 +462,7 @@ def _make_initrd_once(
         make_initrd(paths, tools, recipe, recipes, lock, work / "initrd", output)
     finally:
         shutil.rmtree(work / "initrd", ignore_errors=True)
-    write_whole(stamp, f"{key.hexdigest()} {_sha256(output)}", sync=False)
-
-
-def _sha256(file: Path) -> str:
-    return hash_range(file, 0, file.stat().st_size)
+    write_whole(stamp, f"{key.hexdigest()} {digest_file(output)}", sync=False)
 
 
 def _mkosi_package(paths: Paths, tools: Tools) -> Path:

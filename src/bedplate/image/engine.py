@@ -14,7 +14,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from bedplate.act.files import write_whole
+from bedplate.act.files import digest_file, write_whole
+from bedplate.act.layer_record import layer_record_file, read_layer_record
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
@@ -23,7 +24,7 @@ from bedplate.image.contents import Contents, find_changed_files, find_differenc
 from bedplate.image.engine_features import find_architectures
 from bedplate.image.inputs import digest_builders
 from bedplate.image.keys import Keys, ensure_keys
-from bedplate.image.manifest import EngineLayer, hash_range
+from bedplate.image.manifest import EngineLayer
 from bedplate.image.packages import Lock, Request, ensure_packages, pool, read_lock
 from bedplate.image.recipe import EngineRecipe, architecture, read_engine_recipe, read_recipe, recipes_directory
 from bedplate.image.tools import Tools, ensure_tools, read_tools, tools_command
@@ -78,17 +79,18 @@ def find_engine(paths: Paths, name: str = "llamacpp") -> EngineLayer | None:
     if tools is None or lock is None or not (paths.keys / "pcr.crt").is_file():
         return None
     digest = _digest(recipes, recipe, lock, tools, ensure_keys(paths), epoch=epoch)
-    try:
-        record = json.loads((paths.engines / f"{name}.json").read_text())
-        path = paths.engines / record["file"]
-        if record["digest"] != digest or path.stat().st_size != record["size_bytes"]:
-            return None
-        if _tree_stamp(paths, name).read_text() != digest or not engine_tree(paths, name).is_dir():
-            return None
-        known = tuple(record["architectures"])
-        return EngineLayer(name=name, version=record["version"], path=path, architectures=known)
-    except (OSError, ValueError, KeyError, TypeError):
+    record = read_layer_record(paths, name)
+    if record is None or record.digest != digest:
         return None
+    path = paths.engines / record.file
+    try:
+        if path.stat().st_size != record.size_bytes or _tree_stamp(paths, name).read_text() != digest:
+            return None
+    except (OSError, ValueError):
+        return None
+    if not engine_tree(paths, name).is_dir():
+        return None
+    return EngineLayer(name=name, version=record.version, path=path, architectures=record.architectures)
 
 
 def engine_tree(paths: Paths, name: str) -> Path:
@@ -153,12 +155,12 @@ def _build(
         "digest": digest,
         "file": published.name,
         "size_bytes": published.stat().st_size,
-        "sha256": hash_range(published, 0, published.stat().st_size),
+        "sha256": digest_file(published),
         "suite": lock.suite,
         "packages": [{"name": package.name, "version": package.version, "sha256": locked[package.name]} for package in held],
         "architectures": architectures,
     }
-    write_whole(paths.engines / f"{recipe.name}.json", json.dumps(record, indent=1) + "\n", sync=True)
+    write_whole(layer_record_file(paths, recipe.name), json.dumps(record, indent=1) + "\n", sync=True)
     shutil.rmtree(work)
     return EngineLayer(name=recipe.name, version=version, path=published, architectures=architectures)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.act.files import write_whole
+from bedplate.act.files import digest_file, write_whole
 from bedplate.act.paths import Paths
 from bedplate.act.run import Completed, run
 from bedplate.errors import BuildError, CommandError, ReadError
@@ -244,7 +244,7 @@ def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, pro
                 f"{package.file}: the archive no longer has this version",
                 hint="Use newer versions: bedplate image build --update",
             )
-        got = _sha256(source)
+        got = digest_file(source)
         if got != package.sha256:
             source.unlink()
             raise BuildError(
@@ -255,12 +255,7 @@ def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, pro
 
 
 def _is_whole(file: Path, package: Package) -> bool:
-    return file.is_file() and file.stat().st_size == package.size_bytes and _sha256(file) == package.sha256
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file.is_file() and file.stat().st_size == package.size_bytes and digest_file(file) == package.sha256
 
 
 def _explain(error: CommandError, request: Request, archive: str) -> BuildError:

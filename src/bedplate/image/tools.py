@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.files import digest_file
 from bedplate.act.paths import Paths
 from bedplate.act.run import find_program, run
 from bedplate.catalog.strict import read_toml
@@ -233,9 +234,7 @@ def _digest_tree(tree: Path, listing: str) -> str:
         if stat.S_ISLNK(mode):
             digest.update(f"{name} -> {file.readlink()}\n".encode())
         elif stat.S_ISREG(mode):
-            with file.open("rb") as handle:
-                content = hashlib.file_digest(handle, "sha256").hexdigest()
-            digest.update(f"{name} {stat.S_IMODE(mode):o} {content}\n".encode())
+            digest.update(f"{name} {stat.S_IMODE(mode):o} {digest_file(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ plan/tune makes a Plan, act/ carries it out and takes it back, prove/ says what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -86,6 +87,29 @@ UNIT_PROPERTIES: dict[str, InterfaceFile] = {
 }
 """Properties whose effect can be read back from the kernel; one that is not here (OOMScoreAdjust=, Slice=) is read from the
 service manager, and takes effect when its unit starts again."""
+
+
+def effective_property(key: str, read: Callable[[str], str | None]) -> str | None:
+    """The effective value of a unit's property in the form in which it is written: "idle", "infinity", "100".
+
+    read: text of a file in the control group by its name, None where it is not there. None: the kernel does not show it,
+    or io.weight has no line that holds for every device.
+    """
+    shown = UNIT_PROPERTIES.get(key)
+    if shown is None:
+        return None
+    if shown.file == "cpu.weight" and read("cpu.idle") == "1":
+        return "idle"
+    text = read(shown.file)
+    if text is None:
+        return None
+    if shown.file == "io.weight":  # "default 100", then a line for each device with its own
+        return next((words[1] for line in text.splitlines() if _is_default(words := line.split())), None)
+    return "infinity" if text == "max" else text
+
+
+def _is_default(words: list[str]) -> bool:
+    return len(words) == 2 and words[0] == "default" and words[1].isascii() and words[1].isdecimal()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

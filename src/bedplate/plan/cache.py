@@ -23,6 +23,12 @@ def pool_cells(context: int, sequences: int) -> int:
     return pad(context * sequences + PROBE_TOKENS, CELL_BLOCK)
 
 
+def window_cells(window: int, cells: int, *, sequences: int, batch_tokens: int) -> int:
+    """Cells of llama.cpp's pool for layers that keep only a window of each sequence; never more than the `cells` of the
+    others. A whole batch of a prompt is written before what left the windows is given up."""
+    return min(cells, pad(window * sequences + batch_tokens, CELL_BLOCK))
+
+
 def mask_bytes(cells: int, batch_tokens: int) -> int:
     """llama.cpp's attention mask for a batch over a cache of so many cells."""
     return _MASK_BYTES * cells * batch_tokens
@@ -47,7 +53,7 @@ def kv_cache_bytes(
     if engine.split is Split.LAYERS:
         share = layer_share(shape, devices)
         full = pool_cells(context, sequences)
-        kept = min(full, pad(shape.window * sequences + engine.batch_tokens, CELL_BLOCK))
+        kept = window_cells(shape.window, full, sequences=sequences, batch_tokens=engine.batch_tokens)
     else:
         if not shape.latent:
             values = -(-heads // devices) * (values // heads)
@@ -85,7 +91,8 @@ def buffer_bytes(shape: DecoderShape, engine: EngineRow, *, context: int, sequen
     cells = pool_cells(context, sequences)
     masks = mask_bytes(cells, engine.batch_tokens)
     if shape.window_layers:
-        masks += mask_bytes(min(cells, pad(shape.window * sequences + engine.batch_tokens, CELL_BLOCK)), engine.batch_tokens)
+        kept = window_cells(shape.window, cells, sequences=sequences, batch_tokens=engine.batch_tokens)
+        masks += mask_bytes(kept, engine.batch_tokens)
     widest = max(3 * width, _latent_width(shape), 11 * shape.conv_values // 6)
     outputs = 4 * sequences * shape.vocabulary
     return masks + outputs + 4 * engine.batch_tokens * (5 * shape.hidden + widest)

@@ -23,6 +23,17 @@ WIDEST = 110
 _LABEL = 13
 
 
+def render_entry(
+    row: Knob | FindingRow | KernelLogRow, knobs: Sequence[Knob], steps: Iterable[RemedySteps], *, style: Style
+) -> str:
+    """What the catalog says of a row of any kind, without a line end after the last line."""
+    if isinstance(row, Knob):
+        return render_knob(row, knobs, style=style)
+    if isinstance(row, KernelLogRow):
+        return render_kernel_row(row, steps, style=style)
+    return render_finding(row, knobs, style=style)
+
+
 def render_knob(knob: Knob, knobs: Iterable[Knob], *, style: Style | None = None) -> str:
     """The row as a page for a terminal; style None is plain text at the widest."""
     style = style or Style(width=WIDEST, colour=False)

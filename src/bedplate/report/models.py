@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -68,6 +68,36 @@ def render_removal(removal: Removal) -> str:
     for obstacle in removal.obstacles:
         lines += [f"  {obstacle.path}: {obstacle.problem}", f"  {obstacle.repair}"]
     return "\n".join(lines) + "\n"
+
+
+def render_integrity(result: IntegrityResult) -> str:
+    """The name of a model, and what is wrong with its content, or that it is as its digest says; a line."""
+    return f"{result.model.name}: {result.problem or 'ok'}\n"
+
+
+def render_shapes(shapes: Iterable[Mapping[str, Any]]) -> str:
+    """A line for each shape that random weights can have, from the fields of its row."""
+    return "".join(
+        f"{shape['id']:<14} {shape['architecture']}, {shape['layers']} layers of {shape['width']},"
+        f" {shape['vocabulary']} tokens\n"
+        for shape in shapes
+    )
+
+
+def render_made(file: str, size_bytes: int, parameters: int, measured: Mapping[str, Any]) -> str:
+    """The file of a known-answer model that was trained, and how many of its questions it answers exactly; lines.
+
+    measured: of each set of questions how many were asked, and how many answers were right.
+    """
+    lines = [f"{file}: {render_size(size_bytes)}, {render_count(parameters)} parameters"]
+    for label, key in (
+        ("facts answered exactly", "facts_exact"),
+        ("all trained phrasings", "phrasings_exact"),
+        ("held-out phrasings", "held_out_phrasings_exact"),
+        ("held-out questions refused", "held_out_questions_refused"),
+    ):
+        lines.append(f"{label:<28} {measured[key]['right']} of {measured[key]['asked']}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def render_count(count: int) -> str:

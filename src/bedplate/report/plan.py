@@ -47,6 +47,13 @@ def render_verified(verified: Sequence[Verified], screen: Screen) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_applied(verified: Sequence[Verified] | None, screen: Screen) -> str:
+    """As `render_verified`; None: that the plan had nothing to change."""
+    if verified is None:
+        return "Every setting already has the value of the plan: nothing to change.\n"
+    return render_verified(verified, screen)
+
+
 def count_held(verified: Sequence[Verified]) -> str:
     """Counts in a sentence: "3 in force, 1 pending."; where there are no changes, that there is nothing to verify."""
     words = {Held.HOLDS: "in force", Held.DIFFERS: "differ", Held.PENDING: "pending", Held.UNKNOWN: "cannot be known"}
@@ -117,6 +124,11 @@ def verified_objects(verified: Sequence[Verified]) -> list[dict[str, Any]]:
         }
         for entry in verified
     ]
+
+
+def render_undone(restored: Sequence[str]) -> str:
+    """How many steps were reverted, or that no plan is applied; a line."""
+    return f"{len(restored)} steps reverted.\n" if restored else "No plan of bedplate is applied on this host.\n"
 
 
 def render_log(rows: Sequence[Mapping[str, Any]]) -> str:

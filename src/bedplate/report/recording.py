@@ -13,6 +13,15 @@ def render_recorded(manifest: Mapping[str, object], sizes: Mapping[str, int]) ->
     return "".join(f"{line}\n" for line in _lines(manifest, sizes))
 
 
+def render_written(file: str, files: int, size_bytes: int, took_s: float, replaced: Mapping[str, int]) -> str:
+    """The archive that was written, how many files it has, what was replaced in them, and how to look into it; lines."""
+    return (
+        f"wrote {file}: {files} files in {max(1, size_bytes // 1024)} KiB, {took_s:.1f} s\n"
+        f"replaced: {render_replaced(replaced)}\n"
+        f"Check what it contains before you pass it on: tar -xOf {file} MANIFEST.json\n"
+    )
+
+
 def render_replaced(replaced: Mapping[str, int]) -> str:
     """How many identifiers of each kind were replaced: "3 MAC address, 1 serial number"; "no identifier" for none."""
     return ", ".join(f"{count} {kind}" for kind, count in replaced.items()) or "no identifier"

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bedplate.act.download.pace import Pace
-from bedplate.act.files import sync_directory
+from bedplate.act.files import digest_file, sync_directory
 from bedplate.act.lock import try_lock, wait_lock
 from bedplate.act.paths import STATE_HINT, is_full
 from bedplate.errors import BedplateError, ModelRefused, PreflightError, ReadError, UsageError
@@ -214,7 +214,7 @@ class Store:
         _seal(part.file)
         header = read_stored(part.path).header
         if digest is None:
-            digest = _hash(part.path)
+            digest = digest_file(part.path)
         model = make_ref(check_name(name), digest, header, path=f"sha256/{digest}")
         with self._changing():
             self._announce(model.name, digest, [digest], overwrite=overwrite)
@@ -248,7 +248,7 @@ class Store:
         try:
             with progress.phase(f"verify {model.name}"):
                 for path, digest in content_of(self.root, model):
-                    found = _hash(path, progress)
+                    found = digest_file(path, on_read=lambda done: progress.detail(f"{render_size(done)} read"))
                     if found != digest:
                         return IntegrityResult(model=model, problem=f"{path}: content has digest {found}, expected {digest}")
                 self.read_header(model)
@@ -458,18 +458,6 @@ def _copy(source: Path, target: BinaryIO, progress: Progress, *, within: tuple[P
         raise ModelRefused(f"{source}: copy stopped after {render_size(done)}: {error.strerror}") from error
     if done != size:
         raise ModelRefused(f"{source}: read {done} bytes, expected {size}: the file changed while it was copied")
-    return digest.hexdigest()
-
-
-def _hash(path: Path, progress: Progress | None = None) -> str:
-    digest = hashlib.sha256()
-    done = 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress.detail(f"{render_size(done)} read")
     return digest.hexdigest()
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from bedplate.errors import ReadError
 from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.accel.nvml import FORMAT, RECORDED
+from bedplate.host.kernel.kernel import NVIDIA_VERSION
 from bedplate.host.kernel.pcitree import parse_address
 from bedplate.host.root.jsontext import parse_json
 from bedplate.host.root.root import Root
@@ -42,7 +43,6 @@ _LIBRARIES = (
     *("/run/opengl-driver/lib", "/home/kubernetes/bin/nvidia/lib64"),
 )
 _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d{2,4}\.\d[\d.]{0,12})", re.ASCII)
-_MODULE = re.compile(r"Kernel Module(?: for \w{1,20})? {1,4}(\d{2,4}\.\d[\d.]{0,12})", re.ASCII)
 _ABSENT = (3, 13, 26, 6)  # not supported, no such function, deprecated, not found
 _DENIED = 4
 
@@ -215,7 +215,7 @@ def read_driver_version(root: Root) -> Reading[str]:
     reading = root.read("/sys/module/nvidia/version")
     if reading.value is None:
         told = root.read("/proc/driver/nvidia/version")
-        match = _MODULE.search(told.value or "")
+        match = NVIDIA_VERSION.search(told.value or "")
         if match is not None:
             return known(match[1], told.source, match[0])
     return reading

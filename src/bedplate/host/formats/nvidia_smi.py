@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from bedplate.errors import ReadError
 from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.accel.nvidia import REASONS, VENDOR
+from bedplate.host.formats.smi_values import SMI_NUMBER, parse_smi_number, parse_smi_switch
 from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.kernel.pcitree import finish_tree, make_device, parse_address
 from bedplate.host.root.xmlfile import Element, parse_xml
@@ -35,7 +36,6 @@ _DEVICE_VALUES_MOST = 4096  # a bug report has other text behind the last device
 _LEVELS_MOST = 8  # titles of a path; the deepest of nvidia-smi have six
 _TITLE_MOST = 64  # characters, which is also what a path takes eight times: the longest of nvidia-smi have some 40
 _VALUE_MOST = 4096  # characters; the command line of a process is the longest
-_NUMBER = re.compile(r"-?\d{1,12}(?:\.\d{1,3})?", re.ASCII)
 _PLAIN = ("N/A", "[N/A]", "", "Requested functionality has been deprecated", "Insufficient Permissions")
 _GPU = re.compile(r"GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", re.ASCII)
 _NVLINK_GPU = re.compile(r"GPU (\d{1,3}): (.{1,80}?) \(UUID: (\S{1,60})\)", re.ASCII)
@@ -302,19 +302,19 @@ def _accelerator(values: Values, common: Values, index: int) -> Accelerator:
         return _reading(values, source, str, *paths)
 
     def number(*paths: str) -> Reading[float]:
-        return _reading(values, source, _number, *paths)
+        return _reading(values, source, parse_smi_number, *paths)
 
     def whole(*paths: str) -> Reading[int]:
-        return _reading(values, source, lambda value: round(_number(value)), *paths)
+        return _reading(values, source, lambda value: round(parse_smi_number(value)), *paths)
 
     def enabled(*paths: str) -> Reading[bool]:
-        return _reading(values, source, _enabled, *paths)
+        return _reading(values, source, parse_smi_switch, *paths)
 
     driver = _first(common, "Driver Version", "driver_version")
     protected = _reading(
         values,
         source,
-        lambda value: _number(value) > 0,
+        lambda value: parse_smi_number(value) > 0,
         "Conf Compute Protected Memory Usage/Total",
         "cc_protected_memory_usage/total",
     )
@@ -322,7 +322,11 @@ def _accelerator(values: Values, common: Values, index: int) -> Accelerator:
         blank,
         uuid=_first(values, "GPU UUID", "uuid") or "",
         memory_bytes=_reading(
-            values, source, lambda value: round(_number(value)) * _MIB, "FB Memory Usage/Total", "fb_memory_usage/total"
+            values,
+            source,
+            lambda value: round(parse_smi_number(value)) * _MIB,
+            "FB Memory Usage/Total",
+            "fb_memory_usage/total",
         ),
         driver_version=known(driver, source) if driver else missing(Unknown.NOT_RECORDED, source),
         persistence=enabled("Persistence Mode", "persistence_mode"),
@@ -383,20 +387,6 @@ def _reading(values: Values, source: str, convert: Callable[[str], T], *paths: s
         except ValueError:
             return missing(Unknown.MALFORMED, where, value[:80])
     return missing(Unknown.NOT_RECORDED, f"{source}: {paths[0]}")
-
-
-def _number(value: str) -> float:
-    """The number before a unit: "700.00 W" -> 700.0."""
-    match = _NUMBER.match(value)
-    if match is None:
-        raise ValueError(value)
-    return float(match[0])
-
-
-def _enabled(value: str) -> bool:
-    if value not in ("Enabled", "Disabled"):
-        raise ValueError(value)
-    return value == "Enabled"
 
 
 def _uncorrected(values: Values, source: str) -> Reading[int]:
@@ -470,7 +460,7 @@ def _states(values: Values, source: str) -> dict[str, Any]:
             values, source, int, "Remapped Rows/Uncorrectable Error", "remapped_rows/remapped_row_unc"
         ),
         "recovery_action": _reading(values, source, str, "GPU Recovery Action", "gpu_recovery_action"),
-        "mig_pending": _reading(values, source, _enabled, "MIG Mode/Pending", "mig_mode/pending_mig"),
+        "mig_pending": _reading(values, source, parse_smi_switch, "MIG Mode/Pending", "mig_mode/pending_mig"),
         "mig_bytes": _instances(values, source),
         "held_s": _held(values),
     }
@@ -482,7 +472,11 @@ def _instances(values: Values, source: str) -> Reading[tuple[int, ...]]:
     sizes: dict[str, int] = {}
     for path, value in values.items():
         head, _, rest = path.partition("/")
-        if head.startswith(MIG_DEVICE) and rest.lower().replace(" ", "_") in _MIG_TOTALS and (size := _NUMBER.match(value)):
+        if (
+            head.startswith(MIG_DEVICE)
+            and rest.lower().replace(" ", "_") in _MIG_TOTALS
+            and (size := SMI_NUMBER.match(value))
+        ):
             sizes[head] = round(float(size[0])) * _MIB
     if sizes:
         return known(tuple(sizes.values()), where, f"{len(sizes)} instances")
@@ -506,7 +500,7 @@ def _held(values: Values) -> tuple[tuple[str, float], ...]:
         if top.lower().replace(" ", "_") not in ("clocks_event_reasons_counters", "clocks_throttle_reasons_counters"):
             continue
         name = name.removeprefix("clocks_event_reasons_counters_").removeprefix("clocks_throttle_reasons_counters_")
-        if name in _COUNTERS and (count := _NUMBER.match(value)) is not None:
+        if name in _COUNTERS and (count := SMI_NUMBER.match(value)) is not None:
             found[_COUNTERS[name]] = float(count[0]) / 1e6
     return tuple(sorted(found.items()))
 
@@ -522,7 +516,7 @@ def _processes(values: Values) -> tuple[tuple[int, str, int], ...]:
     for path, value in values.items():
         if re.fullmatch(r"Processes/Process \d+", path) and value.isdecimal() and len(value) < 12:
             name = _first(values, f"{path}/Name", f"{path}/process_name") or ""
-            used = _NUMBER.match(_first(values, f"{path}/Used GPU Memory", f"{path}/used_memory") or "")
+            used = SMI_NUMBER.match(_first(values, f"{path}/Used GPU Memory", f"{path}/used_memory") or "")
             found.append((int(value), name, round(float(used[0])) * _MIB if used else 0))
     return tuple(sorted(found))
 

@@ -15,6 +15,7 @@ from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.accel.nvidia import VENDOR
 from bedplate.host.formats.nvidia_smi import ERRORS
 from bedplate.host.formats.section import Section
+from bedplate.host.formats.smi_values import parse_smi_number, parse_smi_switch
 from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.host.kernel.attributes import parse_int
 from bedplate.host.kernel.pcitree import NO_LINK, finish_tree, make_device, parse_address
@@ -28,45 +29,33 @@ BEGINS = re.compile(
     r"[a-z_.]{3,60}(?: \[[\w%]{1,6}\])?(?:,|$)"
 )
 CONTINUES = re.compile(r"[^,\n]{1,80}, ")
-_NUMBER = re.compile(r"-?\d{1,12}(?:\.\d{1,3})?", re.ASCII)
 _ALIASES = {"gpu_name": "name", "gpu_uuid": "uuid", "gpu_bus_id": "pci.bus_id"}
 """Columns of the queries of processes and of retired pages, by their names in --query-gpu."""
 _UNIT = re.compile(r" \[[\w%]{1,6}\]")
 _DEVICES_MOST = 256
 
 
-def _number(text: str) -> float:
-    match = _NUMBER.match(text)
-    if match is None:
-        raise ValueError(text)
-    return float(match[0])
-
-
-def _enabled(text: str) -> bool:
-    return {"Enabled": True, "Disabled": False}[text]
-
-
 def _mebibytes(text: str) -> int:
-    return round(_number(text)) << 20
+    return round(parse_smi_number(text)) << 20
 
 
 _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "memory.total": ("memory_bytes", _mebibytes),
     "driver_version": ("driver_version", str),
-    "persistence_mode": ("persistence", _enabled),
-    "ecc.mode.current": ("ecc", _enabled),
-    "ecc.errors.uncorrected.volatile.total": ("ecc_uncorrected", lambda text: round(_number(text))),
-    "mig.mode.current": ("mig", _enabled),
-    "mig.mode.pending": ("mig_pending", _enabled),
-    "power.limit": ("power_limit_w", _number),
-    "enforced.power.limit": ("power_limit_w", _number),
-    "power.default_limit": ("power_default_w", _number),
-    "power.draw": ("power_draw_w", _number),
-    "clocks.sm": ("sm_clock_mhz", lambda text: round(_number(text))),
-    "clocks.current.sm": ("sm_clock_mhz", lambda text: round(_number(text))),
-    "clocks.max.sm": ("max_sm_clock_mhz", lambda text: round(_number(text))),
-    "utilization.gpu": ("utilization_pct", _number),
-    "temperature.gpu": ("temperature_c", _number),
+    "persistence_mode": ("persistence", parse_smi_switch),
+    "ecc.mode.current": ("ecc", parse_smi_switch),
+    "ecc.errors.uncorrected.volatile.total": ("ecc_uncorrected", lambda text: round(parse_smi_number(text))),
+    "mig.mode.current": ("mig", parse_smi_switch),
+    "mig.mode.pending": ("mig_pending", parse_smi_switch),
+    "power.limit": ("power_limit_w", parse_smi_number),
+    "enforced.power.limit": ("power_limit_w", parse_smi_number),
+    "power.default_limit": ("power_default_w", parse_smi_number),
+    "power.draw": ("power_draw_w", parse_smi_number),
+    "clocks.sm": ("sm_clock_mhz", lambda text: round(parse_smi_number(text))),
+    "clocks.current.sm": ("sm_clock_mhz", lambda text: round(parse_smi_number(text))),
+    "clocks.max.sm": ("max_sm_clock_mhz", lambda text: round(parse_smi_number(text))),
+    "utilization.gpu": ("utilization_pct", parse_smi_number),
+    "temperature.gpu": ("temperature_c", parse_smi_number),
     "compute_mode": ("compute_mode", str),
 }
 

@@ -8,7 +8,7 @@ path of the host, of which only the end is mounted: the mount's own root is cut 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -59,12 +59,21 @@ def find_hierarchies(root: Root, rows: Sequence[MountRow]) -> dict[str, Hierarch
 def read_cgroup(root: Root, hierarchies: dict[str, Hierarchy], pid: str = "self") -> CgroupFacts:
     """The cgroup of one process; version 0 and all unknown where no hierarchy is mounted."""
     reading = root.read(f"/proc/{pid}/cgroup")
-    paths = parse_cgroup(reading.value or "")
+    return read_group(root, hierarchies, parse_cgroup(reading.value or ""), why=reading.unknown or Unknown.ABSENT)
+
+
+def read_group(
+    root: Root, hierarchies: dict[str, Hierarchy], paths: Mapping[str, str], *, why: Unknown = Unknown.ABSENT
+) -> CgroupFacts:
+    """The cgroup at a path of each controller; one that does not exist yet has what its nearest parent has.
+
+    why: the reason of all that is unknown where no hierarchy is mounted; then the version is 0.
+    """
     chains = {name: tuple(_chain(root, hierarchy, paths.get(name, "/"))) for name, hierarchy in hierarchies.items()}
     unified = chains.get(_UNIFIED, ())
     is_v1 = any(name in chains for name in ("cpu", "cpuset", "memory"))
     if not is_v1 and not unified:
-        return _nothing(reading.unknown or Unknown.ABSENT)
+        return _nothing(why)
     cpu = _read_cpu_v1(root, chains["cpu"]) if "cpu" in chains else _read_cpu_v2(root, unified)
     memory = _read_memory_v1(root, chains["memory"]) if "memory" in chains else _read_memory_v2(root, unified)
     cpuset = chains.get("cpuset", unified)

@@ -33,10 +33,11 @@ GPU_MODULE_LINE = re.compile(
     re.MULTILINE,
 )
 
-_RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
+RELEASE = re.compile(r"[0-9][\w.+~-]{0,127}")
+"""A release of the kernel as directories are named: "6.12.48+deb13-amd64"; nothing that leads elsewhere."""
 _MODULE = re.compile(r"[\w-]{1,64}")
-# "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01  Release Build"
-_NVIDIA_VERSION = re.compile(r"Kernel Module(?: for \w{1,20})? {1,4}(\d{2,4}\.\d[\d.]{0,12})", re.ASCII)
+NVIDIA_VERSION = re.compile(r"Kernel Module(?: for \w{1,20})? {1,4}(\d{2,4}\.\d[\d.]{0,12})", re.ASCII)
+"""In /proc/driver/nvidia/version: "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  590.48.01  Release Build"."""
 _LISTED = 4096  # modules; a distribution's kernel loads some 200
 _CONFIG_LIMIT = 2 << 20  # bytes; Debian's is 280 KB
 
@@ -88,7 +89,7 @@ def read_installed(root: Root) -> tuple[str, ...]:
             (
                 name
                 for name in root.listdir("/lib/modules")
-                if _RELEASE.fullmatch(name)
+                if RELEASE.fullmatch(name)
                 and (root.exists(f"/lib/modules/{name}/modules.dep") or root.exists(f"/lib/modules/{name}/kernel"))
             ),
             key=version_key,
@@ -125,7 +126,7 @@ def read_nvidia_version(root: Root) -> Reading[str]:
     reading = root.read("/proc/driver/nvidia/version")
     if reading.value is None:
         return reading
-    found = _NVIDIA_VERSION.search(reading.value)
+    found = NVIDIA_VERSION.search(reading.value)
     return missing(Unknown.MALFORMED, reading.source, reading.text) if found is None else known(found[1], reading.source)
 
 
@@ -157,7 +158,7 @@ def _read_modules(root: Root) -> tuple[tuple[str, str], ...]:
 
 def _read_config(root: Root, release: str | None, options: Collection[str]) -> tuple[tuple[str, str], ...]:
     """() when the configuration cannot be read: an option that is not said is not an option that is off."""
-    named = release is not None and _RELEASE.fullmatch(release)
+    named = release is not None and RELEASE.fullmatch(release)
     for where in (f"/boot/config-{release}", f"/lib/modules/{release}/config") if named else ():
         text = root.read(where, limit=_CONFIG_LIMIT).value
         if text is not None:

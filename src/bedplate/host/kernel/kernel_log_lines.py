@@ -247,25 +247,6 @@ class LineReader:
         return None
 
 
-def looks_like_kernel_log(lines: Iterable[str]) -> bool:
-    """Whether most of the first 60 lines have the form of a kernel log and some are the kernel's own.
-
-    False for a text without prefixes (`dmesg -t`), which only its messages could tell.
-    """
-    reader = LineReader(lambda text: False)
-    messages = continued = 0
-    own = False
-    for number, raw in enumerate(line for line in lines if line.strip()):
-        if number >= 60:
-            break
-        message = reader._head(raw[:LINE_MOST].rstrip("\r\n\0"), number)
-        if message is None and raw.startswith(_BARE):
-            message = _bare(raw[:LINE_MOST].rstrip("\r\n\0"), number)
-        messages, continued = (messages + 1, continued) if message is not None else (messages, continued + 1)
-        own = own or (message is not None and message.of_kernel)
-    return own and messages >= continued
-
-
 def _from_log(found: re.Match[str], line: str, number: int, *, facility: bool | None) -> LogMessage:
     own = found["program"] == "kernel" and found["pid"] is None and found["facility"] in (None, "kern")
     return LogMessage(

@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 
 from bedplate.errors import ReadError
-from bedplate.host.kernel.attributes import read_int
+from bedplate.host.kernel.huge_pages import read_huge_pages
 from bedplate.host.kernel.kernel import read_choice
 from bedplate.host.kernel.memory import parse_meminfo
 from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.system import MemoryFacts, Mount
 from bedplate.model.units import parse_size
+
+_HUGE_PAGES = "/sys/kernel/mm/hugepages"
 
 
 def read_memory_facts(root: Root, mounts: Sequence[Mount]) -> MemoryFacts:
@@ -31,7 +33,7 @@ def read_memory_facts(root: Root, mounts: Sequence[Mount]) -> MemoryFacts:
         thp_defrag=read_choice(root, "/sys/kernel/mm/transparent_hugepage/defrag"),
         zswap=_read_flag(root, "/sys/module/zswap/parameters/enabled"),
         zram=any(line.startswith("/dev/zram") for line in (root.read("/proc/swaps").value or "").splitlines()),
-        huge_pages=_read_huge_pages(root),
+        huge_pages=tuple((pool.size_bytes, pool.total, pool.free) for pool in read_huge_pages(root, _HUGE_PAGES)),
         shm_bytes=read_shm(mounts, total),
     )
 
@@ -51,19 +53,6 @@ def read_shm(mounts: Sequence[Mount], total_bytes: int) -> Reading[int]:
         return missing(Unknown.MALFORMED, "/dev/shm", size[:80])
     size_bytes = total_bytes * int(found[1]) // 100 if found[2] == "%" else parse_size(size)
     return known(size_bytes, "/dev/shm", f"size={size}")
-
-
-def _read_huge_pages(root: Root) -> tuple[tuple[int, int, int], ...]:
-    rows: list[tuple[int, int, int]] = []
-    for name in root.listdir("/sys/kernel/mm/hugepages"):
-        found = re.fullmatch(r"hugepages-([0-9]{1,12})kB", name)
-        if found is None:
-            continue
-        total = read_int(root, f"/sys/kernel/mm/hugepages/{name}/nr_hugepages").value
-        free = read_int(root, f"/sys/kernel/mm/hugepages/{name}/free_hugepages").value
-        if total is not None and free is not None:
-            rows.append((int(found[1]) * 1024, total, free))
-    return tuple(sorted(rows))
 
 
 def _read_flag(root: Root, where: str) -> Reading[bool]:

@@ -15,7 +15,7 @@ from bedplate.host.kernel.attributes import parse_int, read_cpu_list
 from bedplate.host.kernel.caches import read_caches
 from bedplate.host.kernel.cpuinfo import read_cpuinfo
 from bedplate.host.kernel.frequency import read_governors, read_idle_states, read_kinds, read_policies
-from bedplate.host.kernel.numa import NODES
+from bedplate.host.kernel.numa import list_nodes, read_node_cpus
 from bedplate.host.root.root import Root
 from bedplate.model.facts.cpu import CoreKind, CpuTopology, LogicalCpu
 from bedplate.model.facts.reading import Reading, missing
@@ -24,7 +24,6 @@ CPUS = "/sys/devices/system/cpu"
 _CPU = re.compile(r"cpu(\d{1,5})", re.ASCII)
 _PROCESSOR = re.compile(r"^processor\s{0,8}: (\d{1,5})$", re.ASCII | re.MULTILINE)
 _CPUINFO_MOST = 4 << 20  # bytes; of a recording, where no kernel has to write it
-_NODE = re.compile(r"node(\d{1,5})", re.ASCII)
 _SMT_MOST = 8  # threads of a core; POWER has 8
 _SIBLINGS_MOST = 256  # more are no threads of one core, whatever a recording says
 
@@ -140,10 +139,9 @@ def _at_least_zero(root: Root, where: str) -> int | None:
 
 def _nodes_of_cpus(root: Root) -> dict[int, int]:
     nodes: dict[int, int] = {}
-    for name in root.listdir(NODES):
-        if match := _NODE.fullmatch(name):
-            for cpu in read_cpu_list(root, f"{NODES}/{name}/cpulist", mask=f"{NODES}/{name}/cpumap") or ():
-                nodes[cpu] = int(match[1])
+    for number in list_nodes(root):
+        for cpu in read_node_cpus(root, number):
+            nodes[cpu] = number
     return nodes
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bedplate.host.kernel.kernel import RELEASE
 from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 from bedplate.model.facts.stack import DKMS_TREE, DkmsBuild, DkmsModule, DkmsState
@@ -22,7 +23,6 @@ _RELEASES = 64
 _LOG_LIMIT = 2 << 20  # bytes; with all its warnings that of NVIDIA's driver has some 300 KB
 _ERROR_MOST = 200  # characters
 _NAME = LazyPattern(r"[A-Za-z0-9][\w.+~-]{0,127}")
-_RELEASE = LazyPattern(r"[0-9][\w.+~-]{0,127}")
 _IN_A_LOG = LazyPattern(r"for kernel (?P<release>[0-9][\w.+~-]{0,127}) \(")
 # gcc, make and modpost; a warning that is about errors is none.
 _ERROR = LazyPattern(
@@ -64,7 +64,7 @@ def _read_builds(
     root: Root, name: str, version: str, entries: tuple[str, ...], linked: dict[str, str]
 ) -> Iterator[DkmsBuild]:
     top = f"{DKMS_TREE}/{name}/{version}"
-    for release in [entry for entry in entries if _RELEASE.fullmatch(entry) and entry not in _OWN][:_RELEASES]:
+    for release in [entry for entry in entries if RELEASE.fullmatch(entry) and entry not in _OWN][:_RELEASES]:
         for architecture in root.listdir(f"{top}/{release}")[:4]:
             where = f"{top}/{release}/{architecture}"
             if any(".ko" in file for file in root.listdir(f"{where}/module")):

@@ -14,7 +14,7 @@ from bedplate.model.knob import ChangeNeed, Knob
 from bedplate.model.knob_value import Compare, Parse, holds, parse_value
 from bedplate.model.policy import PolicyRow
 from bedplate.model.proof import Conditions, Proof
-from bedplate.model.tuning import UNIT_PROPERTIES, Change, Means, Setting, Skip
+from bedplate.model.tuning import UNIT_PROPERTIES, Change, Means, Setting, Skip, effective_property
 from bedplate.plan.rules.files import KnobFiles
 
 _NEAR = 0.1  # of a size: what an engine holds moves by this much while it serves, and a plan must not move with it
@@ -189,23 +189,7 @@ def is_held(old: str, new: str, parse: Parse, compare: Compare, *, near: bool = 
 def read_property(groups: Groups, path: str, key: str) -> str | None:
     """The effective value of a unit's property as it would be written; None when the group or the file is not there."""
     group = groups.find(path)
-    known = UNIT_PROPERTIES.get(key)
-    if group is None or known is None:
-        return None
-    if known.file == "cpu.weight" and group.read("cpu.idle").value == "1":
-        return "idle"
-    text = group.read(known.file).value
-    if text is None:
-        return None
-    if known.file == "io.weight":
-        return next((line.split()[1] for line in text.splitlines() if _is_default(line)), None)
-    return "infinity" if text == "max" else text
-
-
-def _is_default(line: str) -> bool:
-    """Whether it is the line of io.weight that holds for every device: "default 100"."""
-    words = line.split()
-    return len(words) == 2 and words[0] == "default" and parse_count(words[1]) is not None
+    return effective_property(key, lambda name: group.read(name).value) if group is not None else None
 
 
 def parse_count(text: str | None) -> int | None:

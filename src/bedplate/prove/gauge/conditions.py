@@ -6,6 +6,7 @@ import http.client
 import json
 
 from bedplate.engines.client import Endpoint, fetch
+from bedplate.engines.served import ServedModel, parse_served
 from bedplate.host.kernel.cpuinfo import read_cpuinfo
 from bedplate.host.kernel.kernel import GPU_MODULES
 from bedplate.host.kernel.memory import read_memory
@@ -38,16 +39,31 @@ def read_conditions(root: Root, engine: str) -> Conditions:
 def ask_engine(endpoint: Endpoint) -> str:
     """What an engine says of itself: "vllm 0.11.0, model Qwen" or the name of its model; "" when it tells nothing."""
     version = _ask(endpoint, "/version").get("version") or _ask(endpoint, "/props").get("build_info") or ""
-    models = _ask(endpoint, "/v1/models").get("data")
-    first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
-    owner = str(first.get("owned_by") or "engine")[:64]
-    return f"{owner} {version}, model {endpoint.model or first.get('id', '?')}".replace(" ,", ",")[:300]
+    first = _ask_first_model(endpoint)
+    owner = (first.owner or "engine")[:64] if first is not None else "engine"
+    name = endpoint.model or (first.id if first is not None else "?")
+    return f"{owner} {version}, model {name}".replace(" ,", ",")[:300]
+
+
+def _ask_first_model(endpoint: Endpoint) -> ServedModel | None:
+    try:
+        return next(iter(parse_served(_fetch(endpoint, "/v1/models"))), None)
+    except ValueError:
+        return None
 
 
 def _ask(endpoint: Endpoint, path: str) -> dict[str, object]:
     try:
-        reply = fetch(endpoint, path, timeout_s=_TIMEOUT_S, limit_bytes=_LIMIT)
-        record = json.loads(reply.body) if reply.status == 200 else {}
-    except (OSError, http.client.HTTPException, ValueError):
+        record = json.loads(_fetch(endpoint, path))
+    except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _fetch(endpoint: Endpoint, path: str) -> bytes:
+    """The body of an answer; b"" where there is none, or it is a refusal."""
+    try:
+        reply = fetch(endpoint, path, timeout_s=_TIMEOUT_S, limit_bytes=_LIMIT)
+    except (OSError, http.client.HTTPException, ValueError):
+        return b""
+    return reply.body if reply.status == 200 else b""

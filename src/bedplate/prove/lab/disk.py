@@ -12,14 +12,12 @@ it: programs with a time limit do.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bedplate.act import systemd
 from bedplate.act.lock import try_lock, wait_lock
@@ -32,6 +30,7 @@ from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan import io_weights
 from bedplate.plan.tune.disks import plan_cost
+from bedplate.prove.lab.fio import parse_fio_jobs
 from bedplate.prove.lab.switch import PlanSwitch, one_experiment
 
 SCRATCH_BYTES = 1 * GIB
@@ -192,9 +191,8 @@ def _speed(disk: Disk, results: Sequence[FioResult]) -> DeviceSpeed:
 
 def parse_fio(text: str) -> FioResult:
     """What one job of `fio --output-format=json` did; reads and writes together. Raises ReadError for another text."""
-    start = text.find("{")  # notes of fio about the job stand before it
     try:
-        job: dict[str, Any] = json.loads(text[start:])["jobs"][0]
+        job = parse_fio_jobs(text)[0]
         sides = [side for side in (job["read"], job["write"]) if side["total_ios"] > 0]
         if not sides:
             raise ReadError("fio did nothing: no I/O in its report")
@@ -204,7 +202,7 @@ def parse_fio(text: str) -> FioResult:
             p95_us=max(int(side["clat_ns"].get("percentile", {}).get("95.000000", 0)) // 1000 for side in sides),
             bytes_moved=sum(int(side["io_bytes"]) for side in sides),
         )
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ReadError(f"fio: its report is not what --output-format=json writes: {text[:80]!r}") from error
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bedplate.model.proof import Proof
+
+
+def proof_object(proof: Proof, file: str, expired: str) -> dict[str, Any]:
+    """A saved proof without its samples, for JSON; `expired` is "" for one that holds."""
+    row = asdict(proof)
+    del row["samples"]
+    return {"file": file, "expired": expired, **row}
 
 
 def render_record(proof: Proof, file: str, expired: str) -> str:

@@ -21,7 +21,7 @@ from bedplate.act.tuning.step import AppliedValue, Step, StepContext, Wanted
 from bedplate.errors import BedplateError
 from bedplate.host.root.root import Root
 from bedplate.model.knob import ChangeNeed
-from bedplate.model.tuning import UNIT_PROPERTIES, Change, Held, Means, Setting, Verified
+from bedplate.model.tuning import UNIT_PROPERTIES, Change, Held, Means, Setting, Verified, effective_property
 
 _SLICES = {
     "inference.slice": "Inference engines",
@@ -196,13 +196,8 @@ SYSTEMD_RELOAD = SystemdReload()
 
 
 def read_property(root: Root, cgroup: str, key: str) -> str | None:
-    """Effective text of a unit's property in its cgroup, a directory; None when the kernel does not show it."""
-    if key == "CPUWeight" and root.read(f"{cgroup}/cpu.idle").value == "1":
-        return "idle"
-    text = root.read(f"{cgroup}/{UNIT_PROPERTIES[key].file}").value
-    if key == "IOWeight" and text is not None:  # "default 100", then a line for each device with its own
-        return next((line for line in text.splitlines() if line.startswith("default ")), text)
-    return text
+    """Effective value of a unit's property in its cgroup, a directory; None when the kernel does not show it."""
+    return effective_property(key, lambda name: root.read(f"{cgroup}/{name}").value)
 
 
 def _verify_started(change: Change, shown: dict[str, str], since_s: float | None) -> Verified:

@@ -1,7 +1,9 @@
 """The installed stack against a lock: what the next boot and the next start of an engine bring that is not in it.
 
 Compared are kernel, driver, libraries and firmware of the host, and the Python packages of each layer, in the environment
-that holds the layer's engine. What a host has beside the lock is not reported: a lock says what must be there, and no more.
+that holds the layer's engine. A difference alone is medium, since nothing published says what it costs: what is known to
+fail has a finding of its own, with its source (a driver of two versions, a flavour that a GPU does not take, a known-bad
+release). What a host has beside the lock is not reported: a lock says what must be there, and no more.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def _drift(facts: HostFacts, choice: ChosenRelease, reading: Reading[str]) -> Ob
     is_revision = _upstream(release.version) == _upstream(reading.value or "")
     return Observation(
         id="stack.lock-drift",
-        severity=Severity.LOW if is_revision else Severity.HIGH,
+        severity=Severity.LOW if is_revision else Severity.MEDIUM,
         because=f"the lock has {release.component} {release.version}, but the next boot has {reading.value}",
         where=(release.component,),
         evidence=(
@@ -77,7 +79,7 @@ def _lacking(choice: ChosenRelease, reading: Reading[str]) -> Observation:
     release = choice.release
     return Observation(
         id="stack.lock-missing",
-        severity=Severity.HIGH,
+        severity=Severity.MEDIUM,
         because=f"the lock has {release.component} {release.version}, and the host has none",
         where=(choice.layer or release.component,),
         evidence=(
@@ -102,7 +104,7 @@ def _check_flavour(facts: HostFacts, record: StackRecord) -> Iterator[Result]:
             where = f"/lib/modules/{following}/modules.dep"
             yield Observation(
                 id="stack.lock-drift",
-                severity=Severity.HIGH,
+                severity=Severity.MEDIUM,
                 because=f"the lock has the {wanted[0]} flavour of NVIDIA's modules, but the next boot loads the {there} one",
                 where=("nvidia-driver",),
                 evidence=(

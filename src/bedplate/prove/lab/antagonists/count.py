@@ -5,12 +5,12 @@ Recorded from stress-ng 0.15.06, fio 3.33 and iperf3 3.12 of Debian 12; the same
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from bedplate.errors import ReadError
+from bedplate.prove.lab.fio import parse_fio_jobs
+from bedplate.prove.lab.json_output import parse_json_output
 
 _BOGO = re.compile(r"^[ \t]*bogo-ops:[ \t]*(\d+(?:\.\d+)?)[ \t]*$", re.MULTILINE)
 
@@ -43,18 +43,10 @@ def parse_stress_ng(text: str) -> float:
     return sum(float(text) for text in found)
 
 
-def parse_fio(text: str) -> float:
+def count_fio_bytes(text: str) -> float:
     """Bytes read and written by all jobs of a JSON output. Raises ReadError without jobs, or where one reports an error."""
-    data = _parse_json(text, "fio")
-    jobs = data.get("jobs")
-    if not isinstance(jobs, list) or not jobs:
-        raise ReadError("fio: its JSON has no jobs")
-    total = 0.0
-    for job in jobs:
-        if job.get("error"):
-            raise ReadError(f"fio: job {job.get('jobname')!r} ended with error {job['error']}")
-        total += sum(float(job.get(way, {}).get("io_bytes", 0)) for way in ("read", "write"))
-    return total
+    sides = [job.get(way, {}) for job in parse_fio_jobs(text) for way in ("read", "write")]
+    return sum(float(side.get("io_bytes", 0)) for side in sides)
 
 
 def parse_iperf3(text: str) -> float:
@@ -62,7 +54,7 @@ def parse_iperf3(text: str) -> float:
 
     Raises ReadError where it reports an error and has sent nothing.
     """
-    data = _parse_json(text, "iperf3")
+    data = parse_json_output(text, "iperf3")
     end = data.get("end", {})
     for key in ("sum_sent", "sum"):
         if isinstance(end.get(key), dict) and end[key].get("bytes"):
@@ -86,15 +78,3 @@ def _numbers(text: str) -> Iterator[float]:
             continue
         if number >= 0.0:
             yield number
-
-
-def _parse_json(text: str, program: str) -> dict[str, Any]:
-    """The object in a text; fio writes what it says of signals before it."""
-    begin = text.find("{")
-    try:
-        data = json.loads(text[begin:]) if begin >= 0 else None
-    except (ValueError, RecursionError) as error:
-        raise ReadError(f"{program}: its JSON is broken: {error}") from error
-    if not isinstance(data, dict):
-        raise ReadError(f"{program}: wrote no JSON", hint="It ended before it began; see its log.")
-    return data

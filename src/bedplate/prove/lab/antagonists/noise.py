@@ -24,7 +24,7 @@ from bedplate.host.kernel.memory import read_memory
 from bedplate.host.root.root import Root
 from bedplate.interrupts import hold_signals
 from bedplate.model.proof import Antagonist
-from bedplate.prove.lab.antagonists.count import AT_THE_END, parse_fio, parse_iperf3, parse_stdout, parse_stress_ng
+from bedplate.prove.lab.antagonists.count import AT_THE_END, count_fio_bytes, parse_iperf3, parse_stdout, parse_stress_ng
 from bedplate.prove.lab.antagonists.fill import Scale, busy_cpus, fill, fill_server, wanted_bytes
 from bedplate.prove.lab.antagonists.place import PLAIN, CgroupTarget, check_place, enter
 from bedplate.prove.lab.antagonists.processes import (
@@ -360,7 +360,7 @@ class Noise:
         return group if group is not None and group.name.startswith("bedplate-noise-") else None
 
     def _count(self) -> float | None:
-        parse = {"stress-ng": parse_stress_ng, "fio": parse_fio, "iperf3": parse_iperf3}.get(self.antagonist.work)
+        parse = {"stress-ng": parse_stress_ng, "fio": count_fio_bytes, "iperf3": parse_iperf3}.get(self.antagonist.work)
         if parse is None:
             return None
         try:

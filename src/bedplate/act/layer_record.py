@@ -1,0 +1,43 @@
+"""The record of an engine layer that was built here: engines/NAME.json of the state directory, beside the layer itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedplate.act.paths import Paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRecord:
+    """What a build published; the file has more, for people."""
+
+    version: str
+    digest: str
+    """SHA-256 of the inputs that it was built from."""
+    file: str
+    """Name of the layer beside the record."""
+    size_bytes: int
+    architectures: tuple[str, ...]
+    """Of models that it loads, as its own library lists them; () where it has no such list."""
+
+
+def layer_record_file(paths: Paths, engine: str) -> Path:
+    """Where the record of an engine's layer lies; before the first build, nothing is there."""
+    return paths.engines / f"{engine}.json"
+
+
+def read_layer_record(paths: Paths, engine: str) -> LayerRecord | None:
+    """The record of the layer that was published last; None before the first build, and where the record is damaged."""
+    try:
+        record = json.loads(layer_record_file(paths, engine).read_text())
+        return LayerRecord(
+            version=str(record["version"]),
+            digest=str(record["digest"]),
+            file=str(record["file"]),
+            size_bytes=int(record["size_bytes"]),
+            architectures=tuple(map(str, record["architectures"])),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
