@@ -433,6 +433,24 @@ def test_every_failure_has_its_own_finding(text: str, id: str, where: str, tmp_p
     assert (finding.id, finding.where, finding.severity) == (id, (where,), CRITICAL)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_driver_without_devices_and_cuda_without_one_are_two_findings(order: int, tmp_path: Path) -> None:
+    parts = ("$ nvidia-smi\nNo devices were found\n", "$ python3 run.py\nRuntimeError: No CUDA GPUs are available\n")
+    found = judge(read_bytes("".join(parts[::order]).encode(), tmp_path)).findings
+    assert sorted(finding.id for finding in found) == ["accel.cuda-unavailable", "driver.lists-no-device"]
+    assert len({finding.fix for finding in found}) == 2
+    assert all(len(finding.evidence) == 1 for finding in found)
+
+
+def test_pytorch_without_cuda_beside_a_driver_without_devices_is_reported(tmp_path: Path) -> None:
+    report = "$ python3 -m torch.utils.collect_env\nPyTorch version: 2.10.0+cpu\nIs CUDA available: False\n"
+    text = f"$ nvidia-smi\nNo devices were found\n{report}"
+    found = {finding.id: finding for finding in judge(read_bytes(text.encode(), tmp_path)).findings}
+    assert sorted(found) == ["accel.cuda-unavailable", "driver.lists-no-device"]
+    assert "PyTorch 2.10.0+cpu" in found["accel.cuda-unavailable"].title
+    assert judge(read_bytes(report.encode(), tmp_path)).findings == (), "a machine without accelerators lacks none"
+
+
 def test_the_table_of_nvidia_smi() -> None:
     first, second = facts_of("nvidia-smi-table/table.txt").accelerators
     assert [(gpu.name, gpu.address, gpu.memory_bytes.value) for gpu in (first, second)] == [
