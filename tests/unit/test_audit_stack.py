@@ -561,10 +561,16 @@ def lock(component: str, version: str, *, layer: str = "", **properties: tuple[s
     return StackRecord(date="2026-11-30", catalogue="x", wish=(), lock=StackLock(choices=(choice,), facts=()))
 
 
-def drifts(record: StackRecord, stack: InstalledStack, release: str = NEXT, modules: tuple[str, ...] = ()) -> list[str]:
+def lock_findings(
+    record: StackRecord, stack: InstalledStack, release: str = NEXT, modules: tuple[str, ...] = ()
+) -> list[Finding]:
     facts = make_facts(kernel=make_kernel(next_release=known(release, "/boot"), gpu_modules=((release, modules),)))
     found = audit_stack(replace(facts, stack=stack), ROWS, CATALOGUE, record, (), today="2026-11-30").findings
-    return [finding.id for finding in found if finding.id.startswith("stack.lock")]
+    return [finding for finding in found if finding.id.startswith("stack.lock")]
+
+
+def drifts(record: StackRecord, stack: InstalledStack, release: str = NEXT, modules: tuple[str, ...] = ()) -> list[str]:
+    return [finding.id for finding in lock_findings(record, stack, release, modules)]
 
 
 @pytest.mark.parametrize(
@@ -586,6 +592,44 @@ def drifts(record: StackRecord, stack: InstalledStack, release: str = NEXT, modu
 def test_the_kernel_of_a_lock(locked: str, release: str, package_version: str | None, drifted: bool) -> None:
     stack = packages(*([package(f"linux-image-{release}", package_version)] if package_version else []))
     assert (drifts(lock("kernel", locked), stack, release) == ["stack.lock-drift"]) is drifted
+
+
+@pytest.mark.parametrize(
+    ("locked", "release", "package_version", "severity", "words"),
+    [
+        ("6.12.117", NEXT, "6.12.118-1", Severity.HIGH, "another kernel release, 6.12.118"),
+        # Ubuntu counts its releases behind the dash, where Debian counts revisions of a package.
+        ("7.0.0-31", "7.0.0-32-generic", "7.0.0-32.32", Severity.HIGH, "another kernel release, 7.0.0-32-generic"),
+        (
+            *("6.17.0-1032-nvidia", "6.17.0-1032-aws", "6.17.0-1032.33", Severity.HIGH),
+            "another kernel release, 6.17.0-1032-aws",
+        ),
+        ("6.1.0-37", "6.1.0-38-amd64", "6.1.140-1", Severity.HIGH, "another kernel release, 6.1.0-38-amd64"),
+        ("6.12.118-1", NEXT, "6.12.118-1", None, ""),
+        ("6.12.118-1", NEXT, "6.12.118-2", Severity.LOW, "another revision of its package, 6.12.118-2"),
+        ("6.12.117-1", NEXT, "6.12.118-1", Severity.HIGH, "another kernel release, 6.12.118-1"),
+        ("6.12.8-1", "6.12.8-amd64", "6.12.8-2", Severity.LOW, "another revision of its package, 6.12.8-2"),
+    ],
+)
+def test_another_kernel_is_a_release_or_a_revision(
+    locked: str, release: str, package_version: str, severity: Severity | None, words: str
+) -> None:
+    found = lock_findings(lock("kernel", locked), packages(package(f"linux-image-{release}", package_version)), release)
+    assert [(finding.severity, finding.title) for finding in found] == (
+        [] if severity is None else [(severity, f"the lock has kernel {locked}, but the next boot has {words}")]
+    )
+
+
+def test_each_package_of_an_environment_that_differs_from_the_lock_is_a_finding() -> None:
+    """Two drifts have one place, the environment: the second is not evidence of the first."""
+    stack = InstalledStack(deep=True, environments=(environment(),))
+    choices = (*lock("vllm", "0.19.2", layer="a").lock.choices, *lock("torch", "2.11.0", layer="a").lock.choices)
+    record = lock("vllm", "0.19.1")
+    found = lock_findings(replace(record, lock=replace(record.lock, choices=choices)), stack)
+    assert sorted(finding.title.partition(", but")[0] for finding in found) == [
+        "layer a of the lock has torch 2.11.0",
+        "layer a of the lock has vllm 0.19.2",
+    ]
 
 
 def test_the_flavour_of_a_lock() -> None:
