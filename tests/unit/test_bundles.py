@@ -532,7 +532,7 @@ def test_a_publisher_is_kept_from_mistakes(tmp_path: Path, keys: dict[str, Path]
     rows.write_text(bundle_text(rows=H100))
     with pytest.raises(DataError, match="device h100: appears twice") as refused:
         sign_bundle(rows, keys["acme"], output)
-    assert (refused.value.hint or "").startswith("Nothing was signed.")
+    assert (refused.value.hint or "").startswith("Nothing was signed. Correct")
     rows.write_text(bundle_text(date="9999-01-01"))
     with pytest.raises(UsageError, match="has the date 9999-01-01, which is to come"):
         sign_bundle(rows, keys["acme"], output)
@@ -543,6 +543,32 @@ def test_a_publisher_is_kept_from_mistakes(tmp_path: Path, keys: dict[str, Path]
     with pytest.raises(UsageError, match="is there already"):
         make_signing_key(keys["acme"])
     assert keys["acme"].stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "schema = 1\n[bundle\n",
+        bundle_text().replace("schema = 1", "schema = 2"),
+        bundle_text(name="No Name"),
+        bundle_text().replace("\n", "\r\n"),
+        bundle_text(rows=H100),
+        bundle_text(rows=INVENTED.replace("pci", "pcj")),
+    ],
+)
+def test_who_signs_corrects_the_file_and_who_imports_gets_it_again(
+    text: str, places: CatalogPlaces, tmp_path: Path, keys: dict[str, Path]
+) -> None:
+    rows = tmp_path / "rows.toml"
+    rows.write_bytes(text.encode())
+    with pytest.raises(DataError) as refused:
+        sign_bundle(rows, keys["acme"], tmp_path / "out.toml")
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("Nothing was signed. Correct the file, and sign it again; ")
+    assert "remove" not in refused.value.hint and "publishes" not in refused.value.hint
+    with pytest.raises(DataError) as refused:
+        imported(places, tmp_path, keys["acme"], text)
+    assert refused.value.hint is not None and "whoever publishes it" in refused.value.hint.lower()
 
 
 def test_the_command_makes_a_key_signs_imports_lists_shows_and_removes(
