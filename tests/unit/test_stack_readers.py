@@ -7,6 +7,7 @@ import lzma
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.stack.binaries import (
@@ -31,6 +32,7 @@ from bedplate.host.stack.dkms import parse_log_error, parse_log_release, read_dk
 from bedplate.host.stack.document import DOCUMENT, DeepFacts, parse_deep, render_deep
 from bedplate.host.stack.dpkg import parse_status, read_interrupted, read_packages, shorten_status
 from bedplate.host.stack.driver_files import find_missing_firmware, read_cdi, read_libraries, read_toolkits
+from bedplate.host.stack.elf import find_sections
 from bedplate.host.stack.environments import (
     find_environments,
     parse_torch_bounds,
@@ -302,6 +304,36 @@ def test_sections_past_the_end_of_the_file_are_none(tmp_path: Path) -> None:
     struct.pack_into("<Q", module, 40, 1 << 62)  # e_shoff
     assert read_modinfo(make_root(tmp_path, {"/a.ko": bytes(module)}), "/a.ko").unknown is Unknown.MALFORMED
     assert read_modinfo(make_root(tmp_path / "b", {}), "/a.ko").unknown is Unknown.ABSENT
+
+
+def test_a_table_of_names_without_an_end_costs_no_more_than_its_names() -> None:
+    """65,000 sections whose names have no end would each be a copy of 4 MiB."""
+    sections, size = 20_000, 1 << 20
+    names_at = 64 + 64 * sections
+    rows = [struct.pack("<IIQQQQIIQQ", 1, 1, 0, 0, names_at, size, 0, 0, 1, 0)] * sections
+    head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1", 1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, sections, 0)
+    file = head + b"".join(rows) + b"x" * size
+    copied = 0
+
+    class Counted(bytes):
+        """Text that counts what is copied of it and looked through."""
+
+        def __getitem__(self, key: Any) -> Any:
+            nonlocal copied
+            part = super().__getitem__(key)
+            copied += len(part) if isinstance(part, bytes) else 1
+            return part
+
+        def find(self, *arguments: Any) -> int:
+            nonlocal copied
+            found = super().find(*arguments)
+            start, end = arguments[1], arguments[2] if len(arguments) > 2 else len(self)
+            copied += (found if found >= 0 else min(end, len(self))) - start
+            return found
+
+    names = frozenset((b".modinfo",))
+    assert find_sections(lambda offset, count: Counted(file[offset : offset + count]), names) == {}
+    assert copied < 4 * len(file)
 
 
 def test_module_files_are_those_of_modules_dep_with_the_firmware_that_they_lack(tmp_path: Path) -> None:
