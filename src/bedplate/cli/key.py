@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import whole_number
 from bedplate.cli.subcommand import add_subcommand
-from bedplate.errors import OutputError
+from bedplate.errors import BedplateError, OutputError
 from bedplate.report.client_keys import key_object, render_key
 
 if TYPE_CHECKING:
@@ -149,6 +149,10 @@ def _print_made(made: ShownKey, arguments: argparse.Namespace) -> int:
         ) from error
     if made.secret and not arguments.json:
         print("This key is shown only now; only its SHA-256 is stored.", file=sys.stderr)
+    if made.not_taken:
+        from bedplate.flows.key import NOT_TAKEN_HINT
+
+        raise BedplateError(made.not_taken, hint=NOT_TAKEN_HINT)
     return 0
 
 
