@@ -442,6 +442,9 @@ def test_what_pip_left() -> None:
 def test_an_environment_without_its_python() -> None:
     gone: Reading[str] = missing(Unknown.ABSENT, "/opt/vllm/bin/python", "/usr/bin/python3.11")
     assert "is not there" in findings(env(interpreter=gone))["stack.python-gone"].title
+    links = tuple(f"/opt/vllm/bin/{name}" for name in ("python", "python3", "python3.13"))
+    title = findings(env(interpreter=gone, dangling=links))["stack.python-gone"].title
+    assert title.endswith("python3.11, which is not there, and 2 more of its links lead nowhere: nothing in it starts")
     moved = known("/usr/bin/python3.14", "/opt/vllm/bin/python")
     assert "installed for python3.13" in findings(env(interpreter=moved))["stack.python-gone"].title
     assert findings(env(interpreter=missing(Unknown.ABSENT, "/opt/vllm/bin/python"))) == {}

@@ -484,7 +484,10 @@ def test_an_environment_is_read_without_starting_it(tmp_path: Path) -> None:
     )
     entries |= {
         "/opt/vllm/pyvenv.cfg": "home = /usr/bin",
-        "/opt/vllm/bin/python": Link("/usr/bin/python3.13"),
+        "/opt/vllm/bin/python": Link("python3.13"),
+        "/opt/vllm/bin/python3": Link("python"),
+        "/opt/vllm/bin/python3.13": Link("/usr/bin/python3.13"),
+        "/opt/vllm/bin/pip": "#!/usr/bin/python3.13",
         f"{top}/vllm-0.19.1.dist-info/METADATA": "Name: vllm\nRequires-Dist: torch==2.10.0\n\nRequires-Dist: torch==1\n",
         f"{top}/torch/version.py": VERSION,
     }
@@ -500,8 +503,10 @@ def test_an_environment_is_read_without_starting_it(tmp_path: Path) -> None:
     assert environment.torch is not None and environment.torch.cuda == "12.8"
     assert environment.requirements == (PythonRequirement(package="vllm", bounds="==2.10.0"),)
     assert (environment.interpreter.unknown, environment.interpreter.text) == (Unknown.ABSENT, "/usr/bin/python3.13")
+    assert [link.rpartition("/")[2] for link in environment.dangling] == ["python", "python3", "python3.13"]
     (tmp_path / "usr/bin").mkdir(parents=True)
     (tmp_path / "usr/bin/python3.13").write_text("")
+    assert read_environments(root, ["/opt/vllm"])[0].dangling == ()
     assert read_environments(root, ["/opt/vllm"])[0].interpreter.value == "/usr/bin/python3.13"
 
 

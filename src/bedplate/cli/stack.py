@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verbs,
         "diff",
         parents=[shared],
-        help="list the components that differ between two locks",
+        help="list the components and bundles that differ between two locks",
         examples=("bedplate stack diff old.lock new.lock",),
     )
     diff.add_argument("old", metavar="OLD", type=Path, help="the lock to compare with")
@@ -267,15 +267,15 @@ def _print_conflict(conflict: StackConflict, arguments: argparse.Namespace) -> i
 
 def _diff(arguments: argparse.Namespace) -> int:
     from bedplate.flows.stack import read_record
-    from bedplate.report.stack import difference_objects, render_difference
+    from bedplate.report.stack import bundle_differences, difference_objects, render_difference
 
     old, new = read_record(arguments.old), read_record(arguments.new)
-    rows = difference_objects(old, new)
+    rows, bundles = difference_objects(old, new), bundle_differences(old, new)
     if arguments.json:
-        print(json.dumps({"differences": rows}, indent=1))
+        print(json.dumps({"differences": rows, "bundles": bundles}, indent=1))
     else:
         print(render_difference(old, new) or "The locks have the same components.\n", end="")
-    return 1 if rows else 0
+    return 1 if rows or bundles else 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
