@@ -36,8 +36,6 @@ def measure(directory: Path, progress: Progress, *, scratch_bytes: int, load_s: 
     """
     if scratch_bytes < LEAST_SCRATCH_BYTES or not 1 <= load_s <= MOST_LOAD_S:
         raise UsageError(f"{scratch_bytes} bytes, {load_s} s: expected 16 MiB or more, and 1 to {MOST_LOAD_S} s")
-    if not directory.is_dir():
-        raise UsageError(f"{directory}: is not a directory", hint="Name a directory on the disk.")
     if keep and os.geteuid() != 0:
         raise PreflightError(f"saving the record in {DIRECTORY} needs root", hint="Run it as root, or with --dry-run.")
     from bedplate.prove.lab.disk import measure_disk  # the image is built without it
