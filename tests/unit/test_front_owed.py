@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.test_lock import Notes
 
-from bedplate.act import front_admin, front_socket
+from bedplate.act import front_admin, front_files, front_socket
 from bedplate.act.front_files import RELOAD, owe_front, read_owed, settle_front, write_front_files
 from bedplate.cli.main import main
 from bedplate.errors import BedplateError
@@ -116,6 +116,17 @@ def test_a_secret_is_shown_though_the_front_did_not_take_the_key(
     assert shown.out.startswith("bp_first_")
     assert "did not take it" in shown.err and "[ALERT]" in shown.err
     assert rotate_key(store, "first", grace_s=0, now_s=NOW).not_taken
+
+
+def test_a_secret_is_shown_though_run_is_full(store: KeyStore, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/run/bedplate/front/.keys.map")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(front_files, "write_whole", fail)
+        made = add_key(store, KeyRequest(id="first"), now_s=NOW)
+    assert made.secret and "/run/bedplate/front/.keys.map: No space left on device" in made.not_taken
+    assert add_key(store, KeyRequest(id="second"), now_s=NOW).not_taken == "" and front.knows("first")
 
 
 def test_prepare_gives_what_a_key_did_not(store: KeyStore, front: Front) -> None:

@@ -35,7 +35,7 @@ from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, Clien
 _SECRET_BYTES = 32  # 43 characters of base64url
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without those that look alike
 _ID_LENGTH = 8
-NOT_TAKEN_HINT = "Restart it: systemctl restart bedplate-haproxy"
+NOT_TAKEN_HINT = "Remove the reason, then run: bedplate serve prepare"
 """What to do where the running front end does not take a change."""
 _WAIT_S = 10  # for another `bedplate key`, which takes a part of a second
 
@@ -222,13 +222,14 @@ def _write(store: KeyStore, file: ClientKeyFile) -> str:
 
 
 def _apply(store: KeyStore) -> str:
-    changed = write_keys(store.root, read_front_setting(store.root), read_certificate(store.root))
-    if not store.root.exists(ADMIN_SOCKET):
-        return ""  # it does not run; it reads the files when it starts
     try:
-        give_front(store.root, changed)
+        changed = write_keys(store.root, read_front_setting(store.root), read_certificate(store.root))
+        if store.root.exists(ADMIN_SOCKET):  # else it does not run, and reads the files when it starts
+            give_front(store.root, changed)
     except CommandError as error:
         return f"{store.file}: is written, but the running front end did not take it: {error.message}"
+    except OSError as error:
+        return f"{store.file}: is written, but the files of the front end are not: {error.filename}: {error.strerror}"
     return ""
 
 
