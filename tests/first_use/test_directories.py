@@ -73,7 +73,7 @@ def test_every_verb_is_tried() -> None:
 
 
 def call(argv: tuple[str, ...], tmp_path: Path) -> int:
-    from tests.unit.test_store import write_model
+    from tests.unit.store_cases import write_model
 
     (tmp_path / "out").mkdir()
     model = write_model(tmp_path / "model.gguf")
@@ -140,7 +140,7 @@ def test_a_full_disk_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    from tests.unit.test_store import write_model
+    from tests.unit.store_cases import write_model
 
     monkeypatch.setenv("BEDPLATE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("BEDPLATE_CACHE_DIR", str(tmp_path / "cache"))

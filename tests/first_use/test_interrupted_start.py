@@ -24,6 +24,32 @@ from {first} import {entry}
 """
 
 
+# Writes which modules were looked for while Ctrl-C would still end in a traceback.
+UNCOVERED = """
+import _signal, sys
+class Note:
+    names = []
+    def find_spec(self, name, path, target=None):
+        if _signal.getsignal(2) is _signal.default_int_handler:
+            self.names.append(name)
+for name in ("__future__", "bedplate", "enum", "signal", "types"):
+    sys.modules.pop(name, None)
+sys.meta_path.insert(0, Note())
+sys.argv = ["bedplate", "--version"]
+from bedplate.cli.start import start
+try:
+    start()
+finally:
+    print(*Note.names, file=sys.stderr)
+"""
+
+
+def test_no_module_but_its_own_packages_is_loaded_before_signals_are_handled() -> None:
+    """A file that is looked for takes a part of a millisecond, and `signal` brings a dozen modules with it."""
+    done = subprocess.run([sys.executable, "-c", UNCOVERED], capture_output=True, text=True, timeout=120)
+    assert done.stderr.split() == ["bedplate", "bedplate.cli", "bedplate.cli.start"]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["INT", "TERM", "HUP"])
 @pytest.mark.parametrize("module", ["argparse", "bedplate.errors", "bedplate.cli.main", "bedplate.cli.model"])
 def test_it_ends_with_130_and_one_line(module: str, signum: signal.Signals) -> None:

@@ -3,6 +3,7 @@ dead device does, and lets them go when it is thawed."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -76,3 +77,32 @@ def test_a_disk_that_never_answers_ends_the_measurement(disk: Path, tmp_path: Pa
     status, messages = measure(disk, programs)
     assert status == 1
     assert f"error: {device_of(disk)} (" in messages and "could not be made within" in messages
+
+
+@pytest.mark.parametrize("program", ["stat", "find"])
+def test_a_name_that_is_never_looked_up_ends_the_measurement(disk: Path, tmp_path: Path, program: str) -> None:
+    """Of a disk that does not even answer reads. The program sleeps as it would there; bedplate itself looks at no name."""
+    programs = fake_fio(tmp_path / "bin", "#!/bin/sh\nexit 0\n")
+    (programs / program).write_text("#!/bin/sh\nexec sleep 1000\n")
+    (programs / program).chmod(0o755)
+    status, messages = measure(disk, programs)
+    assert status == 1
+    assert f"{disk}: its disk does not answer: {program} did not end within" in messages
+
+
+def test_the_file_of_a_run_that_was_killed_is_removed_and_that_of_one_that_runs_is_not(disk: Path, tmp_path: Path) -> None:
+    programs = fake_fio(tmp_path / "bin", "#!/bin/sh\nexit 1\n")
+    killed, running = disk / ".bedplate-disk-speed.1", disk / ".bedplate-disk-speed.2"
+    killed.touch()
+    with running.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert measure(disk, programs)[0] != 0
+        assert (killed.exists(), running.exists()) == (False, True)
+
+
+def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
+    programs = fake_fio(tmp_path / "bin", "#!/bin/sh\nexit 0\n")
+    (tmp_path / "file").touch()
+    for name, said in (("file", "is not a directory"), ("absent", "No such file or directory")):
+        status, messages = measure(tmp_path / name, programs)
+        assert (status, said in messages) == (2, True), messages

@@ -27,7 +27,7 @@ from bedplate.weights.source import find_source
 from tests.effort import wait_until
 from tests.serving import cache_zoo, zoo
 from tests.serving.conftest import LIBRARIES, in_tree, model_ref
-from tests.unit.test_store import Heard
+from tests.unit.store_cases import Heard
 
 ENGINES = read_fit_engines()
 LLAMACPP = next(row for row in ENGINES.engine if row.id == "llamacpp")

@@ -25,7 +25,7 @@ from bedplate.weights.store import Store
 from tests.effort import wait_until
 from tests.serving import zoo
 from tests.serving.conftest import Stack
-from tests.unit.test_store import Heard
+from tests.unit.store_cases import Heard
 
 MakeStack = Callable[..., AbstractContextManager[Stack]]
 _T = gguf.GGMLQuantizationType

@@ -73,6 +73,17 @@ def test_sarif_and_the_page_have_the_findings(tmp_path: Path, capsys: pytest.Cap
     assert "has fallen off the bus (Xid 79)" in page.read_text()
 
 
+def test_two_findings_of_one_place_have_two_fingerprints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A code scanning view shows one of two results with one fingerprint."""
+    text = tmp_path / "dmesg"
+    killed = "[ {at}.2] Memory cgroup out of memory: Killed process 4{at} ({name}) total-vm:120832kB, anon-rss:15596kB"
+    text.write_text("".join(f"{killed.format(at=at, name=name)}\n" for at, name in ((1, "python3"), (2, "mount"))))
+    assert main(["doctor", "--from", str(text), "--sarif"]) in (0, 1)
+    results = json.loads(capsys.readouterr().out)["runs"][0]["results"]
+    assert [result["ruleId"] for result in results] == ["kernel.oom-cgroup"] * 2
+    assert len({result["partialFingerprints"]["findingAndPlaces/v1"] for result in results}) == 2
+
+
 def test_a_recording_keeps_what_doctor_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     machine = tmp_path / "machine"
     (machine / "proc").mkdir(parents=True)

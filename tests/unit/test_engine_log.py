@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.audit_cases import cases
 from tests.unit.facts_factory import make_engine, make_facts
-from tests.unit.test_pasted import judge, read_bytes
+from tests.unit.pasted_cases import judge, read_bytes
 
 from bedplate.host.formats.engine_log import _WORDS
 from bedplate.model.facts.finding import Severity

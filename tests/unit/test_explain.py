@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -12,7 +13,7 @@ from bedplate.catalog.knobs import read_knobs
 from bedplate.cli.main import main
 from bedplate.errors import UsageError
 from bedplate.flows.explain import find_row
-from bedplate.report.explain import Style, render_finding, render_kernel_row, render_knob
+from bedplate.report.explain import Style, render_finding, render_kernel_row, render_knob, render_title
 
 KNOBS = read_knobs()
 FINDINGS = read_findings()
@@ -114,6 +115,20 @@ def test_a_message_of_the_kernel_is_printed_whole(width: int) -> None:
         assert "{" not in text.split("example")[0], row.id
         assert all("".join(part.split()[:3]) in text for part in (row.means, row.harm, row.source))  # long words are broken
         assert row.read in text
+
+
+def test_a_title_names_no_place_of_a_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (*KERNEL.rows, *read_codes("xid"), *read_codes("sxid"))
+    titles = {row.id: render_title(row) for row in rows}
+    assert [id for id, title in titles.items() if "{" in title or not title[0].isupper() or "  " in title] == []
+    assert [id for id, title in titles.items() if re.search(r"\b(?:the|of|on|at|module|port|GPU|SMMU|RAID) A ", title)] == []
+    assert titles["module-version-magic"] == "A module was built for another kernel and is refused"
+    assert titles["pcie-link-down"] == "The link of a slot went down"
+    assert titles["ext4-error"] == "The ext4 file system is damaged, or its disk failed"
+    assert main(["explain"]) == 0
+    assert not re.search(r"\{(?:place|process|code)\}", capsys.readouterr().out)
+    assert main(["explain", "--json"]) == 0
+    assert all("{" not in row.get("title", "") for row in json.loads(capsys.readouterr().out))
 
 
 def test_a_code_is_explained_with_its_cause_its_remedy_and_its_source(capsys: pytest.CaptureFixture[str]) -> None:

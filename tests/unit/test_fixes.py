@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.unit.facts_factory import absent, make_cpu, make_facts, make_os, make_pci
 from tests.unit.fix_rules import as_virtual, fix_problems, interrupts
-from tests.unit.test_pasted import KNOBS, MESSAGES, TEXTS, judge
+from tests.unit.pasted_cases import KNOBS, MESSAGES, TEXTS, judge
 
 from bedplate.catalog.kernel_log import read_codes
 from bedplate.errors import BedplateError

@@ -368,5 +368,5 @@ def test_the_page_tells_of_each_thread_what_doctor_finds(thread: dict[str, Any])
 
 def thread_row(thread: dict[str, Any]) -> str:
     _, _, _, owner, repository, _, number = thread["where"].split("/")
-    found = ", ".join(f"`{line.split()[0]}`" for line in thread["found"])
+    found = ", ".join(dict.fromkeys(f"`{line.split()[0]}`" for line in thread["found"]))
     return f"| [{owner}/{repository} {number}]({thread['where']}) | {thread['reported']} | {thread['truth']} | {found} |\n"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from tests.unit.test_store import write_directory
+from tests.unit.store_cases import write_directory
 
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.root.regular import open_regular

@@ -10,7 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tests.unit.test_store import Heard, write_directory, write_model
+from tests.unit.store_cases import Heard, write_directory, write_model
 
 from bedplate.errors import ModelRefused, UsageError
 from bedplate.model.launch import ModelRef

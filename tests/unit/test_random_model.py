@@ -10,7 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tests.unit.test_store import Heard
+from tests.unit.store_cases import Heard
 
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.errors import UsageError

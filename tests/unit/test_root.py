@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bedplate.act.tuning.baseline import Unapplied
-from bedplate.errors import ReadError
+from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.record.record import Recorder
 from bedplate.host.root import root as door
 from bedplate.host.root.links import Links
 from bedplate.host.root.recording import MemoryTree, Recording
+from bedplate.host.root.regular import open_regular
 from bedplate.host.root.root import Root
 from bedplate.model.facts.reading import Unknown
 
@@ -117,6 +119,27 @@ def test_a_fifo_does_not_block_and_a_directory_is_no_file(tree: Path) -> None:
     os.mkfifo(tree / "proc/fifo")
     assert Root(tree).read("/proc/fifo").unknown is Unknown.MALFORMED
     assert Root(tree).read("/proc").unknown is Unknown.MALFORMED
+
+
+def test_what_is_no_file_is_not_even_opened(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open /dev/watchdog starts it, and it resets the machine: any user's environment may have a link to it."""
+    os.mkfifo(tree / "sys/fifo")
+    (tree / "sys/link").symlink_to("/sys/fifo")
+    opened: list[str] = []
+    real = os.open
+
+    def note(path: Any, *arguments: Any, **more: Any) -> int:
+        opened.append(str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", note)
+    root = Root(tree)
+    for where in ("/sys/fifo", "/sys/link"):
+        assert root.read_bytes(where).text == root.open_ranges(where).text == "is not a regular file"
+        with pytest.raises(ModelRefused, match="not a regular file"):
+            open_regular(tree / "sys/fifo")
+    assert opened == []
+    assert root.read_text("/proc/version") == "Linux version 6.12" and len(opened) == 1
 
 
 def test_too_many_names_are_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

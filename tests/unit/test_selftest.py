@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.unit.test_store import Heard
+from tests.unit.store_cases import Heard
 
 from bedplate.catalog.facts import Fact, KnownAnswers, RefusedQuestions
 from bedplate.cli import main as command

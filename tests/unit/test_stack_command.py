@@ -17,6 +17,7 @@ from bedplate.catalog.stack_lock import parse_lock
 from bedplate.cli.main import main
 from bedplate.errors import DataError, UsageError
 from bedplate.flows.stack import StackRequest, find_choices, hardware_of, resolve_stack
+from bedplate.model.bundle import CatalogBundle
 from bedplate.model.stack import StackConflict, StackPolicy, StackRecord
 from bedplate.plan.resolve.resolve import resolve
 from bedplate.report.stack import render_lock
@@ -255,6 +256,28 @@ def test_locks_of_one_version_with_other_files_differ(tmp_path: Path, capsys: py
     assert f"sha256 {'0' * 64}" in out
     status, out, _ = run(capsys, "diff", str(lock), str(edited), "--json")
     assert len(json.loads(out)["differences"]) == 1
+
+
+def test_locks_made_with_other_bundles_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = lock_of(StackRequest(engines=("vllm",), accelerators=("h100",)))
+    acme = [CatalogBundle(name="acme", sequence=n, date="2026-11-30", sha256=str(n) * 64) for n in (1, 2)]
+    other = CatalogBundle(name="other", sequence=7, date="2026-11-29", sha256="7" * 64)
+    old, new = tmp_path / "a.lock", tmp_path / "b.lock"
+    old.write_text(render_lock(replace(record, bundles=(acme[0], other))))
+    new.write_text(render_lock(replace(record, bundles=(acme[1],))))
+    status, out, _ = run(capsys, "diff", str(old), str(new))
+    assert (status, out.splitlines()) == (
+        1,
+        [
+            f"bundle acme: 1 of 2026-11-30 (sha256 {'1' * 12}) -> 2 of 2026-11-30 (sha256 {'2' * 12})",
+            f"bundle other: 7 of 2026-11-29 (sha256 {'7' * 12}) -> absent",
+        ],
+    )
+    status, out, _ = run(capsys, "diff", str(old), str(new), "--json")
+    table = json.loads(out)
+    assert (status, table["differences"]) == (1, [])
+    assert [row["bundle"] for row in table["bundles"]] == ["acme", "other"]
+    assert run(capsys, "diff", str(old), str(old)) == (0, "The locks have the same components.\n", "")
 
 
 @pytest.mark.parametrize(

@@ -1,70 +1,23 @@
-"""The model store on a real file system: atomic, safe for several at once, and empty-handed after a kill."""
+"""The model store on a real file system: what is added, found, checked and removed, and what a full disk refuses."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
 import resource
-import shutil
-import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import pytest
-from tests.effort import wait_until
+from tests.unit.store_cases import Heard, contents, write_directory, write_model
 
 from bedplate.errors import ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.model.launch import Format
-from bedplate.model.progress import Progress
-from bedplate.weights.index import parse_index
 from bedplate.weights.store import Store, check_name, make_name
-
-
-class Heard:
-    """A Progress that remembers."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.notes: list[str] = []
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        self.phases.append(name)
-        yield
-
-    def detail(self, text: str) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-class KilledWhileCopying(Heard):
-    """Ends its process the hard way once bytes are moving."""
-
-    def detail(self, text: str) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def write_model(path: Path, *, rows: int = 4, seed: int = 0, title: str = "") -> Path:
-    writer = gguf.GGUFWriter(path, "llama")
-    if title:
-        writer.add_name(title)
-    writer.add_context_length(256)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tensor("token_embd.weight", np.full((rows, 32), seed, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.fixture
@@ -75,10 +28,6 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def model_file(tmp_path: Path) -> Path:
     return write_model(tmp_path / "Tiny Model.gguf")
-
-
-def contents(store: Store) -> list[str]:
-    return sorted(path.name for path in (store.root / "sha256").iterdir())
 
 
 def test_an_empty_store_lists_nothing_and_makes_nothing(store: Store) -> None:
@@ -227,84 +176,6 @@ def test_space_is_checked_with_the_arithmetic(tmp_path: Path) -> None:
         check_space(tmp_path, 2**50)
 
 
-def _add_and_die(root: Path, source: Path, progress: Progress) -> None:
-    Store(root).add(source, progress=progress, name="killed")
-
-
-def _add(root: Path, source: Path, name: str) -> None:
-    Store(root).add(source, progress=Heard(), name=name)
-
-
-@pytest.mark.touches("spawn", why="a writer of its own that can be killed")
-def test_a_killed_add_leaves_no_model_and_the_next_change_cleans(store: Store, tmp_path: Path, model_file: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(
-        target=_add_and_die, args=(store.root, model_file, KilledWhileCopying())
-    )
-    process.start()
-    process.join(30)
-    assert process.exitcode == -signal.SIGKILL
-    assert [path.name.endswith(".part") for path in (store.root / "sha256").iterdir()] == [True]
-    assert store.models() == ()
-    added = store.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard())
-    assert contents(store) == [added.sha256]
-
-
-def test_only_what_was_announced_is_removed(store: Store, model_file: Path) -> None:
-    """Content of a killed change goes at the next one; content that nothing knows of stays, whatever it is."""
-    for directory in ("sha256", "going", f"trees/{'1' * 64}"):
-        (store.root / directory).mkdir(parents=True)
-    (store.root / "sha256" / ("0" * 64)).write_bytes(b"x")
-    (store.root / "sha256" / ("2" * 64)).write_bytes(b"nobody's")
-    (store.root / "going/list").write_text(f"{'0' * 64}\n{'1' * 64}\nhalf a li")
-    added = store.add(model_file, progress=Heard())
-    assert contents(store) == sorted(["2" * 64, added.sha256])
-    assert list((store.root / "trees").iterdir()) == list((store.root / "going").iterdir()) == []
-
-
-def test_the_private_file_of_another_add_is_left_alone(store: Store, model_file: Path) -> None:
-    with store.incoming() as part:
-        part.file.write(b"half")
-        added = store.add(model_file, progress=Heard())
-        assert part.path.exists()
-        store.remove(added.name)
-        assert part.path.exists()
-    assert contents(store) == []
-
-
-@pytest.mark.touches("spawn", why="a lock is between processes")
-def test_many_adds_at_once_all_arrive(store: Store, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    sources = [write_model(tmp_path / f"m{index}.gguf", seed=index % 3, rows=64) for index in range(6)]
-    processes = [context.Process(target=_add, args=(store.root, path, path.stem)) for path in sources]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 6
-    models = store.models()
-    assert [model.name for model in models] == [f"m{index}" for index in range(6)]
-    assert len(contents(store)) == 3
-    assert [store.verify(model, progress=Heard()).problem for model in models] == [""] * 6
-
-
-@pytest.mark.touches("spawn", "machine", why="a lock is between processes, and the kernel says who waits")
-def test_a_change_waits_for_the_lock(store: Store, model_file: Path) -> None:
-    store.add(model_file, progress=Heard(), name="a")
-    with (store.root / ".lock").open("r+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        process = multiprocessing.get_context("fork").Process(target=_add, args=(store.root, model_file, "b"), daemon=True)
-        process.start()
-        waits = f"-> FLOCK  ADVISORY  WRITE {process.pid} "
-        wait_until(lambda: waits in Path("/proc/locks").read_text(), "the other process waits for the lock")
-        assert [model.name for model in store.models()] == ["a"]  # reading needs no lock
-        fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: the child holds the descriptor too
-    process.join(30)
-    assert [model.name for model in store.models()] == ["a", "b"]
-
-
-DAMAGED = ("", "{", "[]", '{"schema": 1}', '{"schema": 1, "models": [{}]}', '{"schema": 1, "models": [3]}', None)
-
-
 @pytest.fixture
 def three(store: Store, tmp_path: Path) -> Store:
     """Two names of one file, and a directory."""
@@ -312,241 +183,6 @@ def three(store: Store, tmp_path: Path) -> Store:
         store.add(write_model(tmp_path / "m.gguf", title="A Title"), progress=Heard(), name=name)
     store.add(write_directory(tmp_path / "tree"), progress=Heard(), name="tree")
     return store
-
-
-def damage(path: Path, text: str | None) -> None:
-    path.unlink() if text is None else path.write_text(text)
-
-
-@pytest.mark.parametrize("text", DAMAGED)
-def test_a_damaged_or_missing_index_is_made_again(three: Store, tmp_path: Path, text: str | None) -> None:
-    before, index = three.models(), (three.root / "index.json").read_text()
-    damage(three.root / "index.json", text)
-    assert three.models() == before
-    three.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard(), name="next")
-    assert [model.name for model in three.models()] == ["first", "next", "second", "tree"]
-    three.remove("next")
-    assert three.models() == before and (three.root / "index.json").read_text() == index
-    assert [three.verify(model, progress=Heard()).problem for model in before] == [""] * 3
-
-
-@pytest.mark.parametrize("text", DAMAGED)
-def test_a_damaged_or_missing_record_is_made_again_from_index_or_header(
-    three: Store, tmp_path: Path, text: str | None
-) -> None:
-    before, kept = three.models(), contents(three)
-    damage(three.root / "names/tree.json", text)
-    assert three.models() == before  # the index knows its name
-    (three.root / "index.json").unlink()
-    named = [model.name for model in three.models()]
-    assert {"first", "second"} < set(named) and len(named) == 3  # the name is lost, the model is not
-    three.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard(), name="next")
-    assert set(kept) < set(contents(three))
-    assert sorted(model.sha256 for model in before) == sorted(
-        model.sha256 for model in three.models() if model.name != "next"
-    )
-
-
-def test_all_lists_may_be_lost_and_no_content_is(three: Store, tmp_path: Path) -> None:
-    before, kept = three.models(), contents(three)
-    for path in (three.root / "names").iterdir():
-        path.unlink()
-    (three.root / "names").rmdir()
-    (three.root / "index.json").unlink()
-    (three.root / "going").rmdir()
-    added = three.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard(), name="next")
-    assert set(contents(three)) == {*kept, added.sha256}
-    found = {model.sha256: model for model in three.models()}
-    assert {model.sha256 for model in before} | {added.sha256} == set(found)
-    assert found[before[0].sha256].name == "A-Title"
-    assert [three.verify(model, progress=Heard()).problem for model in found.values()] == [""] * 3
-
-
-def test_a_store_of_before_gets_records_from_its_index(three: Store, tmp_path: Path) -> None:
-    before = three.models()
-    for path in (three.root / "names").iterdir():
-        path.unlink()
-    (three.root / "names").rmdir()
-    assert three.models() == before
-    three.remove("first")
-    assert three.models() == before[1:]
-    assert [three.verify(model, progress=Heard()).problem for model in before[1:]] == ["", ""]
-
-
-def test_what_a_newer_bedplate_wrote_is_left_alone(three: Store, model_file: Path) -> None:
-    for path in (three.root / "index.json", three.root / "names/first.json"):
-        text = path.read_text()
-        path.write_text(text.replace('"schema": 1', '"schema": 3'))
-        kept = contents(three)
-        for act in (
-            lambda: three.models(),
-            lambda: three.add(model_file, progress=Heard()),
-            lambda: three.remove("second"),
-        ):
-            with pytest.raises(ReadError, match="schema: expected 2, got 3"):
-                act()
-        assert contents(three) == kept
-        path.write_text(text)
-
-
-def test_nothing_is_removed_while_a_record_is_damaged(three: Store) -> None:
-    """Which content the damaged one needs is not known; here it is the same as that of the removed one."""
-    first = three.find("first")
-    damage(three.root / "names/second.json", "{")
-    (three.root / "index.json").unlink()
-    removal = three.remove("first")
-    assert Path(first.path).exists()
-    assert removal.kept_bytes == first.size_bytes
-    (obstacle,) = removal.obstacles
-    assert obstacle.path == str(three.root / "names/second.json") and "is damaged" in obstacle.problem
-    assert "--name second" in obstacle.repair
-
-
-@pytest.mark.parametrize("repair", ["add it again", "remove the record"])
-def test_what_a_damaged_record_kept_goes_once_it_is_repaired(three: Store, tmp_path: Path, repair: str) -> None:
-    """Both repairs that the message of `model rm` names."""
-    other = write_model(tmp_path / "other.gguf", seed=7)
-    gone = three.add(other, progress=Heard(), name="other")
-    damage(three.root / "names/second.json", "{")
-    (three.root / "index.json").unlink()
-    assert three.remove("other").kept_bytes == gone.size_bytes
-    if repair == "add it again":
-        three.add(write_model(tmp_path / "m.gguf", title="A Title"), progress=Heard(), name="second")
-    else:
-        (three.root / "names/second.json").unlink()
-        three.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard(), name="next")
-    assert not Path(gone.path).exists()
-    assert three.remove("first").obstacles == ()
-
-
-def test_a_directory_without_its_list_of_files_keeps_content_and_is_named(three: Store, tmp_path: Path) -> None:
-    first, tree = three.find("first"), three.find("tree")
-    (three.root / "sha256" / tree.sha256).unlink()
-    three.remove("second")
-    removal = three.remove("first")
-    assert Path(first.path).exists() and removal.kept_bytes == first.size_bytes
-    (obstacle,) = removal.obstacles
-    assert obstacle.path.endswith(tree.sha256) and "the model tree" in obstacle.problem
-    shutil.rmtree(tmp_path / "tree")
-    three.add(write_directory(tmp_path / "tree"), progress=Heard(), name="tree")
-    assert not Path(first.path).exists()
-
-
-def test_a_tree_is_linked_again_from_its_list_of_files(three: Store, tmp_path: Path) -> None:
-    tree = three.find("tree")
-    (Path(tree.path) / "a.safetensors").unlink()
-    assert three.verify(tree, progress=Heard()).problem != ""
-    three.add(write_model(tmp_path / "next.gguf", seed=3), progress=Heard(), name="next")
-    assert three.verify(tree, progress=Heard()).problem == ""
-
-
-def test_a_row_cannot_point_out_of_the_store(store: Store, model_file: Path) -> None:
-    store.add(model_file, progress=Heard())
-    index = store.root / "index.json"
-    good = json.loads(index.read_text())["models"][0]
-    for change in (
-        {"path": "/etc/passwd"},
-        {"path": "../x"},
-        {"name": "a\nb"},
-        {"sha256": "00"},
-        {"format": "exe"},
-        {"size_bytes": "1"},
-    ):
-        with pytest.raises(ReadError):
-            parse_index(json.dumps({"schema": 1, "models": [{**good, **change}]}), "index")
-    (store.root / "names/Tiny-Model.json").unlink()
-    index.write_text(json.dumps({"schema": 1, "models": [{**good, "name": "../x"}]}))
-    assert "/" not in store.models()[0].name
-
-
-_EACH = 3  # one instant in three; all of them, and more kinds of change, held when this was written, in four minutes
-_CALLS = ("open", "write", "fsync", "fchmod", "replace", "rename", "unlink", "mkdir", "rmdir", "link")
-
-
-def killed(work: Callable[[], object], at: int) -> bool:
-    """Whether the work, in a process of its own, was killed at that call of the file system; False: it ended before."""
-    child = os.fork()
-    if child == 0:
-        left = at
-
-        def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-            def count(*arguments: Any, **more: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*arguments, **more)
-
-            return count
-
-        status = 1
-        try:
-            for name in _CALLS:
-                setattr(os, name, counted(getattr(os, name)))
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the work failed by itself"
-    return os.WIFSIGNALED(status)
-
-
-@pytest.mark.touches("spawn", why="a process is killed")
-@pytest.mark.parametrize("what", ["replace", "add-tree", "remove-tree", "migrate"])
-def test_killed_at_any_call_the_store_is_as_before_or_after(
-    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # a kill loses nothing that was written; hundreds of them take minutes
-    file, other = write_model(tmp_path / "file.gguf", seed=1), write_model(tmp_path / "other.gguf", seed=2)
-    directory = write_directory(tmp_path / "tree")
-    start = Store(tmp_path / "start")
-    for name in ("kept", "gone"):
-        start.add(file, progress=Heard(), name=name)
-    start.add(other, progress=Heard(), name="alone")
-    start.add(directory, progress=Heard(), name="tree")
-
-    def change(store: Store) -> None:
-        match what:
-            case "replace":
-                store.add(file, progress=Heard(), name="alone", overwrite=True)
-            case "add-tree":
-                (directory / "README.md").write_text("another")
-                store.add(directory, progress=Heard(), name="tree2")
-            case "remove-tree":
-                store.remove("tree")
-            case "migrate":
-                store.remove("gone")
-
-    def look(store: Store) -> tuple[list[tuple[str, str]], set[str]]:
-        return [(model.name, model.sha256) for model in store.models()], set(contents(store))
-
-    def fresh(name: str) -> Store:
-        copy = Store(Path(shutil.copytree(start.root, tmp_path / name)))
-        if what == "migrate":
-            shutil.rmtree(copy.root / "names")
-        return copy
-
-    reference = fresh("reference")
-    before = look(reference)
-    change(reference)
-    after = look(reference)
-    at, ends = 0, set()
-    while True:
-        store = fresh(f"at-{at}")
-        if not killed(lambda store=store: change(store), at):  # type: ignore[misc]
-            break
-        assert look(store)[0] in (before[0], after[0]), f"call {at}"  # read without the lock
-        store.add(file, progress=Heard(), name="kept")  # any change brings it into order
-        now = look(store)
-        assert now in (before, after), f"call {at}"
-        assert [store.verify(model, progress=Heard()).problem for model in store.models()] == [""] * len(now[0])
-        assert not [path for path in store.root.rglob("*") if path.parent.name == "going" or "unfinished" in path.name]
-        ends.add(now == after)
-        shutil.rmtree(store.root)
-        at += _EACH
-    assert at > 15, "too few instants were tried"
-    assert ends == ({True, False} if before != after else {True})
 
 
 @pytest.mark.touches("spawn", why="two processes change one store")
@@ -563,17 +199,6 @@ def test_models_are_removed_from_a_full_disk(three: Store) -> None:
     child.join(60)
     assert [model.name for model in three.models()] == ["first", "second"]
     assert len(contents(three)) == 1
-
-
-def write_directory(path: Path) -> Path:
-    from tests.unit.test_safetensors import make_directory
-
-    make_directory(path)
-    (path / "tokenizer.json").write_text("{}")
-    (path / "pytorch_model.bin").write_bytes(b"\x80\x02")
-    (path / "modeling_x.py").write_text("print('no')")
-    (path / "sub").mkdir()
-    return path
 
 
 def test_a_safetensors_directory_is_one_model(store: Store, tmp_path: Path) -> None:

@@ -165,6 +165,11 @@ def write_front_texts(root: Root, texts: FrontTexts) -> None:
         _write(root.at(path), text)
 
 
+def write_front_tokens(root: Root, tokens: str) -> None:
+    """Write the second file of configuration alone, for a reload of what is written already."""
+    _write(root.at(FRONT_TOKENS), tokens)
+
+
 def _front_files(texts: FrontTexts) -> tuple[tuple[str, str], ...]:
     """The tokens first: after a kill between two of them the next rollout finds that a reload is under way."""
     return (FRONT_TOKENS, texts.tokens), (FRONT_SCRIPT, texts.script), (FRONT_CONFIGURATION, texts.configuration)

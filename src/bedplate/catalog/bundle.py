@@ -114,12 +114,16 @@ def render_key(public: bytes) -> str:
     return base64.b64encode(public).decode()
 
 
-def parse_bundle(text: str, *, name: str) -> BundleContent:
-    """Head and rows of a bundle, signed or not. Raises DataError with every problem of its form.
+def parse_bundle(text: str, *, name: str, hint: str = _HINT) -> BundleContent:
+    """Head and rows of a bundle, signed or not. Raises DataError with every problem of its form, and `hint`.
 
-    What the rows say is for their loaders, which know all the others.
+    What the rows say is for their loaders, which know all the others. The hint is for whoever received the bundle, unless
+    its publisher asks.
     """
-    table = parse_table(text, name=name)
+    try:
+        table = parse_table(text, name=name)
+    except DataError as error:
+        raise DataError(error.problems, hint=hint) from error
     problems = schema_problems(table.pop("schema", None), f"{name}:") + unprintable_problems(table, name)
     problems += _unprintable_lines(text, name)
     given = table.pop("bundle", None)
@@ -137,7 +141,7 @@ def parse_bundle(text: str, *, name: str) -> BundleContent:
     if not table:
         problems.append(f"{name}: has no rows")
     if problems or head is None:
-        raise DataError(problems, hint=_HINT)
+        raise DataError(problems, hint=hint)
     return BundleContent(head=head, tables=table)
 
 

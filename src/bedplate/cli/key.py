@@ -23,7 +23,7 @@ import time
 from bedplate.cli.argument_types import whole_number
 from bedplate.cli.result import print_result
 from bedplate.cli.subcommand import add_subcommand, run_subcommand
-from bedplate.errors import OutputError
+from bedplate.errors import BedplateError, OutputError
 from bedplate.flows import key as keys
 from bedplate.report.client_keys import key_object, render_key
 
@@ -153,6 +153,8 @@ def _print_made(made: keys.ShownKey, arguments: argparse.Namespace) -> int:
         ) from error
     if made.secret and not arguments.json:
         print("This key is shown only now; only its SHA-256 is stored.", file=sys.stderr)
+    if made.not_taken:
+        raise BedplateError(made.not_taken, hint=keys.NOT_TAKEN_HINT)
     return 0
 
 

@@ -46,6 +46,7 @@ from bedplate.flows.stack_check import check_stack
 from bedplate.model.python_lock import PythonLock
 from bedplate.model.stack import StackConflict, StackPolicy
 from bedplate.report.stack import (
+    bundle_differences,
     choice_object,
     conflict_object,
     difference_objects,
@@ -108,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "diff",
         run=_diff,
         json="print one JSON object",
-        help="list the components that differ between two locks",
+        help="list the components and bundles that differ between two locks",
         examples=("bedplate stack diff old.lock new.lock",),
     )
     diff.add_argument("old", metavar="OLD", type=Path, help="the lock to compare with")
@@ -251,9 +252,10 @@ def _print_conflict(conflict: StackConflict, arguments: argparse.Namespace) -> i
 
 def _diff(arguments: argparse.Namespace) -> int:
     old, new = stack.read_record(arguments.old), stack.read_record(arguments.new)
-    rows = difference_objects(old, new)
-    print_result(arguments, {"differences": rows}, render_difference(old, new) or "The locks have the same components.\n")
-    return 1 if rows else 0
+    rows, bundles = difference_objects(old, new), bundle_differences(old, new)
+    text = render_difference(old, new) or "The locks have the same components.\n"
+    print_result(arguments, {"differences": rows, "bundles": bundles}, text)
+    return 1 if rows or bundles else 0
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ from bedplate.model.bundle import BundleChange, CatalogBundle, ListedBundle
 
 TRUSTED_KEYS = Path("/etc/bedplate/catalog.keys")
 _DAY_S = 86_400
+_CORRECT = f"Nothing was signed. Correct the file, and sign it again; {REFERENCE} says what it holds."
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -105,9 +106,20 @@ def _judge(path: Path, text: str, content: BundleContent, bundle: CatalogBundle,
         _refuse_older(path, bundle, replaced)
     candidate = RowFile(name=str(path), text=text)
     others = [file for name, file in sorted(present.items()) if name != bundle.name]
-    _load(places.drop_ins, [*others, candidate], otherwise="Nothing was imported.")
+    try:
+        _load(places.drop_ins, [*others, candidate])
+    except DataError as error:
+        raise DataError(error.problems, hint=f"Nothing was imported. {_import_hint(error, others, places)}") from error
     rows = compare_rows(before[0] if before is not None else None, content)
     return BundleChange(bundle=bundle, note=content.head.note, replaced=replaced, rows=rows)
+
+
+def _import_hint(error: DataError, others: Sequence[RowFile], places: CatalogPlaces) -> str:
+    """What to do about the problems: only its publisher can correct a bundle, and the owner what the owner has beside it."""
+    owned = [*(path.name for path in places.drop_ins.glob("*.toml")), *(Path(file.name).name for file in others)]
+    if any(f"{name}:" in problem for problem in error.problems for name in owned):
+        return error.hint or ""
+    return f"Whoever publishes it must correct the bundle; {REFERENCE} says what it holds."
 
 
 def _read_present(file: RowFile | None) -> tuple[BundleContent, CatalogBundle] | None:
@@ -135,7 +147,7 @@ def _refuse_older(path: Path, bundle: CatalogBundle, replaced: CatalogBundle) ->
         )
 
 
-def _load(drop_ins: Path | None, bundles: Sequence[RowFile], *, otherwise: str) -> None:
+def _load(drop_ins: Path | None, bundles: Sequence[RowFile]) -> None:
     """Load all rows with these bundles, as `stack` and `fit` will. Raises DataError with the problems of all loaders."""
     problems: dict[str, None] = {}
     hints: list[str] = []
@@ -149,7 +161,7 @@ def _load(drop_ins: Path | None, bundles: Sequence[RowFile], *, otherwise: str) 
             problems.update(dict.fromkeys(error.problems))
             hints.append(error.hint or "")
     if problems:
-        raise DataError(tuple(problems), hint=f"{otherwise} {hints[0]}")
+        raise DataError(tuple(problems), hint=hints[0])
 
 
 def read_trusted_keys(places: CatalogPlaces) -> tuple[TrustedKey, ...]:
@@ -241,7 +253,7 @@ def remove_bundle(name: str, places: CatalogPlaces) -> BundleChange:
             content = None
         others = [other for other in read_bundles(places.drop_ins) if other.name != file.name]
         try:
-            _load(places.drop_ins, others, otherwise="")
+            _load(places.drop_ins, others)
             problems: tuple[str, ...] = ()
         except DataError as error:
             problems = error.problems
@@ -268,15 +280,17 @@ def sign_bundle(source: Path, key: Path, output: Path) -> tuple[CatalogBundle, s
     text = text if text.endswith("\n") else f"{text}\n"
     if text.rpartition("\n# signature:")[1]:
         raise UsageError(f"{source}: has a signature already", hint="Remove its last line, and raise the sequence.")
-    content = parse_bundle(text, name=str(source))
+    content = parse_bundle(text, name=str(source), hint=_CORRECT)
     tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + _DAY_S))  # of whoever is ahead of UTC
     if content.head.date > tomorrow:
         raise UsageError(
             f"{source}: has the date {content.head.date}, which is to come; no bundle with an earlier one could follow it",
             hint="Correct bundle.date.",
         )
-    candidate = RowFile(name=str(source), text=text)
-    _load(None, [candidate], otherwise="Nothing was signed.")
+    try:
+        _load(None, [RowFile(name=str(source), text=text)])
+    except DataError as error:
+        raise DataError(error.problems, hint=_CORRECT) from error
     public = read_public_key(key)
     signed = text + render_signature(public, sign_bytes(text.encode(), key))
     split_signature(signed, name=str(source))

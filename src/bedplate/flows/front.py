@@ -16,7 +16,7 @@ from typing import Any
 
 from bedplate.act.files import sync_directory, write_whole
 from bedplate.act.front_admin import replace_certificate, replace_map
-from bedplate.act.front_files import write_front_files
+from bedplate.act.front_files import settle_front, write_front_files
 from bedplate.catalog.client_keys import parse_client_keys
 from bedplate.catalog.machine_config import is_loopback, parse_machine_config
 from bedplate.errors import BedplateError, CommandError, DataError, ReadError
@@ -215,7 +215,7 @@ def read_certificate(root: Root) -> CertificateRecord | None:
 
 
 def apply_front(root: Root, changed: Sequence[str]) -> None:
-    """Let the running HAProxy take these files without a reload. Raises CommandError where it does not."""
+    """Let the running HAProxy take these files without a reload. Raises CommandError where it does not, and is owed them."""
     admin = root.at(ADMIN_SOCKET)
     for name in ("scopes.map", "keys.map", "clients.map", "state.map"):  # a key is known once its scope is
         if name in changed:
@@ -225,6 +225,7 @@ def apply_front(root: Root, changed: Sequence[str]) -> None:
         replace_certificate(admin, SERVER_PEM, root.at(SERVER_PEM).read_text())
     if Path(CLIENT_CA_PEM).name in changed:
         raise CommandError("the CA of the clients changed, which takes a reload", status=None)
+    settle_front(root.at(FRONT_DIRECTORY), changed)
 
 
 def find_openings(setting: FrontSetting) -> list[str]:

@@ -19,7 +19,6 @@ from bedplate.act.serving import hold_serving
 from bedplate.catalog.client_keys import MOST_KEYS, is_key_id, is_model_text, is_note, parse_client_keys, render_client_keys
 from bedplate.errors import BedplateError, CommandError, NotRunningError, UsageError
 from bedplate.flows.front import (
-    apply_front,
     find_openings,
     is_var_open,
     read_certificate,
@@ -27,6 +26,7 @@ from bedplate.flows.front import (
     read_key_file,
     write_keys,
 )
+from bedplate.flows.front_reload import give_front
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.root.root import Root
 from bedplate.host.system.booted import is_bedplate_system
@@ -35,6 +35,8 @@ from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, Clien
 _SECRET_BYTES = 32  # 43 characters of base64url
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without those that look alike
 _ID_LENGTH = 8
+NOT_TAKEN_HINT = "Remove the reason, then run: bedplate serve prepare"
+"""What to do where the running front end does not take a change."""
 _WAIT_S = 10  # for another `bedplate key`, which takes a part of a second
 
 
@@ -62,6 +64,8 @@ class ShownKey:
     key: ClientKey
     secret: str
     """"bp_ID_SECRET"; empty for a client with a certificate."""
+    not_taken: str = ""
+    """Why the running front end does not have the key, though it is stored; the next change gives it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +134,8 @@ def add_key(store: KeyStore, request: KeyRequest, *, now_s: int) -> ShownKey:
             expires_s=now_s + request.lasts_s if request.lasts_s is not None else 0,
             note=request.note,
         )
-        write(replace(file, key=(*file.key, key)))
-    return ShownKey(key=key, secret=secret)
+        not_taken = write(replace(file, key=(*file.key, key)))
+    return ShownKey(key=key, secret=secret, not_taken=not_taken)
 
 
 def find_open_front(store: KeyStore) -> tuple[str, ...]:
@@ -150,13 +154,18 @@ def list_keys(store: KeyStore) -> tuple[ListedKey, ...]:
 
 
 def revoke_key(store: KeyStore, id: str) -> ClientKey:
-    """Remove a key; one of the image is written down as revoked. Raises UsageError where no key has this id."""
+    """Remove a key; one of the image is written down as revoked.
+
+    Raises UsageError where no key has this id, BedplateError where it is removed and the running front end still takes it.
+    """
     with _changing(store) as (file, write):
         image = store.read_image()
         key = _find(merge_keys(image, file), id)
         of_image = any(other.id == id for other in image.key)
         revoked = (*file.revoked, id) if of_image and id not in file.revoked else file.revoked
-        write(replace(file, key=tuple(other for other in file.key if other.id != id), revoked=revoked))
+        not_taken = write(replace(file, key=tuple(other for other in file.key if other.id != id), revoked=revoked))
+    if not_taken:
+        raise BedplateError(not_taken, hint=NOT_TAKEN_HINT)
     return key
 
 
@@ -182,13 +191,14 @@ def rotate_key(store: KeyStore, id: str, *, grace_s: int, now_s: int) -> ShownKe
             previous_sha256=before.sha256 if grace_s else "",
             previous_expires_s=now_s + grace_s if grace_s else 0,
         )
-        write(replace(file, key=(*(other for other in file.key if other.id != id), key)))
-    return ShownKey(key=key, secret=secret)
+        not_taken = write(replace(file, key=(*(other for other in file.key if other.id != id), key)))
+    return ShownKey(key=key, secret=secret, not_taken=not_taken)
 
 
 @contextmanager
-def _changing(store: KeyStore) -> Iterator[tuple[ClientKeyFile, Callable[[ClientKeyFile], None]]]:
-    """The file as it is, and what writes another in its place and gives it to the running front end; one at a time."""
+def _changing(store: KeyStore) -> Iterator[tuple[ClientKeyFile, Callable[[ClientKeyFile], str]]]:
+    """The file as it is, and what writes another in its place, gives it to the running front end and says why that does not
+    have it; one at a time."""
     if not store.on_machine:
         from bedplate.act.lock import hold_lock
         from bedplate.act.paths import find_paths
@@ -198,29 +208,29 @@ def _changing(store: KeyStore) -> Iterator[tuple[ClientKeyFile, Callable[[Client
         return
     with hold_serving(store.root):
 
-        def write(file: ClientKeyFile) -> None:
+        def write(file: ClientKeyFile) -> str:
             _write(store, file)
-            _apply(store)
+            return _apply(store)
 
         yield store.read(), write
 
 
-def _write(store: KeyStore, file: ClientKeyFile) -> None:
+def _write(store: KeyStore, file: ClientKeyFile) -> str:
     store.file.parent.mkdir(parents=True, exist_ok=True, mode=0o755 if store.on_machine else 0o700)
     write_whole(store.file, render_client_keys(file), sync=True, mode=0o600)
+    return ""
 
 
-def _apply(store: KeyStore) -> None:
-    changed = write_keys(store.root, read_front_setting(store.root), read_certificate(store.root))
-    if not store.root.exists(ADMIN_SOCKET):
-        return  # it does not run; it reads the files when it starts
+def _apply(store: KeyStore) -> str:
     try:
-        apply_front(store.root, changed)
+        changed = write_keys(store.root, read_front_setting(store.root), read_certificate(store.root))
+        if store.root.exists(ADMIN_SOCKET):  # else it does not run, and reads the files when it starts
+            give_front(store.root, changed)
     except CommandError as error:
-        raise BedplateError(
-            f"{store.file}: is written, but the running front end did not take it: {error.message}",
-            hint="Restart it: systemctl restart bedplate-haproxy",
-        ) from error
+        return f"{store.file}: is written, but the running front end did not take it: {error.message}"
+    except OSError as error:
+        return f"{store.file}: is written, but the files of the front end are not: {error.filename}: {error.strerror}"
+    return ""
 
 
 def _check(request: KeyRequest) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from bedplate.act import systemd
+from bedplate.act.front_files import RELOAD, owe_front, settle_front
 from bedplate.act.front_master import read_former_requests, reload_front
-from bedplate.act.front_stats import read_tokens
 from bedplate.act.serving import (
     FRONT_UNIT,
     ServingChange,
@@ -26,10 +26,11 @@ from bedplate.act.serving import (
     write_engines,
     write_front_texts,
 )
-from bedplate.front.haproxy import MASTER_SOCKET, STATS_SOCKET, render_tokens
+from bedplate.flows.front_reload import find_ready
+from bedplate.front.haproxy import MASTER_SOCKET, render_tokens
+from bedplate.front.keys import FRONT_DIRECTORY
 from bedplate.front.routes import backend_name
 from bedplate.host.root.root import Root
-from bedplate.model.instance import token_variable_of
 from bedplate.model.progress import Progress
 from bedplate.model.units import render_size
 from bedplate.model.wording import plural
@@ -80,15 +81,16 @@ def _apply_front(
     texts = serving.render_front(exchanged=exchanged)
     if is_front_written(root, texts) and not reload:
         return
-    variables = {token_variable_of(name): name for name in change.same}
-    ready = [variables[variable] for variable in read_tokens(root.at(STATS_SOCKET), list(variables))]
-    write_front_texts(root, serving.render_front(exchanged=exchanged, tokens=render_tokens(sorted(ready))))
+    tokens = render_tokens(find_ready(root, change.same))
+    write_front_texts(root, serving.render_front(exchanged=exchanged, tokens=tokens))
+    owe_front(root.at(FRONT_DIRECTORY), (RELOAD,))  # all is written: whoever comes next can reload it
     if root.exists(MASTER_SOCKET):
         reload_front(root.at(MASTER_SOCKET))
     else:
         systemd.reload_or_restart((FRONT_UNIT,))
     # Only now: after a failure, or a kill, the next rollout finds that the reload is not done.
     write_front_texts(root, texts)
+    settle_front(root.at(FRONT_DIRECTORY))
 
 
 def _drain(root: Root, leaving: Sequence[str], progress: Progress, *, drain_s: float) -> None:

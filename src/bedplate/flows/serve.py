@@ -17,6 +17,7 @@ from typing import Any
 
 from bedplate import __version__
 from bedplate.act.consoles import write_consoles
+from bedplate.act.front_files import RELOAD, read_owed, settle_front
 from bedplate.act.serving import (
     FrontTexts,
     Served,
@@ -43,6 +44,7 @@ from bedplate.flows.front import (
     write_front,
 )
 from bedplate.front.haproxy import NO_TOKENS, STATS_SOCKET, render_haproxy
+from bedplate.front.keys import FRONT_DIRECTORY
 from bedplate.front.routes import FrontLimits, Route, make_route, plan_front, without_engine
 from bedplate.front.tls import ADMIN_SOCKET
 from bedplate.host.kernel.cpus import read_cpus
@@ -177,19 +179,21 @@ def prepare(
         remove_engines(root, compare_serving(root, serving.served).gone)
         write_engines(root, serving.served)
         write_front_texts(root, serving.render_front())
+        if not root.exists(ADMIN_SOCKET):
+            settle_front(root.at(FRONT_DIRECTORY))  # it does not run, and reads all of it when it starts
         if live:
             start_serving([instance_of(service.model.name) for service in serving.services])
     return serving
 
 
 def _apply(root: Root, changed: Sequence[str], progress: Progress) -> bool:
-    """Give the running front end its new files; False where it does not take them, and reads all of them by a reload."""
+    """Give the running front end its new files; False where it does not take them or is owed a reload, which reads them."""
     try:
         apply_front(root, changed)
     except CommandError as error:
         progress.note(f"the front end is reloaded: {error.message}")
         return False
-    return True
+    return RELOAD not in read_owed(root.at(FRONT_DIRECTORY))
 
 
 def _with_port(setting: FrontSetting, port: int | None) -> FrontSetting:

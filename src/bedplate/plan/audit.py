@@ -55,8 +55,8 @@ def conclude(
     """What rules say of a machine, ranked, without what is suppressed; `known` are the ids that a suppression may name."""
     concluded = judge_rules(rules, make_machine(facts))
     not_judged = {NotJudged(id=result.id, why=result.because) for result in concluded.not_judged}
-    findings = _joined(concluded.findings)
-    ranked = sorted(findings, key=lambda finding: (-finding.rank, finding.id, finding.where))
+    findings = _joined(concluded.reports)
+    ranked = sorted(findings, key=lambda finding: (-finding.rank, finding.id, finding.where, finding.title))
     shown, suppressed, notes = _suppress(ranked, suppressions, known=known, today=today)
     return Audit(
         findings=tuple(shown),
@@ -67,18 +67,34 @@ def conclude(
     )
 
 
-def _joined(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, of those with one id and place the higher ranked, with the evidence of both."""
-    joined: dict[tuple[str, tuple[str, ...]], Finding] = {}
-    for finding in findings:
-        other = joined.get(key := (finding.id, finding.where))
-        if other is None:
-            joined[key] = finding
-        elif other != finding:
-            higher, lower = (finding, other) if finding.rank > other.rank else (other, finding)
-            evidence = tuple(dict.fromkeys((*higher.evidence, *lower.evidence)))
-            joined[key] = replace(higher, evidence=evidence)
-    return list(joined.values())
+def _joined(reports: Iterable[Sequence[Finding]]) -> list[Finding]:
+    """The findings of all rules, each once; `reports` has those of each rule.
+
+    A rule that says two things of a place means two; what it says twice is one finding with the evidence of both. Where each
+    of two rules says one thing with one id of a place, such as the kernel's log and the facts, the higher ranked is left,
+    with the evidence of both.
+    """
+    by_place: dict[tuple[str, tuple[str, ...]], list[list[Finding]]] = {}
+    for report in reports:
+        said: dict[tuple[str, tuple[str, ...]], dict[str, list[Finding]]] = {}
+        for finding in report:
+            said.setdefault((finding.id, finding.where), {}).setdefault(finding.title, []).append(finding)
+        for place, by_title in said.items():
+            by_place.setdefault(place, []).append([_join(same) for same in by_title.values()])
+    joined: list[Finding] = []
+    for groups in by_place.values():
+        one_each = all(len(group) == 1 for group in groups)
+        same: dict[str, list[Finding]] = {}
+        for finding in (finding for group in groups for finding in group):
+            same.setdefault("" if one_each else finding.title, []).append(finding)
+        joined += map(_join, same.values())
+    return joined
+
+
+def _join(findings: Sequence[Finding]) -> Finding:
+    """The highest ranked, the first of several, with the evidence of all."""
+    ranked = sorted(findings, key=lambda finding: -finding.rank)
+    return replace(ranked[0], evidence=tuple(dict.fromkeys(fact for finding in ranked for fact in finding.evidence)))
 
 
 def _suppress(

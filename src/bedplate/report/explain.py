@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -115,13 +116,32 @@ def render_kernel_row(row: KernelLogRow, steps: Iterable[RemedySteps], *, style:
         ("example", row.examples),
         ("sources", [f"{row.source} (read {row.read})"]),
     ]
-    title = (
-        row.title.replace("NVSwitch {place}", "An NVSwitch")
-        .replace("{place}", "A device")
-        .replace("{process}", "A process")
-        .replace("{code}", "N")
-    )
-    return "\n".join([style.bold(row.id), *textwrap.wrap(title, max(10, style.width)), "", *_fields(fields, style)])
+    title = textwrap.wrap(render_title(row), max(10, style.width))
+    return "\n".join([style.bold(row.id), *title, "", *_fields(fields, style)])
+
+
+# A title is a sentence of one machine, "The drive at {place} ..."; of no machine it has an article in the place of a name.
+_GENERAL = (
+    (re.compile(r" \(\{place\}\)| on \{place\}"), ""),
+    (re.compile(r"\bGPU \{place\}"), "A GPU"),
+    (re.compile(r"\b(NVSwitch) \{place\}"), r"An \1"),
+    (re.compile(r"\bThe (SMMU) \{place\}"), r"An \1"),
+    (re.compile(r"\bThe (module|port|software RAID|drive)(?: at)? \{place\}"), r"A \1"),
+    (re.compile(r"\bthe slot below \{place\}"), "a slot"),
+    (re.compile(r"^\{place\}"), "A device"),
+    (re.compile(r"\{place\}"), "a device"),
+    (re.compile(r"^\{process\}"), "A process"),
+    (re.compile(r"\{process\}"), "a process"),
+    (re.compile(r"\{code\}"), "N"),
+)
+
+
+def render_title(row: KernelLogRow) -> str:
+    """What a message says of any machine: "A drive reported errors on its link or in itself"."""
+    title = row.title
+    for pattern, words in _GENERAL:
+        title = pattern.sub(words, title)
+    return title
 
 
 def render_severity(row: KernelLogRow) -> str:
@@ -197,7 +217,7 @@ def render_list(
     longest = max(map(len, ids))
     lines = [f"{knob.id:<{longest}}  {knob.grade}  {knob.verdict:<11}  {knob.name}" for knob in knobs]
     lines += [f"{row.id:<{longest}}  -  {'finding':<11}  {row.title}" for row in findings]
-    lines += [f"{row.id:<{longest}}  -  {'kernel log':<11}  {row.title}" for row in messages]
+    lines += [f"{row.id:<{longest}}  -  {'kernel log':<11}  {render_title(row)}" for row in messages]
     return "\n".join(line if len(line) <= width else line[: max(20, width) - 3] + "..." for line in lines)
 
 
@@ -210,5 +230,6 @@ def render_row(row: Knob | FindingRow | KernelLogRow, knobs: Iterable[Knob]) -> 
         return {
             "finding": row.reports_as if "." in row.reports_as else f"kernel.{row.reports_as or row.id}",
             **dataclasses.asdict(row),
+            "title": render_title(row),
         }
     return {"finding": row.id, **dataclasses.asdict(row)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bedplate.model.kernel_log_row import KernelLogRow, RemedySteps
-from bedplate.report.explain import FAULTS, REMEDIES, render_severity
+from bedplate.report.explain import FAULTS, REMEDIES, render_severity, render_title
 from bedplate.report.markdown import cell, one_line, table_row
 
 _INTRODUCTION = """\
@@ -25,7 +25,9 @@ def render_kernel_log_page(
     """docs/reference/kernel-log.md below its first line: messages, then the codes of each family, then what to do."""
     parts = ["# The kernel's log\n", one_line(_INTRODUCTION)]
     parts += ["| message | what happened | severity | cause |", "|---|---|---|---|"]
-    parts += [table_row(f"[{row.id}](#{row.id})", _what(row), render_severity(row), row.fault.value) for row in messages]
+    parts += [
+        table_row(f"[{row.id}](#{row.id})", render_title(row), render_severity(row), row.fault.value) for row in messages
+    ]
     parts.append("")
     for family, rows in codes.items():
         title, form = _FAMILIES[family]
@@ -65,13 +67,12 @@ def _message(row: KernelLogRow) -> list[str]:
         ("Reported as", f"`{row.reports_as}`" if row.reports_as else ""),
         ("Source", f"{row.source} (read {row.read})"),
     ]
-    lines = [f"### {row.id}\n", f"**{_what(row)}.** {row.means}\n", *(f"- {label}: {text}" for label, text in facts if text)]
+    lines = [
+        f"### {row.id}\n",
+        f"**{render_title(row)}.** {row.means}\n",
+        *(f"- {label}: {text}" for label, text in facts if text),
+    ]
     return [*lines, "", "```text", *row.examples, "```", ""]
-
-
-def _what(row: KernelLogRow) -> str:
-    title = row.title.replace("NVSwitch {place}", "An NVSwitch").replace(" ({place})", "")
-    return title.replace("{place}", "A device").replace("{process}", "A process").replace("{code}", "N")
 
 
 def _read(rows: Sequence[KernelLogRow], source: str) -> str:

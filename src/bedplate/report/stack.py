@@ -157,11 +157,12 @@ def render_why_text(choices: Sequence[ChosenRelease], screen: Screen) -> str:
 
 
 def render_difference(old: StackRecord, new: StackRecord) -> str:
-    """A line for each component that differs, "" when none does: `kernel: 6.12.118 (...) -> 7.3.4 (...)`."""
+    """A line for each component and bundle that differs, "" when none does: `kernel: 6.12.118 (...) -> 7.3.4 (...)`."""
     lines: list[str] = []
     for row in difference_objects(old, new):
         name = f"{row['component']} ({row['layer']})" if row["layer"] else row["component"]
         lines.append(f"{name}: {row['old']} -> {row['new']}")
+    lines += [f"bundle {row['bundle']}: {row['old']} -> {row['new']}" for row in bundle_differences(old, new)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -174,6 +175,20 @@ def difference_objects(old: StackRecord, new: StackRecord) -> list[dict[str, str
         for old, new in [_told_apart(before.get(key), after.get(key))]
     ]
     return [row for row in rows if row["old"] != row["new"]]
+
+
+def bundle_differences(old: StackRecord, new: StackRecord) -> list[dict[str, str]]:
+    """Bundles that only one lock was made with, or that are not the same, as `--json` prints them: bundle, old, new."""
+    before, after = ({bundle.name: bundle for bundle in record.bundles} for record in (old, new))
+    return [
+        {"bundle": name, "old": _told_bundle(before.get(name)), "new": _told_bundle(after.get(name))}
+        for name in dict.fromkeys([*after, *before])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _told_bundle(bundle: CatalogBundle | None) -> str:
+    return f"{bundle.sequence} of {bundle.date} (sha256 {bundle.sha256[:12]})" if bundle is not None else "absent"
 
 
 def _told_apart(old: StackRelease | None, new: StackRelease | None) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Opening what must be a regular file: a FIFO would block, a device acts when it is read, and a name may change meanwhile.
 
-What was opened is looked at, not what the name meant a moment before.
+Some devices act when they are opened: a watchdog begins to count, and resets the machine. So a name is looked at before it
+is opened, and what was opened once more, since a name may mean something else a moment later.
 """
 
 from __future__ import annotations
@@ -14,18 +15,33 @@ from pathlib import Path
 from bedplate.errors import ModelRefused
 
 
+def open_descriptor(path: str | Path) -> int | None:
+    """A descriptor of the regular file, wherever links lead; None for anything else, which is not opened. Raises OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a Path costs more than the call)
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
 def open_regular(path: Path, *, within: tuple[Path, ...] = ()) -> FileIO:
     """The file, unbuffered, wherever links lead; with `within` only where it lies below one of these real directories.
 
     Raises ModelRefused for what is no regular file or lies elsewhere, OSError as open(2) does.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = open_descriptor(path)
+    if descriptor is None:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise ModelRefused(f"{path}: not a regular file")
     try:
         status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelRefused(f"{path}: not a regular file")
         if within:
             # Of the open file itself: no exchange of a link between a check and the open makes it another one.
             lies = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 (no path of a file system)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +21,7 @@ from bedplate.errors import ReadError
 from bedplate.host.root.cpu_lists import CpuSets
 from bedplate.host.root.links import Links
 from bedplate.host.root.ranges import FileRanges
+from bedplate.host.root.regular import open_descriptor
 from bedplate.model.facts.reading import Reading, Unknown, known, missing
 
 # An attribute that the kernel lists but does not have for this device or in this mode answers with one of these; ESRCH is a
@@ -67,12 +67,12 @@ class Root:
     def read_bytes(self, where: str, limit: int = TEXT_LIMIT) -> Reading[bytes]:
         """The first `limit` bytes of a regular file. Never raises for what the machine says: the reading tells why."""
         try:
-            descriptor = os.open(self._real(where), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            descriptor = open_descriptor(self._real(where))
         except (OSError, ValueError) as error:
             return self._unknown(where, error)
+        if descriptor is None:
+            return missing(Unknown.MALFORMED, where, "is not a regular file")
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return missing(Unknown.MALFORMED, where, "is not a regular file")
             return known(_read_all(descriptor, limit), where, "bytes")
         except OSError as error:
             return self._unknown(where, error)
@@ -85,17 +85,12 @@ class Root:
         For files that are too large to be read whole, such as a library of gigabytes; a recording does not hold them.
         """
         try:
-            descriptor = os.open(self._real(where), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            descriptor = open_descriptor(self._real(where))
         except (OSError, ValueError) as error:
             return self._unknown(where, error)
-        try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return known(FileRanges(descriptor=descriptor), where, "ranges")
-        except OSError as error:
-            os.close(descriptor)
-            return self._unknown(where, error)
-        os.close(descriptor)
-        return missing(Unknown.MALFORMED, where, "is not a regular file")
+        if descriptor is None:
+            return missing(Unknown.MALFORMED, where, "is not a regular file")
+        return known(FileRanges(descriptor=descriptor), where, "ranges")
 
     def names(self, where: str) -> Reading[tuple[str, ...]]:
         """Sorted names in a directory, or why they are not known: ABSENT, DENIED, or MALFORMED past a bound."""

@@ -87,10 +87,12 @@ def _build(value: Any, hint: Any, where: str) -> Any:
 
 def _build_class(value: Any, cls: Any, hints: dict[str, Any], where: str) -> Any:
     known_hints = typing.get_type_hints(cls) | hints
-    if not isinstance(value, dict) or set(value) != set(known_hints):
+    # A field with a default may be missing: recordings that were made before there was one.
+    needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+    if not isinstance(value, dict) or not needed <= set(value) <= set(known_hints):
         raise ReadError(
             f"{DOCUMENT}: {where}: got the keys {sorted(map(str, value))[:12] if isinstance(value, dict) else value!r:.80}, "
             f"expected {sorted(known_hints)}",
             hint="Record the machine again, or read it with the bedplate that made it.",
         )
-    return cls(**{name: _build(value[name], hint, f"{where}.{name}") for name, hint in known_hints.items()})
+    return cls(**{name: _build(value[name], hint, f"{where}.{name}") for name, hint in known_hints.items() if name in value})

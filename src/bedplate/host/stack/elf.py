@@ -43,7 +43,9 @@ def find_sections(read: ReadRange, names: frozenset[bytes]) -> dict[bytes, ElfSe
     texts = read(rows[names_index][4], min(rows[names_index][5], _NAMES_LIMIT))
     found: dict[bytes, ElfSection] = {}
     for name_at, kind, _, _, offset, size, *_ in rows:
-        name = texts[name_at : texts.find(b"\0", name_at)] if name_at < len(texts) else b""
-        if name in names and kind != _NOBITS:
-            found.setdefault(name, ElfSection(offset=offset, size=size))
+        if kind == _NOBITS:
+            continue
+        for name in names:  # compared where it stands: names without an end would each be a copy of the whole table
+            if texts.startswith(name + b"\0", name_at):
+                found.setdefault(name, ElfSection(offset=offset, size=size))
     return found

@@ -267,6 +267,7 @@ def _read_site(
             requirement for package in binding[:_METADATA_MOST] for requirement in _read_requirements(root, package)
         ),
         code=tuple(code),
+        dangling=_find_dangling(root, path) if is_virtual else (),
     )
 
 
@@ -280,9 +281,24 @@ def _read_interpreter(root: Root, path: str) -> Reading[str]:
     where = f"{path}/bin/python3" if root.readlink(f"{path}/bin/python") is None else f"{path}/bin/python"
     opened = root.open_ranges(where)  # not whether it can be resolved: a directory on the way may be closed to this user
     if opened.value is None:
-        return missing(opened.unknown or Unknown.ABSENT, where, root.readlink(where) or "")
+        leads = root.readlink(where) is not None
+        return missing(opened.unknown or Unknown.ABSENT, where, root.end_of_links(where) if leads else "")
     with opened.value:
         return known(root.resolve(where) or where, where)
+
+
+def _find_dangling(root: Root, path: str) -> tuple[str, ...]:
+    """Links of bin/ that lead nowhere; one whose end this user may not see is not among them."""
+    links = [f"{path}/bin/{name}" for name in root.listdir(f"{path}/bin")[:_NAMES]]
+    return tuple(link for link in links if root.readlink(link) is not None and _is_gone(root, link))
+
+
+def _is_gone(root: Root, link: str) -> bool:
+    opened = root.open_ranges(link)
+    if opened.value is None:
+        return opened.unknown is Unknown.ABSENT
+    with opened.value:
+        return False
 
 
 def _read_torch(root: Root, where: str) -> TorchBuild | None:

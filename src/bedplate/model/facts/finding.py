@@ -58,4 +58,4 @@ class Finding:
     undo: tuple[str, ...]
     confidence: Confidence
     rank: float
-    """Expected effect: what the list is sorted by, most first; ties by id and where."""
+    """Expected effect: what the list is sorted by, most first; ties by id, where and title."""

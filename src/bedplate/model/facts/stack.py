@@ -228,6 +228,8 @@ class PythonEnvironment:
     requirements: tuple[PythonRequirement, ...]
     """Bounds of its packages on torch."""
     code: tuple[DeviceCode, ...]
+    dangling: tuple[str, ...] = ()
+    """Links of its bin directory that lead nowhere, the interpreter's among them."""
 
     def version_of(self, name: str) -> str | None:
         """Version of the distribution of that name as its metadata says; None where it is not installed."""

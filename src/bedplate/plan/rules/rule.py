@@ -69,7 +69,13 @@ class Conclusion:
 
     results: tuple[Result, ...]
     """Also those that other rules tell better, and those that hold."""
-    findings: tuple[Finding, ...]
+    reports: tuple[tuple[Finding, ...], ...]
+    """The findings of each rule."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those of all rules."""
+        return tuple(finding for findings in self.reports for finding in findings)
 
     @property
     def not_judged(self) -> tuple[Result, ...]:
@@ -86,12 +92,11 @@ def judge_rules(rules: Iterable[Rule[SubjectT]], subject: SubjectT) -> Conclusio
     judged = [(rule, tuple(rule.judge(subject))) for rule in rules]
     results = tuple(result for _, those in judged for result in those)
     failed = frozenset(result.id for result in results if result.outcome is Outcome.DOES_NOT_HOLD)
-    findings = tuple(
-        finding
+    reports = tuple(
+        tuple(rule.report(subject, tuple(result for result in those if failed.isdisjoint(result.told_by))))
         for rule, those in judged
-        for finding in rule.report(subject, tuple(result for result in those if failed.isdisjoint(result.told_by)))
     )
-    return Conclusion(results=results, findings=findings)
+    return Conclusion(results=results, reports=reports)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

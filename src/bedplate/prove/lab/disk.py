@@ -6,8 +6,8 @@ written. A disk that somebody else uses at the same time measures slower than it
 In the end io.cost is tried as it would be planned: reads as a loader makes them, with it and without, in turn. Where the
 model is wrong for this disk, that shows what it would take from an engine.
 
-A disk that stops answering leaves whoever touches it in uninterruptible sleep, so this process makes and removes no file on
-it: programs with a time limit do.
+A disk that stops answering leaves whoever touches it in uninterruptible sleep, so this process looks at no name on it and
+makes and removes no file: programs with a time limit do.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate.act import systemd
-from bedplate.act.lock import try_lock, wait_lock
+from bedplate.act.lock import wait_lock
 from bedplate.act.run import Completed, find_program, run
 from bedplate.errors import BedplateError, CommandError, CommandTimeout, PreflightError, ReadError
 from bedplate.host.kernel.disk import Disk, read_disk
@@ -30,13 +30,13 @@ from bedplate.model.progress import Progress
 from bedplate.model.units import GIB, MIB, render_size
 from bedplate.plan import io_weights
 from bedplate.plan.tune.disks import plan_cost
+from bedplate.prove.lab.asked_files import ANSWER_S, read_directory, remove_abandoned
 from bedplate.prove.lab.fio import parse_fio_jobs
 from bedplate.prove.lab.switch import PlanSwitch, one_experiment
 
 SCRATCH_BYTES = 1 * GIB
 LOAD_S = 5  # seconds a load; iocost_coef_gen.py takes 120, what differs on virtual disks and NVMe is within the spread
 _SCRATCH = ".bedplate-disk-speed"
-_ANSWER_S = 15.0  # to make or to remove the scratch file: milliseconds on a disk that is idle, a few seconds behind a flush
 _FILL_S = 600.0
 _MOST_FOREIGN = 0.05  # of the bytes of a load; above it the disk was not ours alone
 _TURNS = 2  # without io.cost and with it
@@ -85,9 +85,10 @@ def measure_disk(
 ) -> DeviceSpeed:
     """Speed of the disk that carries a directory; the scratch file in it is removed at any end.
 
-    Raises PreflightError without fio or room on the disk, ReadError where the directory is on no single disk, BedplateError
-    where the disk was busy with something else, does not answer, or has io.cost switched on, through which everything would
-    be measured, BusyError beside another experiment. A scratch file that cannot be removed is named in a note.
+    Raises UsageError for what is no directory, PreflightError without fio or room on the disk, ReadError where the directory
+    is on no single disk, BedplateError where the disk was busy with something else, does not answer, or has io.cost switched
+    on, through which everything would be measured, BusyError beside another experiment. A scratch file that cannot be
+    removed is named in a note.
     """
     if os.geteuid() != 0:
         return _measure(directory, progress, scratch_bytes, load_s)
@@ -101,9 +102,9 @@ def _scratch_file(directory: Path, disk: Disk, progress: Progress) -> Iterator[P
     cannot be written, BedplateError where the disk does not answer."""
     scratch = directory / f"{_SCRATCH}.{os.getpid()}"
     try:
-        run(["touch", "--", scratch], timeout_s=_ANSWER_S)
+        run(["touch", "--", scratch], timeout_s=ANSWER_S)
     except CommandTimeout as error:
-        raise _silent(disk, f"{scratch} could not be made within {_ANSWER_S:.0f} s") from error
+        raise _silent(disk, f"{scratch} could not be made within {ANSWER_S:.0f} s") from error
     except CommandError as error:
         raise PreflightError(
             f"{directory}: the scratch file cannot be made in it: {error.tail.rpartition(': ')[2]}",
@@ -115,13 +116,13 @@ def _scratch_file(directory: Path, disk: Disk, progress: Progress) -> Iterator[P
             yield scratch
     finally:
         try:
-            run(["rm", "-f", "--", scratch], timeout_s=_ANSWER_S)
+            run(["rm", "-f", "--", scratch], timeout_s=ANSWER_S)
         except CommandError as error:
             progress.note(
                 f"{scratch}: could not be removed; remove it when the disk answers, or let the next measurement do it"
             )
             if isinstance(error, CommandTimeout):
-                raise _silent(disk, f"{scratch} could not be removed within {_ANSWER_S:.0f} s") from error
+                raise _silent(disk, f"{scratch} could not be removed within {ANSWER_S:.0f} s") from error
             raise
 
 
@@ -132,25 +133,16 @@ def _silent(disk: Disk, what: str) -> BedplateError:
     )
 
 
-def _remove_if_abandoned(scratch: Path) -> None:
-    """Of a process that was killed: the kernel has dropped its lock. Another user's file that cannot be removed stays."""
-    with suppress(OSError, CommandError), scratch.open("rb") as file:
-        if try_lock(file.fileno()):
-            run(["rm", "-f", "--", scratch], timeout_s=_ANSWER_S)
-
-
 def _measure(directory: Path, progress: Progress, scratch_bytes: int, load_s: int) -> DeviceSpeed:
     fio = find_program("fio")
     if fio is None:
         raise PreflightError("fio is not installed; it generates the loads", hint="Install it: apt-get install fio")
-    number = directory.stat().st_dev
-    disk = read_disk(Root(), f"{os.major(number)}:{os.minor(number)}")
+    asked = read_directory(directory)
+    disk = read_disk(Root(), asked.device)
     results: list[FioResult] = []
     with _scratch_file(directory, disk, progress) as scratch:
-        for left_over in directory.glob(f"{_SCRATCH}.*"):
-            if left_over != scratch:
-                _remove_if_abandoned(left_over)
-        _check_room(directory, scratch_bytes)
+        remove_abandoned(directory, f"{_SCRATCH}.*", but=scratch)
+        _check_room(directory, read_directory(directory).free_bytes, scratch_bytes)
         _check_undivided(disk.number)
         with progress.phase(f"scratch file of {render_size(scratch_bytes)} on {disk.name}"):
             fill = [*_fio(fio, scratch, scratch_bytes), "--name=fill", "--rw=write", "--bs=1M", "--iodepth=8"]
@@ -286,12 +278,10 @@ def _read(root: Root, path: str) -> str:
     return root.read(path).value or ""
 
 
-def _check_room(directory: Path, scratch_bytes: int) -> None:
-    free = os.statvfs(directory)
-    room = free.f_bavail * free.f_frsize
-    if room < scratch_bytes * 2:
+def _check_room(directory: Path, free_bytes: int, scratch_bytes: int) -> None:
+    if free_bytes < scratch_bytes * 2:
         raise PreflightError(
-            f"{directory}: {render_size(room)} free,"
+            f"{directory}: {render_size(free_bytes)} free,"
             f" expected {render_size(scratch_bytes * 2)}: twice the size of the scratch file",
             hint="Give a smaller --size, or a directory with more space.",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
@@ -37,10 +38,12 @@ def make_sarif(report: AuditReport) -> dict[str, Any]:
     """The log before it is text."""
     rules = _rules(report)
     index = {rule["id"]: number for number, rule in enumerate(rules)}
-    results = [_result(finding, index) for finding in report.findings]
+    every = [*report.findings, *(aside.finding for aside in report.audit.suppressed)]
+    shared = Counter(_identity(finding) for finding in every)
+    results = [_result(finding, index, shared) for finding in report.findings]
     for aside in report.audit.suppressed:
         suppression = {"kind": "external", "status": "accepted", "justification": clean(aside.reason)}
-        results.append(_result(aside.finding, index) | {"suppressions": [suppression]})
+        results.append(_result(aside.finding, index, shared) | {"suppressions": [suppression]})
     notes = [(f"{problem.source}: {problem.message}", "error") for problem in report.facts.problems]
     notes += [(f"contradiction: {conflict}", "warning") for conflict in conflict_words(report.facts)]
     if unread := unread_words(report.facts):
@@ -85,14 +88,24 @@ def _rule(finding: Finding, row: FindingRow | None) -> dict[str, Any]:
     return made
 
 
-def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
+def _identity(finding: Finding) -> tuple[str, ...]:
+    return (finding.id, *sorted(finding.where))
+
+
+def _fingerprint(finding: Finding, shared: Counter[tuple[str, ...]]) -> str:
+    """Of id and places, which stay when the numbers in a title change; of the title too where two findings share them."""
+    identity = _identity(finding)
+    told_apart = (finding.title,) if shared[identity] > 1 else ()
+    return hashlib.sha256("\0".join((*identity, *told_apart)).encode(errors="backslashreplace")).hexdigest()
+
+
+def _result(finding: Finding, index: dict[str, int], shared: Counter[tuple[str, ...]]) -> dict[str, Any]:
     places = [{"name": clean(place), "fullyQualifiedName": clean(place), "kind": "resource"} for place in finding.where]
     location: dict[str, Any] = {"logicalLocations": places or [{"name": "machine", "kind": "resource"}]}
     file = next((evidence.source for evidence in finding.evidence if evidence.source.startswith("/")), None)
     if file is not None:
         uri = quote(file.lstrip("/").split(" ")[0])
         location["physicalLocation"] = {"artifactLocation": {"uri": uri, "uriBaseId": "MACHINE"}}
-    identity = "\0".join([finding.id, *sorted(finding.where)]).encode(errors="backslashreplace")
     level = _LEVELS[finding.severity]
     fix = [clean(command, longest=4000) for command in finding.fix]
     undo = [clean(command, longest=4000) for command in finding.undo]
@@ -103,7 +116,7 @@ def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
         "level": level,
         "message": {"text": f"{clean(finding.title)}. {clean(finding.effect)}" if finding.effect else clean(finding.title)},
         "locations": [location],
-        "partialFingerprints": {"findingAndPlaces/v1": hashlib.sha256(identity).hexdigest()},
+        "partialFingerprints": {"findingAndPlaces/v1": _fingerprint(finding, shared)},
         "properties": {
             "severity": finding.severity.value,
             "confidence": finding.confidence.value,

@@ -22,6 +22,7 @@ from bedplate.plan.rules.checks.stack_terms import (
     engine_of,
     following_release,
     kernel_after_boot,
+    kernel_package,
     module_after_boot,
 )
 from bedplate.plan.rules.observation import Observation, not_judged, seen, shell_word, some
@@ -56,15 +57,19 @@ def check_lock_host(facts: HostFacts, record: StackRecord) -> Iterator[Result]:
 
 def _drift(facts: HostFacts, choice: ChosenRelease, reading: Reading[str]) -> Observation:
     release = choice.release
-    is_revision = _upstream(release.version) == _upstream(reading.value or "")
+    there = _shown(facts, choice, reading.value or "")
+    is_revision = _is_revision(facts, choice, there)
+    other = "another revision of its package, " if is_revision else ""
+    if release.component == "kernel" and not is_revision:
+        other = "another kernel release, "
     return Observation(
         id="stack.lock-drift",
         severity=Severity.LOW if is_revision else Severity.MEDIUM,
-        because=f"the lock has {release.component} {release.version}, but the next boot has {reading.value}",
+        because=f"the lock has {release.component} {release.version}, but the next boot has {other}{there}",
         where=(release.component,),
         evidence=(
             Evidence(fact=f"{release.component} {release.version} from {release.source}", source=_LOCK),
-            Evidence(fact=f"{release.component} {reading.value}", source=reading.source),
+            Evidence(fact=f"{release.component} {there}", source=reading.source),
             *((seen("boots next", facts.kernel.next_release),) if release.component == "kernel" else ()),
         ),
         fix=(
@@ -241,11 +246,40 @@ def _upstream(version: str) -> str:
 
 
 def _is_locked(facts: HostFacts, choice: ChosenRelease, there: str) -> bool:
-    """As `_is_version`; Ubuntu's kernels are told by their releases ("6.17.0-1032-nvidia"), not by their versions."""
+    """As `_is_version`; a kernel also by its release ("6.17.0-1032-nvidia"), or the whole version of its package."""
     locked, following = choice.release.version, following_release(facts) or ""
     if choice.release.component == "kernel" and "-" in locked:
-        return following == locked or following.startswith(f"{locked}-")
+        return following == locked or following.startswith(f"{locked}-") or locked == _package_version(facts)
     return _is_version(locked, there)
+
+
+def _shown(facts: HostFacts, choice: ChosenRelease, there: str) -> str:
+    """What the next boot has, in the form of the lock: of a kernel its release, or the whole version of its package."""
+    if choice.release.component != "kernel" or "-" not in choice.release.version:
+        return there
+    return (following_release(facts) if _names_releases(facts, choice) else _package_version(facts)) or there
+
+
+def _is_revision(facts: HostFacts, choice: ChosenRelease, there: str) -> bool:
+    """Whether two versions differ only by how they are packaged; what stands behind the dash of a release is no revision."""
+    if choice.release.component == "kernel" and _names_releases(facts, choice):
+        return False
+    return _upstream(choice.release.version) == _upstream(there)
+
+
+def _names_releases(facts: HostFacts, choice: ChosenRelease) -> bool:
+    """Whether the lock tells a kernel by its release, as `uname -r` begins: "6.1.0-37", and not "6.1.140-1".
+
+    Behind the dash of a release is a number on Ubuntu and Debian 12; later Debian has "6.12.118+deb13-amd64".
+    """
+    upstream, dash, rest = (following_release(facts) or "").partition("-")
+    locked, locked_dash, _ = choice.release.version.partition("-")
+    return bool(dash and locked_dash) and rest[:1].isdigit() and upstream == locked
+
+
+def _package_version(facts: HostFacts) -> str:
+    package = kernel_package(facts)
+    return package.version.rpartition(":")[2] if package is not None else ""
 
 
 def _is_version(locked: str, there: str) -> bool:

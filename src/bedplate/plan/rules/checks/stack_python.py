@@ -14,6 +14,7 @@ from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.reading import Unknown
 from bedplate.model.facts.stack import PythonEnvironment, PythonRequirement
 from bedplate.model.version_condition import parse_condition
+from bedplate.model.wording import plural
 from bedplate.plan.rules.checks.stack_terms import engine_of
 from bedplate.plan.rules.observation import Observation, not_judged, shell_word, some
 from bedplate.plan.rules.rule import Result
@@ -188,7 +189,9 @@ def check_interpreters(facts: HostFacts) -> Iterator[Result]:
         sites = sorted({match[1] for package in environment.packages if (match := _SITE.search(package.path))})
         real = _last(interpreter.value or "")
         if interpreter.value is None and interpreter.unknown is Unknown.ABSENT and interpreter.text:
-            because = f"{environment.path} leads to {interpreter.text}, which is not there: nothing in it starts"
+            more = len([link for link in environment.dangling if link != interpreter.source])
+            also = f", and {plural(more, 'more of its links leads', 'more of its links lead')} nowhere" if more else ""
+            because = f"{environment.path} leads to {interpreter.text}, which is not there{also}: nothing in it starts"
             evidence = Evidence(fact=f"leads to {interpreter.text}, which is not there", source=interpreter.source)
         elif _INTERPRETER.fullmatch(real) and sites and real not in sites:
             because = f"{environment.path} starts {real}, but its packages were installed for {some(sites)}"

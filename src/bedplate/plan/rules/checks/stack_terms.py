@@ -75,6 +75,15 @@ def following_release(facts: HostFacts) -> str | None:
     return facts.kernel.next_release.value
 
 
+def kernel_package(facts: HostFacts) -> DpkgPackage | None:
+    """dpkg's package of the kernel that boots next; None where dpkg has none of it, or it is not known which one that is."""
+    following = following_release(facts)
+    if following is None:
+        return None
+    names = (package for package in installed_packages(facts) if package.name.startswith("linux-image-"))
+    return next((package for package in names if package.name.endswith(following)), None)
+
+
 def kernel_after_boot(facts: HostFacts) -> Reading[str]:
     """Version of the kernel that boots next, "6.12.118": by its package where dpkg has it, else by its release.
 
@@ -83,9 +92,9 @@ def kernel_after_boot(facts: HostFacts) -> Reading[str]:
     following = facts.kernel.next_release
     if following.value is None:
         return missing(Unknown.HIDDEN, following.source)
-    for package in installed_packages(facts):
-        if package.name.startswith("linux-image-") and package.name.endswith(following.value):
-            return known(package.upstream, DPKG_STATUS)
+    package = kernel_package(facts)
+    if package is not None:
+        return known(package.upstream, DPKG_STATUS)
     found = _RELEASE.match(following.value)
     return known(found[1], following.source) if found is not None else missing(Unknown.HIDDEN, following.source)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bedplate.model.facts.finding import Confidence, Evidence, Severity
 from bedplate.model.facts.host import HostFacts
@@ -14,6 +14,8 @@ from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, device_of, is_virtual, name_of
 
 _HABANA = "1da3"
+_CUDA = "CUDA"  # the source of what CUDA itself says; all else is said by nvidia-smi
+_ERRORS_MOST = 4  # of one kind that are shown; the rest is counted
 _LINKED = ("NVLink", "XGMI")
 # Variables that take a path or a device away. Sources: NCCL User Guide, Environment Variables; CUDA C++ Programming Guide.
 _COSTLY = (
@@ -29,10 +31,16 @@ _COSTLY = (
 
 
 def check_tool_failures(facts: HostFacts) -> Iterator[Result]:
-    """Each error that nvidia-smi or CUDA printed; lost devices and versions are told by other checks."""
-    for kind, failure in {failure.kind: failure for failure in facts.failures}.items():
-        evidence = (Evidence(fact=failure.text, source=failure.source),)
-        if kind is FailureKind.NO_DEVICES and failure.source != "CUDA":
+    """Each error that nvidia-smi or CUDA printed; lost devices and versions are told by other checks.
+
+    That nvidia-smi finds no device and that CUDA finds none have causes of their own: a container may have the one alone.
+    """
+    groups: dict[tuple[FailureKind, bool], list[ToolFailure]] = {}
+    for failure in facts.failures:
+        groups.setdefault((failure.kind, failure.source == _CUDA), []).append(failure)
+    for (kind, is_of_cuda), failures in groups.items():
+        evidence = _failure_evidence(failures)
+        if kind is FailureKind.NO_DEVICES and not is_of_cuda:
             yield Observation(
                 id="driver.lists-no-device",
                 severity=Severity.CRITICAL,
@@ -76,7 +84,7 @@ def check_tool_failures(facts: HostFacts) -> Iterator[Result]:
                 ),
             )
         elif kind is FailureKind.CONTAINER:
-            yield _lost_in_container(failure)
+            yield _lost_in_container(evidence)
         elif kind is FailureKind.FABRIC:
             yield Observation(
                 id="fabric.not-ready",
@@ -94,13 +102,21 @@ def check_tool_failures(facts: HostFacts) -> Iterator[Result]:
             )
 
 
-def _lost_in_container(failure: ToolFailure) -> Observation:
+def _failure_evidence(failures: Sequence[ToolFailure]) -> tuple[Evidence, ...]:
+    """The first errors of a kind, and the number of the others: a log can repeat one for days."""
+    said = list(dict.fromkeys(Evidence(fact=failure.text, source=failure.source) for failure in failures))
+    more = len(said) - _ERRORS_MOST
+    rest = (Evidence(fact=f"{plural(more, 'more error')} of this kind", source=said[0].source),) if more > 0 else ()
+    return (*said[:_ERRORS_MOST], *rest)
+
+
+def _lost_in_container(evidence: tuple[Evidence, ...]) -> Observation:
     return Observation(
         id="driver.lost-in-container",
         severity=Severity.CRITICAL,
         because="NVML cannot be initialised: a container has lost its devices, or may not use them",
         where=("machine",),
-        evidence=(Evidence(fact=failure.text, source=failure.source),),
+        evidence=evidence,
         fix=(
             "# `systemctl daemon-reload` on the host takes the devices of running containers away. Restart the container.",
             "# So that it does not happen again, give devices to containers by a CDI specification:",
@@ -112,12 +128,17 @@ def _lost_in_container(failure: ToolFailure) -> Observation:
 
 
 def check_cuda(facts: HostFacts) -> Iterator[Result]:
-    """A framework that finds no accelerator although the report lists some."""
+    """A framework that finds no accelerator although the report lists some, or NVIDIA's tool was there to look for them."""
     told = facts.frameworks.cuda_available
     listed = accelerators(facts)
+    versions = dict(facts.frameworks.versions)
+    torch = f"PyTorch {versions['torch']}" if "torch" in versions else "PyTorch"
+    looked = [failure for failure in facts.failures if failure.kind is FailureKind.NO_DEVICES and failure.source != _CUDA]
+    if told.value is False and not listed and looked:
+        yield _no_cuda(
+            (seen("CUDA available", told),), f"CUDA is not available to {torch}: an engine runs on the CPU or does not start"
+        )
     if told.value is False and listed:
-        versions = dict(facts.frameworks.versions)
-        torch = f"PyTorch {versions['torch']}" if "torch" in versions else "PyTorch"
         yield _no_cuda(
             (
                 seen("CUDA available", told),
