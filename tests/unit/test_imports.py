@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "errors": set(),
     "interrupts": set(),
     "model": {"errors"},
-    "catalog": {"errors", "model"},
+    "config": {"model"},
+    "catalog": {"errors", "model", "config"},
     "host/secrets": set(),
     "host/root": {"errors", "model"},
     "host/kernel": {"errors", "model", "host/secrets", "host/root"},
@@ -58,13 +59,13 @@ MAY_IMPORT = {
     "flows": {
         *("errors", "model", "catalog", "host", "host/root", "host/kernel", "host/accel", "host/system", "host/stack"),
         *("host/formats", "host/record", "interrupts", "plan", "engines", "act", "weights", "image", "prove/gauge"),
-        *("prove/lab", "front", "report"),
+        *("prove/lab", "front", "report", "config", "host/secrets"),
     },
     "cli": {"errors", "interrupts", "model", "report", "flows"},
 }
 DIVIDED = {room.split("/")[0] for room in MAY_IMPORT if "/" in room}
 IMPURE = {"os", "pathlib", "subprocess", "socket", "time", "random", "io", "tempfile", "shutil", "datetime"}
-PURE_ROOMS = {"model", "plan", "engines", "front", "host/secrets"}
+PURE_ROOMS = {"model", "config", "plan", "engines", "front", "host/secrets"}
 CLIENT = "engines/client.py"  # speaks to an engine; what decides how one is started stays pure
 
 

@@ -9,6 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bedplate.model.machine_network import NetworkConfig
+from bedplate.model.machine_tables import (
+    AdministratorConfig,
+    LogConfig,
+    MirrorConfig,
+    ProxyConfig,
+    RecoveryConfig,
+    ServeConfig,
+    TimeConfig,
+    TuningConfig,
+    UpdateConfig,
+)
+
 MACHINE_FILES = (
     "/var/lib/bedplate/machine.toml",
     "/etc/bedplate/machine.toml",
@@ -92,7 +105,22 @@ class MachineConfig:
 
     schema: int = 1
     """Version of this file's form; 1."""
+    sequence: int = 0
+    """Number that rises with each signed configuration of the machine; an older one is refused. 0: not to be signed."""
+    name: str = ""
+    """Host name. Empty: that of the image."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    time: TimeConfig = field(default_factory=TimeConfig)
+    administrator: tuple[AdministratorConfig, ...] = ()
+    """A table for each person who may manage the machine, below."""
+    serve: ServeConfig = field(default_factory=ServeConfig)
     front: FrontConfig = field(default_factory=FrontConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    mirror: MirrorConfig = field(default_factory=MirrorConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
 
 
 CLOSED = MachineConfig(front=FrontConfig(addresses=()))
