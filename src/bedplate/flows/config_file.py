@@ -22,12 +22,10 @@ from bedplate.host.root.root import Root
 from bedplate.host.secrets.secret_names import is_secret_name
 from bedplate.host.secrets.secret_shapes import hide_forms
 from bedplate.host.system.booted import is_bedplate_system, read_image_record
-from bedplate.model.machine_config import MachineConfig
+from bedplate.model.machine_config import CONFIG_KEYS, MachineConfig
 
-IMAGE_KEYS_FILE = "/usr/lib/bedplate/config.keys"
-"""Public keys that may sign a configuration, part of the image; each line "owner ed25519 KEY"."""
-HOST_KEYS_FILE = "/etc/bedplate/config.keys"
-"""The same on a host that is no image."""
+HOST_KEYS = "/etc/bedplate/config.keys"
+"""What CONFIG_KEYS is in an image, on another host."""
 HOW_TO = "docs/how-to/configure.md"
 _SIGN = "Sign it where the key is: bedplate config sign FILE --output FILE"
 _NO_SECRETS = (
@@ -83,7 +81,7 @@ def read_trusted(path: Path, root: Root) -> GivenConfig:
 
 def keys_file(root: Root) -> str:
     """The file of trusted keys that counts on this machine."""
-    return IMAGE_KEYS_FILE if is_bedplate_system(root) else HOST_KEYS_FILE
+    return CONFIG_KEYS if is_bedplate_system(root) else HOST_KEYS
 
 
 def read_config_keys(root: Root) -> tuple[TrustedKey, ...]:

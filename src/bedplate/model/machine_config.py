@@ -28,6 +28,8 @@ MACHINE_FILES = (
     "/usr/lib/bedplate/machine.toml",
 )
 """The first that exists is read, and no other. The last one is part of the image."""
+CONFIG_KEYS = "/usr/lib/bedplate/config.keys"
+"""Public keys that may sign a configuration, part of the image; each line "owner ed25519 KEY"."""
 FRONT_RECORD = "/run/bedplate/front.json"
 """How the front end was set up, and what is wrong with it: for `bedplate status` and `bedplate doctor`."""
 DEFAULT_PORT = 8080

@@ -144,7 +144,7 @@ def next_number(place: ConfigPlace) -> int:
 def _write(place: ConfigPlace, path: Path, row: Mapping[str, Any]) -> None:
     try:
         make_directories(path.parent, place.top)
-        write_whole(path, json.dumps(row, indent=1) + "\n", mode=0o600)
+        write_whole(path, json.dumps(row, indent=1) + "\n")
     except OSError as error:
         raise no_space(path, error) from error
 
