@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
-from bedplate.act.configuration.place import ConfigPlace
+from bedplate.act.configuration import transaction
+from bedplate.act.configuration.place import ConfigPlace, hold_config
+from bedplate.act.configuration.records import write_in_force
 from bedplate.errors import BedplateError, BusyError, NotAppliedError, PlanRefused, ReadError, UsageError
 from bedplate.flows import config
 from bedplate.flows.config_file import make_key, sign_config
+from bedplate.model.config_change import AppliedConfig, UnitAction
 from tests.configuration.machine import FULL, FakeServices, Silence, make_machine, put, snapshot
 
 LINK = '[[network.link]]\nname = "eno1"\naddressing = "static"\naddresses = ["192.0.2.9/24"]\n'
@@ -243,3 +247,64 @@ def test_a_change_by_hand_is_shown(tree: Path) -> None:
     assert not config.show(top).by_hand
     (top / "var/lib/bedplate/machine.toml").write_text("schema = 1\n")
     assert config.show(top).by_hand
+
+
+def test_a_front_that_closes_comes_back_at_once(tree: Path) -> None:
+    """Such as by a CA of the clients that is not there: `serve prepare` ends well, and records why nobody is answered."""
+    top = make_machine(tree / "box")
+    before = snapshot(top)
+    record = top / "run/bedplate/front.json"
+    record.parent.mkdir()
+
+    class Front(FakeServices):
+        def carry_out(self, action: UnitAction) -> None:
+            super().carry_out(action)
+            if action.unit == "bedplate-front-var.service":
+                is_new = (top / "var/lib/bedplate/machine.toml").exists()
+                record.write_text(
+                    json.dumps({"problems": ["/ca.pem: expected certificates in PEM\nmore"] if is_new else []})
+                )
+
+    record.write_text(json.dumps({"problems": []}))
+    with pytest.raises(BedplateError, match=r"front: it closed: /ca\.pem: expected certificates in PEM"):
+        apply(top, "[front.tls]\nclient_ca = '/ca.pem'\n", Front(top))
+    assert json.loads(record.read_text()) == {"problems": []}
+    record.unlink()
+    record.parent.rmdir()
+    assert snapshot(top) == before
+
+
+def test_ctrl_c_after_the_commit_leaves_the_timer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = make_machine(tree / "box")
+
+    def interrupted(place: ConfigPlace, record: AppliedConfig | None) -> None:
+        write_in_force(place, record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transaction, "write_in_force", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(top, FULL)
+    assert config.show(top).waits
+    assert (top / "run/systemd/system/bedplate-config-confirm.timer").exists(), "nobody has seen that it must be confirmed"
+
+
+def test_what_cannot_be_put_back_keeps_the_timer_and_the_next_verb_tries_again(tree: Path) -> None:
+    top = make_machine(tree / "box")
+    before = snapshot(top)
+    services = FakeServices(top, fails=("reload systemd-networkd.service",))
+    with pytest.raises(BedplateError, match="refused") as caught:
+        apply(top, LINK, services)
+    assert caught.value.hint is not None and "The journal is kept" in caught.value.hint
+    assert ConfigPlace(top=top).journal.exists()
+    assert (top / "run/systemd/system/bedplate-config-confirm.timer").exists()
+    talk = Silence()
+    assert config.revert(top, talk, unless_confirmed=True, services=FakeServices(top)) is None
+    assert talk.notes == ["an interrupted change was found; it was taken back"]
+    assert snapshot(top) == before and not list((top / "run/systemd/system").iterdir())
+
+
+def test_the_second_administrator_learns_who_is_at_it(tree: Path) -> None:
+    top = make_machine(tree / "box")
+    with hold_config(ConfigPlace(top=top), "apply"), pytest.raises(BusyError, match="`bedplate config apply` \\(process"):
+        apply(top, FULL)
+    assert not ConfigPlace(top=top).in_force.exists()

@@ -53,7 +53,7 @@ OLD_RSA = (
         ("[[network.link]]\nname = 'en*'", "m:network.link[0].name: got 'en*'"),
         ("[[network.link]]\nname = 'aaaaaaaaaaaaaaaa'", "m:network.link[0].name: got 'aaaaaaaaaaaaaaaa', expected 1 to 15"),
         (f"{LINK}{LINK}", "m:network.link[1].name: got 'eno1', which an earlier link has"),
-        (f"{LINK}addresss = 1", "m:network.link[0].addresss: unknown key; did you mean 'addresses'?"),
+        (f"{LINK}addres = 1", "m:network.link[0].addres: unknown key; did you mean 'addresses'?"),
         (f"{LINK}kind = 'bridge'", "m:network.link[0].kind: got 'bridge', expected one of ethernet, vlan, bond"),
         (f"{LINK}mac = '02:00'", "m:network.link[0].mac: got '02:00', expected six pairs of hex digits"),
         (f"{LINK}mtu = 100", "m:network.link[0].mtu: got 100, expected 1280 to 9216"),

@@ -22,11 +22,12 @@ from bedplate.catalog.machine_config import parse_machine_config
 from bedplate.config.difference import compare_configs, list_values
 from bedplate.config.front import render_machine_file
 from bedplate.config.kinds import KINDS, render_files
-from bedplate.errors import BedplateError, BusyError, DataError, PreflightError, UsageError
+from bedplate.errors import BedplateError, BusyError, DataError, PreflightError, ReadError, UsageError
 from bedplate.flows.config_file import GivenConfig, read_given, read_trusted
 from bedplate.host.root.root import Root
 from bedplate.host.system.addresses import read_addresses
 from bedplate.host.system.booted import is_bedplate_system
+from bedplate.host.system.front_record import read_front_record
 from bedplate.model.config_change import (
     AppliedConfig,
     ConfigIdentity,
@@ -135,10 +136,11 @@ def apply(
                 given.text,
                 manager,
                 waits=waits_s is not None,
-                check=_reach_check(plan, root, manager, reach_s),
+                check=_make_check(plan, root, manager, reach_s),
             )
         except BaseException:
-            timer.disarm(place)
+            if not _has_to_come_back(place):
+                timer.disarm(place)
             raise
     return ConfigOutcome(plan=plan, identity=identity, waits_s=waits_s)
 
@@ -205,6 +207,12 @@ def find_who(root: Root) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def _has_to_come_back(place: ConfigPlace) -> bool:
+    """Whether the timer still has something to do: what could not be put back, or was in force when Ctrl-C came."""
+    record = read_in_force(place)
+    return read_journal(place) is not None or (record is not None and record.waits)
 
 
 def _recover(place: ConfigPlace, manager: ConfigServices, root: Root, progress: Progress) -> None:
@@ -298,25 +306,40 @@ def _require_manager(plan: ConfigPlan, root_dir: Path, manager: ConfigServices) 
         )
 
 
-def _reach_check(plan: ConfigPlan, root: Root, manager: ConfigServices, reach_s: float) -> Callable[[], None] | None:
-    """What fails when a change of the network leaves a machine that had addresses without any; None where nothing can."""
-    if not manager.is_running() or not any(change.table == "network" for change in plan.files):
-        return None
-    before = read_addresses(root)
-    if not before:
-        return None
+def _make_check(plan: ConfigPlan, root: Root, manager: ConfigServices, reach_s: float) -> Callable[[], None]:
+    """What is looked at once the units have acted: the addresses, and whether the front end was closed."""
+    is_asked = manager.is_running()
+    has_network = any(change.table == "network" for change in plan.files)
+    before = read_addresses(root) if is_asked and has_network else ()
+    problems = _front_problems(root)
 
     def check() -> None:
-        time.sleep(min(_SETTLE_S, reach_s))  # the addresses of before can stand for a moment more
-        end = time.monotonic() + reach_s
-        while not read_addresses(root):
-            if time.monotonic() >= end:
-                raise BedplateError(
-                    f"network: the machine had {', '.join(before)}, and has no address {reach_s:.0f} s after the change"
-                )
-            time.sleep(_POLL_S)
+        if before:
+            _wait_for_address(root, before, reach_s)
+        if is_asked and not problems and (now := _front_problems(root)):
+            raise BedplateError(f"front: it closed: {now[0]}")
 
     return check
+
+
+def _wait_for_address(root: Root, before: tuple[str, ...], reach_s: float) -> None:
+    time.sleep(min(_SETTLE_S, reach_s))  # the addresses of before can stand for a moment more
+    end = time.monotonic() + reach_s
+    while not read_addresses(root):
+        if time.monotonic() >= end:
+            raise BedplateError(
+                f"network: the machine had {', '.join(before)}, and has no address {reach_s:.0f} s after the change"
+            )
+        time.sleep(_POLL_S)
+
+
+def _front_problems(root: Root) -> tuple[str, ...]:
+    """Why the front end is closed, by what `serve prepare` recorded last; () for an open one, and where none was started."""
+    try:
+        problems = read_front_record(root).get("problems", ())
+    except ReadError as error:
+        return (error.message,)
+    return tuple(str(problem).partition("\n")[0] for problem in problems) if isinstance(problems, list) else ()
 
 
 def _now() -> str:
