@@ -38,10 +38,10 @@ def test_everything_is_written_and_only_what_changed_is_asked_for(tree: Path) ->
     assert asked == [
         "read-units",
         "reload systemd-networkd.service",
+        "restart bedplate-front-var.service",
         "restart systemd-timesyncd.service",
         "restart bedplate-tune.service",
         "restart systemd-journald.service",
-        "restart bedplate-front-var.service",
     ]
     assert (top / "var/lib/bedplate/machine.toml").read_text() == FULL
     assert (top / "proc/sys/kernel/hostname").read_text() == "rack3-07\n"

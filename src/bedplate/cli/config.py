@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bedplate.cli.argument_types import directory
+from bedplate.cli.escape import escape_lines
 from bedplate.cli.subcommand import AnyOrderParser, add_subcommand
 from bedplate.errors import UsageError
 from bedplate.model.units import parse_duration
@@ -290,7 +291,7 @@ def _history(arguments: argparse.Namespace) -> int:
     from bedplate.report.config import render_history
 
     rows = config.history(arguments.root)
-    print(f"{json.dumps(rows, indent=1)}\n" if arguments.json else render_history(rows), end="")
+    print(json.dumps(rows, indent=1) if arguments.json else "\n".join(escape_lines(render_history(rows))))
     return 0
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 
-from bedplate.config.kind import ConfigKind, check_length, check_range, shown
-from bedplate.model.config_change import RenderedFile, UnitAction, UnitVerb
+from bedplate.config.kind import PREPARE_FRONT, ConfigKind, check_length, check_range, shown
+from bedplate.model.config_change import RenderedFile
 from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, TlsConfig
 from bedplate.model.network_names import is_dns_name, is_ip_address, is_origin
 
 _PATH = re.compile(r"/[A-Za-z0-9._/@+-]{1,250}")
 _MOST = 1_000_000
 _PORTS = (1024, 65535)  # HAProxy has no capabilities, so that it cannot listen below
-_PREPARE = UnitAction(verb=UnitVerb.RESTART, unit="bedplate-front-var.service")  # `serve prepare`, as at a boot
 
 
 def render_machine_file(text: str, *, front_changes: bool) -> RenderedFile:
     """The configuration itself, where `serve prepare` and all else read it. front_changes: [front] is not as it was."""
-    return RenderedFile(path=MACHINE_FILES[0], text=text, table="front", actions=(_PREPARE,) if front_changes else ())
+    return RenderedFile(path=MACHINE_FILES[0], text=text, table="front", actions=(PREPARE_FRONT,) if front_changes else ())
 
 
 def _check(config: MachineConfig) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from bedplate.model.config_change import RenderedFile
+from bedplate.model.config_change import RenderedFile, UnitAction, UnitVerb
 from bedplate.model.machine_config import MachineConfig
 
 MOST_ENTRIES = 64
+PREPARE_FRONT = UnitAction(verb=UnitVerb.RESTART, unit="bedplate-front-var.service")
+"""`serve prepare`, as at a boot: takes over [front], and makes a new certificate where the host has another name."""
 
 
 def no_files(config: MachineConfig) -> tuple[RenderedFile, ...]:

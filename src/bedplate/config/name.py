@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bedplate.config.kind import ConfigKind, shown
+from bedplate.config.kind import PREPARE_FRONT, ConfigKind, shown
 from bedplate.model.config_change import RenderedFile
 from bedplate.model.machine_config import MachineConfig
 from bedplate.model.network_names import is_dns_name
@@ -23,7 +23,7 @@ def _render(config: MachineConfig) -> tuple[RenderedFile, ...]:
     text = f"{config.name}\n"
     return (
         RenderedFile(path="/etc/hostname", text=text, table="name"),
-        RenderedFile(path="/proc/sys/kernel/hostname", text=text, table="name", kernel=True),
+        RenderedFile(path="/proc/sys/kernel/hostname", text=text, table="name", kernel=True, actions=(PREPARE_FRONT,)),
     )
 
 

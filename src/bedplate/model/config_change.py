@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class UnitVerb(StrEnum):
-    """What is asked of the service manager."""
+    """What is asked of the service manager, in the order in which it is asked."""
 
     READ_UNITS = "read-units"
     """Read all unit files again."""
@@ -167,6 +167,8 @@ class ShownConfig:
 
 
 def unit_actions(changes: tuple[FileChange, ...]) -> tuple[UnitAction, ...]:
-    """What to ask after these changes, each once, in the order of the files; unit files are read first."""
+    """What to ask after these changes, each once, by verb and then in the order of the files: unit files are read first, and
+    the network is there before what is restarted."""
     asked = dict.fromkeys(action for change in changes for action in change.actions)
-    return tuple(sorted(asked, key=lambda action: action.verb is not UnitVerb.READ_UNITS))
+    order = list(UnitVerb)
+    return tuple(sorted(asked, key=lambda action: order.index(action.verb)))

@@ -118,5 +118,5 @@ def _history_lines(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _value(value: object) -> str:
-    """A value as TOML writes it; a table that is not there as a dash."""
-    return "-" if value is None else json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    """A value as TOML writes it, in ASCII, which no terminal acts on; a table that is not there as a dash."""
+    return "-" if value is None else json.dumps(list(value) if isinstance(value, tuple) else value)
