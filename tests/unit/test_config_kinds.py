@@ -53,7 +53,7 @@ OLD_RSA = (
         ("[[network.link]]\nname = 'en*'", "m:network.link[0].name: got 'en*'"),
         ("[[network.link]]\nname = 'aaaaaaaaaaaaaaaa'", "m:network.link[0].name: got 'aaaaaaaaaaaaaaaa', expected 1 to 15"),
         (f"{LINK}{LINK}", "m:network.link[1].name: got 'eno1', which an earlier link has"),
-        (f"{LINK}addres = 1", "m:network.link[0].addres: unknown key; did you mean 'addresses'?"),
+        (f"{LINK}ad = 1", "m:network.link[0].ad: unknown key; known keys: name, kind"),
         (f"{LINK}kind = 'bridge'", "m:network.link[0].kind: got 'bridge', expected one of ethernet, vlan, bond"),
         (f"{LINK}mac = '02:00'", "m:network.link[0].mac: got '02:00', expected six pairs of hex digits"),
         (f"{LINK}mtu = 100", "m:network.link[0].mtu: got 100, expected 1280 to 9216"),
@@ -136,6 +136,13 @@ def test_a_mistake_is_told_with_its_key_and_what_was_expected(text: str, problem
         parse_machine_config(text, name="m")
     assert problem in caught.value.message
     assert len(caught.value.message) < 1000
+
+
+def test_a_mistake_in_one_table_hides_none_in_another() -> None:
+    with pytest.raises(DataError) as caught:
+        parse_machine_config("name = 'a b'\nschema = 2\n[netwrk]\n[front]\nprot = 1\n[log]\nmax_mib = 1\n", name="m")
+    told = [problem.split(":")[1] for problem in caught.value.problems]
+    assert told == ["netwrk", "front.prot", "schema", "name", "log.max_mib"]
 
 
 @pytest.mark.parametrize("text", [STATIC, BOND, VLAN, f"{BOND}{VLAN.replace('eno1', 'bond0')}", MODEL, FULL])

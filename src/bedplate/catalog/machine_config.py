@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
-from bedplate.catalog.strict import parse_toml, schema_problems
+from bedplate.catalog.strict import build_file, parse_table, schema_problems
 from bedplate.config.kinds import check_config
 from bedplate.errors import DataError
 from bedplate.model.machine_config import MachineConfig
@@ -14,8 +15,16 @@ REFERENCE = "docs/reference/machine.md"
 
 def parse_machine_config(text: str, *, name: str) -> MachineConfig:
     """The text of a machine.toml; `name` stands for the file in messages. Raises DataError with all problems of the file."""
-    config = parse_toml(text, MachineConfig, name=name, reference=REFERENCE)
-    problems = [f"{name}:{problem}" for problem in [*schema_problems(config.schema), *check_config(config)]]
+    problems: list[str] = []
+    whole: dict[str, Any] = {}
+    for key, value in parse_table(text, name=name).items():
+        try:  # each table by itself: an unknown key in one must not hide a wrong address in another
+            build_file({key: value}, MachineConfig, name=name)
+            whole[key] = value
+        except DataError as error:
+            problems += error.problems
+    config = build_file(whole, MachineConfig, name=name)
+    problems += [f"{name}:{problem}" for problem in [*schema_problems(config.schema), *check_config(config)]]
     if problems:
         raise DataError(problems, hint=f"Correct {name}; the keys are listed in {REFERENCE}.")
     return config
