@@ -33,6 +33,11 @@ class ConfigPlace:
         return self.at(f"{STATE}/journal.json")
 
     @property
+    def reserve(self) -> Path:
+        """Space on the disk for taking a configuration back, taken before it is applied."""
+        return self.at(f"{STATE}/reserve")
+
+    @property
     def history(self) -> Path:
         """File with a line of JSON for everything that was applied, confirmed and taken back."""
         return self.at(f"{STATE}/history")

@@ -17,7 +17,7 @@ from typing import Any
 
 from bedplate.act.configuration.place import ConfigPlace
 from bedplate.act.files import write_all
-from bedplate.act.tuning.durable import make_directories, no_space, remove_whole, write_whole
+from bedplate.act.tuning.durable import make_directories, no_space, remove_whole, reserve, write_whole
 from bedplate.errors import ReadError
 from bedplate.model.config_change import (
     AppliedConfig,
@@ -30,6 +30,7 @@ from bedplate.model.config_change import (
 )
 
 _SCHEMA = 1
+_PAGE_BYTES = 4096
 _HISTORY_BYTES = 1 << 20  # past that the older half goes
 
 
@@ -80,14 +81,35 @@ def read_journal(place: ConfigPlace) -> ConfigJournal | None:
 
 def write_journal(place: ConfigPlace, journal: ConfigJournal) -> None:
     """Put the journal down, whole and on the disk when this returns. Raises BedplateError; then nothing is changed."""
-    row = {
+    _write(place, place.journal, _render_journal(journal))
+
+
+def reserve_return(place: ConfigPlace, journal: ConfigJournal) -> None:
+    """Take the space that taking this change back needs: its journal, the record and every text, each in pages of its own.
+
+    Raises BedplateError where the disk is too full for that; then nothing is changed.
+    """
+    size = 3 * len(json.dumps(_render_journal(journal))) + _PAGE_BYTES * (2 * len(journal.changes) + 12)
+    try:
+        make_directories(place.reserve.parent, place.top)
+        reserve(place.reserve, size)
+    except OSError as error:
+        raise no_space(place.reserve, error) from error
+
+
+def release_reserve(place: ConfigPlace) -> None:
+    """Give the space back: to what takes a change back now, or since nothing can be taken back any more."""
+    remove_whole(place.reserve)
+
+
+def _render_journal(journal: ConfigJournal) -> dict[str, Any]:
+    return {
         "schema": _SCHEMA,
         "kind": journal.kind,
         "changes": [{**asdict(change), "actions": _render_actions(change.actions)} for change in journal.changes],
         "after": _render_in_force(journal.after) if journal.after is not None else None,
         "row": dict(journal.row),
     }
-    _write(place, place.journal, row)
 
 
 def remove_journal(place: ConfigPlace) -> None:

@@ -17,7 +17,9 @@ from bedplate.act.configuration.records import (
     append_history,
     read_in_force,
     read_journal,
+    release_reserve,
     remove_journal,
+    reserve_return,
     write_in_force,
     write_journal,
 )
@@ -73,7 +75,12 @@ def apply(
     event = Event(at=identity.at, who=identity.who)
     row = history_row("applied", identity, event, files=[change.path for change in changes], waits=waits)
     journal = ConfigJournal(kind="apply", changes=changes, after=after, row=row)
-    write_journal(place, journal)
+    try:
+        reserve_return(place, journal)
+        write_journal(place, journal)
+    except BedplateError:
+        release_reserve(place)
+        raise
     try:
         for change in changes:
             put_file(place, change, change.new)
@@ -112,6 +119,7 @@ def revert(place: ConfigPlace, services: ConfigServices, event: Event) -> tuple[
     changes, after = plan_revert(place, record)
     row = history_row("reverted", record.identity, event, files=[change.path for change in changes])
     journal = ConfigJournal(kind="revert", changes=changes, after=after, row=row)
+    release_reserve(place)
     write_journal(place, journal)
     with hold_signals():
         _go_on(place, journal, services)
@@ -131,6 +139,7 @@ def confirm(place: ConfigPlace, event: Event) -> ConfigIdentity:
     record = read_in_force(place)
     if record is None or not record.waits:
         raise NotAppliedError("no configuration waits to be confirmed", hint="See what was done: bedplate config history")
+    release_reserve(place)
     write_in_force(place, replace(record, waits=False, previous=None))
     append_history(place, history_row("confirmed", record.identity, event))
     return record.identity
@@ -144,6 +153,9 @@ def recover(place: ConfigPlace, services: ConfigServices, event: Event) -> str:
     journal = read_journal(place)
     if journal is None:
         remove_journal(place)  # one that was being written: nothing was changed yet
+        record = read_in_force(place)
+        if record is None or not record.waits:
+            release_reserve(place)
         return ""
     sweep(place, journal.changes)
     with hold_signals():
@@ -180,6 +192,7 @@ def restore(place: ConfigPlace, services: ConfigServices) -> tuple[FileChange, .
 def put_back(place: ConfigPlace, journal: ConfigJournal, services: ConfigServices) -> list[str]:
     """Give every file of an apply its old text; a sentence for each that did not take it."""
     failed: list[str] = []
+    release_reserve(place)
     for change in reversed(journal.changes):
         try:
             put_file(place, change, change.old)
@@ -196,6 +209,8 @@ def put_back(place: ConfigPlace, journal: ConfigJournal, services: ConfigService
 def finish(place: ConfigPlace, journal: ConfigJournal) -> None:
     """After the commit: the line of the history, and the journal goes."""
     append_history(place, journal.row)
+    if journal.after is None or not journal.after.waits:
+        release_reserve(place)
     remove_journal(place)
 
 
