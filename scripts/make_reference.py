@@ -8,7 +8,6 @@ differently.
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import importlib
 import inspect
@@ -37,9 +36,24 @@ from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
 from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, TlsConfig
+from bedplate.model.machine_network import LinkConfig, NetworkConfig
+from bedplate.model.machine_tables import (
+    AdministratorConfig,
+    LogConfig,
+    MirrorConfig,
+    ProxyConfig,
+    RecoveryConfig,
+    ServeConfig,
+    ServedModelConfig,
+    TimeConfig,
+    TuningConfig,
+    UpdateConfig,
+)
 from bedplate.plan.parameters import count_parameters
 from bedplate.report import catalog_pages, stack_pages
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
+from bedplate.report.config_schema import CONFIG_SCHEMA_PAGE, render_config_schema
+from bedplate.report.field_words import read_field_words
 from bedplate.report.fit.document import FIT_SCHEMA_PAGE, make_fit_schema
 from bedplate.report.fit.reference import render_accelerators_page, render_models_page
 from bedplate.report.kernel_log_page import render_kernel_log_page
@@ -63,6 +77,26 @@ _COMMAND = """\
 progress and messages to standard error. [Exit codes](exit-codes.md).
 """
 
+# The tables of machine.toml, in its order; those of [front] stand below it.
+MACHINE_TABLES = {
+    "network": NetworkConfig,
+    "time": TimeConfig,
+    "serve": ServeConfig,
+    "front": FrontConfig,
+    "tuning": TuningConfig,
+    "update": UpdateConfig,
+    "log": LogConfig,
+    "proxy": ProxyConfig,
+    "mirror": MirrorConfig,
+    "recovery": RecoveryConfig,
+}
+_INNER_TABLES: dict[str, dict[str, type]] = {
+    "network": {"[[network.link]]": LinkConfig},
+    "time": {"[[administrator]]": AdministratorConfig},
+    "serve": {"[[serve.model]]": ServedModelConfig},
+    "front": {"[front.tls]": TlsConfig, "[front.limits]": LimitsConfig},
+}
+
 # What a key means where neither the dataclass nor the file that ships says it.
 _MEANINGS = {
     "Recipe.schema": "Version of this file's form; 1.",
@@ -76,7 +110,12 @@ _MEANINGS = {
     "Recipe.slots": "A table of its own, below.",
     "Slots.root_mib": "Each of the two root partitions.",
     "Slots.verity_mib": "Each of the two hash partitions.",
-    "MachineConfig.front": "Tables of their own, below.",
+    **{f"MachineConfig.{name}": "A table of its own, below." for name in MACHINE_TABLES},
+    "LinkConfig.kind": "What the link is.",
+    "LinkConfig.addressing": "Where its addresses come from.",
+    "LinkConfig.mode": "Bond only: how it shares its members.",
+    "AdministratorConfig.role": "What the person may do.",
+    "TuningConfig.policy": "Goal of the tuning: a policy of [policies](policies.md).",
     "FrontConfig.tls": "A table of its own, below.",
     "FrontConfig.limits": "A table of its own, below.",
     "TlsConfig.source": "Where certificate and private key come from.",
@@ -126,7 +165,8 @@ wrong type or out of its range is an error that names the file, the key, the val
 error closes the front end, and `bedplate status` says why.
 
 The first of these files that exists is read, and no other: {files}. The last one is part of the image; the first one can be
-read once /var is open. Apply a change with `bedplate serve prepare`.
+read once /var is open. `bedplate config` checks, applies and takes back a file, and writes the first one
+([how](../how-to/configure.md)); its JSON Schema is [machine.schema.json](machine.schema.json).
 """
 _CLIENT_KEYS = """\
 Keys of clients are not in machine.toml but in {image} (part of the image, made by `bedplate key` on the build host) and
@@ -139,8 +179,10 @@ def render_machine() -> str:
     files = ", ".join(f"`{file}`" for file in MACHINE_FILES)
     text = "\n".join(one_line(paragraph) for paragraph in _MACHINE.format(files=files).split("\n\n"))
     parts = [_HEAD, "# machine.toml\n", text, _render_defaults(MachineConfig)]
-    for name, table in (("front", FrontConfig), ("front.tls", TlsConfig), ("front.limits", LimitsConfig)):
-        parts += [f"## [{name}]\n", _in_words(table).partition(": ")[2].capitalize(), _render_defaults(table)]
+    for name, outer in MACHINE_TABLES.items():
+        for title, table in {f"[{name}]": outer, **_INNER_TABLES.get(name, {})}.items():
+            words = _in_words(table).partition(": ")[2]
+            parts += [f"## {title}\n", words[0].upper() + words[1:], _render_defaults(table)]
     keys = _CLIENT_KEYS.format(image=f"`{IMAGE_KEYS}`", machine=f"`{MACHINE_KEYS}`")
     parts += ["## client-keys.toml\n", one_line(keys), _render_defaults(ClientKeyFile)]
     parts += ["### [[key]]\n", _in_words(ClientKey), _render_defaults(ClientKey)]
@@ -149,7 +191,7 @@ def render_machine() -> str:
 
 def _render_defaults(cls: type) -> str:
     """A table of the keys with their defaults; a key without one must be given."""
-    said, hints = _read_field_docs(cls), typing.get_type_hints(cls)
+    said, hints = read_field_words(cls), typing.get_type_hints(cls)
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
         default = field.default
@@ -192,12 +234,12 @@ def render_cli() -> str:
 
 def render_audit_schema() -> str:
     """docs/reference/audit.schema.json: JSON Schema of what --json prints, with the words of the dataclasses' fields."""
-    return json.dumps(make_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(make_schema(read_field_words), indent=1, ensure_ascii=False) + "\n"
 
 
 def render_proof_schema() -> str:
     """docs/reference/proof.schema.json: JSON Schema of what `bedplate prove --json` prints."""
-    return json.dumps(make_proof_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(make_proof_schema(read_field_words), indent=1, ensure_ascii=False) + "\n"
 
 
 def _render_description(text: str) -> str:
@@ -242,7 +284,7 @@ def _invocation(action: argparse.Action) -> str:
 def _render_keys(cls: type, file: Path, *, table: str | None = None) -> str:
     text = file.read_text()
     shipped = tomllib.loads(text)
-    said = _read_field_docs(cls)
+    said = read_field_words(cls)
     hints = typing.get_type_hints(cls)
     lines = ["| key | type | as it ships | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
@@ -252,21 +294,6 @@ def _render_keys(cls: type, file: Path, *, table: str | None = None) -> str:
         row = (f"`{field.name}`", _kind(hints[field.name]), _shown(value), cell(sentence(meaning)))
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _read_field_docs(cls: type) -> dict[str, str]:
-    """The text under each field, which Python itself does not keep."""
-    tree = ast.parse(inspect.getsource(cls)).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    docs: dict[str, str] = {}
-    for before, after in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-            text = " ".join(after.value.value.split())
-            if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
-                docs[before.target.id] = text
-            elif isinstance(before, ast.Assign) and isinstance(before.targets[0], ast.Name):
-                docs[before.targets[0].id] = text
-    return docs
 
 
 def _read_comment(text: str, key: str) -> str | None:
@@ -279,7 +306,7 @@ def _choices(hint: object) -> str | None:
     """What each value of a closed set means, where each says it."""
     if not (isinstance(hint, type) and issubclass(hint, StrEnum)):
         return None
-    docs = _read_field_docs(hint)
+    docs = read_field_words(hint)
     if not all(one.name in docs for one in hint):
         return None
     return " ".join(f"`{one.value}`: {docs[one.name][0].lower()}{docs[one.name][1:]}" for one in hint)
@@ -308,12 +335,12 @@ def _in_words(cls: type) -> str:
 
 def render_knobs() -> str:
     """docs/reference/knobs.md: every row of the catalog, those to keep away from last."""
-    return f"{_HEAD}\n{catalog_pages.render_knobs(read_knobs(), SYSCTL_FILES, _read_field_docs)}"
+    return f"{_HEAD}\n{catalog_pages.render_knobs(read_knobs(), SYSCTL_FILES, read_field_words)}"
 
 
 def render_findings() -> str:
     """docs/reference/findings.md: every row of the catalog's findings."""
-    return f"{_HEAD}\n{catalog_pages.render_findings(read_findings(), _read_field_docs)}"
+    return f"{_HEAD}\n{catalog_pages.render_findings(read_findings(), read_field_words)}"
 
 
 def render_kernel_log() -> str:
@@ -325,12 +352,12 @@ def render_kernel_log() -> str:
 
 def render_antagonists() -> str:
     """docs/reference/antagonists.md: every row of the catalog's antagonists, by kind."""
-    return f"{_HEAD}\n{catalog_pages.render_antagonists(read_antagonists(), _read_field_docs)}"
+    return f"{_HEAD}\n{catalog_pages.render_antagonists(read_antagonists(), read_field_words)}"
 
 
 def render_policies() -> str:
     """docs/reference/policies.md: every policy, then what a part of a plan is."""
-    return f"{_HEAD}\n{catalog_pages.render_policies(read_policies(), _read_field_docs)}"
+    return f"{_HEAD}\n{catalog_pages.render_policies(read_policies(), read_field_words)}"
 
 
 def render_support_matrix() -> str:
@@ -359,7 +386,7 @@ def render_models() -> str:
 
 def render_fit_schema() -> str:
     """docs/reference/fit.schema.json: JSON Schema of what `bedplate fit --json` prints."""
-    return json.dumps(make_fit_schema(_read_field_docs), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(make_fit_schema(read_field_words), indent=1, ensure_ascii=False) + "\n"
 
 
 _PASTED = """\
@@ -391,6 +418,7 @@ PAGES = {
     "docs/reference/known-bad.md": render_known_bad,
     "docs/reference/accelerators.md": render_accelerators,
     "docs/reference/models.md": render_models,
+    CONFIG_SCHEMA_PAGE: render_config_schema,
     FIT_SCHEMA_PAGE: render_fit_schema,
     SCHEMA_PAGE: render_audit_schema,
     PROOF_SCHEMA_PAGE: render_proof_schema,

@@ -102,7 +102,7 @@ def test_no_unit_has_an_unknown_or_wrong_line(root: Path) -> None:
         "var.mount",
     ]
     names += ["bedplate-var-failed.service", "bedplate-recovery.service", "bedplate-reboot.timer", "bedplate-reboot.service"]
-    names += ["bedplate-supervise.service", "bedplate-front-var.service"]
+    names += ["bedplate-supervise.service", "bedplate-front-var.service", "bedplate-config.service"]
     names += ["bedplate-certificate.service", "bedplate-certificate.timer"]
     names += ["bedplate-models.service", "bedplate-console.service"]
     names += ["inference.slice", "background.slice", "neighbour.slice"]

@@ -1,4 +1,4 @@
-"""A validator for the keywords that docs/reference/audit.schema.json uses; an unknown keyword is an error of the test."""
+"""A validator for the keywords that the schemas in docs/reference use; an unknown keyword is an error of the test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _KNOWN = {
-    *("$schema", "$defs", "$ref", "title", "description", "type", "const", "enum", "anyOf", "minimum"),
+    *("$schema", "$defs", "$ref", "title", "description", "default", "type", "const", "enum", "anyOf", "minimum"),
     *("properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"),
 }
 _TYPES: dict[str, Any] = {

@@ -46,6 +46,11 @@ class Paths:
         return self.keys / "client-keys.toml"
 
     @property
+    def config_keys(self) -> Path:
+        """Public keys that may sign a machine's configuration; each image that is built has them (`config make-key`)."""
+        return self.keys / "config.keys"
+
+    @property
     def images(self) -> Path:
         """One directory for each published image, named by its version; those whose names begin with a dot are half-made."""
         return self.state / "images"

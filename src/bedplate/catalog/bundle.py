@@ -92,7 +92,7 @@ def is_bundle_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def split_signature(text: str, *, name: str) -> SignedText:
+def split_signature(text: str, *, name: str, hint: str = _HINT) -> SignedText:
     """Take the last line off. Raises ReadError for a text without a signature in its last line, or with a damaged one."""
     content, _, last = text.removesuffix("\n").rpartition("\n")
     found = _SIGNATURE.fullmatch(last) if text.endswith("\n") else None
@@ -101,7 +101,7 @@ def split_signature(text: str, *, name: str) -> SignedText:
         if text == signed.content + render_signature(signed.public, signed.signature):  # base64 has one form of them
             return signed
     problem = "its signature is damaged" if last.startswith(_MARK) else "is not signed: its last line has no signature"
-    raise ReadError(f"{name}: {problem}", hint=_HINT)
+    raise ReadError(f"{name}: {problem}", hint=hint)
 
 
 def render_signature(public: bytes, signature: bytes) -> str:
@@ -248,6 +248,11 @@ def parse_trusted_keys(text: str, *, name: str) -> tuple[TrustedKey, ...]:
     if problems:
         raise DataError(problems, hint=f"{REFERENCE} says what a line is.")
     return tuple(keys)
+
+
+def has_signature(text: str) -> bool:
+    """Whether the last line says that it is a signature, right or damaged."""
+    return text.removesuffix("\n").rpartition("\n")[2].startswith(_MARK)
 
 
 def _decode_key(text: str) -> bytes | None:

@@ -46,6 +46,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("explain", "explain a knob, a finding or a kernel message: the reason, the evidence, the fix"),
     },
     "on a serving host": {
+        "config": ("config", "check, show, sign, apply and take back the configuration of a machine"),
         "serve": ("serve", "configure and start the engines and the HTTP front end of this host"),
         "key": ("key", "add, list, revoke and rotate the keys of the front end's clients"),
         "ca": ("ca", "show or fetch the front end's certificate authority, and renew its certificate"),

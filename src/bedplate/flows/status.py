@@ -113,6 +113,7 @@ def _inside(root: Root, progress: Progress) -> dict[str, Any]:
         "failed": [unit.name for unit in failed],
         "endpoint": f"{'https' if front.get('tls') else 'http'}://127.0.0.1:{front.get('port', DEFAULT_PORT)}",
         "front": front,
+        "config": _read_config(root, progress),
         "health": health,
         "models": models,
         "engines": _read_engines(root, progress),
@@ -125,6 +126,19 @@ def _read_front(root: Root, progress: Progress) -> dict[str, Any]:
     except ReadError as error:
         progress.note(error.message)
         return {}
+
+
+def _read_config(root: Root, progress: Progress) -> dict[str, Any]:
+    """Which configuration is in force, and whether it waits to be confirmed; {} where none was ever applied."""
+    from bedplate.act.configuration.place import ConfigPlace
+    from bedplate.act.configuration.records import read_in_force
+
+    try:
+        record = read_in_force(ConfigPlace(top=root.at("/")))
+    except ReadError as error:
+        progress.note(error.message)
+        return {}
+    return {**asdict(record.identity), "waits": record.waits} if record is not None else {}
 
 
 def _read_engines(root: Root, progress: Progress) -> dict[str, Any]:

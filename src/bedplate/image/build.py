@@ -24,6 +24,7 @@ from bedplate.act.files import digest_file, write_whole
 from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import last_lines, run
+from bedplate.catalog.bundle import parse_trusted_keys
 from bedplate.catalog.client_keys import parse_client_keys
 from bedplate.catalog.protocol import read_protocol, read_request_script
 from bedplate.errors import BuildError, CommandError, ReadError
@@ -68,6 +69,7 @@ from bedplate.image.tools import Tools, ensure_tools, read_tools
 from bedplate.image.trees import set_modes
 from bedplate.model.client_key import IMAGE_KEYS
 from bedplate.model.instance import IMAGE_SCRIPT
+from bedplate.model.machine_config import CONFIG_KEYS
 from bedplate.model.progress import Progress
 
 _SEED_SPACE = uuid.UUID("5f0c0f6e-2f0b-4d0c-9e0a-0b0d91a7e000")
@@ -163,7 +165,8 @@ def inputs_digest(recipes: Path, recipe: Recipe, tools: Tools, lock: Lock, keys:
     add("variant", recipe.variant.encode())
     add("packages", lock.digest.encode())
     add("tools", tools.digest.encode())
-    for given in (keys.owner_certificate, keys.pcr_certificate, keys.recovery_certificate, keys.client_keys):
+    certificates = (keys.owner_certificate, keys.pcr_certificate, keys.recovery_certificate)
+    for given in (*certificates, keys.client_keys, keys.config_keys):
         if given is not None:
             add(given.name, given.read_bytes())
     return digest.hexdigest()
@@ -405,6 +408,10 @@ def _write_trees(paths: Paths, recipes: Path, recipe: Recipe, keys: Keys, direct
         text = keys.client_keys.read_text()
         parse_client_keys(text, name=str(keys.client_keys))  # a damaged file would close the front end of every machine
         (rendered / IMAGE_KEYS.lstrip("/")).write_text(text)
+    if keys.config_keys is not None:
+        text = keys.config_keys.read_text()
+        parse_trusted_keys(text, name=str(keys.config_keys))  # with a damaged file no machine would take a configuration
+        (rendered / CONFIG_KEYS.lstrip("/")).write_text(text)
     _write_environment(rendered / "usr/lib/bedplate", recipe)
     # What signs an engine layer; the kernel knows the key only where the firmware's db holds it (Secure Boot).
     (rendered / "usr/lib/verity.d").mkdir()

@@ -40,6 +40,8 @@ class Keys:
     """Given by the owner, whose private key for it is elsewhere; None where none was given."""
     client_keys: Path | None = None
     """Digests of the keys of clients that each machine of an image accepts; None where none was made."""
+    config_keys: Path | None = None
+    """Public keys that may sign the configuration of each machine of an image; None where none was made."""
 
 
 def ensure_keys(paths: Paths) -> Keys:
@@ -55,6 +57,7 @@ def ensure_keys(paths: Paths) -> Keys:
         pcr_certificate=paths.keys / "pcr.crt",
         recovery_certificate=find_recovery_certificate(paths),
         client_keys=paths.client_keys if paths.client_keys.is_file() else None,
+        config_keys=paths.config_keys if paths.config_keys.is_file() else None,
     )
     files = (keys.owner_key, keys.owner_certificate, keys.pcr_key, keys.pcr_certificate)
     missing = [file for file in files if not _is_there(file)]

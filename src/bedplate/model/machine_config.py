@@ -9,12 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bedplate.model.machine_network import NetworkConfig
+from bedplate.model.machine_tables import (
+    AdministratorConfig,
+    LogConfig,
+    MirrorConfig,
+    ProxyConfig,
+    RecoveryConfig,
+    ServeConfig,
+    TimeConfig,
+    TuningConfig,
+    UpdateConfig,
+)
+
 MACHINE_FILES = (
     "/var/lib/bedplate/machine.toml",
     "/etc/bedplate/machine.toml",
     "/usr/lib/bedplate/machine.toml",
 )
 """The first that exists is read, and no other. The last one is part of the image."""
+CONFIG_KEYS = "/usr/lib/bedplate/config.keys"
+"""Public keys that may sign a configuration, part of the image; each line "owner ed25519 KEY"."""
 DEFAULT_PORT = 8080
 
 
@@ -90,7 +105,22 @@ class MachineConfig:
 
     schema: int = 1
     """Version of this file's form; 1."""
+    sequence: int = 0
+    """Number that rises with each signed configuration of the machine; an older one is refused. 0: not to be signed."""
+    name: str = ""
+    """Host name. Empty: that of the image."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    time: TimeConfig = field(default_factory=TimeConfig)
+    administrator: tuple[AdministratorConfig, ...] = ()
+    """A table for each person who may manage the machine, below."""
+    serve: ServeConfig = field(default_factory=ServeConfig)
     front: FrontConfig = field(default_factory=FrontConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    mirror: MirrorConfig = field(default_factory=MirrorConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
 
 
 CLOSED = MachineConfig(front=FrontConfig(addresses=()))

@@ -11,22 +11,7 @@ from enum import StrEnum
 
 from bedplate.model.knob import ChangeNeed, Grade
 from bedplate.model.knob_value import Compare, Parse
-
-
-class Policy(StrEnum):
-    """What the machine is for. A policy sets aims and forbids knobs; it never holds a value."""
-
-    SHARED_HOST = "shared-host"
-    """Engines beside other work: the default."""
-    DEDICATED = "dedicated"
-    """Nothing but engines and what the system itself needs."""
-    LATENCY = "latency"
-    THROUGHPUT = "throughput"
-    ENERGY = "energy"
-    CONFIDENTIAL = "confidential"
-    """Nothing that weakens isolation or writes memory to a disk in the clear."""
-    EDGE = "edge"
-    """Small, power-limited, one engine."""
+from bedplate.model.policy_name import Policy as Policy
 
 
 class Means(StrEnum):

@@ -38,9 +38,19 @@ def _system(record: dict[str, Any]) -> list[str]:
         *(f"unit      {unit['name']}: {unit['active']} ({unit['sub']})" for unit in record["units"]),
         *([f"FAILED    {', '.join(record['failed'])}"] if record["failed"] else []),
         *(_engine(name, engine) for name, engine in record.get("engines", {}).items()),
+        *_config(record.get("config", {})),
         *_front(record.get("front", {})),
         *_endpoint(record),
     ]
+
+
+def _config(config: dict[str, Any]) -> list[str]:
+    """Which machine.toml is in force, and that it comes back by itself where nobody confirms it."""
+    if not config:
+        return []
+    said = f"config    number {config['number']}, sequence {config['sequence']}, sha256 {config['sha256'][:12]}"
+    lines = [f"{said}, applied at {config['at']} by {config['who']}"]
+    return [*lines, *(["CONFIRM   it is taken back unless you run: bedplate config confirm"] if config["waits"] else [])]
 
 
 def _front(front: dict[str, Any]) -> list[str]:

@@ -1,0 +1,61 @@
+"""[serve]: which models the machine shall serve, where they are had from, and who may use them."""
+
+from __future__ import annotations
+
+import re
+
+from bedplate.config.kind import ConfigKind, check_each, check_length, shown
+from bedplate.model.machine_config import MachineConfig
+from bedplate.model.machine_tables import ServedModelConfig
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_ENGINE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_CLIENT = re.compile(r"[a-z0-9][a-z0-9-]{1,31}")  # as catalog/client_keys.py has the id of a key
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_SOURCE = re.compile(
+    rf"hf:{_PART}/{_PART}(?:@[A-Za-z0-9][A-Za-z0-9._/-]{{0,95}})?"
+    r"|https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%+@/-]*)?"
+    r"|/[A-Za-z0-9._/@+-]{1,250}"
+)
+
+
+def _check(config: MachineConfig) -> list[str]:
+    problems = check_length("serve.model", config.serve.model)
+    names: list[str] = []
+    for index, model in enumerate(config.serve.model):
+        where = f"serve.model[{index}]"
+        problems += _check_model(where, model)
+        if model.name in names:
+            problems.append(f"{where}.name: got {shown(model.name)}, which an earlier model has")
+        names.append(model.name)
+    return problems
+
+
+def _check_model(where: str, model: ServedModelConfig) -> list[str]:
+    problems = check_each(
+        f"{where}.clients", model.clients, _is_client, "the id of a client's key: 2 to 32 of a-z, 0-9 and -"
+    )
+    if _NAME.fullmatch(model.name) is None:
+        problems.append(f"{where}.name: got {shown(model.name)}, expected 1 to 96 letters, digits and ._-")
+    if _ENGINE.fullmatch(model.engine) is None:
+        problems.append(f"{where}.engine: got {shown(model.engine)}, expected the name of an engine, such as llamacpp")
+    if model.source and (_SOURCE.fullmatch(model.source) is None or ".." in model.source.split("/")):
+        expected = "hf:ORG/NAME@REVISION, https://HOST/PATH or an absolute path"
+        problems.append(f"{where}.source: got {shown(model.source)}, expected {expected}")
+    if model.sha256 and _DIGEST.fullmatch(model.sha256) is None:
+        problems.append(f"{where}.sha256: got {shown(model.sha256)}, expected 64 hex digits in small letters")
+    if model.source.startswith(("hf:", "https:")) and not model.sha256:
+        problems.append(f"{where}.sha256: is empty, expected the digest of what {shown(model.source)} gives")
+    return problems
+
+
+def _is_client(text: str) -> bool:
+    return _CLIENT.fullmatch(text) is not None
+
+
+KIND = ConfigKind(
+    table="serve",
+    check=_check,
+    later="is kept for fetching models by itself, which this version does not do yet; add them with `bedplate model add`",
+)
