@@ -14,6 +14,7 @@ examples:
   bedplate model rm qwen
   bedplate model make random --like llama-3.2-1b --quant q4_0     make random weights of a real shape, for speed tests
   bedplate model make known-answer --output DIRECTORY             train the model of the self-test (some minutes)
+  bedplate model make known-answer --convert --output DIRECTORY   write it for vLLM and Transformers (a second)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.subcommand import add_subcommand
+from bedplate.errors import UsageError
 from bedplate.model.launch import ModelRef
 from bedplate.model.units import render_size
 from bedplate.report.models import (
@@ -148,11 +150,19 @@ def _add_options_of_make(
         kinds,
         "known-answer",
         parents=[common],
-        help="train the model of the self-test",
-        examples=("bedplate model make known-answer --output DIRECTORY",),
+        help="train the model of the self-test, or convert the one that ships",
+        examples=(
+            "bedplate model make known-answer --output DIRECTORY",
+            "bedplate model make known-answer --convert --output DIRECTORY",
+        ),
     )
     known.add_argument(
         "--output", type=Path, required=True, metavar="DIRECTORY", help="directory for the files of the model"
+    )
+    known.add_argument(
+        "--convert",
+        action="store_true",
+        help="train nothing: write the model that ships as safetensors, which vLLM and Transformers read",
     )
     known.add_argument("--seed", type=int, help="seed of the training (default: that of the model that ships)")
     known.add_argument("--steps", type=int, help="number of training steps (default: that of the model that ships)")
@@ -283,6 +293,8 @@ def _make_known_answer(arguments: argparse.Namespace) -> int:
     from bedplate.cli.terminal import terminal_progress
     from bedplate.flows import model as models
 
+    if arguments.convert:
+        return _convert_known_answer(arguments)
     with terminal_progress() as progress:
         outcome = models.make_known_answer(
             arguments.output, progress, seed=arguments.seed, steps=arguments.steps, threads=arguments.threads
@@ -300,6 +312,21 @@ def _make_known_answer(arguments: argparse.Namespace) -> int:
         ("held-out questions refused", measured.held_out_questions_refused),
     ):
         print(f"{label:<28} {rate.right} of {rate.asked}")
+    return 0
+
+
+def _convert_known_answer(arguments: argparse.Namespace) -> int:
+    from bedplate.flows import model as models
+
+    given = [name for name in ("seed", "steps", "threads") if getattr(arguments, name) is not None]
+    if given:
+        raise UsageError(f"--convert: got --{given[0]} too, which is for a training", hint="Leave one of the two out.")
+    files = models.convert_known_answer(arguments.output)
+    if arguments.json:
+        print(json.dumps([asdict(file) | {"path": str(file.path)} for file in files], indent=2))
+        return 0
+    for file in files:
+        print(f"{file.sha256}  {file.path}")
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import importlib.util
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from bedplate.act.files import write_report
 from bedplate.act.paths import Paths, check_paths, find_paths
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
 from bedplate.engines import ENGINES, engine_for
-from bedplate.errors import UsageError
+from bedplate.errors import PreflightError, ReadError, UsageError
 from bedplate.host.root.root import Root
 from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.launch import IntegrityResult, ModelRef
@@ -178,3 +180,37 @@ def make_known_answer(
     )
     write_report(output / "known-answer.json", record)
     return KnownAnswerOutcome(made=made, record=record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFile:
+    """A file that was written, and the digest of its content."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+
+def convert_known_answer(output: Path) -> tuple[WrittenFile, ...]:
+    """Write the known-answer model that ships into a directory, as Transformers and vLLM read it.
+
+    Raises PreflightError when the `models` extra is missing, BedplateError for a directory that cannot be written.
+    """
+    missing = [name for name in ("gguf", "numpy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PreflightError(
+            f"converting a model needs Python packages that are not installed: {', '.join(missing)}",
+            hint="Install the extra: pip install 'bedplate[models]'.",
+        )
+    from bedplate.weights.known_answer_transformers import convert_known_answer as convert
+
+    try:
+        paths = convert(output)
+    except OSError as error:
+        raise ReadError(
+            f"{error.filename or output}: cannot write: {error.strerror}", hint="Choose another --output."
+        ) from error
+    return tuple(
+        WrittenFile(path=path, size_bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in paths
+    )
