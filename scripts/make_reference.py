@@ -36,7 +36,7 @@ from bedplate.host.formats.table import FORMATS
 from bedplate.image.recipe import EngineRecipe, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
-from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, TlsConfig
+from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, ModelConfig, TlsConfig
 from bedplate.plan.parameters import count_parameters
 from bedplate.report import catalog_pages, stack_pages
 from bedplate.report.audit.document import SCHEMA_PAGE, make_schema
@@ -141,6 +141,7 @@ def render_machine() -> str:
     parts = [_HEAD, "# machine.toml\n", text, _render_defaults(MachineConfig)]
     for name, table in (("front", FrontConfig), ("front.tls", TlsConfig), ("front.limits", LimitsConfig)):
         parts += [f"## [{name}]\n", _in_words(table).partition(": ")[2].capitalize(), _render_defaults(table)]
+    parts += ["## [[model]]\n", _in_words(ModelConfig).partition(": ")[2].capitalize(), _render_defaults(ModelConfig)]
     keys = _CLIENT_KEYS.format(image=f"`{IMAGE_KEYS}`", machine=f"`{MACHINE_KEYS}`")
     parts += ["## client-keys.toml\n", one_line(keys), _render_defaults(ClientKeyFile)]
     parts += ["### [[key]]\n", _in_words(ClientKey), _render_defaults(ClientKey)]

@@ -7,7 +7,9 @@ import re
 
 from bedplate.catalog.strict import parse_toml, schema_problems
 from bedplate.errors import DataError
-from bedplate.model.machine_config import FrontConfig, LimitsConfig, MachineConfig, TlsConfig
+from bedplate.model.engine_names import ENGINE_NAMES
+from bedplate.model.instance import is_model_name
+from bedplate.model.machine_config import FrontConfig, LimitsConfig, MachineConfig, ModelConfig, TlsConfig
 from bedplate.model.network_names import is_dns_name, is_ip_address, is_origin
 
 REFERENCE = "docs/reference/machine.md"
@@ -34,11 +36,23 @@ def is_loopback(address: str) -> bool:
 def _check(config: MachineConfig) -> list[str]:
     front = config.front
     problems = schema_problems(config.schema)
-    problems += _check_front(front) + _check_tls(front.tls) + _check_limits(front.limits)
+    problems += _check_front(front) + _check_tls(front.tls) + _check_limits(front.limits) + _check_models(config.model)
     if front.tls.client_ca and front.tls.client_port == front.port:
         problems.append(f"front.tls.client_port: got {front.port}, which front.port has, expected another port")
     if front.tls.client_ca and front.insecure:
         problems.append("front.tls.client_ca: is set, but front.insecure = true turns TLS off; expected one of them")
+    return problems
+
+
+def _check_models(rows: tuple[ModelConfig, ...]) -> list[str]:
+    problems = _check_list("model", rows)
+    for index, row in enumerate(rows):
+        if not is_model_name(row.name):
+            problems.append(f"model[{index}].name: got {_shown(row.name)}, expected the name of a model")
+        if row.engine not in ENGINE_NAMES:
+            problems.append(f"model[{index}].engine: got {_shown(row.engine)}, expected one of {', '.join(ENGINE_NAMES)}")
+        if row.name in [other.name for other in rows[:index]]:
+            problems.append(f"model[{index}].name: {_shown(row.name)} stands twice")
     return problems
 
 
@@ -82,7 +96,7 @@ def _check_range(key: str, value: int, least: int, most: int) -> list[str]:
     return [] if least <= value <= most else [f"{key}: got {value}, expected {least} to {most}"]
 
 
-def _check_list(key: str, entries: tuple[str, ...]) -> list[str]:
+def _check_list(key: str, entries: tuple[object, ...]) -> list[str]:
     return [] if len(entries) <= _MOST_ENTRIES else [f"{key}: got {len(entries)} entries, expected at most {_MOST_ENTRIES}"]
 
 

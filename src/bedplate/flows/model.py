@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from bedplate.act.files import write_report
 from bedplate.act.paths import Paths, check_paths, find_paths
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
-from bedplate.engines import ENGINES, engine_for
-from bedplate.errors import PreflightError, ReadError, UsageError
+from bedplate.engines import engines_for
+from bedplate.errors import ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.host.root.root import Root
 from bedplate.host.system.booted import is_bedplate_system
-from bedplate.model.launch import IntegrityResult, ModelRef
+from bedplate.model.launch import Format, IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.progress import Progress
 from bedplate.weights.store import Store, check_name, check_space
@@ -82,12 +82,12 @@ def add(request: AddRequest, progress: Progress) -> ModelRef:
     store = open_store()
 
     def check(model: ModelRef, types: frozenset[str]) -> None:
-        if not any(model.format in engine.formats for engine in ENGINES.values()):
-            progress.note(
-                f"{model.name}: no engine on this host reads {model.format}; the store keeps it for an engine that does"
-            )
-            return
-        check_servable(model, types, find_paths())
+        try:
+            check_servable(model, types, find_paths())
+        except ModelRefused as error:
+            if model.format is Format.GGUF:
+                raise
+            progress.note(f"{error.message}; the store keeps it for an engine that can")
 
     return store.add(
         request.path,
@@ -101,10 +101,19 @@ def add(request: AddRequest, progress: Progress) -> ModelRef:
     )
 
 
-def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths) -> None:
-    """Raise ModelRefused for a model that no engine reads, or that the engine whose layer was built here cannot serve."""
-    engine = engine_for(model)
-    engine.check_model(model, _known_architectures(paths, engine.name), tensor_types)
+def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths, *, wanted: str = "") -> None:
+    """Raise ModelRefused for a model that no engine reads, or that none whose layer was built here can serve.
+
+    wanted: the only engine that may serve it; "" for any.
+    """
+    refusals: list[ModelRefused] = []
+    for engine in engines_for(model, wanted=wanted):
+        try:
+            engine.check_model(model, _known_architectures(paths, engine.name), tensor_types)
+            return
+        except ModelRefused as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def _known_architectures(paths: Paths, engine: str) -> tuple[str, ...]:

@@ -87,12 +87,29 @@ class FrontConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """[[model]]: how one model is served."""
+
+    name: str
+    """Name of the model, as `bedplate model list` shows it."""
+    engine: str
+    """"llamacpp", "vllm" or "transformers"; the layer of this engine must be on the machine. Without a table, a GGUF file is
+    served by llamacpp, and a directory of safetensors by vllm or else transformers, whichever has a layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineConfig:
     """The whole of machine.toml."""
 
     schema: int = 1
     """Version of this file's form; 1."""
     front: FrontConfig = field(default_factory=FrontConfig)
+    model: tuple[ModelConfig, ...] = ()
+    """A table [[model]] for each model whose engine you choose."""
+
+    def engine_of(self, name: str) -> str:
+        """The engine that was chosen for a model; "" where none was."""
+        return next((row.engine for row in self.model if row.name == name), "")
 
 
 CLOSED = MachineConfig(front=FrontConfig(addresses=()))

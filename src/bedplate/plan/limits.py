@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from bedplate.errors import ModelTooLarge
 from bedplate.model.instance import BATCH_TOKENS
-from bedplate.model.launch import Limits, ModelRef, Placement
+from bedplate.model.launch import LLAMACPP_FOOTPRINT, EngineFootprint, Limits, ModelRef, Placement
 from bedplate.model.serving_host import MemoryBudget
 from bedplate.model.units import KIB, render_size
-from bedplate.plan.cache import PROCESS_BYTES, mask_bytes, pool_cells
+from bedplate.plan.cache import mask_bytes, pad, pool_cells
 from bedplate.plan.shares import reserve_bytes
 
 SMALLEST_CONTEXT = 512
@@ -53,20 +53,23 @@ def plan_limits(
     promised_bytes: int = 0,
     context: int | None = None,
     parallel: int | None = None,
+    footprint: EngineFootprint = LLAMACPP_FOOTPRINT,
 ) -> Limits:
     """The limits of one engine, where promised_bytes are spoken for by engines planned before it.
 
-    Without a wish, parallel is the number of CPUs between 2 and 8, and the context is what the model was made for, up to
-    8192 tokens, halved until it fits. A wished context is never cut. Raises ModelTooLarge with the arithmetic.
+    Without a wish, parallel is the number of CPUs between 2 and 8, within what the engine decodes at once; the context is
+    what the model was made for, up to 8192 tokens, halved until it fits. A wished context is never cut. Raises ModelTooLarge
+    with the arithmetic.
     """
     requests = parallel if parallel is not None else min(8, max(2, len(placement.cpus)))
+    requests = min(requests, footprint.most_parallel or requests)
     wanted = context if context is not None else min(DEFAULT_CONTEXT, model.context_length or UNKNOWN_CONTEXT)
     usable = usable_bytes(memory) - promised_bytes
     tokens = wanted
     while True:
-        need = memory_need(model, context=tokens, parallel=requests)
+        need = memory_need(model, context=tokens, parallel=requests, footprint=footprint)
         if need.total_bytes <= usable:
-            return Limits(context=tokens, parallel=requests, memory_bytes=need.total_bytes)
+            return Limits(context=tokens, parallel=requests, memory_bytes=need.total_bytes, kv_bytes=need.kv_bytes)
         if context is not None or tokens // 2 < SMALLEST_CONTEXT:
             break
         tokens //= 2
@@ -79,16 +82,20 @@ def plan_limits(
     )
 
 
-def memory_need(model: ModelRef, *, context: int, parallel: int) -> MemoryNeed:
+def memory_need(
+    model: ModelRef, *, context: int, parallel: int, footprint: EngineFootprint = LLAMACPP_FOOTPRINT
+) -> MemoryNeed:
     """What an engine will hold in memory and cannot give back."""
     per_token = model.kv_bytes_per_token or _UNKNOWN_KV_BYTES
     vocabulary = min(_LARGEST_VOCABULARY, model.parameters // _LEAST_WEIGHTS_PER_TOKEN)
     logits_bytes = 4 * vocabulary * BATCH_TOKENS  # 32-bit floats for each token of a batch
     cells = pool_cells(context, parallel)
+    if block := footprint.block_tokens:
+        cells = parallel * pad(context, block) + 2 * block  # one for the probe, and one that the engine never gives out
     return MemoryNeed(
         weights_bytes=model.size_bytes,
         kv_bytes=per_token * cells,
-        buffers_bytes=PROCESS_BYTES + logits_bytes + mask_bytes(cells, BATCH_TOKENS),
+        buffers_bytes=footprint.process_bytes + logits_bytes + mask_bytes(cells, BATCH_TOKENS),
     )
 
 
