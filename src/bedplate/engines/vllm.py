@@ -52,6 +52,9 @@ def make_launch(model: ModelRef, placement: Placement, limits: Limits) -> Launch
             # The threads float, as llama.cpp's do: bound to a CPU that somebody else uses, one would hold up all others.
             ("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
             ("OMP_NUM_THREADS", str(threads)),
+            # --enforce-eager does not reach the sampler: a request for log probabilities made it call a C++ compiler in the
+            # middle of a step. The layer has none, and where there was one nobody got a token for minutes.
+            ("TORCH_COMPILE_DISABLE", "1"),
             ("VLLM_NO_USAGE_STATS", "1"),
             ("VLLM_CACHE_ROOT", "/tmp/vllm"),
             ("VLLM_LOGGING_LEVEL", "WARNING"),

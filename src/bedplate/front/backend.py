@@ -49,6 +49,8 @@ def render_backend(index: int, route: Route) -> str:
         f"    timeout check {round(probe.deadline_s * 1000)}ms",
         f"    http-check send {heartbeat}",
         "    http-check expect status 200",
+        # The body was read as JSON, whatever its client calls it; vLLM answers 415 to one that is called otherwise.
+        "    http-request set-header Content-Type application/json",
         # The engine names itself and lets every web page in; the front speaks for it.
         "    http-response del-header Server",
         "    http-response del-header Access-Control- -m beg",
