@@ -21,9 +21,9 @@ def at_most(cpu_s: float) -> Iterator[None]:
     assert took < cpu_s, f"took {took:.2f} s of CPU time, at most {cpu_s:g} s were expected"
 
 
-def wait_until(fact: Callable[[], bool], what: str) -> None:
+def wait_until(fact: Callable[[], bool], what: str, *, patience_s: float = PATIENCE_S) -> None:
     """Return when the fact is true; fails naming it."""
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + patience_s
     while not fact():
-        assert time.monotonic() < ends, f"{what}: not within {PATIENCE_S:.0f} s"
+        assert time.monotonic() < ends, f"{what}: not within {patience_s:.0f} s"
         time.sleep(_LOOK_S)

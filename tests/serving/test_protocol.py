@@ -46,7 +46,7 @@ OF_ANOTHER_KIND = {
 }
 _SEEDS = itertools.count(1_000_000)
 _RECENT_BYTES = 256 * 1024  # of the engine's log: what a request or two write
-ROWS = [(path, row) for row in read_protocol() for path in row.paths]
+ROWS = [(path, row) for row in read_protocol() if row.engine == "llamacpp" for path in row.paths]
 
 
 @pytest.fixture(scope="module")

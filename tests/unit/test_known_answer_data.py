@@ -22,7 +22,8 @@ from bedplate.catalog.facts import (
 )
 from bedplate.errors import DataError
 from bedplate.weights.gguf import read_gguf
-from bedplate.weights.known_answer_files import _pair_rows, dequantise, quantise
+from bedplate.weights.known_answer_files import dequantise, quantise
+from bedplate.weights.known_answer_transformers import pair_rows, unpair_rows
 from bedplate.weights.training_set import held_out_phrasings, held_out_refusals, make_examples
 
 FACTS = read_facts()
@@ -105,7 +106,8 @@ def test_bad_facts_are_told(tmp_path: Path, change: object, expected: str) -> No
 def test_rows_of_heads_are_paired_as_gguf_wants_them() -> None:
     """One head of four rows: halves (0 1 | 2 3) become neighbours (0 2) (1 3); each head by itself."""
     value = np.arange(16).reshape(8, 2)
-    assert _pair_rows(value, 2)[:, 0].tolist() == [0, 4, 2, 6, 8, 12, 10, 14]
+    assert pair_rows(value, 2)[:, 0].tolist() == [0, 4, 2, 6, 8, 12, 10, 14]
+    assert (unpair_rows(pair_rows(value, 2), 2) == value).all()
 
 
 def test_a_quantised_matrix_comes_back_close() -> None:

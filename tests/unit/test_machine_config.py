@@ -60,6 +60,15 @@ def test_every_table_is_read() -> None:
         ("[front]\ninsecure = true\n[front.tls]\nclient_ca = '/a'", "m:front.tls.client_ca: is set, but front.insecure"),
         ("[front.limits]\nconcurrency = -1", "m:front.limits.concurrency: got -1, expected 0 to 1000000"),
         ("schema = 2", "m:schema: got 2, expected 1"),
+        (
+            "[[serve.model]]\nname = 'a'\nengine = 'ollama'",
+            "m:serve.model[0].engine: got 'ollama', expected one of llamacpp, vllm, transformers",
+        ),
+        (
+            "[[serve.model]]\nname = '../a'\nengine = 'vllm'",
+            "m:serve.model[0].name: got '../a', expected the name of a model",
+        ),
+        (2 * "[[serve.model]]\nname = 'a'\nengine = 'vllm'\n", "m:serve.model[1].name: got 'a', which an earlier model has"),
         ("front = [", "m: not TOML"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedplate.engines import engine_for
+from bedplate.engines import ENGINES, engine_for
 from bedplate.engines.llamacpp import engine_threads, make_launch, pool_tokens
 from bedplate.errors import ModelRefused
 from bedplate.model.instance import instance_of, model_file_of, socket_of
@@ -178,10 +178,12 @@ def test_the_probe_waits_for_a_batch_of_somebody_else(parameters: int, cpus: int
     assert not re.search(launch.probe.expect, '{"usage":{"completion_tokens":0,"prompt_tokens":1}}')
 
 
-def test_a_format_without_an_engine_is_refused() -> None:
+def test_a_format_without_an_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine_for(make_model()).name == "llamacpp"
-    with pytest.raises(ModelRefused, match="no engine reads safetensors: llamacpp reads gguf"):
-        engine_for(make_model(format=Format.SAFETENSORS))
+    assert engine_for(make_model(format=Format.SAFETENSORS)).name == "vllm"
+    monkeypatch.delitem(ENGINES, "llamacpp")
+    with pytest.raises(ModelRefused, match="no engine reads gguf: vllm reads safetensors"):
+        engine_for(make_model())
 
 
 @pytest.mark.parametrize("parallel", [1, 2, 3, 5, 8])

@@ -126,11 +126,15 @@ def compare_serving(root: Root, served: Sequence[Served]) -> ServingChange:
 
 
 def write_engines(root: Root, served: Sequence[Served]) -> None:
-    """Write environment, link, drop-in and plan of each engine. Files that are as wanted are not touched."""
+    """Write environment, link, drop-ins and plan of each engine. Files that are as wanted are not touched."""
     for engine in served:
         name = instance_of(engine.model)
         _link(root.at(f"{ENGINE_DIRECTORY}/{name}.model"), engine.plan.path)
         _write(root.at(_dropin_of(name)), render_dropin(engine))
+        if engine.launch.drop_in:
+            _link(root.at(_settings_of(name)), engine.launch.drop_in)
+        else:
+            root.at(_settings_of(name)).unlink(missing_ok=True)
         _write(root.at(f"{ENGINE_DIRECTORY}/{name}.plan"), json.dumps(asdict(engine.plan)) + "\n")
         _write(root.at(f"{ENGINE_DIRECTORY}/{name}.env"), render_environment(engine.launch))
 
@@ -141,6 +145,7 @@ def remove_engines(root: Root, instances: Sequence[str]) -> None:
         for suffix in ("env", "plan", "model"):
             root.at(f"{ENGINE_DIRECTORY}/{name}.{suffix}").unlink(missing_ok=True)
         root.at(_dropin_of(name)).unlink(missing_ok=True)
+        root.at(_settings_of(name)).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +191,11 @@ def read_plans(root: Root) -> dict[str, EnginePlan]:
             row = json.loads(root.read_text(f"{ENGINE_DIRECTORY}/{file}") or "")
             placement = row["placement"] | {"cpus": tuple(row["placement"]["cpus"])}
             plans[file.removesuffix(".plan")] = EnginePlan(
-                sha256=row["sha256"], path=row["path"], limits=Limits(**row["limits"]), placement=Placement(**placement)
+                sha256=row["sha256"],
+                path=row["path"],
+                limits=Limits(**row["limits"]),
+                placement=Placement(**placement),
+                engine=row.get("engine", "llamacpp"),
             )
         except (ValueError, KeyError, TypeError):
             continue
@@ -276,7 +285,13 @@ def _is_written(root: Root, instance: str, engine: Served) -> bool:
         and str(link.readlink()) == engine.plan.path
         and _is_text(root.at(f"{ENGINE_DIRECTORY}/{instance}.env"), render_environment(engine.launch))
         and _is_text(root.at(_dropin_of(instance)), render_dropin(engine))
+        and _target(root.at(_settings_of(instance))) == engine.launch.drop_in
     )
+
+
+def _target(path: Path) -> str:
+    """Where a link leads; "" where there is none."""
+    return str(path.readlink()) if path.is_symlink() else ""
 
 
 def _is_text(path: Path, text: str) -> bool:
@@ -287,7 +302,12 @@ def _is_text(path: Path, text: str) -> bool:
 
 
 def _dropin_of(instance: str) -> str:
-    return f"{_DROPINS}/bedplate-engine@{instance}.service.d/50-bedplate.conf"
+    return f"{_DROPINS}/{unit_of(instance)}.d/50-bedplate.conf"
+
+
+def _settings_of(instance: str) -> str:
+    """A link to the drop-in of the engine, which is a file of the image."""
+    return f"{_DROPINS}/{unit_of(instance)}.d/10-engine.conf"
 
 
 def _write(path: Path, text: str) -> bool:

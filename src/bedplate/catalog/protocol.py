@@ -1,9 +1,9 @@
-"""The strict loader of protocol.toml: what each parameter of the inference protocol does, engine by engine."""
+"""The strict loader of protocol*.toml: what each parameter of the inference protocol does, engine by engine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from bedplate.errors import DataError
 from bedplate.model.protocol import ParameterEffect, ParameterRow
 
 _HERE = Path(__file__).parent
+_FILES = tuple(_HERE / name for name in ("protocol.toml", "protocol_vllm.toml", "protocol_transformers.toml"))
 _KEYS = ("schema", "parameter")
 _JSON_FIELDS = ("example", "other", "request", "becomes")
 
 
-def read_protocol(path: Path = _HERE / "protocol.toml") -> tuple[ParameterRow, ...]:
-    """All rows in the order of the file. Raises DataError with all problems, ReadError when it cannot be read."""
-    return parse_protocol(read_data(path), name=path.name)
+def read_protocol(paths: Sequence[Path] = _FILES) -> tuple[ParameterRow, ...]:
+    """All rows in the order of the files. Raises DataError with all problems of one, ReadError when it cannot be read."""
+    return tuple(row for path in paths for row in parse_protocol(read_data(path), name=path.name))
 
 
 def read_request_script(path: Path = _HERE / "request.lua") -> str:
@@ -67,8 +68,8 @@ def _row_problems(row: ParameterRow) -> Iterator[str]:
         yield "because: expected the reason for a parameter that is not taken, has no effect or takes some values only"
     if any(sign in row.because + row.name for sign in "\"'\\%\n"):
         yield "because: expected a sentence without quotes, backslashes and percent signs; it stands in a configuration"
-    if row.effect is ParameterEffect.WORKS and row.example and not (row.setting or row.shows):
-        yield "setting, shows: expected one of them: what shows that the example works?"
+    if row.effect is ParameterEffect.WORKS and row.example and not (row.setting or row.shows or row.changes):
+        yield "setting, shows, changes: expected one of them: what shows that the example works?"
     if row.effect is not ParameterEffect.WORKS and not row.example:
         yield "example: is empty"
     if bool(row.values) != bool(row.other):

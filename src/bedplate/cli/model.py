@@ -15,6 +15,7 @@ examples:
   bedplate model rm qwen
   bedplate model make random --like llama-3.2-1b --quant q4_0     make random weights of a real shape, for speed tests
   bedplate model make known-answer --output DIRECTORY             train the model of the self-test (some minutes)
+  bedplate model make known-answer --convert --output DIRECTORY   write it for vLLM and Transformers (a second)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bedplate.cli.result import print_result
 from bedplate.cli.subcommand import Subcommands, add_subcommand, run_subcommand
 from bedplate.cli.talk import Talk
 from bedplate.cli.terminal import terminal_progress
+from bedplate.errors import UsageError
 from bedplate.flows import model as models
 from bedplate.model.launch import ModelRef
 from bedplate.model.units import render_size
@@ -169,11 +171,19 @@ def _add_options_of_make(verbs: Subcommands) -> None:
         "known-answer",
         run=_make_known_answer,
         json=_JSON,
-        help="train the model of the self-test",
-        examples=("bedplate model make known-answer --output DIRECTORY",),
+        help="train the model of the self-test, or convert the one that ships",
+        examples=(
+            "bedplate model make known-answer --output DIRECTORY",
+            "bedplate model make known-answer --convert --output DIRECTORY",
+        ),
     )
     known.add_argument(
         "--output", type=Path, required=True, metavar="DIRECTORY", help="directory for the files of the model"
+    )
+    known.add_argument(
+        "--convert",
+        action="store_true",
+        help="train nothing: write the model that ships as safetensors, which vLLM and Transformers read",
     )
     known.add_argument("--seed", type=int, help="seed of the training (default: that of the model that ships)")
     known.add_argument("--steps", type=int, help="number of training steps (default: that of the model that ships)")
@@ -264,6 +274,8 @@ def _make_random(arguments: argparse.Namespace) -> int:
 
 
 def _make_known_answer(arguments: argparse.Namespace) -> int:
+    if arguments.convert:
+        return _convert_known_answer(arguments)
     with terminal_progress() as progress:
         outcome = models.make_known_answer(
             arguments.output, progress, seed=arguments.seed, steps=arguments.steps, threads=arguments.threads
@@ -272,6 +284,15 @@ def _make_known_answer(arguments: argparse.Namespace) -> int:
     text = render_made(str(made.gguf), made.gguf.stat().st_size, made.parameters, asdict(made.measured))
     print(outcome.record if arguments.json else text, end="")
     return 0
+
+
+def _convert_known_answer(arguments: argparse.Namespace) -> int:
+    given = [name for name in ("seed", "steps", "threads") if getattr(arguments, name) is not None]
+    if given:
+        raise UsageError(f"--convert: got --{given[0]} too, which is for a training", hint="Leave one of the two out.")
+    files = models.convert_known_answer(arguments.output)
+    record = [asdict(file) | {"path": str(file.path)} for file in files]
+    return print_result(arguments, record, "".join(f"{file.sha256}  {file.path}\n" for file in files))
 
 
 def _print_model(model: ModelRef, arguments: argparse.Namespace) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from bedplate.config.kind import ConfigKind, check_each, check_length, shown
+from bedplate.model.engine_names import ENGINE_NAMES
+from bedplate.model.instance import is_model_name
 from bedplate.model.machine_config import MachineConfig
 from bedplate.model.machine_tables import ServedModelConfig
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-_ENGINE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _CLIENT = re.compile(r"[a-z0-9][a-z0-9-]{1,31}")  # as catalog/client_keys.py has the id of a key
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -36,10 +36,10 @@ def _check_model(where: str, model: ServedModelConfig) -> list[str]:
     problems = check_each(
         f"{where}.clients", model.clients, _is_client, "the id of a client's key: 2 to 32 of a-z, 0-9 and -"
     )
-    if _NAME.fullmatch(model.name) is None:
-        problems.append(f"{where}.name: got {shown(model.name)}, expected 1 to 96 letters, digits and ._-")
-    if _ENGINE.fullmatch(model.engine) is None:
-        problems.append(f"{where}.engine: got {shown(model.engine)}, expected the name of an engine, such as llamacpp")
+    if not is_model_name(model.name):
+        problems.append(f"{where}.name: got {shown(model.name)}, expected the name of a model")
+    if model.engine and model.engine not in ENGINE_NAMES:
+        problems.append(f"{where}.engine: got {shown(model.engine)}, expected one of {', '.join(ENGINE_NAMES)}")
     if model.source and (_SOURCE.fullmatch(model.source) is None or ".." in model.source.split("/")):
         expected = "hf:ORG/NAME@REVISION, https://HOST/PATH or an absolute path"
         problems.append(f"{where}.source: got {shown(model.source)}, expected {expected}")
@@ -57,5 +57,5 @@ def _is_client(text: str) -> bool:
 KIND = ConfigKind(
     table="serve",
     check=_check,
-    later="is kept for fetching models by itself, which this version does not do yet; add them with `bedplate model add`",
+    later="chooses the engine of a model; fetching models by itself is kept for later: add them with `bedplate model pull`",
 )

@@ -14,7 +14,8 @@ from bedplate.model.launch import Launch, Limits, ModelRef, ModelTask, Placement
 
 PROGRAM = "llama-server"
 
-_PROBE_FLOOR_S = 10.0
+PROBE_FLOOR_S = 10.0
+"""Seconds of a deadline beside the time that a batch takes."""
 _SMALLEST_BATCH = 32  # tokens
 _LONGEST_BATCH_S = 30.0
 _IMAGE_S = 60.0  # a projector encodes an image in one piece; a minute is for a large one on two CPUs
@@ -116,7 +117,7 @@ def batch_tokens(model: ModelRef, threads: int) -> int:
     Nobody else gets a token meanwhile, nor does the probe.
     """
     tokens = BATCH_TOKENS
-    while tokens > _SMALLEST_BATCH and _batch_s(model, threads, tokens) > _LONGEST_BATCH_S:
+    while tokens > _SMALLEST_BATCH and batch_s(model, threads, tokens) > _LONGEST_BATCH_S:
         tokens //= 2
     return tokens
 
@@ -141,11 +142,12 @@ def make_probe(model: ModelRef, threads: int, batch: int) -> Probe:
         # A task of the queue, which is emptied before each batch (server_queue::start_loop). /metrics and /health of this
         # version are answered by a thread beside it, whatever becomes of the batch.
         heartbeat="/lora-adapters",
-        deadline_s=_PROBE_FLOOR_S + _batch_s(model, threads, batch) + (_IMAGE_S if model.projector else 0.0),
+        deadline_s=PROBE_FLOOR_S + batch_s(model, threads, batch) + (_IMAGE_S if model.projector else 0.0),
     )
 
 
-def _batch_s(model: ModelRef, threads: int, tokens: int) -> float:
+def batch_s(model: ModelRef, threads: int, tokens: int) -> float:
+    """Seconds that so many tokens of a prompt take on so many CPUs; an estimate for deadlines, which may err high."""
     return 2.0 * model.parameters * tokens / (_FLOPS_PER_CPU * threads)
 
 

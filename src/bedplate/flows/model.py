@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import importlib.util
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,11 @@ from bedplate.act.files import write_report
 from bedplate.act.layer_record import read_layer_record
 from bedplate.act.paths import Paths, check_paths, find_paths
 from bedplate.catalog.shapes import ModelShape, find_shape, read_shapes
-from bedplate.engines import ENGINES, engine_for
-from bedplate.errors import UsageError
+from bedplate.engines import engines_for
+from bedplate.errors import ModelRefused, PreflightError, ReadError, UsageError
 from bedplate.host.root.root import Root
 from bedplate.host.system.booted import is_bedplate_system
-from bedplate.model.launch import IntegrityResult, ModelRef
+from bedplate.model.launch import Format, IntegrityResult, ModelRef
 from bedplate.model.modelfile import Header
 from bedplate.model.origin import Origin
 from bedplate.model.progress import Progress
@@ -96,20 +98,29 @@ def add(request: AddRequest, progress: Progress) -> ModelRef:
 
 
 def check_storable(model: ModelRef, types: frozenset[str], progress: Progress) -> None:
-    """Note where no engine reads the format of a model; raise ModelRefused where one does and cannot serve this model."""
-    if not any(model.format in engine.formats for engine in ENGINES.values()):
-        progress.note(
-            f"{model.name}: no engine on this host reads {model.format}; the store keeps it for an engine that does"
-        )
-        return
-    check_servable(model, types, find_paths())
+    """Raise ModelRefused for a model that no engine of this host can serve; note it where an engine of another might."""
+    try:
+        check_servable(model, types, find_paths())
+    except ModelRefused as error:
+        if model.format is Format.GGUF:
+            raise
+        progress.note(f"{error.message}; the store keeps it for an engine that can")
 
 
-def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths) -> None:
-    """Raise ModelRefused for a model that no engine reads, or that the engine whose layer was built here cannot serve."""
-    engine = engine_for(model)
-    layer = read_layer_record(paths, engine.name)
-    engine.check_model(model, layer.architectures if layer is not None else (), tensor_types)
+def check_servable(model: ModelRef, tensor_types: Collection[str], paths: Paths, *, wanted: str = "") -> None:
+    """Raise ModelRefused for a model that no engine reads, or that none whose layer was built here can serve.
+
+    wanted: the only engine that may serve it; "" for any.
+    """
+    refusals: list[ModelRefused] = []
+    for engine in engines_for(model, wanted=wanted):
+        layer = read_layer_record(paths, engine.name)
+        try:
+            engine.check_model(model, layer.architectures if layer is not None else (), tensor_types)
+            return
+        except ModelRefused as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def show(name: str) -> ShownModel:
@@ -176,3 +187,37 @@ def make_known_answer(
     )
     write_report(output / "known-answer.json", record)
     return KnownAnswerOutcome(made=made, record=record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFile:
+    """A file that was written, and the digest of its content."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+
+def convert_known_answer(output: Path) -> tuple[WrittenFile, ...]:
+    """Write the known-answer model that ships into a directory, as Transformers and vLLM read it.
+
+    Raises PreflightError when the `models` extra is missing, BedplateError for a directory that cannot be written.
+    """
+    missing = [name for name in ("gguf", "numpy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PreflightError(
+            f"converting a model needs Python packages that are not installed: {', '.join(missing)}",
+            hint="Install the extra: pip install 'bedplate[models]'.",
+        )
+    from bedplate.weights.known_answer_transformers import convert_known_answer as convert
+
+    try:
+        paths = convert(output)
+    except OSError as error:
+        raise ReadError(
+            f"{error.filename or output}: cannot write: {error.strerror}", hint="Choose another --output."
+        ) from error
+    return tuple(
+        WrittenFile(path=path, size_bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in paths
+    )

@@ -33,7 +33,7 @@ from bedplate.act.serving import (
     write_engines,
     write_front_texts,
 )
-from bedplate.engines import Engine, engine_for
+from bedplate.engines import Engine, engines_for
 from bedplate.errors import BedplateError, CommandError, ModelRefused, ModelTooLarge, ReadError
 from bedplate.flows.front import (
     FrontSetting,
@@ -240,13 +240,14 @@ def find_serving(
     # Those that were planned before come first: a model that is new gets what they leave.
     for model in sorted(models, key=lambda model: not _keeps_plan(model, plans)):
         try:
-            engine = engine_for(model)
-            layer = find_layer(root, engine, is_signed=is_signed)
-            if _keeps_plan(model, plans):
-                plan = plans[instance_of(model.name)]
-            else:
-                limits = plan_limits(model, placement, memory, promised_bytes=promised_bytes)
-                plan = EnginePlan(sha256=model.sha256, path=model.path, limits=limits, placement=placement)
+            wanted = setting.config.engine_of(model.name)
+            engine, layer = choose_engine(root, model, wanted=wanted, is_signed=is_signed)
+            plan = plans[instance_of(model.name)] if _keeps_plan(model, plans) else None
+            if plan is None or plan.engine != engine.name:
+                limits = plan_limits(model, placement, memory, promised_bytes=promised_bytes, footprint=engine.footprint)
+                plan = EnginePlan(
+                    sha256=model.sha256, path=model.path, limits=limits, placement=placement, engine=engine.name
+                )
             launch = engine.make_launch(model, plan.placement, plan.limits)
         except ModelRefused as error:
             problems.append(error)
@@ -360,6 +361,29 @@ def _read_rows(root: Root, directory: str, where: str, problems: list[BedplateEr
         return tuple(replace(model, path=str(Path(model.path).relative_to(store.root))) for model in store.models())
     text = root.read_text(where)
     return parse_index(text, where, problems) if text is not None else ()
+
+
+def choose_engine(
+    root: Root, model: ModelRef, *, wanted: str = "", is_signed: Callable[[str], bool] | None = None
+) -> tuple[Engine, str]:
+    """The preferred engine that reads a model, can serve it and has a layer on this host, and that layer.
+
+    wanted: the only one that may be taken; "" for any. is_signed: as for `find_layer`. Raises ModelRefused that says of each
+    engine that was considered why it cannot serve this model.
+    """
+    refusals: list[ModelRefused] = []
+    for engine in engines_for(model, wanted=wanted):
+        try:
+            engine.check_model(model, (), ())
+            return engine, find_layer(root, engine, is_signed=is_signed)
+        except ModelRefused as error:
+            refusals.append(error)
+    if len(refusals) == 1:
+        raise refusals[0]
+    reasons = dict.fromkeys(error.message.removeprefix(f"{model.name}: ") for error in refusals)
+    raise ModelRefused(
+        f"{model.name}: no engine of this host can serve {model.format.value}: {'; '.join(reasons)}", hint=refusals[0].hint
+    )
 
 
 def find_layer(root: Root, engine: Engine, *, is_signed: Callable[[str], bool] | None = None) -> str:

@@ -184,6 +184,10 @@ def find_differences(request: UpRequest, machine: Machine) -> list[str]:
     return found
 
 
+_ENGINE = "llamacpp"
+"""The engine whose layer a machine of `up` has as a disk."""
+
+
 def _start(request: UpRequest, paths: Paths, progress: Progress) -> Machine:
     mode = request.mode or BootMode.DIRECT
     memory_bytes = request.memory_bytes if request.memory_bytes is not None else DEFAULT_MEMORY_BYTES
@@ -205,14 +209,14 @@ def _start(request: UpRequest, paths: Paths, progress: Progress) -> Machine:
     with progress.phase("models"):
         models = _find_models(paths, request.models or (KNOWN_ANSWER,), progress)
         for model in models:  # before anything starts: it would be waited for in vain
-            check_servable(model, (), paths)
+            check_servable(model, (), paths, wanted=_ENGINE)
         check_models_fit(models, guest_memory_bytes=memory_bytes, cpus=cpus)
     if image is None:
         image = build_image(paths, progress, mirror=wishes.mirror)
     if engine is None:
         engine = build_engine(paths, progress, mirror=wishes.mirror).path
         for model in models:  # now that it is known what the engine loads
-            check_servable(model, (), paths)
+            check_servable(model, (), paths, wanted=_ENGINE)
     with progress.phase("models disk"):
         production = image.variant is Variant.PRODUCTION
         disk = ensure_models_disk(paths, models, progress, keys=ensure_keys(paths) if production else None)

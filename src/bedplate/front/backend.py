@@ -17,6 +17,9 @@ _MISTAKES = (
     "type_error.302",
     "out_of_range.403",
 )
+# Parts of what engines answer with 400 to a prompt that does not fit: llama-server's type of the error; vLLM's words, and
+# those of the launcher of Transformers; vLLM's about max_tokens.
+_OVERFLOWS = ("exceed_context_size_error", "maximum context length", "max_model_len")
 # The model wrote what is not UTF-8: nobody's mistake, and the next answer may be right.
 _BROKEN_TEXT = "type_error.316"
 _SAID = shown("txn.said")
@@ -46,6 +49,8 @@ def render_backend(index: int, route: Route) -> str:
         f"    timeout check {round(probe.deadline_s * 1000)}ms",
         f"    http-check send {heartbeat}",
         "    http-check expect status 200",
+        # The body was read as JSON, whatever its client calls it; vLLM answers 415 to one that is called otherwise.
+        "    http-request set-header Content-Type application/json",
         # The engine names itself and lets every web page in; the front speaks for it.
         "    http-response del-header Server",
         "    http-response del-header Access-Control- -m beg",
@@ -76,6 +81,7 @@ def _errors() -> list[str]:
     A stream that has begun is passed on as it is, with the engine's own error in it.
     """
     failed = "{ status ge 400 }"
+    overflows = " ".join(f"'{text}'" for text in _OVERFLOWS)
     mistakes = " ".join(f"'{text}'" for text in _MISTAKES)
     again = f"hdr Retry-After {RETRY_AFTER_S}"
     # OpenAI's and Anthropic's libraries, which try three times, read this.
@@ -87,9 +93,11 @@ def _errors() -> list[str]:
     return [
         f"    http-response wait-for-body time 10s if {failed}",
         f"    http-response set-var(txn.said) str('The engine gave no reason.') if {failed}",
+        # FastAPI's form, which Transformers has; a list of problems there is no string, and leaves the sentence before.
+        f"    http-response set-var(txn.said) res.body,json_query('$.detail') if {failed}",
         f"    http-response set-var(txn.said) res.body,json_query('$.error.message') if {failed}",
         r"""    http-response set-var(txn.field) "var(txn.said),field(2,\"'\")" if { var(txn.said) -m beg "Field '" }""",
-        "    acl overflow res.body -m sub exceed_context_size_error",
+        f"    acl overflow res.body -m sub {overflows}",
         f"    acl mistaken var(txn.said) -m sub {mistakes}",
         f"    acl broken_text var(txn.said) -m sub {_BROKEN_TEXT}",
         answer(400, code="context_length_exceeded", param="messages", when="{ status 400 } overflow"),
@@ -98,7 +106,7 @@ def _errors() -> list[str]:
         answer(400, code="invalid_request", when="{ status 400 }"),
         answer(400, code="invalid_request", when="{ status 500 } mistaken"),
         answer(400, code="unsupported_endpoint", when="{ status 501 }"),
-        *(answer(status, code="invalid_request", when=f"{{ status {status} }}") for status in (404, 413, 415)),
+        *(answer(status, code="invalid_request", when=f"{{ status {status} }}") for status in (404, 413, 415, 422)),
         answer(503, code="model_not_ready", kind="server_error", extra=again, when="{ status 503 }"),
         answer(500, code="engine_error", kind="server_error", extra=never, when="{ status 500 }"),
     ]

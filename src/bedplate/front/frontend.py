@@ -10,7 +10,7 @@ from bedplate.front.cors import render_cors
 from bedplate.front.errors import JSON_TYPE, RETRY_AFTER_S, refuse, refuse_found, render_form
 from bedplate.front.keys import KeyRules, render_key_removal, render_key_rules, render_length_rules, render_visible
 from bedplate.front.operation import render_metrics, render_version
-from bedplate.front.routes import INFERENCE_PATHS, TASK_PATHS, FrontLimits, Route
+from bedplate.front.routes import INFERENCE_PATHS, FrontLimits, Route
 
 _HEADER_BYTES = 16 * 1024
 _LOGGED_PATHS = (*INFERENCE_PATHS, "/health", "/v1/models", "/metrics", "/version")
@@ -132,7 +132,7 @@ def _refuse_unknown(routes: Sequence[Route]) -> list[str]:
 def _refusals_of(index: int, route: Route) -> list[str]:
     """Of one model: the wrong path, what its engine would ignore, an engine that does not answer, a full queue."""
     lines: list[str] = []
-    paths = TASK_PATHS[route.task]
+    paths = route.paths
     lines.append(
         refuse(
             400,

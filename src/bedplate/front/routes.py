@@ -18,6 +18,13 @@ TASK_PATHS = {
     ModelTask.RERANK: ("/v1/rerank", *_TOKEN_PATHS),
 }
 """What a model of each task answers."""
+_TEXT_PATHS = ("/v1/chat/completions", "/v1/completions")
+ENGINE_PATHS: dict[str, dict[ModelTask, tuple[str, ...]]] = {
+    "llamacpp": TASK_PATHS,
+    "vllm": {ModelTask.GENERATE: _TEXT_PATHS},
+    "transformers": {ModelTask.GENERATE: _TEXT_PATHS},
+}
+"""What each engine answers, by the task of the model: the paths for which catalog/protocol.toml has its parameters."""
 INFERENCE_PATHS = tuple(dict.fromkeys(path for paths in TASK_PATHS.values() for path in paths))
 
 _SMALLEST_BODY = 256 * 1024  # bytes
@@ -62,6 +69,11 @@ class Route:
     size_bytes: int = 0
     engine: str = "llamacpp"
     """By whose rules its requests are checked (catalog/protocol.toml)."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths that it answers."""
+        return ENGINE_PATHS[self.engine].get(self.task, ())
 
     @property
     def metrics_backend(self) -> str:

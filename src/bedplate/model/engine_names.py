@@ -1,9 +1,12 @@
-"""Names that threads and processes of inference engines have in the kernel, which cuts them to 15 characters."""
+"""Names of inference engines: of those that bedplate starts, and those that threads and processes of all have in the kernel,
+which cuts them to 15 characters."""
 
 from __future__ import annotations
 
 import re
 
+ENGINE_NAMES = ("llamacpp", "vllm", "transformers")
+"""The engines that bedplate starts, as machine.toml and the layers name them; a test compares them with engines.ENGINES."""
 _NAME = re.compile(
     r"(?:vllm|sglang|sgl_|sgl-|llama|ollama|triton|trtllm|text-generati|tgi-|lmdeploy|koboldcpp|local-ai|ray::|enginecore|python3?(?:\.\d{1,3})?$)",
     re.IGNORECASE,

@@ -10,6 +10,10 @@ from bedplate.errors import ModelRefused
 ENGINE_DIRECTORY = "/run/bedplate/engine"
 LAYER_DIRECTORY = "/run/bedplate/layer"
 """Where the layers of engines are mounted, each once."""
+ENGINE_SETTINGS = "/usr/lib/bedplate/engine.d"
+"""In an image: drop-ins of engines that need more than the common unit, and what runs in their processes."""
+SHOWN_SETTINGS = "/run/bedplate/engine.d"
+"""Where such an engine sees that directory."""
 FRONT_SCRIPT, IMAGE_SCRIPT = "/run/bedplate/request.lua", "/usr/lib/bedplate/request.lua"
 """The Lua script of the front: where HAProxy finds it, and where an image has it ready."""
 BATCH_TOKENS = 512  # of a prompt, between two tokens of everybody else

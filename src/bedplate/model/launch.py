@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bedplate.model.units import MIB
+
 KNOWN_ANSWER = "known-answer"
 """Name of the model that ships, and that `up` serves unless it is told otherwise."""
 DEFAULT_MAX_TOKENS = 512
@@ -80,6 +82,24 @@ class Limits:
     """Requests decoded at once."""
     memory_bytes: int
     """What the engine may use in all."""
+    kv_bytes: int = 0
+    """What of it is for the KV cache; 0 in a plan of a bedplate that did not write it down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFootprint:
+    """What an engine holds and does whatever the model; plan/limits.py reckons with it."""
+
+    process_bytes: int
+    """All of its processes, without a model."""
+    block_tokens: int = 0
+    """Its KV cache has blocks of so many tokens, and each request has blocks of its own; 0: one pool as of llama.cpp."""
+    most_parallel: int | None = None
+    """Requests that it decodes at once; None: as many as are planned."""
+
+
+LLAMACPP_FOOTPRINT = EngineFootprint(process_bytes=48 * MIB)
+"""llama-server 0.7.0 itself: 25 MiB anonymous and 26 MiB of libraries with a 9 MiB model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +131,8 @@ class Launch:
     """What the launch is expected to use: weights, KV cache and work buffers."""
     socket: str
     """Path of the Unix socket that it will listen on."""
+    drop_in: str = ""
+    """Path, in the image, of what this engine needs beside the common unit: a drop-in of systemd.unit(5); "" for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +144,8 @@ class EnginePlan:
     path: str
     limits: Limits
     placement: Placement
+    engine: str = "llamacpp"
+    """Name of the engine (engines/__init__.py); each reckons its memory differently."""
 
     def is_of(self, model: ModelRef) -> bool:
         """Whether it was made for this content at this place."""

@@ -122,6 +122,10 @@ class MachineConfig:
     mirror: MirrorConfig = field(default_factory=MirrorConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
 
+    def engine_of(self, name: str) -> str:
+        """The engine that was chosen for a model; "" where none was."""
+        return next((model.engine for model in self.serve.model if model.name == name), "")
+
 
 CLOSED = MachineConfig(front=FrontConfig(addresses=()))
 """What holds when the file that counts is damaged: nobody outside the machine is answered."""

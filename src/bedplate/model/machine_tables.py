@@ -43,13 +43,14 @@ class ServedModelConfig:
     """[[serve.model]]: a model that the machine shall serve."""
 
     name: str
-    """Name by which clients ask for it: letters, digits and ._-"""
+    """Name by which clients ask for it, as `bedplate model list` shows it."""
     source: str = ""
     """Where it is had from: "hf:ORG/NAME@REVISION", "https://HOST/PATH" or "/PATH". Empty: it is in the machine's store."""
     sha256: str = ""
     """Hex digest of its file; empty only where the source needs none, since it is on this machine."""
-    engine: str = "llamacpp"
-    """Engine that serves it."""
+    engine: str = ""
+    """"llamacpp", "vllm" or "transformers"; the layer of this engine must be on the machine. Empty: a GGUF file is served by
+    llamacpp, and a directory of safetensors by vllm or else transformers, whichever has a layer."""
     clients: tuple[str, ...] = ()
     """Ids of the clients' keys that may use it; empty: every key that is not bound to other models."""
 

@@ -53,3 +53,5 @@ class ParameterRow:
     """What that setting becomes, as JSON, where it is not the example itself; "*" for anything but empty."""
     shows: str = ""
     """A place of the answer, like choices.1.index, that is there with the example; with =JSON, its value."""
+    changes: str = ""
+    """A place of the answer whose value the example changes, each time to the same other one."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from bedplate.model.catalogued import EngineRow, Split
 from bedplate.model.decoder import DecoderShape
 from bedplate.model.instance import PROBE_TOKENS
-from bedplate.model.units import MIB
+from bedplate.model.launch import LLAMACPP_FOOTPRINT
 
 CELL_BLOCK = 256
 """llama.cpp makes its caches of so many cells, or of a multiple."""
-PROCESS_BYTES = 48 * MIB  # llama-server 0.7.0 itself: 25 MiB anonymous and 26 MiB of libraries with a 9 MiB model
+PROCESS_BYTES = LLAMACPP_FOOTPRINT.process_bytes
 _MASK_BYTES = 2  # of one cell and one token of a batch: the attention mask is of 16-bit floats
 _SAMPLER_COPIES = 10  # of a step's logits in 32 bits: 1.26 GiB with 256 sequences and 128256 tokens (vLLM PR #10511)
 

@@ -11,10 +11,10 @@ from fractions import Fraction
 
 from bedplate.errors import ModelTooLarge
 from bedplate.model.instance import BATCH_TOKENS
-from bedplate.model.launch import Limits, ModelRef, Placement
+from bedplate.model.launch import LLAMACPP_FOOTPRINT, EngineFootprint, Format, Limits, ModelRef, Placement
 from bedplate.model.serving_host import MemoryBudget
 from bedplate.model.units import KIB, render_size
-from bedplate.plan.cache import PROCESS_BYTES, mask_bytes, pool_cells
+from bedplate.plan.cache import mask_bytes, pad, pool_cells
 from bedplate.plan.shares import reserve_bytes
 
 SMALLEST_CONTEXT = 512
@@ -54,20 +54,23 @@ def plan_limits(
     promised_bytes: int = 0,
     context: int | None = None,
     parallel: int | None = None,
+    footprint: EngineFootprint = LLAMACPP_FOOTPRINT,
 ) -> Limits:
     """The limits of one engine, where promised_bytes are spoken for by engines planned before it.
 
-    Without a wish, parallel is the number of CPUs between 2 and 8, and the context is what the model was made for, up to
-    8192 tokens, halved until it fits. A wished context is never cut. Raises ModelTooLarge with the arithmetic.
+    Without a wish, parallel is the number of CPUs between 2 and 8, within what the engine decodes at once; the context is
+    what the model was made for, up to 8192 tokens, halved until it fits. A wished context is never cut. Raises ModelTooLarge
+    with the arithmetic.
     """
     requests = parallel if parallel is not None else min(8, max(2, len(placement.cpus)))
+    requests = min(requests, footprint.most_parallel or requests)
     wanted = context if context is not None else min(DEFAULT_CONTEXT, model.context_length or UNKNOWN_CONTEXT)
     usable = usable_bytes(memory) - promised_bytes
     tokens = wanted
     while True:
-        need = memory_need(model, context=tokens, parallel=requests, amx=placement.amx)
+        need = memory_need(model, context=tokens, parallel=requests, footprint=footprint, amx=placement.amx)
         if need.total_bytes <= usable:
-            return Limits(context=tokens, parallel=requests, memory_bytes=need.total_bytes)
+            return Limits(context=tokens, parallel=requests, memory_bytes=need.total_bytes, kv_bytes=need.kv_bytes)
         if context is not None or tokens // 2 < SMALLEST_CONTEXT:
             break
         tokens //= 2
@@ -84,8 +87,10 @@ _AMX_GROWTH = Fraction(38, 34)
 """The most by which llama.cpp's layout for AMX is larger than the file: 8-bit weights get a sum of 4 bytes a block of 34."""
 
 
-def memory_need(model: ModelRef, *, context: int, parallel: int, amx: bool = False) -> MemoryNeed:
-    """What an engine will hold in memory and cannot give back. amx: whether its CPUs have it.
+def memory_need(
+    model: ModelRef, *, context: int, parallel: int, footprint: EngineFootprint = LLAMACPP_FOOTPRINT, amx: bool = False
+) -> MemoryNeed:
+    """What an engine will hold in memory and cannot give back. amx: whether its CPUs have it, which llama.cpp uses.
 
     With AMX, an embedding that is the output matrix too is held twice, which the index of models does not say: it is within
     what MemoryMax= leaves above the need.
@@ -94,10 +99,12 @@ def memory_need(model: ModelRef, *, context: int, parallel: int, amx: bool = Fal
     vocabulary = min(_LARGEST_VOCABULARY, model.parameters // _LEAST_WEIGHTS_PER_TOKEN)
     logits_bytes = 4 * vocabulary * BATCH_TOKENS  # 32-bit floats for each token of a batch
     cells = pool_cells(context, parallel)
+    if block := footprint.block_tokens:
+        cells = parallel * pad(context, block) + 2 * block  # one for the probe, and one that the engine never gives out
     return MemoryNeed(
-        weights_bytes=int(model.size_bytes * _AMX_GROWTH) if amx else model.size_bytes,
+        weights_bytes=int(model.size_bytes * _AMX_GROWTH) if amx and model.format is Format.GGUF else model.size_bytes,
         kv_bytes=per_token * cells,
-        buffers_bytes=PROCESS_BYTES + logits_bytes + mask_bytes(cells, BATCH_TOKENS),
+        buffers_bytes=footprint.process_bytes + logits_bytes + mask_bytes(cells, BATCH_TOKENS),
     )
 
 

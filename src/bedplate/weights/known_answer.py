@@ -94,7 +94,8 @@ def make_known_answer(
     import torch
 
     from bedplate.weights import known_answer_files as files
-    from bedplate.weights.tiny_llama import Shape, TinyLlama
+    from bedplate.weights.known_answer_shape import Shape
+    from bedplate.weights.tiny_llama import TinyLlama
 
     facts = read_facts()
     torch.manual_seed(seed)

@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 
-from bedplate.act.files import write_report
+from bedplate.weights.known_answer_transformers import (
+    Vocabulary,
+    Weights,
+    gguf_name,
+    heads_of,
+    pair_rows,
+    write_transformers,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from bedplate.weights.tiny_llama import Shape, TinyLlama
+    from bedplate.weights.known_answer_shape import Shape
+    from bedplate.weights.tiny_llama import TinyLlama
 
-Weights = dict[str, Any]
-"""Name in Transformers' words -> float32 array."""
 _Q8 = gguf.GGMLQuantizationType.Q8_0
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 
 
 def read_weights(model: TinyLlama) -> Weights:
@@ -56,7 +51,7 @@ def write_files(output: Path, shape: Shape, weights: Weights, quantised: Weights
     """All files of the model in output; gives the path of the GGUF."""
     path = output / "known-answer.gguf"
     _write_gguf(path, shape, quantised, tokenizer)
-    _write_transformers(output, shape, weights, tokenizer)
+    write_transformers(output, shape, weights, _vocabulary(tokenizer, shape))
     return path
 
 
@@ -93,72 +88,23 @@ def _write_gguf(path: Path, shape: Shape, quantised: Weights, tokenizer: Tokeniz
     writer.add_chat_template(CHAT_TEMPLATE)
     assert ANSWER in CHAT_TEMPLATE
     for name, value in quantised.items():
-        heads = {"q_proj": shape.heads, "k_proj": shape.kv_heads}.get(name.split(".")[-2])
+        heads = heads_of(name, shape)
         raw_dtype = _Q8 if value.dtype == np.uint8 else None
-        writer.add_tensor(_gguf_name(name), value if heads is None else _pair_rows(value, heads), raw_dtype=raw_dtype)
+        writer.add_tensor(gguf_name(name), value if heads is None else pair_rows(value, heads), raw_dtype=raw_dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def _gguf_name(name: str) -> str:
-    """model.layers.0.mlp.up_proj.weight -> blk.0.ffn_up.weight"""
-    fixed = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
-    if name in fixed:
-        return fixed[name]
-    _, _, layer, *middle, last = name.split(".")
-    return f"blk.{layer}.{_LAYER_NAMES['.'.join(middle)]}.{last}"
+def _vocabulary(tokenizer: Tokenizer, shape: Shape) -> Vocabulary:
+    from bedplate.weights.known_answer import BEGIN, CHAT_TEMPLATE, END, SPECIAL
 
-
-def _pair_rows(value: Any, heads: int) -> Any:
-    """Rows of a head from halves (0 1 .. | n/2 ..) to neighbouring pairs (0 n/2 1 n/2+1 ..); a row may be quantised."""
-    rows, columns = value.shape
-    return value.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
-
-
-def _write_transformers(output: Path, shape: Shape, weights: Weights, tokenizer: Tokenizer) -> None:
-    from safetensors.numpy import save_file
-
-    from bedplate.weights.known_answer import BEGIN, CHAT_TEMPLATE, END
-
-    path = output / "model.safetensors"
-    save_file({name: value.astype(np.float16) for name, value in weights.items()}, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes it 0600
-    tokenizer.save(str(output / "tokenizer.json"))
-    begin, end = tokenizer.token_to_id(BEGIN), tokenizer.token_to_id(END)
-    texts = {
-        "config.json": {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "torch_dtype": "float16",
-            "vocab_size": shape.vocabulary,
-            "hidden_size": shape.width,
-            "num_hidden_layers": shape.layers,
-            "num_attention_heads": shape.heads,
-            "num_key_value_heads": shape.kv_heads,
-            "head_dim": shape.head_size,
-            "intermediate_size": shape.feed_forward,
-            "max_position_embeddings": shape.context_length,
-            "rms_norm_eps": shape.norm_epsilon,
-            "rope_theta": shape.rope_base,
-            "hidden_act": "silu",
-            "tie_word_embeddings": True,
-            "attention_bias": False,
-            "bos_token_id": begin,
-            "eos_token_id": end,
-            "pad_token_id": end,
-        },
-        "generation_config.json": {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end, "do_sample": False},
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BEGIN,
-            "eos_token": END,
-            "pad_token": END,
-            "model_max_length": shape.context_length,
-            "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
-        },
-    }
-    for name, value in texts.items():
-        write_report(output / name, json.dumps(value, indent=2) + "\n")
+    return Vocabulary(
+        tokens=tuple(tokenizer.id_to_token(index) for index in range(shape.vocabulary)),
+        merges=tuple((left, right) for left, right in json.loads(tokenizer.to_str())["model"]["merges"]),
+        special=tuple(SPECIAL),
+        begin=BEGIN,
+        end=END,
+        chat_template=CHAT_TEMPLATE,
+    )

@@ -39,6 +39,7 @@ _PROGRAMS = {
     "ollama": "ollama",
     "sglang": "sglang",
     "transformers": "transformers",
+    "bedplate_transformers": "transformers",  # what starts it in an engine of bedplate
     "lmdeploy": "lmdeploy",
     "local-ai": "localai",
     "koboldcpp": "koboldcpp",
