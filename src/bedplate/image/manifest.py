@@ -13,6 +13,8 @@ from typing import Any
 from bedplate.errors import ReadError
 from bedplate.host.root.jsontext import parse_json
 from bedplate.image.recipe import Variant
+from bedplate.model.facts.stack import DeviceCode
+from bedplate.model.layer import GpuCode
 
 SECTOR = 512  # bytes
 _MANIFEST_LIMIT = 16 << 20  # bytes
@@ -50,6 +52,8 @@ class EngineLayer:
     path: Path
     architectures: tuple[str, ...] = ()
     """Of models that this build loads, as its own library lists them; () where it has no such list."""
+    gpu: GpuCode | None = None
+    """Its GPU back ends and for which GPUs they hold code; None in a record that is older than this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,21 @@ class Partition:
     type: str
     offset_bytes: int
     size_bytes: int
+
+
+def read_gpu_code(name: str, record: dict[str, Any]) -> GpuCode | None:
+    """The GPU code that the record of the layer `name` tells of; None where it has no such key.
+
+    Raises KeyError or TypeError for one that no build writes.
+    """
+    gpu = record.get("gpu")
+    if gpu is None:
+        return None
+    binaries = tuple(
+        DeviceCode(path=row["path"], architectures=tuple(row["architectures"]), intermediate=tuple(row["intermediate"]))
+        for row in gpu["binaries"]
+    )
+    return GpuCode(layer=name, apis=tuple(gpu["apis"]), binaries=binaries, driver_floors=tuple(gpu["driver_floors"]))
 
 
 def read_image(directory: Path) -> Image:
