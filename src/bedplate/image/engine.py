@@ -188,6 +188,7 @@ def _record(inputs: Inputs, held: tuple[Contents, ...], layer: EngineLayer, gpu:
             "apis": gpu.apis,
             "binaries": [asdict(binary) for binary in gpu.binaries],
             "driver_floors": gpu.driver_floors,
+            "toolkit": gpu.toolkit,
         },
     }
     if inputs.recipe.python is not None and inputs.wheels is not None:

@@ -19,6 +19,7 @@ from bedplate.model.facts.stack import DeviceCode
 from bedplate.model.layer import GpuCode
 
 _GPU_APIS = ("cuda", "hip", "vulkan")
+_CUDA_RUNTIME = re.compile(r"libcudart\d+")
 _DRIVER_LIBRARY = re.compile(r"\blibcuda1 \(>= [^)]+\)|\blibcuda\.so\.1 \(>= [^)]+\)")
 _ROW = 16
 _FIRST, _LAST = {b"clip", b"llama"}, b"(unknown)"
@@ -123,4 +124,11 @@ def find_gpu_code(name: str, tree: Path, lock: Lock) -> GpuCode:
         binaries += [code] if code is not None else []
     depends = (re.search(r"^Depends: (.*)$", package.stanza, re.MULTILINE) for package in lock.packages)
     floors = {floor for line in depends if line is not None for floor in _DRIVER_LIBRARY.findall(line[1])}
-    return GpuCode(layer=name, apis=tuple(apis), binaries=tuple(binaries), driver_floors=tuple(sorted(floors)))
+    versions = (re.match(r"\d+\.\d+", package.version) for package in lock.packages if _CUDA_RUNTIME.fullmatch(package.name))
+    return GpuCode(
+        layer=name,
+        apis=tuple(apis),
+        binaries=tuple(binaries),
+        driver_floors=tuple(sorted(floors)),
+        toolkit=next((f"CUDA {version[0]}" for version in versions if version is not None), ""),
+    )

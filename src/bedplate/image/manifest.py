@@ -79,7 +79,13 @@ def read_gpu_code(name: str, record: dict[str, Any]) -> GpuCode | None:
         DeviceCode(path=row["path"], architectures=tuple(row["architectures"]), intermediate=tuple(row["intermediate"]))
         for row in gpu["binaries"]
     )
-    return GpuCode(layer=name, apis=tuple(gpu["apis"]), binaries=binaries, driver_floors=tuple(gpu["driver_floors"]))
+    return GpuCode(
+        layer=name,
+        apis=tuple(gpu["apis"]),
+        binaries=binaries,
+        driver_floors=tuple(gpu["driver_floors"]),
+        toolkit=gpu.get("toolkit", ""),
+    )
 
 
 def read_image(directory: Path) -> Image:

@@ -19,6 +19,8 @@ class GpuCode:
     """The files that hold code for GPUs, and for which; a back end for Vulkan holds none that is bound to a GPU."""
     driver_floors: tuple[str, ...] = ()
     """What the packages ask of the driver's libraries, as Debian writes it: "libcuda1 (>= 525)"."""
+    toolkit: str = ""
+    """What compiled it, which a driver must know to compile PTX: "CUDA 12.4"; "" where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """Which engine layers are offered for a GPU: only those whose binaries hold code that it runs.
 
 A layer without such code would start, find no device and serve on the CPUs, many times slower, with no error. So it is
-never offered, and the answer names what would run: another layer, or the stack that the rows of the catalogue allow.
+never offered, and the answer names what would run: another layer, or the stack that the rows of the catalogue allow. PTX for
+exactly the GPU's architecture counts as its code. PTX of an older generation does not: a driver may compile it, but no build
+of ours was seen to run so.
 """
 
 from __future__ import annotations
@@ -81,12 +83,26 @@ def _judge(layer: GpuCode, device: StackDevice) -> LayerOffer:
     if not set(wanted) & set(layer.apis):
         apis = " and ".join(layer.apis)
         return _offer(layer, device, f"it is built for {apis}, which this GPU does not run", offered=False)
-    if runs_code(held, code):
-        names = [name for name in code if name in held.architectures] or list(held.intermediate)
-        return _offer(layer, device, f"it holds {names[0]}, which this GPU runs", offered=True)
-    there = ", ".join((held.architectures or held.intermediate)[:_SHOWN]) or "no GPU"
+    for name in code:
+        if name in held.architectures:
+            return _offer(layer, device, f"it holds {name}, which this GPU runs", offered=True)
+    for name in code:
+        if name in held.intermediate:
+            because = f"it holds PTX for {name}, which a driver that knows {layer.toolkit or 'its version of CUDA'} compiles"
+            return _offer(layer, device, because, offered=True)
+    there = " and ".join(
+        text
+        for text in (
+            ", ".join(held.architectures[:_SHOWN]),
+            f"PTX for {', '.join(held.intermediate[:_SHOWN])}" if held.intermediate else "",
+        )
+        if text
+    )
     runs = ", ".join(code) or "another one"
-    return _offer(layer, device, f"it holds code for {there}, and this GPU runs {runs}", offered=False)
+    because = f"it holds code for {there or 'no GPU'}, and this GPU runs {runs}"
+    if runs_code(held, code):  # by the driver's compiler alone
+        because += "; PTX of an older generation was tried on no GPU"
+    return _offer(layer, device, because, offered=False)
 
 
 def _offer(layer: GpuCode, device: StackDevice, because: str, *, offered: bool) -> LayerOffer:

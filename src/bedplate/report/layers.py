@@ -52,6 +52,7 @@ def _gpu(gpu: Mapping[str, Any] | None) -> Iterable[str]:
     for binary in gpu["binaries"]:
         yield f"  {binary['path']} holds code for {', '.join(binary['architectures']) or 'no GPU'}"
         if binary["intermediate"]:
-            yield f"    and PTX for {', '.join(binary['intermediate'])}, which the driver compiles for newer ones"
+            toolkit = gpu.get("toolkit") or "its version of CUDA"
+            yield f"    and PTX for {', '.join(binary['intermediate'])}, which a driver that knows {toolkit} compiles"
     if gpu["driver_floors"]:
         yield f"  needs of the driver: {', '.join(gpu['driver_floors'])}"
