@@ -106,8 +106,9 @@ def add_python(
     write_records(site)
     if part.stands_for:
         _write_stand_in(site, part)
-    settle_files(site, epoch=epoch)
     _compile(paths, part, tree, log)
+    settle_files(site, epoch=epoch)
+    settle_files(tree / _library(part), epoch=epoch)
 
 
 def read_distributions(site: Path) -> tuple[Distribution, ...]:
@@ -194,12 +195,17 @@ def layer_command(paths: Paths, tree: Path, argv: Sequence[str | os.PathLike[str
     return [*words, *(os.fspath(word) for word in argv)]
 
 
+def _library(part: PythonPart) -> str:
+    """The standard library, as a path in the tree."""
+    return f"usr/lib/python{part.version}"
+
+
 def _compile(paths: Paths, part: PythonPart, tree: Path, log: Path) -> None:
     """Byte code for the standard library and the site directory, never checked against its source: the layer is verified.
 
     Without it a read-only layer compiles thousands of files at every start.
     """
-    library = f"usr/lib/python{part.version}"
+    library = _library(part)
     for directory in (library, SITE):
         for old in sorted((tree / directory).rglob("__pycache__")):
             shutil.rmtree(old)
