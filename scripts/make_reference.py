@@ -32,7 +32,7 @@ from bedplate.catalog.protocol import read_protocol
 from bedplate.catalog.stack import read_stack
 from bedplate.cli.main import VERBS
 from bedplate.host.formats.table import FORMATS
-from bedplate.image.recipe import EngineRecipe, Recipe, Slots
+from bedplate.image.recipe import EngineRecipe, PythonPart, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
 from bedplate.model.machine_config import MACHINE_FILES, FrontConfig, LimitsConfig, MachineConfig, TlsConfig
@@ -132,6 +132,7 @@ _MEANINGS = {
     "EngineRecipe.accept_expired_release": "true takes packages from an archive whose Release file is past its Valid-Until.",
     "EngineRecipe.packages": "All packages of the layer: dependencies are not added, and no package's scripts run.",
     "EngineRecipe.remove": "Globs of what is taken out of the unpacked tree.",
+    "PythonPart.remove": "Globs of what is taken out of the site directory, relative to it.",
     "ToolsRecipe.schema": "Version of this file's form; 1.",
     "ToolsRecipe.suite": "Debian suite that the tree is made of.",
     "ToolsRecipe.packages": "Packages of the tree; what they depend on comes too.",
@@ -153,6 +154,9 @@ def render_recipe() -> str:
         "## image/engines/NAME/engine.toml: the layer of an engine\n",
         _render_keys(EngineRecipe, REPOSITORY / "image/engines/llamacpp/engine.toml"),
         "Beside it lies `tree/`, copied over the unpacked packages.\n",
+        "### [python]\n",
+        _in_words(PythonPart),
+        _render_keys(PythonPart, REPOSITORY / "image/engines/vllm/engine.toml", table="python"),
         "## image/tools.toml: the tools tree\n",
         _render_keys(ToolsRecipe, REPOSITORY / "image/tools.toml"),
     ]
@@ -290,7 +294,8 @@ def _render_keys(cls: type, file: Path, *, table: str | None = None) -> str:
     for field in dataclasses.fields(cls):
         meaning = said.get(field.name) or _choices(hints[field.name]) or _read_comment(text, field.name)
         meaning = meaning or _MEANINGS[f"{cls.__name__}.{field.name}"]
-        value = (shipped[table] if table else shipped)[field.name]
+        values = shipped[table] if table else shipped
+        value = values[field.name] if field.default is dataclasses.MISSING else values.get(field.name, field.default)
         row = (f"`{field.name}`", _kind(hints[field.name]), _shown(value), cell(sentence(meaning)))
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
@@ -315,6 +320,8 @@ def _choices(hint: object) -> str | None:
 def _kind(hint: object) -> str:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return " or ".join(f"`{one.value}`" for one in hint)
+    if isinstance(hint, types.UnionType):
+        return _kind(next(part for part in typing.get_args(hint) if part is not type(None)))
     if isinstance(hint, types.GenericAlias):
         return f"list of {_kind(typing.get_args(hint)[0])}"
     if dataclasses.is_dataclass(hint):
@@ -324,7 +331,7 @@ def _kind(hint: object) -> str:
 
 def _shown(value: object) -> str:
     """A single value as TOML writes it; lists and tables are to be read in the file."""
-    if isinstance(value, list | dict):
+    if value is None or isinstance(value, list | dict):
         return ""
     return f"`{json.dumps(value)}`"
 

@@ -45,6 +45,7 @@ MAY_IMPORT = {
         "model",
         "catalog",
         "host/root",
+        "host/stack",
         "host/system",
         "weights",
         "plan",

@@ -13,7 +13,7 @@ from tests.unit.test_lock import Notes
 from bedplate.act.paths import Paths
 from bedplate.image import inputs, models_disk
 from bedplate.image.build import inputs_digest
-from bedplate.image.engine import _digest
+from bedplate.image.engine import Inputs, digest_inputs
 from bedplate.image.inputs import PACKAGE, find_builders
 from bedplate.image.keys import Keys
 from bedplate.image.packages import Lock
@@ -73,7 +73,8 @@ def image_digest(keys: Keys, _: Paths) -> str:
 
 def engine_digest(keys: Keys, _: Paths) -> str:
     recipe = read_engine_recipe(RECIPES, "llamacpp")
-    return _digest(RECIPES, recipe, LOCK, Tools(root=Path("/"), digest="t"), keys, epoch=1)
+    tools = Tools(root=Path("/"), digest="t")
+    return digest_inputs(RECIPES, Inputs(recipe=recipe, lock=LOCK, wheels=None, tools=tools, keys=keys, epoch=1))
 
 
 def disk_digest(_: Keys, paths: Paths) -> str:

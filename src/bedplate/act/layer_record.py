@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bedplate.act.paths import Paths
+from bedplate.model.facts.stack import DeviceCode
+from bedplate.model.layer import GpuCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,8 @@ class LayerRecord:
     size_bytes: int
     architectures: tuple[str, ...]
     """Of models that it loads, as its own library lists them; () where it has no such list."""
+    gpu: GpuCode | None = None
+    """The GPU code in it; None in the record of an earlier bedplate."""
 
 
 def layer_record_file(paths: Paths, engine: str) -> Path:
@@ -38,6 +43,28 @@ def read_layer_record(paths: Paths, engine: str) -> LayerRecord | None:
             file=str(record["file"]),
             size_bytes=int(record["size_bytes"]),
             architectures=tuple(map(str, record["architectures"])),
+            gpu=read_gpu_code(engine, record),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_gpu_code(name: str, record: dict[str, Any]) -> GpuCode | None:
+    """The GPU code that the record of the layer `name` tells of; None where it has no such key.
+
+    Raises KeyError or TypeError for one that no build writes.
+    """
+    gpu = record.get("gpu")
+    if gpu is None:
+        return None
+    binaries = tuple(
+        DeviceCode(path=row["path"], architectures=tuple(row["architectures"]), intermediate=tuple(row["intermediate"]))
+        for row in gpu["binaries"]
+    )
+    return GpuCode(
+        layer=name,
+        apis=tuple(gpu["apis"]),
+        binaries=binaries,
+        driver_floors=tuple(gpu["driver_floors"]),
+        toolkit=gpu.get("toolkit", ""),
+    )

@@ -30,6 +30,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "images, models and files": {
         "image": ("image", "build, list, show and remove operating system images"),
+        "engine": ("engine", "build, list and show engine layers"),
         "model": ("model", "pull, add, list, show, verify, remove and make models"),
         "stack": ("stack", "resolve kernel, driver, framework and engine into one lock, and explain it"),
         "catalog": ("catalog", "import signed bundles of rows that `stack` and `fit` use, and sign them"),

@@ -12,6 +12,15 @@ import re
 import struct
 from pathlib import Path
 
+from bedplate.host.root.root import Root
+from bedplate.host.stack.code import read_code
+from bedplate.image.packages import Lock
+from bedplate.model.facts.stack import DeviceCode
+from bedplate.model.layer import GpuCode
+
+_GPU_APIS = ("cuda", "hip", "vulkan")
+_CUDA_RUNTIME = re.compile(r"libcudart\d+")
+_DRIVER_LIBRARY = re.compile(r"\blibcuda1 \(>= [^)]+\)|\blibcuda\.so\.1 \(>= [^)]+\)")
 _ROW = 16
 _FIRST, _LAST = {b"clip", b"llama"}, b"(unknown)"
 _LEAST_ROWS = 20
@@ -96,3 +105,30 @@ def _name_at(data: bytes, segments: list[tuple[int, int, int]], address: int) ->
             name = data[where:end] if end > where else b""
             return name if re.fullmatch(rb"[A-Za-z0-9_.-]+|\(unknown\)", name) else None
     return None
+
+
+def find_gpu_code(name: str, tree: Path, lock: Lock) -> GpuCode:
+    """The GPU back ends in the unpacked tree of the layer `name`, read from their files, and what they ask of a driver.
+
+    Only ggml's back ends count: the libraries of CUDA and ROCm beside them hold code for more GPUs than the engine can use.
+    """
+    root = Root(tree)
+    apis: list[str] = []
+    binaries: list[DeviceCode] = []
+    for library in sorted(tree.glob("usr/lib/*/ggml/backends*/libggml-*.so")):
+        api = library.name.removeprefix("libggml-").removesuffix(".so")
+        if api not in _GPU_APIS:
+            continue
+        apis.append(api)
+        code = read_code(root, f"/{library.relative_to(tree)}")
+        binaries += [code] if code is not None else []
+    depends = (re.search(r"^Depends: (.*)$", package.stanza, re.MULTILINE) for package in lock.packages)
+    floors = {floor for line in depends if line is not None for floor in _DRIVER_LIBRARY.findall(line[1])}
+    versions = (re.match(r"\d+\.\d+", package.version) for package in lock.packages if _CUDA_RUNTIME.fullmatch(package.name))
+    return GpuCode(
+        layer=name,
+        apis=tuple(apis),
+        binaries=tuple(binaries),
+        driver_floors=tuple(sorted(floors)),
+        toolkit=next((f"CUDA {version[0]}" for version in versions if version is not None), ""),
+    )

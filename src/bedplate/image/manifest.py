@@ -13,6 +13,7 @@ from typing import Any
 from bedplate.errors import ReadError
 from bedplate.host.root.jsontext import parse_json
 from bedplate.image.recipe import Variant
+from bedplate.model.layer import GpuCode
 
 SECTOR = 512  # bytes
 _MANIFEST_LIMIT = 16 << 20  # bytes
@@ -50,6 +51,8 @@ class EngineLayer:
     path: Path
     architectures: tuple[str, ...] = ()
     """Of models that this build loads, as its own library lists them; () where it has no such list."""
+    gpu: GpuCode | None = None
+    """Its GPU back ends and for which GPUs they hold code; None in a record that is older than this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,15 +70,22 @@ class Request:
     kernel: str | None
     accept_expired_release: bool
     architecture: str
+    components: tuple[str, ...] = ("main",)
+    """Of the archive: "main", and "contrib" and "non-free" for what is not free."""
     closure: bool = True
     """Whether dependencies and what every Debian root needs come too; a layer names all of its packages itself."""
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex, over what decides the packages. Whether an expired Release file is accepted does not."""
-        return hashlib.sha256(
-            repr((_RESOLVER, self.suite, sorted(self.packages), self.kernel, self.architecture, self.closure)).encode()
-        ).hexdigest()
+        asked = (_RESOLVER, self.suite, sorted(self.packages), self.kernel, self.architecture, self.closure)
+        more = () if self.components == ("main",) else (self.components,)  # locks of main are older than this field
+        return hashlib.sha256(repr((*asked, *more)).encode()).hexdigest()
+
+    @property
+    def home(self) -> str:
+        """Name of apt's directory for it in the pool: its lists hold exactly these components."""
+        return "-".join((f"apt-{self.suite}", *self.components[1:]))
 
 
 def ensure_packages(
@@ -121,12 +128,13 @@ def _apt(
     timeout_s: float = 1800,
     directory: Path | None = None,
 ) -> Completed:
-    home = paths.packages / f"apt-{request.suite}"
+    home = paths.packages / request.home
     for name in ("lists/partial", "archives/partial"):
         (home / name).mkdir(parents=True, exist_ok=True)
     main, security = read_mirrors(tools.root)
     source = home / "sources.list"
-    write_whole(source, "\n".join(render_archives(request.suite, main, security, backports=True)) + "\n", sync=False)
+    lines = render_archives(request.suite, main, security, backports=True, components=request.components)
+    write_whole(source, "\n".join(lines) + "\n", sync=False)
     options = {
         "Dir::State::Lists": home / "lists",
         "Dir::Cache::Archives": home / "archives",
@@ -221,7 +229,7 @@ def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, pro
     if ask:
         check_mirror(archive, request.suite, progress, timeout_s=find_mirror_timeout())
     progress.detail(f"downloading {len(missing)} packages, {size / 1e6:.0f} MB, from {archive}")
-    archives = paths.packages / f"apt-{request.suite}" / "archives"
+    archives = paths.packages / request.home / "archives"
     for package in missing:  # what an earlier run left there may be damaged; apt would take it by its name and size
         if not _is_whole(archives / package.file, package):
             (archives / package.file).unlink(missing_ok=True)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bedplate.act.run import find_program, run
-from bedplate.errors import CommandError, CommandTimeout, PreflightError
+from bedplate.act.run import Completed, find_program, run
+from bedplate.errors import BuildError, CommandError, CommandTimeout, PreflightError
+from bedplate.image.recipe import PythonPart
 from bedplate.model.python_lock import PythonLayer, PythonLock
 
 DRIVER = "bedplate-nvidia-driver"
@@ -25,6 +27,7 @@ DRIVER = "bedplate-nvidia-driver"
 _NO_SOLUTION = 1
 _PLATFORMS: tuple[int, ...] = (17, 28, *range(31, 41))  # `uv pip compile --help` of uv 0.13.9
 _TIMEOUT_S = 900.0  # a cold cache fetches the metadata of two hundred packages
+_INSTALL_S = 3600.0  # a cold cache fetches the wheels: half a gigabyte
 _PASSED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS", "UV_CACHE_DIR", "UV_OFFLINE")
 """What of the caller's environment reaches uv: where packages come from. Not UV_NO_CONFIG, which would switch the rule of
 the driver off without a word."""
@@ -58,33 +61,85 @@ def make_python_lock(layer: PythonLayer, uv: Path) -> PythonLock:
             _write_empty_wheel(links, DRIVER, _python_version(layer.driver))
         (directory / "uv.toml").write_text(_settings(layer.driver_floors))
         (directory / "layer.in").write_text("".join(f"{pin}\n" for pin in layer.pins))
-        command: list[str | Path] = [
-            uv,
-            "pip",
-            "compile",
-            "--quiet",
-            "--no-header",
-            "--no-build",
-            "--generate-hashes",
-            "--color=never",
-        ]
-        command += [f"--config-file={directory / 'uv.toml'}", f"--find-links={links}", f"--python-version={layer.python}"]
-        command += [f"--python-platform=x86_64-manylinux_2_{_newest_platform(layer.glibc)}", "layer.in"]
-        env = {key: os.environ[key] for key in _PASSED if key in os.environ}
-        try:
-            done = run(command, timeout_s=_TIMEOUT_S, env=env, cwd=directory, split=True, ok=(0, _NO_SOLUTION))
-        except CommandTimeout:
-            raise
-        except CommandError as error:
-            if re.search(r"[Ff]ailed to fetch|error sending request|dns error|connect", error.tail):
-                raise PreflightError(
-                    f"layer {layer.name}: uv cannot reach the Python registry: {error.message}",
-                    hint="Check the network, or set UV_INDEX or UV_FIND_LINKS to a place that can be reached.",
-                ) from error
-            raise
+        command = [*_compile(uv, layer.python, layer.glibc), "--no-header", "--generate-hashes"]
+        command += [f"--config-file={directory / 'uv.toml'}", f"--find-links={links}", "layer.in"]
+        done = _ask(layer.name, command, directory, _environment())
     if done.status == _NO_SOLUTION:
         return PythonLock(layer=layer.name, text="", packages=0, conflict=done.errors.strip())
     return _without_driver(layer, done.output)
+
+
+def compile_wheels(name: str, part: PythonPart, uv: Path, *, places: Sequence[str] = (), cache: Path | None = None) -> str:
+    """What uv answers for the wheels of a layer, as a pylock.toml (PEP 751): each package with all wheels that fit.
+
+    places: directories and addresses with wheels that no registry has. Raises BuildError with uv's words where the
+    requirements contradict each other, PreflightError where the registry cannot be reached, CommandError otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="bedplate-uv-") as work:
+        directory = Path(work)
+        (directory / "layer.in").write_text("".join(f"{requirement}\n" for requirement in part.requirements))
+        # A marker that no system meets: uv takes the package out of the answer, and asks nobody for it.
+        (directory / "left-out").write_text("".join(f"{left}; sys_platform == 'never'\n" for left in part.left_out))
+        command = [*_compile(uv, part.version, part.glibc), "--no-config", "--format=pylock.toml", "--override=left-out"]
+        command += [*(f"--find-links={place}" for place in places), "layer.in"]
+        done = _ask(name, command, directory, _environment(cache))
+    if done.status == _NO_SOLUTION:
+        raise BuildError(
+            f"the Python packages of the layer {name} contradict each other: {done.errors.strip()}",
+            hint="Correct `requirements` in the recipe of the layer.",
+        )
+    return done.output
+
+
+def install_wheels(
+    requirements: Path, site: Path, part: PythonPart, uv: Path, *, places: Sequence[str] = (), cache: Path | None = None
+) -> None:
+    """Unpack the wheels of a requirements file with hashes into `site`, without dependencies and without building anything.
+
+    Files are copied, since what lies in uv's cache must not change when a library is stripped. The cache is tried first: a
+    build whose wheels are in it needs no network. Raises CommandError.
+    """
+    command: list[str | Path] = [uv, "pip", "install", "--quiet", "--color=never", "--no-config", "--no-deps"]
+    command += ["--require-hashes", "--no-build", "--link-mode=copy", "--no-python-downloads", f"--python={sys.executable}"]
+    command += [*_target(part.version, part.glibc), *(f"--find-links={place}" for place in places)]
+    command += [f"--target={site}", f"--requirements={requirements}"]
+    env = _environment(cache)
+    try:
+        run([*command, "--offline"], timeout_s=_TIMEOUT_S, env=env, cwd=requirements.parent)
+    except CommandTimeout:
+        raise
+    except CommandError:
+        if site.exists():
+            shutil.rmtree(site)
+        run(command, timeout_s=_INSTALL_S, env=env, cwd=requirements.parent)
+
+
+def _compile(uv: Path, python: str, glibc: str) -> list[str | Path]:
+    return [uv, "pip", "compile", "--quiet", "--no-build", "--color=never", *_target(python, glibc)]
+
+
+def _target(python: str, glibc: str) -> list[str]:
+    return [f"--python-version={python}", f"--python-platform=x86_64-manylinux_2_{_newest_platform(glibc)}"]
+
+
+def _environment(cache: Path | None = None) -> dict[str, str]:
+    env = {key: os.environ[key] for key in _PASSED if key in os.environ}
+    return env | {"UV_CACHE_DIR": os.fspath(cache)} if cache is not None else env
+
+
+def _ask(name: str, command: Sequence[str | Path], directory: Path, env: Mapping[str, str]) -> Completed:
+    """uv's answer to a question about the layer `name`; its status says whether there is one."""
+    try:
+        return run(command, timeout_s=_TIMEOUT_S, env=env, cwd=directory, split=True, ok=(0, _NO_SOLUTION))
+    except CommandTimeout:
+        raise
+    except CommandError as error:
+        if re.search(r"[Ff]ailed to fetch|error sending request|dns error|connect", error.tail):
+            raise PreflightError(
+                f"layer {name}: uv cannot reach the Python registry: {error.message}",
+                hint="Check the network, or set UV_INDEX or UV_FIND_LINKS to a place that can be reached.",
+            ) from error
+        raise
 
 
 def _newest_platform(glibc: str) -> int:

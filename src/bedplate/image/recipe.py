@@ -10,12 +10,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from bedplate.catalog.strict import read_toml, schema_problems
-from bedplate.errors import DataError, ReadError
+from bedplate.errors import DataError, ReadError, UsageError
 from bedplate.model.var import OnVarFailure
 
 _LONGEST_LABEL = 36  # characters of a partition's name (UEFI specification, GPT partition entry)
 REFERENCE = "docs/reference/recipe.md"
 """The page that lists the keys of all recipes."""
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(?:\[[\w,.-]+\])?==[\w.!+-]+")
 _DIGEST = "~01234567"  # what a build puts behind the version
 
 
@@ -86,6 +87,29 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PythonPart:
+    """The table `python` of an engine's recipe: the wheels in /usr/lib/engine/site. Globs are relative to that directory."""
+
+    version: str
+    """Version of the interpreter among the layer's packages: "3.11"."""
+    glibc: str
+    """Version of the C library of the suite: "2.36". A wheel that needs a newer one is not taken."""
+    requirements: tuple[str, ...]
+    """NAME==VERSION, NAME[EXTRA]==VERSION. The first one is the engine, whose version the layer has."""
+    left_out: tuple[str, ...]
+    """Names that the others ask for and that the engine does without."""
+    remove: tuple[str, ...]
+    strip: tuple[str, ...]
+    """Libraries whose symbols are taken out: only those that were seen to run so."""
+    stands_for: str = ""
+    """NAME==VERSION of an empty distribution that the engine looks itself up by; "" for none."""
+
+
+SITE = "usr/lib/engine/site"
+"""The directory of a layer that its Python packages lie in, without the leading slash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecipe:
     """image/engines/NAME/engine.toml, key by key. It names all packages itself; `remove` holds globs of paths."""
 
@@ -95,6 +119,10 @@ class EngineRecipe:
     accept_expired_release: bool
     packages: tuple[str, ...]
     remove: tuple[str, ...]
+    components: tuple[str, ...] = ("main",)
+    """Components of the archive. "contrib" and "non-free" hold what Debian may redistribute and others perhaps not."""
+    python: PythonPart | None = None
+    """A table of its own, below; the recipe of an engine that is no Python program has none."""
 
 
 def recipes_directory() -> Path:
@@ -132,8 +160,48 @@ def read_recipe(directory: Path, *, variant: Variant | None = None) -> Recipe:
 
 
 def read_engine_recipe(directory: Path, name: str) -> EngineRecipe:
-    """The recipe of the engine layer `name`; raises ReadError when there is none."""
-    return read_toml(directory / "engines" / name / "engine.toml", EngineRecipe, reference=REFERENCE)
+    """The recipe of the engine layer `name`.
+
+    Raises UsageError naming the recipes that there are when none has this name, DataError with every problem of the file.
+    """
+    known = list_engine_recipes(directory)
+    if name not in known:
+        raise UsageError(f"{name}: there is no engine layer of this name", hint=f"The layers are: {', '.join(known)}.")
+    recipe = read_toml(directory / "engines" / name / "engine.toml", EngineRecipe, reference=REFERENCE)
+    problems = [*schema_problems(recipe.schema, "engine.toml:"), *_python_problems(recipe.python)]
+    if recipe.name != name:
+        problems.append(f"engine.toml:name: got {recipe.name!r}, expected {name!r}, as its directory is called")
+    if problems:
+        raise DataError(problems, hint=f"Correct engines/{name}/engine.toml; the keys are listed in {REFERENCE}.")
+    return recipe
+
+
+def list_engine_recipes(directory: Path) -> tuple[str, ...]:
+    """Names of the engine layers that can be built, sorted."""
+    return tuple(sorted(file.parent.name for file in (directory / "engines").glob("*/engine.toml")))
+
+
+def _python_problems(part: PythonPart | None) -> list[str]:
+    if part is None:
+        return []
+    problems = [
+        f"engine.toml:python.{key}: got {got!r}, expected a version such as {example}"
+        for key, got, example in (("version", part.version, "3.11"), ("glibc", part.glibc, "2.36"))
+        if not re.fullmatch(r"\d+\.\d+", got)
+    ]
+    exact = [*part.requirements, *([part.stands_for] if part.stands_for else [])]
+    problems += [
+        f"engine.toml:python: got {text!r}, expected NAME==VERSION" for text in exact if not _REQUIREMENT.fullmatch(text)
+    ]
+    if not part.requirements:
+        problems.append("engine.toml:python.requirements: is empty, expected the engine first")
+    problems += [
+        f"engine.toml:python.{key}: got {glob!r}, expected a glob below the site directory"
+        for key, globs in (("remove", part.remove), ("strip", part.strip))
+        for glob in globs
+        if glob.startswith("/") or ".." in glob.split("/") or not glob
+    ]
+    return problems
 
 
 def architecture() -> str:

@@ -5,7 +5,6 @@ A row of catalog/stack says which driver a CUDA needs, and which code a device r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,11 +22,10 @@ from bedplate.plan.rules.checks.stack_terms import (
     kernel_after_boot,
     severity_of_loss,
 )
+from bedplate.plan.rules.device_code import runs_code
 from bedplate.plan.rules.observation import Observation, not_judged, shell_word, some
 from bedplate.plan.rules.rule import Result
 from bedplate.plan.rules.terms import accelerators, device_of
-
-_ARCHITECTURE = re.compile(r"sm_(\d{2,3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +186,7 @@ def check_engine_code(facts: HostFacts, catalogue: StackCatalogue, record: Stack
                 continue
             for name, device, evidence in devices:
                 code = device.properties.get("code", ())
-                if not code or not code[0].startswith(("sm_", "gfx")) or _runs(binary, code):
+                if not code or not code[0].startswith(("sm_", "gfx")) or runs_code(binary, code):
                     continue
                 yield Observation(
                     id="stack.engine-code",
@@ -275,17 +273,3 @@ def _together(binaries: Sequence[DeviceCode]) -> DeviceCode:
 
 def _vendor_of(architecture: str) -> str:
     return "nvidia" if architecture.startswith("sm_") else "amd"
-
-
-def _runs(binary: DeviceCode, code: Sequence[str]) -> bool:
-    """Whether a device runs one of the architectures, or the driver compiles one of the intermediate forms for it."""
-    if any(architecture in code for architecture in binary.architectures):
-        return True
-    newest = _number(code[0])
-    return newest is not None and any((_number(text) or newest + 1) <= newest for text in binary.intermediate)
-
-
-def _number(architecture: str) -> int | None:
-    """ "sm_89" -> 89; None for an architecture of another vendor."""
-    found = _ARCHITECTURE.fullmatch(architecture)
-    return int(found[1]) if found is not None else None
