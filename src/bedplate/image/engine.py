@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import uuid
@@ -23,6 +22,7 @@ from bedplate.image.contents import Contents, find_changed_files, find_differenc
 from bedplate.image.engine_features import find_architectures
 from bedplate.image.inputs import digest_builders
 from bedplate.image.keys import Keys, ensure_keys
+from bedplate.image.layer_disk import make_layer_disk
 from bedplate.image.manifest import EngineLayer, hash_range
 from bedplate.image.packages import Lock, Request, ensure_packages, pool, read_lock
 from bedplate.image.recipe import EngineRecipe, architecture, read_engine_recipe, read_recipe, recipes_directory
@@ -130,7 +130,7 @@ def _build(
         _trim(recipes, recipe, tree)
         progress.detail("EROFS, verity and signature")
         image = work / f"{recipe.name}_{version}.raw"
-        _make_disk(paths, work, tree, image, keys, seed=uuid.uuid5(_SEED_SPACE, digest), epoch=epoch, log=log)
+        make_layer_disk(paths, work, tree, image, keys, seed=uuid.uuid5(_SEED_SPACE, digest), epoch=epoch, log=log)
     except CommandError as error:
         raise BuildError(f"the layer of {recipe.name} could not be built: {error.message}", hint=f"Read {log}") from error
     paths.engines.mkdir(parents=True, exist_ok=True)
@@ -182,25 +182,6 @@ def _trim(recipes: Path, recipe: EngineRecipe, tree: Path) -> None:
                 shutil.rmtree(found)
             else:
                 found.unlink()
-
-
-def _make_disk(
-    paths: Paths, work: Path, tree: Path, image: Path, keys: Keys, *, seed: uuid.UUID, epoch: int, log: Path
-) -> None:
-    definitions = work / "repart"
-    definitions.mkdir()
-    head = "[Partition]\n"
-    (definitions / "10-root.conf").write_text(
-        head + "Type=root\nFormat=erofs\nCompression=lz4hc\nCompressionLevel=9\nCopyFiles=/\nMinimize=best\n"
-        "Verity=data\nVerityMatchKey=root\n"
-    )
-    (definitions / "20-verity.conf").write_text(head + "Type=root-verity\nVerity=hash\nVerityMatchKey=root\nMinimize=best\n")
-    (definitions / "30-signature.conf").write_text(head + "Type=root-verity-sig\nVerity=signature\nVerityMatchKey=root\n")
-    argv: list[str | os.PathLike[str]] = ["systemd-repart", "--empty=create", "--size=auto", "--offline=yes", "--dry-run=no"]
-    argv += ["--seed", str(seed), "--definitions", definitions, "--copy-source", tree, "--no-pager"]
-    argv += ["--private-key", keys.owner_key, "--certificate", keys.owner_certificate, image]
-    words = tools_command(paths, argv)
-    run(words, timeout_s=900, log=log, env={"SOURCE_DATE_EPOCH": str(epoch)})
 
 
 def _version(lock: Lock) -> str:
