@@ -72,13 +72,15 @@ class Request:
     architecture: str
     closure: bool = True
     """Whether dependencies and what every Debian root needs come too; a layer names all of its packages itself."""
+    components: tuple[str, ...] = ("main",)
+    """Of the archive: "main", and where a licence restricts what one may do, "contrib", "non-free", "non-free-firmware"."""
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex, over what decides the packages. Whether an expired Release file is accepted does not."""
-        return hashlib.sha256(
-            repr((_RESOLVER, self.suite, sorted(self.packages), self.kernel, self.architecture, self.closure)).encode()
-        ).hexdigest()
+        parts = (_RESOLVER, self.suite, sorted(self.packages), self.kernel, self.architecture, self.closure)
+        more = () if self.components == ("main",) else (self.components,)  # older locks are of main, and stay right
+        return hashlib.sha256(repr((*parts, *more)).encode()).hexdigest()
 
 
 def ensure_packages(
@@ -112,6 +114,12 @@ def write_repository(paths: Paths, lock: Lock, directory: Path) -> None:
     (directory / "Packages").write_text("".join(package.stanza + "\n\n" for package in lock.packages))
 
 
+def _home(paths: Paths, request: Request) -> Path:
+    """apt's own directory for a suite and its components: lists of other components are other lists."""
+    more = [] if request.components == ("main",) else [name for name in request.components if name != "main"]
+    return paths.packages / "-".join(["apt", request.suite, *more])
+
+
 def _apt(
     paths: Paths,
     tools: Tools,
@@ -121,12 +129,13 @@ def _apt(
     timeout_s: float = 1800,
     directory: Path | None = None,
 ) -> Completed:
-    home = paths.packages / f"apt-{request.suite}"
+    home = _home(paths, request)
     for name in ("lists/partial", "archives/partial"):
         (home / name).mkdir(parents=True, exist_ok=True)
     main, security = read_mirrors(tools.root)
     source = home / "sources.list"
-    write_whole(source, "\n".join(render_archives(request.suite, main, security, backports=True)) + "\n", sync=False)
+    archives = render_archives(request.suite, main, security, backports=True, components=request.components)
+    write_whole(source, "\n".join(archives) + "\n", sync=False)
     options = {
         "Dir::State::Lists": home / "lists",
         "Dir::Cache::Archives": home / "archives",
@@ -221,7 +230,7 @@ def _fetch_missing(paths: Paths, tools: Tools, request: Request, lock: Lock, pro
     if ask:
         check_mirror(archive, request.suite, progress, timeout_s=find_mirror_timeout())
     progress.detail(f"downloading {len(missing)} packages, {size / 1e6:.0f} MB, from {archive}")
-    archives = paths.packages / f"apt-{request.suite}" / "archives"
+    archives = _home(paths, request) / "archives"
     for package in missing:  # what an earlier run left there may be damaged; apt would take it by its name and size
         if not _is_whole(archives / package.file, package):
             (archives / package.file).unlink(missing_ok=True)

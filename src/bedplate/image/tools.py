@@ -144,13 +144,21 @@ def mmdebstrap_arguments(recipe: ToolsRecipe, tree: Path, *, mirror: str | None,
     return [*options, *arguments, *render_archives(recipe.suite, main, f"{main}-security", keyring=keyring)]
 
 
-def render_archives(suite: str, main: str, security: str, *, keyring: str = KEYRING, backports: bool = False) -> list[str]:
+def render_archives(
+    suite: str,
+    main: str,
+    security: str,
+    *,
+    keyring: str = KEYRING,
+    backports: bool = False,
+    components: Sequence[str] = ("main",),
+) -> list[str]:
     """Lines of sources.list for a suite of Debian: with updates and security where it has them, signed by Debian's keys."""
     suites = [(main, suite)]
     if suite not in _ROLLING:
         suites += [(main, f"{suite}-updates"), (security, f"{suite}-security")]
         suites += [(main, f"{suite}-backports")] if backports else []
-    return [f"deb [signed-by={keyring}] {address} {name} main" for address, name in suites]
+    return [f"deb [signed-by={keyring}] {address} {name} {' '.join(components)}" for address, name in suites]
 
 
 def tools_command(
@@ -158,14 +166,7 @@ def tools_command(
 ) -> list[str]:
     """An argv that runs `argv` in the tools tree; cache, state and the recipes are at their own paths in it."""
     tree = root or paths.tools
-    sandbox = tree / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
-    if not sandbox.is_file():
-        raise ReadError(f"{tree}: no complete tools tree", hint="Run: bedplate image build")
-    words = [sys.executable, "-I", os.fspath(sandbox), "--ro-bind", os.fspath(tree / "usr"), "/usr"]
-    for name in ("bin", "sbin", "lib", "lib64"):
-        words += ["--symlink", f"usr/{name}", f"/{name}"]
-    words += ["--bind", os.fspath(tree / "etc"), "/etc", "--bind", os.fspath(tree / "var"), "/var"]
-    words += ["--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys", "--tmpfs", "/tmp", "--dir", "/run"]
+    words = enter_tree(tree, tree)
     if network:
         words += ["--ro-bind-try", os.path.realpath("/etc/resolv.conf"), "/etc/resolv.conf"]
     else:
@@ -174,6 +175,22 @@ def tools_command(
         directory.mkdir(parents=True, exist_ok=True)
         words += ["--bind", os.fspath(directory), os.fspath(directory)]
     return [*words, "--", *(os.fspath(word) for word in argv)]
+
+
+def enter_tree(tools: Path, tree: Path) -> list[str]:
+    """The begin of an argv that enters `tree` through the sandbox of the tools tree `tools`.
+
+    The program sees its /usr read-only, its /etc and /var, devices, /proc, /sys and /tmp. The caller adds what else it sees,
+    and "--" before it. Raises ReadError when `tools` has no sandbox.
+    """
+    sandbox = tools / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
+    if not sandbox.is_file():
+        raise ReadError(f"{tools}: no complete tools tree", hint="Run: bedplate image build")
+    words = [sys.executable, "-I", os.fspath(sandbox), "--ro-bind", os.fspath(tree / "usr"), "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64"):
+        words += ["--symlink", f"usr/{name}", f"/{name}"]
+    words += ["--bind", os.fspath(tree / "etc"), "/etc", "--bind", os.fspath(tree / "var"), "/var"]
+    return [*words, "--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys", "--tmpfs", "/tmp", "--dir", "/run"]
 
 
 def read_mirrors(tools: Path) -> tuple[str, str]:
