@@ -1,4 +1,4 @@
-"""Build, list, show and remove operating system images. A build also makes the engine layer.
+"""Build, list, show and remove operating system images, and build driver layers. A build also makes the engine layer.
 
 examples:
   bedplate image build                        build from image/os/recipe.toml if the inputs changed
@@ -7,6 +7,11 @@ examples:
   bedplate image show                         show what the newest image contains
   bedplate image show --json                  print the whole manifest
   bedplate image rm 0.1~1a2b3c4d              remove one image
+  bedplate image driver                       list the drivers that can be built, and what is known of each
+  bedplate image driver tesla-535             build signed kernel modules of NVIDIA's driver for exactly one kernel
+
+A driver layer is refused unless a row of the catalogue says that its modules build for its kernel; --unverified builds it
+all the same, and the layer then says that it is unverified.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from bedplate.cli.image_driver import add_driver, run_driver
 from bedplate.cli.subcommand import add_subcommand
 from bedplate.report.images import render_image_line, render_manifest
 
@@ -23,8 +29,8 @@ HELP = "build, list, show and remove operating system images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verbs build, list, show and rm of `bedplate image`, each with its own options; argparse demands one."""
-    verbs = parser.add_subparsers(dest="verb", metavar="build|list|show|rm", required=True)
+    """The verbs build, list, show, rm and driver of `bedplate image`, each with its own options; argparse demands one."""
+    verbs = parser.add_subparsers(dest="verb", metavar="build|list|show|rm|driver", required=True)
     build = add_subcommand(
         verbs,
         "build",
@@ -56,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help="print the whole manifest")
     remove = add_subcommand(verbs, "rm", help="remove images", examples=("bedplate image rm 0.1~1a2b3c4d",))
     remove.add_argument("version", nargs="+", help="version of an image to remove")
+    add_driver(verbs)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -64,7 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
     Raises UsageError for a version that is not there, ReadError for an image that is not whole. build raises BuildError when
     a step fails and BusyError beside another build; what was published before stays.
     """
-    return {"build": _build, "list": _list, "show": _show, "rm": _remove}[arguments.verb](arguments)
+    return {"build": _build, "list": _list, "show": _show, "rm": _remove, "driver": run_driver}[arguments.verb](arguments)
 
 
 def _build(arguments: argparse.Namespace) -> int:
