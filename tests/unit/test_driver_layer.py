@@ -155,8 +155,15 @@ def test_an_unknown_driver_is_refused_with_those_that_are_there() -> None:
 
 
 def test_the_catalogue_has_a_yes_for_each_verified_recipe() -> None:
-    verdict = judge_recipe(read_driver_recipe(recipes_directory(), "tesla-535"), read_stack(drop_ins=None))
-    assert (verdict.builds, verdict.row) == (True, "tesla535-builds-7.3.4")
+    catalogue = read_stack(drop_ins=None)
+    rows = {"tesla-535": "tesla535-builds-7.3.4", "open-550": "repaired550-builds-6.12.118"}
+    for name, row in rows.items():
+        verdict = judge_recipe(read_driver_recipe(recipes_directory(), name), catalogue)
+        assert (verdict.builds, verdict.row) == (True, row)
+    own = read_driver_recipe(recipes_directory(), "own")
+    assert judge_recipe(own, catalogue).builds is None
+    old = dataclasses.replace(own, version="550.163.01")
+    assert judge_recipe(old, catalogue).row == "open550-7.3", "a known no counts for a user's files, too"
 
 
 def test_open_550_on_7_3_is_refused_before_any_build(monkeypatch: pytest.MonkeyPatch) -> None:

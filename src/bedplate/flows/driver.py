@@ -143,12 +143,9 @@ def recipe_of_lock(lock: StackLock, recipes: list[DriverRecipe]) -> DriverRecipe
 def judge_recipe(recipe: DriverRecipe, catalogue: StackCatalogue) -> ModuleVerdict:
     """What the catalogue says of a recipe's driver and kernel. Of a user's own source it knows no byte, so never yes."""
     verdict = judge_module(catalogue, describe_driver(recipe), describe_kernel(recipe))
-    if recipe.source == OWN and verdict.builds is True:
-        return replace(
-            verdict,
-            builds=None,
-            because=f"the source is your own; rows about drivers of this version ({verdict.row}) are of other files",
-        )
+    if recipe.source == OWN and verdict.builds is not False:
+        rows = f": row {verdict.row} is of other files" if verdict.row else ""
+        return replace(verdict, builds=None, because=f"the source is your own, and no row speaks of its files{rows}")
     return verdict
 
 
