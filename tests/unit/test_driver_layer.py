@@ -21,6 +21,7 @@ from bedplate.image.driver_recipe import (
     read_driver_recipe,
 )
 from bedplate.image.driver_source import OwnKind, find_module_tree, find_own_version, is_nonfree, read_own_source
+from bedplate.image.driver_tree import find_user_space, render_load
 from bedplate.image.packages import Request
 from bedplate.image.recipe import recipes_directory
 from bedplate.image.tools import render_archives
@@ -134,6 +135,33 @@ def test_each_recipe_that_ships_is_read() -> None:
     assert "tesla-535" in list_driver_recipes(directory)
     for name in list_driver_recipes(directory):
         assert read_driver_recipe(directory, name).name == name
+
+
+def test_a_boot_loads_what_a_module_needs_before_it() -> None:
+    recipe = read_driver_recipe(recipes_directory(), "tesla-535")
+    recipe = dataclasses.replace(recipe, loaded=("nvidia NVreg_X=1", "nvidia-uvm", "nvidia-drm"))
+    needs = {"nvidia": ("drm",), "nvidia-uvm": ("nvidia",), "nvidia-drm": ("drm", "drm_kms_helper", "nvidia-modeset")}
+    modules = {name: _info(depends=depends) for name, depends in needs.items()}
+    place = f"insmod /usr/lib/modules/{KERNEL}/updates/bedplate"
+    assert render_load(recipe, modules).splitlines() == [
+        "modprobe drm",
+        f"{place}/nvidia.ko NVreg_X=1",
+        f"{place}/nvidia-uvm.ko",
+        "modprobe drm_kms_helper",
+        f"{place}/nvidia-drm.ko",
+    ]
+
+
+def test_user_space_is_of_exactly_one_version(tmp_path: Path) -> None:
+    for name in ("libcuda.so.535.274.02", "libcuda.so.550.163.01", "libEGL_nvidia.so.535.274.02", "nvidia-smi"):
+        (tmp_path / "lib").mkdir(exist_ok=True)
+        (tmp_path / "lib" / name).write_bytes(b"\x7fELF")
+    (tmp_path / "lib/32").mkdir()
+    (tmp_path / "lib/32/libnvidia-ml.so.535.274.02").write_bytes(b"\x7fELF")
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share/nvidia-persistenced").write_text("a lintian override")
+    libraries, programs = find_user_space(tmp_path, "535.274.02")
+    assert (sorted(libraries), sorted(programs)) == (["libcuda.so.535.274.02"], ["nvidia-smi"])
 
 
 def test_problems_of_a_recipe_are_told_together(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def test_the_layer_says_what_it_is(workshop: Workshop) -> None:
     assert {"ID=debian", f"BEDPLATE_KERNEL={KERNEL}", "BEDPLATE_VERIFIED=no"} <= set(release)
     assert (root / f"usr/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin").read_bytes() == b"firmware of a test"
     load = (root / "usr/lib/bedplate/driver/own/load").read_text().splitlines()
-    assert [line.partition(" ")[0].rpartition("/")[2] for line in load] == ["nvidia.ko", "nvidia-uvm.ko"]
-    assert all((root / line.partition(" ")[0].lstrip("/")).is_file() for line in load)
+    assert [line.rpartition("/")[2] for line in load] == ["nvidia.ko", "nvidia-uvm.ko"]
+    assert all((root / line.removeprefix("insmod /")).is_file() for line in load)
     assert workshop.inside.is_signed_root(workshop.layer.path, workshop.paths.keys / "owner.crt")
 
 

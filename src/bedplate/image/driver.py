@@ -183,7 +183,7 @@ def _build(paths: Paths, progress: Progress, recipes: Path, inputs: _Inputs) -> 
         modules = _verify_modules(paths, made, recipe, inputs.keys, work=work)
         progress.detail("EROFS, verity and signature")
         tree = work / "tree"
-        write_extension(tree, recipe, made, unpacked, verified=inputs.verdict.builds is True)
+        write_extension(tree, recipe, made, modules, unpacked, verified=inputs.verdict.builds is True)
         libraries = tree / DRIVERS / recipe.name / "lib"
         if libraries.is_dir():  # libcuda.so.1 -> libcuda.so.535.274.02: the names that programs ask for
             run(tools_command(paths, ["ldconfig", "-n", libraries]), timeout_s=60, log=log)

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from bedplate.errors import BuildError
+from bedplate.image.driver_modules import ModuleInfo
 from bedplate.image.driver_recipe import DriverRecipe
 from bedplate.image.driver_source import Unpacked
 
@@ -32,8 +34,13 @@ def extension_name(name: str) -> str:
     return f"bedplate-{name}"
 
 
-def write_extension(tree: Path, recipe: DriverRecipe, modules: Path, source: Unpacked, *, verified: bool) -> None:
-    """Write the tree of a layer; `modules` holds the signed modules. Raises BuildError for firmware of another version."""
+def write_extension(
+    tree: Path, recipe: DriverRecipe, modules: Path, told: Mapping[str, ModuleInfo], source: Unpacked, *, verified: bool
+) -> None:
+    """Write the tree of a layer; `modules` holds the signed modules, `told` what they say of themselves.
+
+    Raises BuildError for firmware of another version.
+    """
     release = tree / "usr/lib/extension-release.d" / f"extension-release.{extension_name(recipe.name)}"
     release.parent.mkdir(parents=True)
     release.write_text(render_release(recipe, verified=verified))
@@ -43,7 +50,7 @@ def write_extension(tree: Path, recipe: DriverRecipe, modules: Path, source: Unp
         shutil.copyfile(modules / f"{name}.ko", directory / f"{name}.ko")
     own = tree / DRIVERS / recipe.name
     own.mkdir(parents=True)
-    (own / "load").write_text(render_load(recipe))
+    (own / "load").write_text(render_load(recipe, told))
     if recipe.include_nonfree:
         if source.firmware is not None:
             _copy_firmware(source.firmware, tree / "usr/lib/firmware", recipe.upstream)
@@ -70,13 +77,16 @@ def render_release(recipe: DriverRecipe, *, verified: bool) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def render_load(recipe: DriverRecipe) -> str:
-    """A line for each module that a boot loads, in order: its file, then its parameters."""
-    lines = []
+def render_load(recipe: DriverRecipe, modules: Mapping[str, ModuleInfo]) -> str:
+    """What a boot runs, a line for each step in order: `modprobe NAME` for a module of the kernel's own that the next one
+    needs, `insmod FILE PARAMETERS` for one of the layer. modules: what each of the layer says of itself, by name."""
+    lines: list[str] = []
+    own = {name.replace("-", "_") for name in recipe.modules}
     for text in recipe.loaded:
         name, _, parameters = text.partition(" ")
-        lines.append(f"/usr/lib/modules/{recipe.kernel}/updates/bedplate/{name}.ko {parameters}".rstrip())
-    return "\n".join(lines) + "\n"
+        lines += [f"modprobe {needed}" for needed in modules[name].depends if needed.replace("-", "_") not in own]
+        lines.append(f"insmod /usr/lib/modules/{recipe.kernel}/updates/bedplate/{name}.ko {parameters}".rstrip())
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
 
 
 def find_user_space(tree: Path, version: str) -> tuple[dict[str, Path], dict[str, Path]]:
