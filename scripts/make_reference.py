@@ -32,6 +32,7 @@ from bedplate.catalog.protocol import read_protocol
 from bedplate.catalog.stack import read_stack
 from bedplate.cli.main import VERBS
 from bedplate.host.formats.table import FORMATS
+from bedplate.image.driver_recipe import DriverRecipe
 from bedplate.image.recipe import EngineRecipe, PythonPart, Recipe, Slots
 from bedplate.image.tools import ToolsRecipe
 from bedplate.model.client_key import IMAGE_KEYS, MACHINE_KEYS, ClientKey, ClientKeyFile
@@ -133,6 +134,8 @@ _MEANINGS = {
     "EngineRecipe.packages": "All packages of the layer: dependencies are not added, and no package's scripts run.",
     "EngineRecipe.remove": "Globs of what is taken out of the unpacked tree.",
     "PythonPart.remove": "Globs of what is taken out of the site directory, relative to it.",
+    "DriverRecipe.schema": "Version of this file's form; 1.",
+    "DriverRecipe.name": "Name of the layer, and of its directory; the system extension is bedplate-NAME.",
     "ToolsRecipe.schema": "Version of this file's form; 1.",
     "ToolsRecipe.suite": "Debian suite that the tree is made of.",
     "ToolsRecipe.packages": "Packages of the tree; what they depend on comes too.",
@@ -140,7 +143,7 @@ _MEANINGS = {
 
 
 def render_recipe() -> str:
-    """docs/reference/recipe.md: every key of the three kinds of recipe."""
+    """docs/reference/recipe.md: every key of the four kinds of recipe."""
     parts = [
         _HEAD,
         "# Recipes\n",
@@ -157,6 +160,9 @@ def render_recipe() -> str:
         "### [python]\n",
         _in_words(PythonPart),
         _render_keys(PythonPart, REPOSITORY / "image/engines/vllm/engine.toml", table="python"),
+        "## image/drivers/NAME/driver.toml: the layer of a driver\n",
+        _render_keys(DriverRecipe, REPOSITORY / "image/drivers/tesla-535/driver.toml"),
+        "Beside it lies `patches/`: each `*.patch` is applied to the source of the modules, in the order of the names.\n",
         "## image/tools.toml: the tools tree\n",
         _render_keys(ToolsRecipe, REPOSITORY / "image/tools.toml"),
     ]

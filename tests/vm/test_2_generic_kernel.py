@@ -18,9 +18,9 @@ import pytest
 
 from bedplate.act.run import run
 from bedplate.host.system.buildhost import find_mirror
-from bedplate.image.engine_disk import make_disk
 from bedplate.image.initrd import make_initrd
 from bedplate.image.keys import ensure_keys
+from bedplate.image.layer_disk import make_layer_disk
 from bedplate.image.manifest import read_partitions
 from bedplate.image.packages import Request, ensure_packages, pool
 from bedplate.image.qemu import MAGIC_EXIT
@@ -98,7 +98,7 @@ def guest(bedplate: Bedplate, tmp_path_factory: pytest.TempPathFactory) -> Guest
     first.write_text(INIT)
     first.chmod(0o755)
     disk, keys = work / "root.raw", ensure_keys(paths)
-    make_disk(paths, work, tree, disk, keys, seed=uuid.UUID(int=1), epoch=recipe.source_date_epoch, log=work / "log")
+    make_layer_disk(paths, work, tree, disk, keys, seed=uuid.UUID(int=1), epoch=recipe.source_date_epoch, log=work / "log")
     root, verity = (partition.uuid for partition in read_partitions(disk)[:2])
     roothash = (root + verity).replace("-", "")  # Discoverable Partitions Specification: the halves of the root hash
     (binary,) = (package for package in lock.packages if package.name.startswith("linux-binary-"))

@@ -23,7 +23,7 @@ CACHE_NAMES = (
     ".*.unfinished",  # of a killed write_whole (act/files.py)
     "bench",  # of the benchmarks in the repository
 )
-STATE_NAMES = ("keys", "keys.partial-*", "images", "engines", "models", "machine", "logs", "locks", "proofs")
+STATE_NAMES = ("keys", "keys.partial-*", "images", "engines", "drivers", "models", "machine", "logs", "locks", "proofs")
 
 
 def split_owned(directory: Path, names: Iterable[str]) -> tuple[list[Path], list[Path]]:

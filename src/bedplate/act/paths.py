@@ -61,6 +61,11 @@ class Paths:
         return self.state / "engines"
 
     @property
+    def drivers(self) -> Path:
+        """Disk images of driver layers, and beside each NAME.json, which names the one that counts."""
+        return self.state / "drivers"
+
+    @property
     def models(self) -> Path:
         """The store of models (weights/store.py): `bedplate model` fills it, `bedplate up` takes from it what it serves."""
         return self.state / "models"

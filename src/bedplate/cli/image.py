@@ -1,4 +1,4 @@
-"""Build, list, show and remove operating system images. A build also makes the engine layer.
+"""Build, list, show and remove operating system images, and build driver layers. A build also makes the engine layer.
 
 examples:
   bedplate image build                        build from image/os/recipe.toml if the inputs changed
@@ -7,6 +7,11 @@ examples:
   bedplate image show                         show what the newest image contains
   bedplate image show --json                  print the whole manifest
   bedplate image rm 0.1~1a2b3c4d              remove one image
+  bedplate image driver                       list the drivers that can be built, and what is known of each
+  bedplate image driver tesla-535             build signed kernel modules of NVIDIA's driver for exactly one kernel
+
+A driver layer is refused unless a row of the catalogue says that its modules build for its kernel; --unverified builds it
+all the same, and the layer then says that it is unverified.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from bedplate.cli.image_driver import add_driver
 from bedplate.cli.result import print_result
 from bedplate.cli.subcommand import add_subcommand, run_subcommand
 from bedplate.cli.talk import print_error
@@ -24,8 +30,8 @@ from bedplate.report.images import render_image_line, render_manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verbs build, list, show and rm of `bedplate image`, each with its own options; argparse demands one."""
-    verbs = parser.add_subparsers(dest="verb", metavar="build|list|show|rm", required=True)
+    """The verbs build, list, show, rm and driver of `bedplate image`, each with its own options; argparse demands one."""
+    verbs = parser.add_subparsers(dest="verb", metavar="build|list|show|rm|driver", required=True)
     build = add_subcommand(
         verbs,
         "build",
@@ -63,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--json", action="store_true", help="print the whole manifest")
     remove = add_subcommand(verbs, "rm", run=_remove, help="remove images", examples=("bedplate image rm 0.1~1a2b3c4d",))
     remove.add_argument("version", nargs="+", help="version of an image to remove")
+    add_driver(verbs)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -22,12 +22,12 @@ from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.errors import BuildError, CommandError
 from bedplate.image.contents import Contents
-from bedplate.image.engine_disk import make_disk
 from bedplate.image.engine_features import find_architectures, find_gpu_code
 from bedplate.image.engine_python import add_python, ensure_wheel_lock
 from bedplate.image.engine_root import add_files, remove_globs, unpack_root
 from bedplate.image.inputs import digest_builders
 from bedplate.image.keys import Keys, ensure_keys
+from bedplate.image.layer_disk import make_layer_disk
 from bedplate.image.manifest import EngineLayer
 from bedplate.image.packages import Lock, Request, ensure_packages, read_lock
 from bedplate.image.recipe import EngineRecipe, architecture, read_engine_recipe, read_recipe, recipes_directory
@@ -150,7 +150,7 @@ def _build(paths: Paths, progress: Progress, recipes: Path, inputs: Inputs) -> E
             add_python(paths, recipe, recipe.python, inputs.wheels, tree, work, log, epoch=inputs.epoch)
         progress.detail("EROFS, verity and signature")
         seed = uuid.uuid5(_SEED_SPACE, digest)
-        make_disk(paths, work, tree, image, inputs.keys, seed=seed, epoch=inputs.epoch, log=log)
+        make_layer_disk(paths, work, tree, image, inputs.keys, seed=seed, epoch=inputs.epoch, log=log)
     except CommandError as error:
         raise BuildError(f"the layer of {recipe.name} could not be built: {error.message}", hint=f"Read {log}") from error
     paths.engines.mkdir(parents=True, exist_ok=True)

@@ -167,11 +167,7 @@ def tools_command(
 ) -> list[str]:
     """An argv that runs `argv` in the tools tree; cache, state and the recipes are at their own paths in it."""
     tree = root or paths.tools
-    words = [sys.executable, "-I", os.fspath(find_sandbox(tree)), "--ro-bind", os.fspath(tree / "usr"), "/usr"]
-    for name in ("bin", "sbin", "lib", "lib64"):
-        words += ["--symlink", f"usr/{name}", f"/{name}"]
-    words += ["--bind", os.fspath(tree / "etc"), "/etc", "--bind", os.fspath(tree / "var"), "/var"]
-    words += ["--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys", "--tmpfs", "/tmp", "--dir", "/run"]
+    words = enter_tree(tree, tree)
     if network:
         words += ["--ro-bind-try", os.path.realpath("/etc/resolv.conf"), "/etc/resolv.conf"]
     else:
@@ -188,6 +184,19 @@ def find_sandbox(tree: Path) -> Path:
     if not sandbox.is_file():
         raise ReadError(f"{tree}: no complete tools tree", hint="Run: bedplate image build")
     return sandbox
+
+
+def enter_tree(tools: Path, tree: Path) -> list[str]:
+    """The begin of an argv that enters `tree` through the sandbox of the tools tree `tools`.
+
+    The program sees its /usr read-only, its /etc and /var, devices, /proc, /sys and /tmp. The caller adds what else it sees,
+    and "--" before it. Raises ReadError when `tools` has no sandbox.
+    """
+    words = [sys.executable, "-I", os.fspath(find_sandbox(tools)), "--ro-bind", os.fspath(tree / "usr"), "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64"):
+        words += ["--symlink", f"usr/{name}", f"/{name}"]
+    words += ["--bind", os.fspath(tree / "etc"), "/etc", "--bind", os.fspath(tree / "var"), "/var"]
+    return [*words, "--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys", "--tmpfs", "/tmp", "--dir", "/run"]
 
 
 def read_mirrors(tools: Path) -> tuple[str, str]:
