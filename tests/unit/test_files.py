@@ -194,7 +194,6 @@ _ELSEWHERE = {
     "image/driver_modules.py": "work directory of a build",
     "image/driver_tree.py": "work directory of a build",
     "image/engine.py": "work directory and publishing of a layer",
-    "image/engine_disk.py": "work directory of a build",
     "image/engine_python.py": "the tree of a layer, before it is published",
     "image/engine_root.py": "the tree of a layer, before it is published",
     "image/initrd.py": "work directory of a build",

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from bedplate.act.files import digest_file
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError, ReadError
@@ -122,7 +123,9 @@ class OwnSource:
         """The files, or the whole tree as one part."""
         if not self.files:
             return (SourcePart(name=self.path.name, version="", sha256=self.digest, licence="unknown"),)
-        return tuple(SourcePart(name=file.name, version="", sha256=_sha256(file), licence="unknown") for file in self.files)
+        return tuple(
+            SourcePart(name=file.name, version="", sha256=digest_file(file), licence="unknown") for file in self.files
+        )
 
     def unpack(self, paths: Paths, root: Path, directory: Path, *, log: Path) -> Unpacked:
         """Copy or unpack it. A .run is run in the build root, without a network, to unpack itself."""
@@ -158,13 +161,13 @@ def read_own_source(path: Path) -> OwnSource:
         kinds = {".deb": OwnKind.PACKAGE, ".run": OwnKind.RUN}
         if path.suffix not in kinds:
             raise ReadError(f"{path}: is no driver source", hint="Name a directory, a .deb or a .run.")
-        return OwnSource(path=path, kind=kinds[path.suffix], files=(path,), digest=_sha256(path))
+        return OwnSource(path=path, kind=kinds[path.suffix], files=(path,), digest=digest_file(path))
     if not path.is_dir():
         raise ReadError(f"{path}: no such file or directory", hint="Name a directory, a .deb or a .run.")
     debs = tuple(sorted(path.rglob("*.deb")))
     if debs:
         _check_index(path)
-        digest = hashlib.sha256("".join(f"{_sha256(file)} {file.name}\n" for file in debs).encode()).hexdigest()
+        digest = hashlib.sha256("".join(f"{digest_file(file)} {file.name}\n" for file in debs).encode()).hexdigest()
         return OwnSource(path=path, kind=OwnKind.REPOSITORY, files=debs, digest=digest)
     find_module_tree(path)
     return OwnSource(path=path, kind=OwnKind.TREE, files=(), digest=_digest_tree(path))
@@ -258,7 +261,7 @@ def _check_index(directory: Path) -> None:
         file = (directory / fields["Filename"]).resolve()
         if not file.is_relative_to(directory.resolve()) or not file.is_file():
             raise ReadError(f"{index}: lists {fields['Filename']}, which is not in {directory}")
-        if (got := _sha256(file)) != fields["SHA256"]:
+        if (got := digest_file(file)) != fields["SHA256"]:
             raise ReadError(f"{file}: got SHA-256 {got}, expected {fields['SHA256']}, as {index} says")
 
 
@@ -269,10 +272,5 @@ def _digest_tree(tree: Path) -> str:
         if file.is_symlink():
             digest.update(f"{name} -> {file.readlink()}\n".encode())
         elif file.is_file():
-            digest.update(f"{name} {file.stat().st_mode & 0o111:o} {_sha256(file)}\n".encode())
+            digest.update(f"{name} {file.stat().st_mode & 0o111:o} {digest_file(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.files import digest_file
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError, CommandError, ReadError
@@ -271,6 +271,5 @@ def _read_record(directory: Path) -> list[tuple[str, str, str]]:
 
 
 def _hash(file: Path) -> str:
-    with file.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").digest()
+    digest = bytes.fromhex(digest_file(file))
     return "sha256=" + base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -189,7 +189,7 @@ def _hint(path: Path) -> str:
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
     if row.get("schema") != _SCHEMA:
-        raise ValueError(f"schema: got {row.get('schema')!r}, expected {_SCHEMA}")
+        raise ValueError(f"the record has the form {row.get('schema')!r}, expected {_SCHEMA}")
     return row
 
 
