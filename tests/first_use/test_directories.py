@@ -37,6 +37,12 @@ COMMANDS: dict[str, list[tuple[tuple[str, ...], bool]]] = {
         (("image", "show"), True),
         (("image", "rm", "x"), True),
     ],
+    "engine": [(("engine", "list"), True), (("engine", "show", "vllm"), True)],
+    "config": [
+        (("config", "schema"), False),
+        (("config", "check", "/nothing"), False),
+        (("config", "show", "--root", "OUT"), False),
+    ],
     "model": [
         (("model", "list"), True),
         (("model", "add", "MODEL"), True),

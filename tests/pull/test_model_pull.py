@@ -20,6 +20,8 @@ from tests.pull.server import QUICK, Handler, Notes, Server, content, cut_after,
 
 MODEL = KNOWN_ANSWER_GGUF.read_bytes()
 DIGEST = hashlib.sha256(MODEL).hexdigest()
+RECORD = {"version": "1", "digest": "0" * 64, "file": "l.raw", "size_bytes": 1, "architectures": ["llama"]}
+"""Of a layer that was built."""
 TOKEN = "hf_" + "s3cret" * 5
 
 
@@ -104,7 +106,7 @@ def test_what_no_engine_serves_is_refused_after_its_header(
 ) -> None:
     """Sixteen megabytes behind a header of another kind of model: one is fetched."""
     (state / "engines").mkdir(parents=True)
-    (state / "engines/llamacpp.json").write_text(json.dumps({"architectures": ["other"]}))
+    (state / "engines/llamacpp.json").write_text(json.dumps({**RECORD, "architectures": ["other"]}))
     put_repository(hub, "org/known", {"m.gguf": MODEL}, store=lfs)
     read: list[int] = []
 
@@ -233,6 +235,15 @@ def test_safetensors_are_refused_unless_they_are_wanted(hub: Server, lfs: Server
     names = {path.name for path in Path(model["path"]).iterdir()}
     assert names == {"config.json", "model.safetensors", "a.json", "b.json", "empty.txt", "LICENSE"}
     assert say("verify")[0] == "org/st: ok\n"
+
+
+def test_safetensors_are_fetched_where_an_engine_that_reads_them_has_a_layer(hub: Server, state: Path, say: Any) -> None:
+    header = json.dumps({"w": {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
+    weights = struct.pack("<Q", len(header)) + header + bytes(8)
+    put_repository(hub, "org/st", {"config.json": b'{"model_type": "llama"}', "model.safetensors": weights})
+    (state / "engines").mkdir(parents=True)
+    (state / "engines/transformers.json").write_text(json.dumps(RECORD))
+    assert json.loads(say("pull", "hf:org/st", "--json")[0])["format"] == "safetensors"
 
 
 def test_a_pinned_commit_and_a_branch(hub: Server, say: Any) -> None:

@@ -80,17 +80,17 @@ def test_the_kernel_of_a_lock(locked: str, release: str, package_version: str | 
 @pytest.mark.parametrize(
     ("locked", "release", "package_version", "severity", "words"),
     [
-        ("6.12.117", NEXT, "6.12.118-1", Severity.HIGH, "another kernel release, 6.12.118"),
+        ("6.12.117", NEXT, "6.12.118-1", Severity.MEDIUM, "another kernel release, 6.12.118"),
         # Ubuntu counts its releases behind the dash, where Debian counts revisions of a package.
-        ("7.0.0-31", "7.0.0-32-generic", "7.0.0-32.32", Severity.HIGH, "another kernel release, 7.0.0-32-generic"),
+        ("7.0.0-31", "7.0.0-32-generic", "7.0.0-32.32", Severity.MEDIUM, "another kernel release, 7.0.0-32-generic"),
         (
-            *("6.17.0-1032-nvidia", "6.17.0-1032-aws", "6.17.0-1032.33", Severity.HIGH),
+            *("6.17.0-1032-nvidia", "6.17.0-1032-aws", "6.17.0-1032.33", Severity.MEDIUM),
             "another kernel release, 6.17.0-1032-aws",
         ),
-        ("6.1.0-37", "6.1.0-38-amd64", "6.1.140-1", Severity.HIGH, "another kernel release, 6.1.0-38-amd64"),
+        ("6.1.0-37", "6.1.0-38-amd64", "6.1.140-1", Severity.MEDIUM, "another kernel release, 6.1.0-38-amd64"),
         ("6.12.118-1", NEXT, "6.12.118-1", None, ""),
         ("6.12.118-1", NEXT, "6.12.118-2", Severity.LOW, "another revision of its package, 6.12.118-2"),
-        ("6.12.117-1", NEXT, "6.12.118-1", Severity.HIGH, "another kernel release, 6.12.118-1"),
+        ("6.12.117-1", NEXT, "6.12.118-1", Severity.MEDIUM, "another kernel release, 6.12.118-1"),
         ("6.12.8-1", "6.12.8-amd64", "6.12.8-2", Severity.LOW, "another revision of its package, 6.12.8-2"),
     ],
 )

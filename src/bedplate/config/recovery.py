@@ -9,7 +9,7 @@ import re
 from bedplate.config.kind import ConfigKind, check_length, shown
 from bedplate.model.machine_config import MachineConfig
 
-_PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE-----\s*")
+_ONE_BLOCK = re.compile(r"\s*-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE-----\s*")
 
 
 def _check(config: MachineConfig) -> list[str]:
@@ -22,7 +22,7 @@ def _check(config: MachineConfig) -> list[str]:
 
 def _is_certificate(text: str) -> bool:
     """Whether this is one PEM block whose bytes are one DER SEQUENCE of just their length (RFC 7468; X.690, 8.1.3)."""
-    found = _PEM.fullmatch(text)
+    found = _ONE_BLOCK.fullmatch(text)
     if found is None:
         return False
     try:

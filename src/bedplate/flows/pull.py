@@ -16,9 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 from bedplate.act.download.address import check_address, origin_of, show_address
 from bedplate.act.download.fetch import Downloads, open_downloads
+from bedplate.act.layer_record import read_layer_record
+from bedplate.act.paths import find_paths
 from bedplate.engines import ENGINES
 from bedplate.errors import BedplateError, BusyError, ModelRefused, UsageError
 from bedplate.flows.model import AddRequest, add, check_storable, open_store
+from bedplate.host.root.root import Root
+from bedplate.host.system.booted import is_bedplate_system
 from bedplate.model.download import Access, Digest, DigestKind, Patience, RemoteFile
 from bedplate.model.launch import Format, ModelRef
 from bedplate.model.origin import Origin
@@ -320,13 +324,27 @@ def _list_address(request: PullRequest, source: AddressSource) -> _Wanted:
 
 def _check_format(choice: Choice, request: PullRequest, source: HubSource) -> None:
     """Raise ModelRefused for a format that no engine reads, before gigabytes of it are fetched."""
-    if request.any_format or any(choice.format in engine.formats for engine in ENGINES.values()):
+    if request.any_format or choice.format in _read_formats():
         return
     raise ModelRefused(
         f"{source}: has its weights as {Format(choice.format)} alone ({render_size(choice.size_bytes)}), which no engine on"
         f" this host reads",
         hint="Look for the same model as GGUF; or store it for an engine that reads it: --any-format.",
     )
+
+
+def _read_formats() -> set[Format]:
+    """Formats that the engines of this host read: llama.cpp, whose layer every build makes, and those whose layer is here.
+
+    A booted system has its layers on disks, where its own plan looks for them: all engines count there.
+    """
+    paths, booted = find_paths(), is_bedplate_system(Root())
+    here = [
+        engine
+        for engine in ENGINES.values()
+        if booted or engine.name == "llamacpp" or read_layer_record(paths, engine.name) is not None
+    ]
+    return {format for engine in here for format in engine.formats}
 
 
 def _pull_path(request: PullRequest, source: PathSource, progress: Progress) -> ModelRef:

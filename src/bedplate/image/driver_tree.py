@@ -26,7 +26,7 @@ DRIVERS = Path("usr/lib/bedplate/driver")
 # vendor's README ("Installed components").
 _LIBRARIES = ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler", "libnvidia-nvvm", "libnvidia-cfg", "libnvidia-gpucomp")
 _PROGRAMS = ("nvidia-smi", "nvidia-persistenced", "nv-fabricmanager")
-_LIBRARY = re.compile(r"(?P<stem>[a-z0-9-]+)\.so\.(?P<version>\d+(?:\.\d+)+)")
+_VERSIONED_NAME = re.compile(r"(?P<stem>[a-z0-9-]+)\.so\.(?P<version>\d+(?:\.\d+)+)")
 
 
 def extension_name(name: str) -> str:
@@ -100,7 +100,7 @@ def find_user_space(tree: Path, version: str) -> tuple[dict[str, Path], dict[str
     for file in sorted(tree.rglob("*")):
         if file.is_symlink() or not file.is_file():
             continue
-        found = _LIBRARY.fullmatch(file.name)
+        found = _VERSIONED_NAME.fullmatch(file.name)
         if found is not None and found["version"] == version and found["stem"] in _LIBRARIES:
             if not {"32", "i386-linux-gnu"} & set(file.parent.parts):
                 libraries.setdefault(file.name, file)

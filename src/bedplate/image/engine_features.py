@@ -20,7 +20,7 @@ from bedplate.model.layer import GpuCode
 
 _GPU_APIS = ("cuda", "hip", "vulkan")
 _CUDA_RUNTIME = re.compile(r"libcudart\d+")
-_DRIVER_LIBRARY = re.compile(r"\blibcuda1 \(>= [^)]+\)|\blibcuda\.so\.1 \(>= [^)]+\)")
+_DRIVER_LIBRARY = re.compile(r"\blibcuda1 \(>= [^)]{1,64}\)|\blibcuda\.so\.1 \(>= [^)]{1,64}\)")
 _ROW = 16
 _FIRST, _LAST = {b"clip", b"llama"}, b"(unknown)"
 _LEAST_ROWS = 20
