@@ -20,7 +20,9 @@ _DIRECTORY = "/etc/systemd/network"
 _RELOAD = UnitAction(verb=UnitVerb.RELOAD, unit="systemd-networkd.service")
 _HEAD = "# Made from machine.toml by `bedplate config apply`; the next one replaces it.\n"
 # IFNAMSIZ is 16 with the end of the text; the kernel takes more characters, of which some are patterns to systemd.
-_INTERFACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
+# systemd takes neither a number, which is an index to it, nor the kernel's own words (ifname_valid_full() of systemd 257).
+# The front end reaches the engines over "lo", which is no link of anybody's network.
+_INTERFACE = re.compile(r"(?!(?:[0-9]+|all|default|lo)\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 _MTU = (1280, 9216)  # bytes: the least that IPv6 allows (RFC 8200, section 5), jumbo frames
 _NO_ADDRESS = ("DHCP=no", "LinkLocalAddressing=no", "IPv6AcceptRA=no")
@@ -126,14 +128,20 @@ def _is_interface(text: str) -> bool:
 
 
 def _check_interface(key: str, name: str) -> list[str]:
-    expected = "1 to 15 letters, digits and ._-, a letter or digit first"
+    expected = "1 to 15 letters, digits and ._-, a letter or digit first, no number, and none of all, default, lo"
     return [] if _is_interface(name) else [f"{key}: got {shown(name)}, expected {expected}"]
 
 
 def _is_prefixed(text: str) -> bool:
-    _, slash, prefix = text.partition("/")
-    try:
-        return bool(slash) and prefix.isascii() and prefix.isdecimal() and ipaddress.ip_interface(text) is not None
+    address, slash, prefix = text.partition("/")
+    try:  # a zone (%eth0) may hold anything, a line end too
+        return (
+            bool(slash)
+            and is_ip_address(address)
+            and prefix.isascii()
+            and prefix.isdecimal()
+            and ipaddress.ip_interface(text) is not None
+        )
     except ValueError:
         return False
 
