@@ -154,6 +154,11 @@ def test_the_owners_own_key_goes_into_new_images(
     assert status == 2 and "a key is never overwritten" in err
     source = put(tree, FULL)
     assert run(capsys, "sign", source, "--output", tree / "signed.toml")[0] == 0
+    # As a run leaves it that is killed in between, where the line of a colleague was pasted without its end.
+    colleague = f"ann {line.split(maxsplit=1)[1].strip().replace('=', '')[:-2]}AA="
+    (tree / "state/keys/config.keys").write_text(colleague)
+    assert run(capsys, "make-key")[:2] == (0, line)
+    assert (tree / "state/keys/config.keys").read_text() == f"{colleague}\n{line}"
 
 
 def test_status_names_what_is_in_force(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:

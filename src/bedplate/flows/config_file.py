@@ -144,17 +144,23 @@ def own_key() -> Path:
 def make_key(path: Path | None) -> tuple[Path, str]:
     """Make a key that signs configurations; (its file, the line for config.keys). Raises UsageError where one is there.
 
-    Of the key beside the owner's others, every image that is built from then on has the line.
+    Of the key beside the owner's others, every image that is built from then on has the line; where that key is there
+    without its line, only the line is added.
     """
-    target = path or own_key()
-    if path is None:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    line = f"owner ed25519 {render_key(make_signing_key(target))}"
-    if path is None:
-        keys = find_paths().config_keys
-        text = keys.read_text() if keys.is_file() else ""
-        write_report(keys, f"{text}{line}\n")
+    if path is not None:
+        return path, _key_line(make_signing_key(path))
+    target, keys = own_key(), find_paths().config_keys
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lines = keys.read_text().splitlines() if keys.is_file() else []
+    line = _key_line(read_public_key(target)) if target.exists() else ""
+    if not line or line in lines:  # else an earlier run was killed after it had made the key
+        line = _key_line(make_signing_key(target))
+    write_report(keys, "".join(f"{text}\n" for text in (*lines, line)))
     return target, line
+
+
+def _key_line(public: bytes) -> str:
+    return f"owner ed25519 {render_key(public)}"
 
 
 def sign_config(source: Path, key: Path | None, output: Path) -> GivenConfig:
