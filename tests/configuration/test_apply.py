@@ -135,6 +135,18 @@ def test_a_network_that_cuts_the_machine_off_comes_back_at_once(tree: Path) -> N
     assert config.history(top)[-1]["what"] == "failed"
 
 
+def test_a_file_is_written_byte_for_byte(tree: Path) -> None:
+    """Editors of other systems end lines with CR LF, and leave white space behind the last one."""
+    top = make_machine(tree / "box")
+    hostname = top / "etc/hostname"
+    hostname.write_bytes(b"was\r\n")
+    apply(top, "name = 'a'\r\n[time]\r\n \r\n", within_s=None)
+    assert (top / "var/lib/bedplate/machine.toml").read_bytes() == b"name = 'a'\r\n[time]\r\n \r\n"
+    assert not config.show(top).by_hand
+    apply(top, "schema = 1\n", within_s=None)
+    assert hostname.read_bytes() == b"was\r\n"
+
+
 def test_a_file_that_cannot_be_written_puts_everything_back(tree: Path) -> None:
     top = make_machine(tree / "box")
     (top / "etc/systemd/journald.conf.d").write_text("in the way")

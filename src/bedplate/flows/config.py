@@ -68,7 +68,7 @@ def show(root_dir: Path) -> ShownConfig:
         defaults=list_values(MachineConfig()),
         identity=record.identity if record is not None else None,
         waits=record is not None and record.waits,
-        by_hand=record is not None and record.text.rstrip("\n") != text,
+        by_hand=record is not None and record.text.rstrip() != text,
     )
 
 

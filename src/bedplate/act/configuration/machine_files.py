@@ -61,7 +61,7 @@ def read_file(place: ConfigPlace, path: str) -> str | None:
     try:
         if where.is_symlink():
             raise PlanRefused(f"{where}: is a symbolic link, which bedplate does not follow", hint=hint)
-        return where.read_text()
+        return where.read_bytes().decode()  # read_text() would make LF of CR LF
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
