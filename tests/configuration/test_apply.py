@@ -147,6 +147,19 @@ def test_a_file_is_written_byte_for_byte(tree: Path) -> None:
     assert hostname.read_bytes() == b"was\r\n"
 
 
+def test_another_engine_for_a_model_takes_effect_at_once(tree: Path) -> None:
+    top = make_machine(tree / "box")
+    model = "[[serve.model]]\nname = 'm'\n"
+    assert apply(top, model, within_s=None) == []
+    assert apply(top, f"{model}engine = 'vllm'\n") == ["restart bedplate-front-var.service"]
+    services = FakeServices(top)
+    config.revert(top, Silence(), services=services)
+    assert services.asked == ["restart bedplate-front-var.service"]
+    host = make_machine(tree / "host", image=False)
+    notes = config.diff(put(host, f"{model}engine = 'vllm'\n"), host).notes
+    assert "[serve] takes effect with: bedplate serve prepare" in notes
+
+
 def test_a_file_that_cannot_be_written_puts_everything_back(tree: Path) -> None:
     top = make_machine(tree / "box")
     (top / "etc/systemd/journald.conf.d").write_text("in the way")

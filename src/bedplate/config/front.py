@@ -14,9 +14,12 @@ _MOST = 1_000_000
 _PORTS = (1024, 65535)  # HAProxy has no capabilities, so that it cannot listen below
 
 
-def render_machine_file(text: str, *, front_changes: bool) -> RenderedFile:
-    """The configuration itself, where `serve prepare` and all else read it. front_changes: [front] is not as it was."""
-    return RenderedFile(path=MACHINE_FILES[0], text=text, table="front", actions=(PREPARE_FRONT,) if front_changes else ())
+def render_machine_file(text: str, *, serving_changes: bool) -> RenderedFile:
+    """The configuration itself, where `serve prepare` and all else read it.
+
+    serving_changes: [front], or the engine of a model, is not as it was.
+    """
+    return RenderedFile(path=MACHINE_FILES[0], text=text, table="front", actions=(PREPARE_FRONT,) if serving_changes else ())
 
 
 def _check(config: MachineConfig) -> list[str]:

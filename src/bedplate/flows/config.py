@@ -256,8 +256,8 @@ def _plan(given: GivenConfig, root: Root, place: ConfigPlace, record: AppliedCon
     if not is_bedplate_system(root):
         tables = list(dict.fromkeys(file.table for file in render_files(given.config)))
         notes += [f"[{table}] is not applied on this host, which is no bedplate image" for table in tables]
-        if any(key.key.startswith("front.") for key in keys):
-            notes.append("[front] takes effect with: bedplate serve prepare")
+        served = _changed_serving(before, given.config)
+        notes += [f"[{table}] takes effect with: bedplate serve prepare" for table in served]
     return ConfigPlan(
         path=str(given.path),
         sha256=given.sha256,
@@ -273,8 +273,16 @@ def _plan(given: GivenConfig, root: Root, place: ConfigPlace, record: AppliedCon
 def _files(config: MachineConfig, text: str, root: Root, record: AppliedConfig | None) -> tuple[RenderedFile, ...]:
     """What the configuration becomes on this host, the file itself last: once it is there, all else is."""
     is_image = is_bedplate_system(root)
-    front_changes = is_image and _config_of(record).front != config.front
-    return (*(render_files(config) if is_image else ()), render_machine_file(text, front_changes=front_changes))
+    serving_changes = is_image and bool(_changed_serving(_config_of(record), config))
+    return (*(render_files(config) if is_image else ()), render_machine_file(text, serving_changes=serving_changes))
+
+
+def _changed_serving(old: MachineConfig, new: MachineConfig) -> tuple[str, ...]:
+    """Those tables of which `serve prepare` must read what differs now."""
+    engines_change = any(
+        old.engine_of(model.name) != new.engine_of(model.name) for model in (*old.serve.model, *new.serve.model)
+    )
+    return tuple(table for table, changes in (("front", old.front != new.front), ("serve", engines_change)) if changes)
 
 
 def _config_of(record: AppliedConfig | None) -> MachineConfig:
