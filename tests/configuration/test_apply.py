@@ -160,6 +160,13 @@ def test_another_engine_for_a_model_takes_effect_at_once(tree: Path) -> None:
     assert "[serve] takes effect with: bedplate serve prepare" in notes
 
 
+def test_who_binds_a_model_to_clients_learns_that_it_refuses_nobody_yet(tree: Path) -> None:
+    (note,) = config.check(put(tree, "[[serve.model]]\nname = 'm'\nclients = ['ann']\n"))[1]
+    assert (
+        note.startswith("[serve] chooses the engine of a model, and nothing else yet") and "bedplate key add --model" in note
+    )
+
+
 def test_a_file_that_cannot_be_written_puts_everything_back(tree: Path) -> None:
     top = make_machine(tree / "box")
     (top / "etc/systemd/journald.conf.d").write_text("in the way")

@@ -1,4 +1,4 @@
-"""[serve]: which models the machine shall serve, where they are had from, and who may use them."""
+"""[serve]: which models the machine shall serve, where they are had from, who may use them; only the engine counts yet."""
 
 from __future__ import annotations
 
@@ -57,5 +57,6 @@ def _is_client(text: str) -> bool:
 KIND = ConfigKind(
     table="serve",
     check=_check,
-    later="chooses the engine of a model; fetching models by itself is kept for later: add them with `bedplate model pull`",
+    later="chooses the engine of a model, and nothing else yet: every model of the machine is served; fetch them with"
+    " `bedplate model pull`; `bedplate key add --model` decides who may use which",
 )

@@ -52,7 +52,8 @@ class ServedModelConfig:
     """"llamacpp", "vllm" or "transformers"; the layer of this engine must be on the machine. Empty: a GGUF file is served by
     llamacpp, and a directory of safetensors by vllm or else transformers, whichever has a layer."""
     clients: tuple[str, ...] = ()
-    """Ids of the clients' keys that may use it; empty: every key that is not bound to other models."""
+    """Ids of the clients' keys that may use it; empty: every key that is not bound to other models. This is kept for
+    later and refuses nobody yet: bind a key to its models with `bedplate key add ID --model NAME`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class ServeConfig:
     """[serve]: what the machine serves."""
 
     model: tuple[ServedModelConfig, ...] = ()
-    """A table for each model, below. Empty: every model that the machine has."""
+    """A table for each model, below. Models that no table names are served, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
