@@ -281,6 +281,20 @@ def test_a_change_by_hand_is_shown(tree: Path) -> None:
     assert config.show(top).by_hand
 
 
+def test_the_front_is_prepared_again_where_a_boot_takes_an_open_one_back(tree: Path) -> None:
+    """Engines of models on /var start with the machine.toml that waits: open, it leaves neither keys nor a certificate. When
+    it is gone, what is left of it must still meet a condition of the unit that closes the front end."""
+    top = make_machine(tree / "box")
+    apply(top, "[front]\nrequire_key = false\ninsecure = true\n")
+    services = FakeServices(top)
+    config.restore(top, Silence(), services=services)
+    assert services.asked == ["restart bedplate-front-var.service"]
+    assert not (top / "var/lib/bedplate/machine.toml").exists()
+    unit = Path(__file__).parents[2] / "image/os/common/usr/lib/systemd/system/bedplate-front-var.service"
+    wanted = [line.partition("=|")[2] for line in unit.read_text().splitlines() if line.startswith("ConditionPathExists=|")]
+    assert any((top / path.lstrip("/")).exists() for path in wanted)
+
+
 def test_a_front_that_closes_comes_back_at_once(tree: Path) -> None:
     """Such as by a CA of the clients that is not there: `serve prepare` ends well, and records why nobody is answered."""
     top = make_machine(tree / "box")
