@@ -11,6 +11,7 @@ import dataclasses
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,8 +26,10 @@ import bedplate
 from bedplate.act.front_master import parse_former
 from bedplate.act.front_socket import ask_front
 from bedplate.act.front_stats import read_front
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.catalog.protocol import read_protocol, read_request_script
+from bedplate.cli.terminal import terminal_progress
 from bedplate.engines.client import Endpoint, fetch
 from bedplate.engines.llamacpp import make_launch
 from bedplate.front.haproxy import render_haproxy, render_tokens
@@ -54,8 +57,20 @@ def haproxy(built: Paths) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def engine_tree(built: Paths) -> Path:
-    return built.cache / "engine-tree" / "llamacpp"
+def engine_tree(built: Paths, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, by hard links where it can be: another worker, whose keys are others, builds the layer again meanwhile and
+    replaces the tree, and an engine that starts just then would find no back ends."""
+    own = tmp_path_factory.mktemp("engine-tree") / "llamacpp"
+    with terminal_progress() as progress, hold_cache(built, progress, what="the copy of an engine's tree"):
+        shutil.copytree(built.cache / "engine-tree" / "llamacpp", own, symlinks=True, copy_function=_link_or_copy)
+    return own
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 @pytest.fixture(scope="session")
