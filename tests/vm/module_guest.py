@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths
 from bedplate.act.run import run
 from bedplate.image.packages import Request, ensure_packages, pool
@@ -65,7 +66,8 @@ class ModuleGuest:
             architecture="amd64",
             closure=False,
         )
-        lock = ensure_packages(paths, tools, request, directory / "lock.json", Notes())
+        with hold_cache(paths, Notes(), what="a test's kernel"):
+            lock = ensure_packages(paths, tools, request, directory / "lock.json", Notes())
         for package in lock.packages:
             run(tools_command(paths, ["dpkg-deb", "-x", pool(paths) / package.file, directory / "tree"]), timeout_s=300)
         (self.kernel,) = (directory / "tree").glob("**/vmlinuz*")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.act.lock import hold_cache
 from bedplate.act.run import run
 from bedplate.host.system.buildhost import find_mirror
 from bedplate.image.initrd import make_initrd
@@ -70,7 +71,6 @@ def guest(bedplate: Bedplate, tmp_path_factory: pytest.TempPathFactory) -> Guest
     """The kernel that the recipe's flavour `generic` resolves to, its initrd, and a signed disk with a small root."""
     paths, recipes = bedplate.paths, recipes_directory()
     recipe = replace(read_recipe(recipes), kernel=Kernel.GENERIC)
-    tools = ensure_tools(paths, recipes, Notes(), mirror=find_mirror())
     request = Request(
         suite=recipe.suite,
         packages=PACKAGES,
@@ -78,7 +78,9 @@ def guest(bedplate: Bedplate, tmp_path_factory: pytest.TempPathFactory) -> Guest
         accept_expired_release=False,
         architecture=architecture(),
     )
-    lock = ensure_packages(paths, tools, request, paths.state / "locks/generic-kernel.json", Notes())
+    with hold_cache(paths, Notes(), what="a test's kernel"):
+        tools = ensure_tools(paths, recipes, Notes(), mirror=find_mirror())
+        lock = ensure_packages(paths, tools, request, paths.state / "locks/generic-kernel.json", Notes())
     work = paths.work / "generic-kernel"
     if work.exists():
         shutil.rmtree(work)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.act.lock import hold_cache
 from bedplate.act.paths import Paths, find_paths
 from bedplate.act.run import run
 from bedplate.errors import BuildError
@@ -99,7 +100,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEDPLATE_CACHE_DIR", str(cache))
         patch.setenv("BEDPLATE_STATE_DIR", str(paths.state))
-        tools = ensure_tools(paths, recipes_directory(), Notes())
+        with hold_cache(paths, Notes(), what="the tools of a test"):
+            tools = ensure_tools(paths, recipes_directory(), Notes())
         take_snakeoil_key(paths)
         repository = work / "repository"
         _write_repository(paths, repository)
