@@ -17,6 +17,7 @@ from bedplate.report.device_speed import render_device_speed
 from bedplate.report.endpoint import render_endpoint
 from bedplate.report.guard import render_released, render_step, step_object
 from bedplate.report.images import render_image_line, render_manifest
+from bedplate.report.markdown import link_addresses
 from bedplate.report.plan import render_log
 from bedplate.report.proof.records import render_sensitivities
 from bedplate.report.recording import render_recorded, render_replaced
@@ -184,3 +185,10 @@ def test_the_commands_of_a_recovery_can_be_pasted() -> None:
     assert text.startswith("blob: the recovery key of a b.raw, encrypted to the certificate with the SHA-256\nab\n\n")
     assert "openssl pkeyutl -decrypt -inkey recovery.key -in blob -out passphrase \\\n" in text
     assert "losetup --find --show --read-only --offset 512 --sizelimit 1024 'a b.raw'    # prints the device\n" in text
+
+
+def test_an_address_in_a_page_ends_before_what_follows_it() -> None:
+    text = "a thread, https://example.org/a/1; [b](https://example.org/b); <https://example.org/c>; https://example.org/d."
+    assert link_addresses(text) == (
+        "a thread, <https://example.org/a/1>; [b](https://example.org/b); <https://example.org/c>; <https://example.org/d>."
+    )

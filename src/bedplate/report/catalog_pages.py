@@ -13,7 +13,7 @@ from bedplate.model.plan_part import Part
 from bedplate.model.policy import Neighbours, PolicyRow
 from bedplate.model.proof import Antagonist
 from bedplate.report.explain import GRADES, render_check
-from bedplate.report.markdown import cell, one_line, sentence, table_row
+from bedplate.report.markdown import cell, link_addresses, one_line, sentence, table_row
 
 FieldDocs = Callable[[type], Mapping[str, str]]
 """Names of a class's fields, or members, and the text under each."""
@@ -106,7 +106,8 @@ def render_findings(rows: Sequence[FindingRow], field_docs: FieldDocs) -> str:
     for row in rows:
         effect = row.effect if not row.sources else f"{row.effect} ({'; '.join(row.sources)})"
         parts += [f"## {row.id}\n", f"**{row.title}**\n", f"{row.why}\n"]
-        parts += [f"- Reported if: {cell(row.means)}", f"- Published effect: {cell(effect)}", "- Check by hand:\n"]
+        parts += [f"- Reported if: {cell(row.means)}", f"- Published effect: {link_addresses(cell(effect))}"]
+        parts.append("- Check by hand:\n")
         parts += ["```text", *row.check, "```", ""]
     return "\n".join(parts)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_ADDRESS = re.compile(r"(?<![<(\[`])https?://[^\s<>();,]*[^\s<>();,.:]")
+
 
 def one_line(text: str) -> str:
     """A paragraph as one line with a line end, however it is wrapped in the source."""
@@ -16,6 +20,11 @@ def cell(text: str) -> str:
 def table_row(*texts: str) -> str:
     """A line of a table, each text in a cell of its own."""
     return f"| {' | '.join(map(cell, texts))} |"
+
+
+def link_addresses(text: str) -> str:
+    """Text with each bare web address in angle brackets, so that a semicolon behind it is no part of the link."""
+    return _ADDRESS.sub(r"<\g<0>>", text)
 
 
 def sentence(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bedplate.model.stack import CheckedBy, FactKind, ModuleBuild, StackCatalogue, StackDevice, StackFact, StackRelease
-from bedplate.report.markdown import one_line, table_row
+from bedplate.report.markdown import link_addresses, one_line, table_row
 
 CHECKED = {
     CheckedBy.BUILT: "built or run by the authors",
@@ -39,7 +39,7 @@ def render_support_matrix(catalogue: StackCatalogue) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        table_row(_conditions(build.module), f"`{build.kernel.bounds}`", _checked(build), "; ".join(build.evidence))
+        table_row(_conditions(build.module), f"`{build.kernel.bounds}`", _checked(build), _evidence(build))
         for build in catalogue.modules
         if build.builds
     ]
@@ -50,7 +50,9 @@ def render_support_matrix(catalogue: StackCatalogue) -> str:
     lines += ["", "## Releases", ""]
     for component in catalogue.components:
         releases = [release for release in catalogue.releases if release.component == component.id]
-        lines += [f"### {component.id}", "", f"{component.title[0].upper()}{component.title[1:]}.", ""]
+        lines += [f"### {component.id}", ""]
+        if component.title != component.id:
+            lines += [f"{component.title[0].upper()}{component.title[1:]}.", ""]
         lines += ["| version | source | properties | needs | checked |", "|---|---|---|---|---|"]
         lines += [_release(release) for release in releases]
         lines.append("")
@@ -82,7 +84,7 @@ def _section(id: str, because: str, excluded: str, advice: str, row: StackFact |
     if advice:
         yield f"- Instead: {advice}"
     yield f"- Checked: {_checked(row)}"
-    yield f"- Evidence: {'; '.join(row.evidence)}"
+    yield f"- Evidence: {_evidence(row)}"
 
 
 def _release(release: StackRelease) -> str:
@@ -101,6 +103,10 @@ def _fact(fact: StackFact) -> str:
 
 def _conditions(conditions: Iterable[object]) -> str:
     return ", ".join(f"`{condition}`" for condition in conditions)
+
+
+def _evidence(row: StackFact | ModuleBuild) -> str:
+    return link_addresses("; ".join(row.evidence))
 
 
 def _checked(row: StackDevice | StackRelease | StackFact | ModuleBuild) -> str:

@@ -185,16 +185,28 @@ def _commands(lines: Sequence[str], what: str) -> str:
         return " ".join(_safe(line.lstrip("# ")) for line in lines)
     said = "\n".join(
         f'<span class="say">{_safe(line)}</span>' if line.startswith("#") else escape(clean(line, longest=4000))
-        for line in lines
+        for line in _join_comments(lines)
     )
     return f'<div class="command" data-what="{escape(what)}"><pre>{said}</pre></div>'
+
+
+def _join_comments(lines: Sequence[str]) -> list[str]:
+    """The lines, with a sentence that goes on in the next comment as one: the page wraps it where its own line ends."""
+    joined: list[str] = []
+    for line in lines:
+        goes_on = line[2:3].islower() and joined and joined[-1].startswith("# ") and joined[-1][-1] not in ".:;"
+        if line.startswith("# ") and goes_on:
+            joined[-1] += line[1:]
+        else:
+            joined.append(line)
+    return joined
 
 
 def _aside(report: AuditReport) -> str:
     """What could not be judged or read, and what was set aside."""
     parts: list[str] = []
     for label, texts in (
-        ("What was read", [read_words(report.facts)]),
+        ("Parts of the text that were read", [read_words(report.facts)]),
         ("Lines that were not understood", [unread_words(report.facts)]),
         ("What contradicts itself", list(conflict_words(report.facts))),
     ):
