@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+
 import pytest
 
 from bedplate.catalog.fit_engines import read_fit_engines
 from bedplate.catalog.models import find_model_row, read_model_rows
+from bedplate.flows.fit import read_fit_model
 from bedplate.model.catalogued import EngineRow
 from bedplate.model.decoder import DecoderShape
 from bedplate.model.units import GIB, MIB
@@ -97,6 +102,69 @@ def test_kv_of_vllm_on_a_cpu() -> None:
     """vLLM 0.32, known-answer model, 1 GiB of cache: 699008 tokens; on a CPU its blocks have 128 tokens."""
     blocks = GIB // (128 * token_bytes("known-answer", ENGINES["vllm"]))
     assert blocks * 128 == 699_008
+
+
+CPU = dataclasses.replace(ENGINES["vllm"], block_tokens=128, batch_tokens=4096)
+"""As vLLM 0.32.0 is on a CPU: it logs "max_num_batched_tokens=4096", and its blocks have 128 tokens."""
+GROUPED = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "vocab_size": 1024,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+}
+UNGROUPED = {
+    "architectures": ["Phi3ForCausalLM"],
+    "model_type": "phi3",
+    "hidden_size": 384,
+    "intermediate_size": 512,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 1024,
+    "max_position_embeddings": 4096,
+    "torch_dtype": "bfloat16",
+}
+WINDOWED = {
+    "architectures": ["Gemma3ForCausalLM"],
+    "model_type": "gemma3_text",
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "vocab_size": 1024,
+    "max_position_embeddings": 8192,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 2,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "requests", "tokens"),
+    [(GROUPED, 85.31, 349_440), (UNGROUPED, 34.12, 139_776), (WINDOWED, 32.90, 269_513)],
+    ids=["grouped queries", "a head of its own for each query", "sliding window"],
+)
+def test_kv_of_three_shapes_of_vllm_on_a_cpu(
+    config: dict[str, object], requests: float, tokens: int, tmp_path: Path
+) -> None:
+    """vLLM 0.32.0 logged it for random weights and 1 GiB of cache: most requests of the longest context, and their tokens."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = read_fit_model(str(tmp_path), read_fit_engines()).shape
+    context = model.context
+    each = kv_cache_bytes(model, CPU, context=context, sequences=1)
+    assert GIB / each == pytest.approx(requests, rel=0.001)
+    assert GIB / each * context == pytest.approx(tokens, rel=0.001)
 
 
 def test_weights_of_a_checkpoint_whose_size_is_published() -> None:
