@@ -158,7 +158,7 @@ WINDOWED = {
 def test_kv_of_three_shapes_of_vllm_on_a_cpu(
     config: dict[str, object], requests: float, tokens: int, tmp_path: Path
 ) -> None:
-    """vLLM 0.32.0 logged it for random weights and 1 GiB of cache: most requests of the longest context, and their tokens."""
+    """vLLM 0.32.0 logged it for random weights and 1 GiB of cache: most requests of the longest context, and all tokens."""
     (tmp_path / "config.json").write_text(json.dumps(config))
     model = read_fit_model(str(tmp_path), read_fit_engines()).shape
     context = model.context
