@@ -18,7 +18,7 @@ from bedplate.act.paths import Paths
 from bedplate.cli.terminal import terminal_progress
 from bedplate.image.build import request_of
 from bedplate.image.manifest import Image
-from bedplate.image.packages import ensure_packages, pool
+from bedplate.image.packages import ensure_packages, pool, read_lock
 from bedplate.image.recipe import read_recipe, recipes_directory
 from bedplate.image.tools import read_tools
 from bedplate.model.units import MIB
@@ -111,6 +111,23 @@ def test_a_damaged_package_is_told_without_network_and_fetched_again_with_it(
     with terminal_progress() as progress:
         lock = ensure_packages(other.paths, tools, request, lock_file, progress)
     assert digest(victim) == next(package.sha256 for package in lock.packages if package.file == victim.name)
+
+
+def test_what_a_killed_download_left_is_in_the_next_lock(bedplate: Bedplate, image: Image, cache: Path) -> None:
+    """A package lies in the directory of downloads, whole, because the build was killed before it moved it to the pool."""
+    paths = Paths(cache=cache, state=bedplate.paths.state)
+    request = request_of(read_recipe(recipes_directory()))
+    archives = cache / "packages" / request.home / "archives"
+    archives.mkdir(parents=True)
+    shutil.copy(next((cache / "packages/pool").glob("busybox_*")), archives)
+    tools = read_tools(paths, recipes_directory())
+    assert tools is not None
+    lock_file = bedplate.paths.state / "locks/bedplate-cloud.json"
+    before = read_lock(lock_file, request)
+    with terminal_progress() as progress:
+        lock = ensure_packages(paths, tools, request, cache / "after-a-kill.json", progress)
+    assert before is not None
+    assert {package.name for package in lock.packages} == {package.name for package in before.packages}
 
 
 def test_a_third_partys_key_on_the_host_cannot_sign_the_build_tools(bedplate: Bedplate, tmp_path: Path) -> None:

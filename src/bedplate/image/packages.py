@@ -25,9 +25,9 @@ from bedplate.image.mirror import check_mirror, find_reason
 from bedplate.image.tools import ACQUIRE, Tools, read_mirrors, render_archives, tools_command
 from bedplate.model.progress import Progress
 
-_RESOLVER = 2  # raised when `_resolve` chooses otherwise: a lock of an older one is resolved again
-
-
+_RESOLVER = 3  # raised when `_resolve` chooses otherwise: a lock of an older one is resolved again
+_NO_ARCHIVES = "no-archives"
+"""apt's own directory of packages, always empty: `--print-uris` leaves out what lies there, and so would the lock."""
 _UPDATE_S = 900.0  # for 10 MB of lists: a mirror that drips them is given up
 
 
@@ -129,7 +129,7 @@ def _apt(
     directory: Path | None = None,
 ) -> Completed:
     home = paths.packages / request.home
-    for name in ("lists/partial", "archives/partial"):
+    for name in ("lists/partial", "archives", f"{_NO_ARCHIVES}/partial"):
         (home / name).mkdir(parents=True, exist_ok=True)
     main, security = read_mirrors(tools.root)
     source = home / "sources.list"
@@ -137,7 +137,7 @@ def _apt(
     write_whole(source, "\n".join(lines) + "\n", sync=False)
     options = {
         "Dir::State::Lists": home / "lists",
-        "Dir::Cache::Archives": home / "archives",
+        "Dir::Cache::Archives": home / _NO_ARCHIVES,
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": "",
         "Dir::Etc::SourceList": source,
