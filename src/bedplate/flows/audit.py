@@ -39,6 +39,10 @@ def read_report(recording: Path | None, *, suppress: Path | None = None, root: R
     suppressions = read_suppressions(suppress)
     knobs, rows, messages = read_knobs(), read_findings(), read_kernel_messages()
     facts = name_devices(read_facts_of(recording, knobs, root=root, kernel_rows=messages.rows, stack=StackDepth.QUICK))
+    if recording is None and facts.engines and (root is None or root.is_live):
+        from bedplate.flows.engine_logs import with_engine_logs
+
+        facts = with_engine_logs(facts)
     kernel_rows = read_rows_for(facts.kernel_log.events)
     judged = audit(
         facts,

@@ -50,7 +50,10 @@ def redact_facts(facts: HostFacts, redactor: Redactor) -> HostFacts:
                 facts.frameworks,
                 environment=tuple((name, redactor.path(value)) for name, value in facts.frameworks.environment),
             ),
-            engine_notes=tuple(replace(note, text=redactor.words(note.text)) for note in facts.engine_notes),
+            engine_notes=tuple(
+                replace(note, text=redactor.words(note.text), source=redactor.words(note.source))
+                for note in facts.engine_notes
+            ),
             mounts=tuple(redact_mount(mount, redactor) for mount in facts.mounts),
             knobs=tuple(_redact_setting(reading, redactor) for reading in facts.knobs),
             kernel_log=_redact_log(facts.kernel_log, redactor),

@@ -269,3 +269,5 @@ class EngineNote:
     """vllm, llama.cpp, ollama, sglang, pytorch or transformers."""
     text: str
     """The line without time and place, shortened."""
+    source: str = ""
+    """The file or journal of a running engine, or its counter; "" for a line of a text that was given."""

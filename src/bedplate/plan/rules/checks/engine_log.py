@@ -203,9 +203,14 @@ ROWS: dict[EngineNoteKind, NoteRow] = {
 
 
 def check_engine_notes(facts: HostFacts) -> Iterator[Result]:
-    """What an engine's own log says of how it runs: once for each kind and engine, with the line that came last."""
+    """What an engine's own log says of how it runs: once for each kind and engine, with the line that came last.
+
+    That an engine of this machine found no accelerator is no fault where the machine has none.
+    """
     for (kind, engine), note in {(note.kind, note.engine): note for note in facts.engine_notes}.items():
-        yield _observe(ROWS[kind], engine, ("machine",), Evidence(fact=note.text, source=f"log of {engine}"))
+        if kind is EngineNoteKind.NO_DEVICE and note.source and not facts.accelerators:
+            continue
+        yield _observe(ROWS[kind], engine, ("machine",), Evidence(fact=note.text, source=note.source or f"log of {engine}"))
 
 
 def check_engine_options(facts: HostFacts) -> Iterator[Result]:
