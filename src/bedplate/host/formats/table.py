@@ -14,6 +14,7 @@ from bedplate.host.formats import (
     amd_smi,
     amd_table,
     cgroup_files,
+    dcgm,
     docker_info,
     engine_log,
     environment,
@@ -24,6 +25,7 @@ from bedplate.host.formats import (
     lsblk_text,
     lscpu,
     numactl,
+    python_session,
     rocm_text,
     smi_csv,
     smi_table,
@@ -172,6 +174,15 @@ def _of_the_tree(section: Section) -> HostFacts:
 
 DOCUMENTS: tuple[TextFormat, ...] = (
     TextFormat(
+        id="dcgm-json",
+        title="dcgmi diag -j",
+        command="dcgmi diag -r 1 -j",
+        tells="tests that failed or warned, with the reason",
+        begins=dcgm.IS_DCGM,
+        continues=None,
+        parse=dcgm.parse_dcgm_json,
+    ),
+    TextFormat(
         id="lsblk-json",
         title="lsblk --json",
         command="lsblk --json --bytes",
@@ -309,6 +320,15 @@ LINES: tuple[TextFormat, ...] = (
         parse=tool_failures.parse_tool_failures,
     ),
     TextFormat(
+        id="dcgm",
+        title="dcgmi diag, health, discovery",
+        command="dcgmi diag -r 1",
+        tells="tests and watches that failed or warned, with the reason; GPUs and their places",
+        begins=dcgm.BEGINS,
+        continues=dcgm.CONTINUES,
+        parse=dcgm.parse_dcgm,
+    ),
+    TextFormat(
         id="engine-log",
         title="log of vLLM, llama.cpp, Ollama, SGLang or PyTorch",
         command="journalctl -u vllm",
@@ -391,6 +411,15 @@ LINES: tuple[TextFormat, ...] = (
         begins=environment.BEGINS,
         continues=environment.CONTINUES,
         parse=environment.parse_environment,
+    ),
+    TextFormat(
+        id="python-session",
+        title="Python session with torch.cuda.is_available()",
+        command="python3 -c 'import torch; print(torch.cuda.is_available())'",
+        tells="whether PyTorch can use an accelerator; its version",
+        begins=python_session.BEGINS,
+        continues=python_session.CONTINUES,
+        parse=python_session.parse_python_session,
     ),
     TextFormat(
         id="numactl",

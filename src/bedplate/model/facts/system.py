@@ -200,6 +200,9 @@ class FailureKind(StrEnum):
     CONTAINER = "container"
     """NVML answers "Unknown Error" to its first call: a container has lost its devices."""
     DEVICE_LOST = "device-lost"
+    DIAGNOSTIC_FAILED = "diagnostic-failed"
+    """A test of NVIDIA's diagnostic, or a watch of its health monitor, failed."""
+    DIAGNOSTIC_WARNED = "diagnostic-warned"
     FABRIC = "fabric"
     """CUDA error 802, system not yet initialized."""
 

@@ -83,6 +83,8 @@ def check_tool_failures(facts: HostFacts) -> Iterator[Result]:
                     "# In a container: the NVIDIA runtime puts it there; start it with --gpus all.",
                 ),
             )
+        elif kind in (FailureKind.DIAGNOSTIC_FAILED, FailureKind.DIAGNOSTIC_WARNED):
+            yield _diagnosed(kind, evidence)
         elif kind is FailureKind.CONTAINER:
             yield _lost_in_container(evidence)
         elif kind is FailureKind.FABRIC:
@@ -127,14 +129,34 @@ def _lost_in_container(evidence: tuple[Evidence, ...]) -> Observation:
     )
 
 
+def _diagnosed(kind: FailureKind, evidence: tuple[Evidence, ...]) -> Observation:
+    has_failed = kind is FailureKind.DIAGNOSTIC_FAILED
+    return Observation(
+        id="accel.diagnostic-failed",
+        severity=Severity.HIGH if has_failed else Severity.MEDIUM,
+        because=f"NVIDIA's diagnostic reports {'a failure' if has_failed else 'a warning'}: {evidence[0].fact}",
+        where=("machine",),
+        evidence=evidence,
+        fix=(
+            "# Stop the programs that use the GPU: a test on a GPU at work fails for that alone. Then test it again:",
+            "dcgmi diag -r 2",
+            "# The kernel's log names the code, if there is one:",
+            "dmesg | grep -E 'NVRM|Xid|AER'",
+        ),
+        confidence=Confidence.LIKELY,
+    )
+
+
 def check_cuda(facts: HostFacts) -> Iterator[Result]:
     """A framework that finds no accelerator although the report lists some, or NVIDIA's tool was there to look for them."""
     told = facts.frameworks.cuda_available
     listed = accelerators(facts)
     versions = dict(facts.frameworks.versions)
-    torch = f"PyTorch {versions['torch']}" if "torch" in versions else "PyTorch"
+    version = versions.get("torch", "")
+    torch = f"PyTorch {version}{' (a build for the CPU alone)' if version.endswith('+cpu') else ''}".rstrip()
     looked = [failure for failure in facts.failures if failure.kind is FailureKind.NO_DEVICES and failure.source != _CUDA]
-    if told.value is False and not listed and looked:
+    asked = looked or told.source == "Python session"
+    if told.value is False and not listed and asked:
         yield _no_cuda(
             (seen("CUDA available", told),), f"CUDA is not available to {torch}: an engine runs on the CPU or does not start"
         )
