@@ -48,6 +48,11 @@ def arm(place: ConfigPlace, within_s: int, *, lasts: bool) -> None:
         raise
 
 
+def is_armed(place: ConfigPlace) -> bool:
+    """Whether the timer is there: that of an image is gone after a boot, that of another host counts anew."""
+    return any((place.at(directory) / f"{TIMER}.timer").exists() for directory in _DIRECTORIES)
+
+
 def disarm(place: ConfigPlace) -> None:
     """Stop the timer and take its units away, if there are any. One that has fired finds that nothing waits."""
     names = (f"{TIMER}.timer", f"{TIMER}.service")
