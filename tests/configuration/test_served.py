@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bedplate.act.configuration.place import ConfigPlace
+from bedplate.act.configuration.records import read_in_force
+from bedplate.errors import ReadError
 from bedplate.flows import config
 from bedplate.flows.front import read_front_setting
 from bedplate.host.root.root import Root
@@ -84,3 +88,47 @@ def test_a_damaged_record_is_reported_and_the_machine_serves(tree: Path, text: s
     (remark,) = setting.remarks
     assert name in remark
     assert "bedplate config apply FILE" in remark
+
+
+def _set(row: dict[str, object], *keys: object, value: object) -> None:
+    place: Any = row
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("waits",), "no"),
+        (("text",), 1),
+        (("text",), "schema = 1\n[front]\nport = 8003\n"),
+        (("files",), [1]),
+        (("files",), {"a": 1}),
+        (("files", 0, "path"), 5),
+        (("files", 0, "path"), "etc/relative"),
+        (("files", 0, "path"), "/etc/../tmp/x"),
+        (("files", 0, "text"), None),
+        (("files", 0, "mode"), "0644"),
+        (("files", 0, "before"), 7),
+        (("files", 0, "actions"), ["explode x.service"]),
+        (("identity",), [1]),
+        (("identity", "number"), "1"),
+        (("identity", "sequence"), True),
+        (("identity", "sha256"), None),
+        (("previous",), "x"),
+    ],
+)
+def test_a_record_that_was_edited_by_hand_is_refused_by_its_name(
+    tree: Path, keys: tuple[object, ...], value: object
+) -> None:
+    top = make_machine(tree / "box")
+    apply(top, FIRST, waits=False)
+    path = ConfigPlace(top=top).in_force
+    row = json.loads(path.read_text())
+    _set(row, *keys, value=value)
+    path.write_text(json.dumps(row))
+    with pytest.raises(ReadError, match=r"in-force\.json: is not as this bedplate writes it") as caught:
+        read_in_force(ConfigPlace(top=top))
+    assert caught.value.hint is not None and "bedplate config apply FILE" in caught.value.hint
+    assert port(top) == 8001
