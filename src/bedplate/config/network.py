@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
+from bedplate.config.addresses import check_host_addresses, check_repeated_addresses, is_server_address
 from bedplate.config.kind import ConfigKind, check_each, check_length, check_range, shown
 from bedplate.model.config_change import RenderedFile, UnitAction, UnitVerb
 from bedplate.model.machine_config import MachineConfig
@@ -38,16 +39,20 @@ def _check(config: MachineConfig) -> list[str]:
         problems += _check_link(where, link)
         if link.name in names[:index]:
             problems.append(f"{where}.name: got {shown(link.name)}, which an earlier link has")
-    return problems + _check_stack(links)
+    return problems + _check_stack(links) + check_repeated_addresses(links)
 
 
 def _check_link(where: str, link: LinkConfig) -> list[str]:
     problems = _check_interface(f"{where}.name", link.name)
     if link.mac and _MAC.fullmatch(link.mac) is None:
         problems.append(f"{where}.mac: got {shown(link.mac)}, expected six pairs of hex digits, 02:00:5e:00:53:01")
+    elif link.mac and (int(link.mac[:2], 16) & 1 or not int(link.mac.replace(":", ""), 16)):  # is_valid_ether_addr()
+        problems.append(
+            f"{where}.mac: got {shown(link.mac)}, which no interface has; expected one neither multicast nor zero"
+        )
     if link.mtu:
         problems += check_range(f"{where}.mtu", link.mtu, *_MTU)
-    problems += check_each(f"{where}.dns", link.dns, is_ip_address, "an IP address")
+    problems += check_each(f"{where}.dns", link.dns, is_server_address, "an IP address of a server")
     problems += check_each(f"{where}.domains", link.domains, is_dns_name, "a DNS name")
     return problems + _check_addresses(where, link) + _check_kind(where, link)
 
@@ -60,18 +65,7 @@ def _check_addresses(where: str, link: LinkConfig) -> list[str]:
     problems += check_each(f"{where}.gateways", link.gateways, is_ip_address, "an IP address")
     if not link.addresses:
         problems.append(f'{where}.addresses: is empty, expected at least one address, since addressing is "static"')
-    if problems:
-        return problems
-    networks = [ipaddress.ip_interface(address).network for address in link.addresses]
-    gateways = [ipaddress.ip_address(gateway) for gateway in link.gateways]
-    for index, gateway in enumerate(gateways):
-        if not gateway.is_link_local and not any(gateway in network for network in networks):
-            problems.append(
-                f"{where}.gateways[{index}]: got {shown(str(gateway))}, expected one in the network of an address"
-            )
-    if len({gateway.version for gateway in gateways}) < len(gateways):
-        problems.append(f"{where}.gateways: got {len(gateways)}, expected at most one of IPv4 and one of IPv6")
-    return problems
+    return problems or check_host_addresses(where, link)
 
 
 def _check_kind(where: str, link: LinkConfig) -> list[str]:
@@ -96,7 +90,7 @@ def _check_kind(where: str, link: LinkConfig) -> list[str]:
 
 
 def _check_stack(links: Sequence[LinkConfig]) -> list[str]:
-    """What links say of each other: a VLAN of a VLAN, a member of two bonds, a member with addresses of its own."""
+    """What links say of each other: a VLAN of a VLAN or twice, a member of two bonds, a member with its own addresses."""
     problems: list[str] = []
     by_name = {link.name: link for link in links}
     bond_of: dict[str, str] = {}
@@ -111,11 +105,18 @@ def _check_stack(links: Sequence[LinkConfig]) -> list[str]:
             elif own is not None and own.addressing is not Addressing.NONE:
                 problems.append(f'{where}: got {shown(member)}, whose addressing is "{own.addressing}", expected "none"')
             bond_of.setdefault(member, link.name)
+    vlans: dict[tuple[str, int], str] = {}
     for index, link in enumerate(links):
         if link.kind is not LinkKind.VLAN:
             continue
+        first = vlans.setdefault((link.parent, link.vlan_id), link.name)
+        if first != link.name:
+            problems.append(f"network.link[{index}].vlan_id: got {link.vlan_id}, which {first} has on {link.parent}, too")
         where = f"network.link[{index}].parent"
         parent = by_name.get(link.parent)
+        if parent is not None and 0 < parent.mtu < link.mtu:  # the kernel refuses it: vlan_dev_change_mtu()
+            most = f"at most {parent.mtu}, the MTU of its parent {link.parent}"
+            problems.append(f"network.link[{index}].mtu: got {link.mtu}, expected {most}")
         if link.parent == link.name or (parent is not None and parent.kind is LinkKind.VLAN):
             problems.append(f"{where}: got {shown(link.parent)}, which is a VLAN, expected an interface or a bond")
         elif link.parent in bond_of:

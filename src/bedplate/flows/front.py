@@ -50,6 +50,8 @@ class FrontSetting:
     var_open: bool
     ipv6: bool
     problems: tuple[BedplateError, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What a person must see, but closes nothing: a machine.toml that was edited by hand, a damaged record of it."""
 
     @property
     def front(self) -> FrontConfig:
@@ -88,13 +90,20 @@ class WrittenFront:
 def read_front_setting(root: Root) -> FrontSetting:
     """Read the configuration and the keys; what is wrong with them is in `problems`, and closes the front end."""
     problems: list[BedplateError] = []
+    remarks: tuple[str, ...] = ()
     source, config = "", MachineConfig()
     var_open = is_var_open(root)
     for path in MACHINE_FILES:
         if path.startswith("/var/") and not var_open:
             continue
         try:
-            text = root.read_text(path)
+            if path == MACHINE_FILES[0]:
+                from bedplate.flows.config_served import read_served_config  # not before the first token
+
+                served = read_served_config(root)
+                text, remarks = served.text, served.remarks
+            else:
+                text = root.read_text(path)
             if text is not None:
                 source, config = path, parse_machine_config(text, name=path)
         except (ReadError, DataError) as error:
@@ -116,6 +125,7 @@ def read_front_setting(root: Root) -> FrontSetting:
         var_open=var_open,
         ipv6=root.exists("/proc/net/if_inet6"),
         problems=tuple(problems),
+        remarks=remarks,
     )
 
 
@@ -152,7 +162,7 @@ def write_front(root: Root, setting: FrontSetting, progress: Progress, *, now_s:
 
     Where a certificate cannot be made or read, the front end is closed, and the setting says why.
     """
-    remarks: list[str] = []
+    remarks = list(setting.remarks)
     certificate: CertificateRecord | None = None
     changed: tuple[str, ...] = ()
     try:

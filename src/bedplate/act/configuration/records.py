@@ -8,6 +8,7 @@ or, for a revert, go on; unless in-force.json already says what it leads to.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -197,7 +198,7 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
 def _parsing(path: Path) -> Any:
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ReadError(f"{path}: is not as this bedplate writes it: {error!r}", hint=_hint(path)) from error
 
 
@@ -215,18 +216,46 @@ def _render_in_force(record: AppliedConfig) -> dict[str, Any]:
 
 
 def _parse_in_force(row: dict[str, Any]) -> AppliedConfig:
-    files = []
-    for entry in row["files"]:
-        fields = {key: value for key, value in entry.items() if key != "before"}
-        file = RenderedFile(**{**fields, "actions": _parse_actions(entry)})
-        files.append(OwnedFile(file=file, before=entry["before"]))
-    return AppliedConfig(
-        identity=ConfigIdentity(**row["identity"]),
-        text=row["text"],
-        files=tuple(files),
-        waits=row["waits"],
-        previous=_parse_in_force(row["previous"]) if row["previous"] is not None else None,
+    """Raises ValueError, KeyError, TypeError for what this bedplate would not have written, as after an edit by hand."""
+    record = AppliedConfig(
+        identity=_parse_identity(_typed(row, "identity", dict)),
+        text=_typed(row, "text", str),
+        files=tuple(_parse_owned(entry) for entry in _typed(row, "files", list)),
+        waits=_typed(row, "waits", bool),
+        previous=_parse_in_force(_typed(row, "previous", dict)) if row["previous"] is not None else None,
     )
+    digest = hashlib.sha256(record.text.encode()).hexdigest()
+    if digest != record.identity.sha256:
+        raise ValueError(f"text has the sha256 {digest[:12]}, expected {record.identity.sha256[:12]}")
+    return record
+
+
+def _parse_identity(row: dict[str, Any]) -> ConfigIdentity:
+    for key in ("number", "sequence"):
+        _typed(row, key, int)
+    for key in ("at", "who", "source", "sha256", "key"):
+        _typed(row, key, str)
+    return ConfigIdentity(**row)
+
+
+def _parse_owned(row: dict[str, Any]) -> OwnedFile:
+    if not isinstance(row, dict):
+        raise TypeError(f"files: got {type(row).__name__}, expected an object")
+    for key, kind in (("text", str), ("table", str), ("kernel", bool), ("mode", int), ("actions", list)):
+        _typed(row, key, kind)
+    path = _typed(row, "path", str)
+    if not path.startswith("/") or os.path.normpath(path) != path:
+        raise ValueError(f"path: got {path!r}, expected a whole path without . and ..")
+    before = _typed(row, "before", str) if row["before"] is not None else None
+    fields = {key: value for key, value in row.items() if key != "before"}
+    return OwnedFile(file=RenderedFile(**{**fields, "actions": _parse_actions(row)}), before=before)
+
+
+def _typed(row: dict[str, Any], key: str, kind: type) -> Any:
+    """The value of a key, of exactly this type: True is no number. Raises KeyError, TypeError."""
+    if type(row[key]) is not kind:
+        raise TypeError(f"{key}: got {type(row[key]).__name__}, expected {kind.__name__}")
+    return row[key]
 
 
 def _render_actions(actions: tuple[UnitAction, ...]) -> list[str]:
