@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.act.durable import write_all
 from bedplate.act.tuning import (
     apply_plan,
     confirm,
@@ -22,7 +23,6 @@ from bedplate.act.tuning import (
     verify_plan,
 )
 from bedplate.act.tuning.baseline import read_unapplied
-from bedplate.act.tuning.durable import write_all
 from bedplate.act.tuning.kinds import kernel_file, unit_property
 from bedplate.act.tuning.place import hold_tune_lock, make_place
 from bedplate.errors import BedplateError, BusyError, PlanRefused, PreflightError, ReadError, UsageError

@@ -184,7 +184,7 @@ _ELSEWHERE = {
     "act/signatures.py": "a temporary directory",
     "weights/records.py": "links of a tree, and a directory of records that is published",
     "act/serving.py": "a kernel file",
-    "act/tuning/durable.py": "files that a transaction keeps are moved",
+    "act/durable.py": "files that a transaction keeps are moved",
     "act/tuning/journal.py": "the journal takes its reserved file",
     "weights/store.py": "private files become content of the store",
     "weights/pull/beginnings.py": "the private tree of a pull",

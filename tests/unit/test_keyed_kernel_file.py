@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.act.tuning.durable import write_all
+from bedplate.act.durable import write_all
 from bedplate.act.tuning.kinds.keyed_kernel_file import KEYED_KERNEL_FILE, says, write_line
 from bedplate.act.tuning.step import Target
 from bedplate.host.root.root import Root

@@ -13,6 +13,7 @@ from bedplate.catalog.stack import read_stack
 from bedplate.errors import CommandError, PreflightError
 from bedplate.flows.stack import StackRequest, driver_floors, lock_python_packages, python_layers, resolve_stack
 from bedplate.image.python_lock import DRIVER, find_uv, make_python_lock
+from bedplate.image.wheels import find_wheel_directories
 from bedplate.model.python_lock import PythonLayer
 from bedplate.model.stack import StackRecord
 from bedplate.model.version_condition import parse_condition
@@ -156,3 +157,19 @@ def test_a_lock_that_uv_disagrees_with_is_not_written(fake_uv: Path, tmp_path: P
     locks = lock_python_packages(record("vllm"), tmp_path / "locks", Quiet(), catalogue=read_stack(drop_ins=None))
     assert [lock.conflict for lock in locks] == ["error: No solution found"]
     assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_uv_looks_where_the_build_host_keeps_wheels(fake_uv: Path) -> None:
+    """Its own variable is hidden by the option that names the driver's wheel, so each place is an option, too."""
+    make_python_lock(LAYER, answer(fake_uv, out=ANSWER), places=("/srv/wheels", "https://wheels.example/cpu"))
+    words = (fake_uv / "words").read_text().splitlines()
+    links = [word.removeprefix("--find-links=") for word in words if word.startswith("--find-links=")]
+    assert links[1:] == ["/srv/wheels", "https://wheels.example/cpu"]
+
+
+def test_a_directory_of_wheels_is_named_from_the_root_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_wheel_directories({"UV_FIND_LINKS": "wheels,https://wheels.example/cpu"}) == (
+        str(tmp_path / "wheels"),
+        "https://wheels.example/cpu",
+    )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.act import systemd
+from bedplate.act.durable import make_directories, no_space, remove_whole, unfinished, write_whole
 from bedplate.act.revert_timer import render_service, render_timer
-from bedplate.act.tuning.durable import make_directories, no_space, remove_whole, unfinished, write_whole
 from bedplate.errors import BedplateError
 
 _HOST = Path("/")  # the service manager that can be asked is this machine's

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.act import systemd
+from bedplate.act.durable import make_directories, remove_if_empty, remove_whole, write_whole
 from bedplate.act.lock import try_lock
 from bedplate.act.revert_timer import bedplate_argv, render_service, render_timer
-from bedplate.act.tuning.durable import make_directories, remove_if_empty, remove_whole, write_whole
 from bedplate.act.tuning.services import Services, Systemctl
 from bedplate.errors import BedplateError, BusyError, CommandError, ReadError
 from bedplate.host.kernel.groups import slice_path

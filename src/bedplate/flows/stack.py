@@ -148,6 +148,7 @@ def lock_python_packages(
     fails.
     """
     from bedplate.image.python_lock import find_uv, make_python_lock
+    from bedplate.image.wheels import find_wheel_directories
 
     rows = read_stack() if catalogue is None else catalogue
     layers = python_layers(record.lock, rows)
@@ -155,7 +156,7 @@ def lock_python_packages(
     locks: list[PythonLock] = []
     for layer in layers:
         with progress.phase(f"lock the Python packages of layer {layer.name}"):
-            locks.append(make_python_lock(layer, uv))
+            locks.append(make_python_lock(layer, uv, places=find_wheel_directories()))
     directory.mkdir(parents=True, exist_ok=True)
     for lock in locks:
         if not lock.conflict:

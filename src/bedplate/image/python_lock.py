@@ -28,7 +28,7 @@ _NO_SOLUTION = 1
 _PLATFORMS: tuple[int, ...] = (17, 28, *range(31, 41))  # `uv pip compile --help` of uv 0.13.9
 _TIMEOUT_S = 900.0  # a cold cache fetches the metadata of two hundred packages
 _INSTALL_S = 3600.0  # a cold cache fetches the wheels: half a gigabyte
-_PASSED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS", "UV_CACHE_DIR", "UV_OFFLINE")
+_PASSED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_NO_INDEX", "UV_CACHE_DIR", "UV_OFFLINE")
 """What of the caller's environment reaches uv: where packages come from. Not UV_NO_CONFIG, which would switch the rule of
 the driver off without a word."""
 
@@ -47,9 +47,10 @@ def find_uv() -> Path:
     return Path(found)
 
 
-def make_python_lock(layer: PythonLayer, uv: Path) -> PythonLock:
+def make_python_lock(layer: PythonLayer, uv: Path, *, places: Sequence[str] = ()) -> PythonLock:
     """Ask uv for the layer's packages.
 
+    places: directories and addresses with wheels that no registry has; an option of uv hides what its variable names.
     Raises PreflightError where the registry cannot be reached, CommandError when uv fails for another reason than a
     conflict, CommandTimeout after 15 minutes.
     """
@@ -62,7 +63,8 @@ def make_python_lock(layer: PythonLayer, uv: Path) -> PythonLock:
         (directory / "uv.toml").write_text(_settings(layer.driver_floors))
         (directory / "layer.in").write_text("".join(f"{pin}\n" for pin in layer.pins))
         command = [*_compile(uv, layer.python, layer.glibc), "--no-header", "--generate-hashes"]
-        command += [f"--config-file={directory / 'uv.toml'}", f"--find-links={links}", "layer.in"]
+        command += [f"--config-file={directory / 'uv.toml'}", f"--find-links={links}"]
+        command += [*(f"--find-links={place}" for place in places), "layer.in"]
         done = _ask(layer.name, command, directory, _environment())
     if done.status == _NO_SOLUTION:
         return PythonLock(layer=layer.name, text="", packages=0, conflict=done.errors.strip())

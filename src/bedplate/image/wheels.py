@@ -77,13 +77,13 @@ def request_digest(part: PythonPart) -> str:
 def find_wheel_directories(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Where the build host keeps wheels that no registry has: BEDPLATE_WHEELS, else UV_FIND_LINKS, else PIP_FIND_LINKS.
 
-    The last two are uv's and pip's own, and may hold addresses as well.
+    The last two are uv's and pip's own, and may hold addresses as well. Directories are absolute: uv runs elsewhere.
     """
     env = os.environ if environment is None else environment
     for variable, separator in ((WHEELS, ":"), ("UV_FIND_LINKS", ","), ("PIP_FIND_LINKS", None)):
         found = tuple(place.strip() for place in env.get(variable, "").split(separator) if place.strip())
         if found:
-            return found
+            return tuple(place if "://" in place else os.fspath(Path(place).absolute()) for place in found)
     return ()
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bedplate.act.configuration.place import ConfigPlace
+from bedplate.act.durable import make_directories, no_space, remove_if_empty, remove_whole, unfinished, write_whole
 from bedplate.act.files import write_all
-from bedplate.act.tuning.durable import make_directories, no_space, remove_if_empty, remove_whole, unfinished, write_whole
 from bedplate.errors import BedplateError, PlanRefused
 from bedplate.model.config_change import AppliedConfig, FileChange, OwnedFile, RenderedFile, UnitAction
 

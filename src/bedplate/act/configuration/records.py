@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.act.configuration.place import ConfigPlace
+from bedplate.act.durable import make_directories, no_space, remove_whole, reserve, write_whole
 from bedplate.act.files import write_all
-from bedplate.act.tuning.durable import make_directories, no_space, remove_whole, reserve, write_whole
 from bedplate.errors import ReadError
 from bedplate.model.config_change import (
     AppliedConfig,

@@ -21,15 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bedplate import __version__
-from bedplate.act.tuning.codec import (
-    parse_plan,
-    parse_step,
-    parse_value_row,
-    render_plan,
-    render_step,
-    render_value,
-)
-from bedplate.act.tuning.durable import (
+from bedplate.act.durable import (
     make_directories,
     no_space,
     remove_whole,
@@ -37,6 +29,14 @@ from bedplate.act.tuning.durable import (
     sync_directory,
     write_all,
     write_whole,
+)
+from bedplate.act.tuning.codec import (
+    parse_plan,
+    parse_step,
+    parse_value_row,
+    render_plan,
+    render_step,
+    render_value,
 )
 from bedplate.act.tuning.kinds.registry import COMMANDS
 from bedplate.act.tuning.place import Place

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedplate.act.durable import make_directories, remove_if_empty
 from bedplate.act.lock import try_lock
-from bedplate.act.tuning.durable import make_directories, remove_if_empty
 from bedplate.errors import BusyError, PreflightError, UsageError
 from bedplate.host.root.root import Root
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.act.tuning.durable import keep_aside, no_space, remove_if_empty, remove_whole, unfinished
+from bedplate.act.durable import keep_aside, no_space, remove_if_empty, remove_whole, unfinished
 from bedplate.act.tuning.execute import Execution, OnStep, finish_steps, roll_back, roll_forward, run_steps, say_error
 from bedplate.act.tuning.journal import (
     Journal,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bedplate.act.tuning.durable import (
+from bedplate.act.durable import (
     before,
     bring_before,
     keep_before,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from bedplate.act.tuning.durable import write_all
+from bedplate.act.durable import write_all
 from bedplate.act.tuning.kinds.generated_file import make_head, want_files
 from bedplate.act.tuning.kinds.kind import SettingKind, Stage, StepKind, TextsBefore, report
 from bedplate.act.tuning.meaning import is_same, satisfies
