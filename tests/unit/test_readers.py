@@ -167,6 +167,10 @@ INPUTS: dict[str, list[Make]] = {
     "cpu-list": [lines("{n},"), run("0-16383,"), run("-"), run("9"), run(" ")],
     "cpu-mask": [run("ffffffff,", times=7), run("f"), run(",")],
     "paste": [
+        lines("|      | a reason of many lines |\n", head="| Diagnostic | Result |\n| PCIe | Fail |\n"),
+        lines("| test {n} | Fail |\n", head="| Diagnostic | Result |\n"),
+        lines("| {n}   | Name: NVIDIA A100 |\n", head="2 GPUs found.\n"),
+        lines(">>> torch.cuda.is_available()\nFalse\n"),
         *(run(unit) for unit in ("<!--", "<a>", "GPU 0: a", "\n", "00:00.0 ", "> ", ">    ", "<p>", "<p>>", "\x1b[", "```", "a@b:", "$ cat /proc/a\n", "\r", "[1m")),
         *(lines(row) for row in ("00:00.0 a: b\n", "{n}\n", "[ {n}.000000] NVRM: Xid {n}\n", "$ cat /proc/{n}\nx\n", "GPU {n}: a (UUID: GPU-{n})\n")),
         lines('{"a": [{n}],\n', "[\n"),

@@ -91,7 +91,7 @@ def _not_passed(rows: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
         goes_on = not left or _SAYS.match(left) is not None
         found = _STATUS.match(right)
         if goes_on and status and (found is None or ":" not in right[: found.end()]):
-            words = f"{words} {right}".strip()
+            words = f"{words} {right}".strip() if len(words) < _SHOWN else words
             continue
         if status and name:
             yield name, status, words
