@@ -17,13 +17,16 @@ from bedplate.catalog.kernel_log import read_kernel_messages
 from bedplate.errors import ModelRefused, ReadError
 from bedplate.host.accel.nvidia import parse_nvml
 from bedplate.host.facts import read_host
+from bedplate.host.formats.dcgm import parse_dcgm, parse_dcgm_json
 from bedplate.host.formats.foreign import read_text_files
 from bedplate.host.formats.hwlocxml import parse_hwloc
 from bedplate.host.formats.lsblk import parse_lsblk
 from bedplate.host.formats.lspci import parse_lspci
 from bedplate.host.formats.nccl import parse_nccl
 from bedplate.host.formats.nvidia_smi import parse_nvidia_smi, parse_nvidia_smi_pci
+from bedplate.host.formats.python_session import parse_python_session
 from bedplate.host.formats.rocm_smi import parse_rocm_smi, parse_rocm_smi_pci
+from bedplate.host.formats.section import Section
 from bedplate.host.kernel.cgroup import parse_cgroup, parse_counters
 from bedplate.host.kernel.cpuinfo import parse_cpuinfo
 from bedplate.host.kernel.engines import find_engine, find_models, parse_numa_maps, parse_policy, parse_status
@@ -154,6 +157,10 @@ def _tables(text: str) -> object:
     return [*parse_deb822(text), *parse_one_line(text)], parse_pressure("cpu", text), version_key(text) < version_key("1.0")
 
 
+def _section(parse: Callable[[Section], object], text: str) -> object:
+    return parse(Section(format="fuzz", file="fuzz", first_line=1, last_line=1, text=text))
+
+
 PARSERS: dict[str, Parser] = {
     "lspci": partial(_text, parse_lspci),
     "nvidia-smi": partial(_text, parse_nvidia_smi),
@@ -184,5 +191,8 @@ PARSERS: dict[str, Parser] = {
     "index of models": partial(_text, _index),
     "front": partial(_text, parse_stats),
     "kernel log": partial(_text, _kernel_log),
+    "dcgm": partial(_text, partial(_section, parse_dcgm)),
+    "dcgm json": partial(_text, partial(_section, parse_dcgm_json)),
+    "python session": partial(_text, partial(_section, parse_python_session)),
 }
 NAMES = tuple(PARSERS)

@@ -55,7 +55,7 @@ def engine(directory: Path, *, lines: str, output: int | None = None) -> Iterato
 
 
 def facts_of(pid: int, *, cgroup: str = "/") -> HostFacts:
-    found = make_engine(pid=pid, argv=("python3", "vllm", "serve", "m"))
+    found = make_engine(pid=pid, argv=("python3", "vllm", "m"))
     return replace(make_facts(), engines=(replace(found, cgroup=replace(found.cgroup, path=cgroup)),))
 
 
@@ -182,9 +182,32 @@ def test_requests_that_vllm_took_back_are_counted_by_its_own_metrics(words: tupl
     assert found.evidence[0].source == f"http://127.0.0.1:{server.server_port}/metrics"
 
 
-def test_a_port_where_nothing_answers_says_nothing() -> None:
+def test_a_port_where_nothing_answers_is_a_problem_that_names_it() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         argv = ("vllm", "serve", "m", "--port", str(probe.getsockname()[1]))
         facts = replace(make_facts(), engines=(make_engine(pid=2**22 + 1, argv=argv),))
-        assert with_engine_logs(facts).engine_notes == ()
+        read = with_engine_logs(facts)
+    assert read.engine_notes == ()
+    (problem,) = read.problems[len(facts.problems) :]
+    assert problem.source.endswith("/metrics") and "the counters of vllm cannot be read: " in problem.message
+
+
+@pytest.mark.parametrize("lines", [10, 50_000])
+def test_the_journal_of_a_unit_is_read_at_both_ends(lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program stands in for journalctl, which no host without systemd has; it must be asked for this process's run."""
+    program = tmp_path / "journalctl"
+    program.write_text(
+        f"#!/bin/sh\necho \"$@\" >>{tmp_path}/asked\ncase $* in *--lines=*) echo '{FULL}'; exit;; esac\n"
+        f"echo '{EAGER}'\nyes 'GET /health 200' | head -n {lines}\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("BEDPLATE_PATH_PREFIX", str(tmp_path))
+    left, right = socket.socketpair()
+    with left, right, engine(tmp_path, lines=EAGER, output=left.fileno()) as (pid, _):
+        read = with_engine_logs(facts_of(pid, cgroup="/system.slice/vllm.service"))
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert "_SYSTEMD_CGROUP=/system.slice/vllm.service" in asked[0] and "--since=@" in asked[0]
+    assert read.problems == make_facts().problems
+    kinds = [EngineNoteKind.EAGER] if lines == 10 else [EngineNoteKind.EAGER, EngineNoteKind.KV_CACHE_FULL]
+    assert [(note.kind, note.source) for note in read.engine_notes] == [(kind, "journal of vllm.service") for kind in kinds]

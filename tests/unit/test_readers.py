@@ -180,6 +180,9 @@ INPUTS: dict[str, list[Make]] = {
         lines("GPU{n}\tNV18\tSYS\n", "\tGPU0\tGPU1\n"),
         lines("|   0  A   On  | 00000000:{h}.0 Off | 0 |\n", "| NVIDIA-SMI 590.48.01    Driver Version: 590.48.01 |\n"),
     ],
+    "dcgm": [lines("|      | a reason of many lines |\n", head="| PCIe | Fail |\n"), run("|"), run("| a | Fail |\n"), run("GPU ID: ")],
+    "dcgm json": [lines('{"name": "a", "status": "Fail", "warnings": ["b"]},\n', head="[", end="{}]"), run("["), run('{"a":')],
+    "python session": [lines(">>> torch.cuda.is_available()\nFalse\n"), run("torch."), run("'1.2.3")],
     "pci-config": [lambda count: b"\x86\x80\1\2\0\0\x10\0" + b"\x41" * (count * 60)],
     "unpack": [lambda count: gzip.compress(bytes(count * 4000)), lambda count: gzip.compress(b"a") * count],
     "tar": [

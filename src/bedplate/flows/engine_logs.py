@@ -14,6 +14,7 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,10 +27,13 @@ from bedplate.model.facts.system import EngineNote, EngineNoteKind, EngineProces
 _LOGS_MOST = 8
 _END_BYTES = 256 << 10
 """Of the beginning of a log, and of its end."""
-_JOURNAL_S = 2.0
+_ALL_S = 1.0
+"""For all logs and counters together; what does not fit is said."""
+_PORTS_MOST = 8
 _METRICS_S = 0.3
 _METRICS_MOST = 1 << 20
-_JOURNAL = 'journalctl --no-pager --quiet --output=cat "$1" "$2" | head -c "$3"'
+_LAST_LINES = 400
+"""Of a journal."""
 _CONTAINER = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
 _CONTAINER_LOGS = (
     "var/lib/docker/containers/{id}/{id}-json.log",
@@ -41,6 +45,10 @@ _PREEMPTED = re.compile(
 )
 _HERE = ("", "0.0.0.0", "127.0.0.1", "::", "localhost")
 _VLLM_PORT = 8000
+
+
+class _Enough(Exception):
+    """As much of a program's output as is kept was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +66,24 @@ def with_engine_logs(facts: HostFacts, root: Path = Path("/")) -> HostFacts:
     root is where its files are looked up. Never raises for what an engine has written. For at most eight logs.
     """
     notes, failures, problems = list(facts.engine_notes), list(facts.failures), list(facts.problems)
-    for engine, log in _logs(facts.engines, root):
+    deadline_s = time.monotonic() + _ALL_S
+    for engine, log in _logs(facts.engines, root, deadline_s):
         if log.why:
             problems.append(Problem(source=log.source, message=f"the log of {engine} cannot be read: {log.why}"))
             continue
         found, errors = _judge(log)
         notes += found
         failures += errors
-    notes += _preemptions(facts.engines)
+    for port in _vllm_ports(facts.engines):
+        source = f"http://127.0.0.1:{port}/metrics"
+        try:
+            count = _count_preemptions(port, min(_METRICS_S, deadline_s - time.monotonic()))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            problems.append(Problem(source=source, message=f"the counters of vllm cannot be read: {error}"))
+            continue
+        if count:
+            text = f"vllm:num_preemptions_total is {count}"
+            notes.append(EngineNote(kind=EngineNoteKind.KV_CACHE_FULL, engine="vllm", text=text, source=source))
     return replace(facts, engine_notes=tuple(notes), failures=tuple(failures), problems=tuple(problems))
 
 
@@ -79,18 +97,18 @@ def _judge(log: _Log) -> tuple[list[EngineNote], list[ToolFailure]]:
     return [replace(note, source=log.source) for note in facts.engine_notes], list(facts.failures)
 
 
-def _logs(engines: Sequence[EngineProcess], root: Path) -> Iterator[tuple[str, _Log]]:
+def _logs(engines: Sequence[EngineProcess], root: Path, deadline_s: float) -> Iterator[tuple[str, _Log]]:
     """(engine, log) of each log once, however many processes write to it."""
     seen: set[tuple[str, object]] = set()
     for engine in engines:
         if len(seen) >= _LOGS_MOST:
             return
-        log = _find_log(engine, root, seen)
+        log = _find_log(engine, root, seen, deadline_s)
         if log is not None:
             yield engine.engine, log
 
 
-def _find_log(engine: EngineProcess, root: Path, seen: set[tuple[str, object]]) -> _Log | None:
+def _find_log(engine: EngineProcess, root: Path, seen: set[tuple[str, object]], deadline_s: float) -> _Log | None:
     """Where a process writes, by its standard error or else its output; None where that was read, or is thrown away."""
     container = _CONTAINER.search(engine.cgroup.path)
     unread: _Log | None = None
@@ -105,7 +123,7 @@ def _find_log(engine: EngineProcess, root: Path, seen: set[tuple[str, object]]) 
         if container is not None:
             return _once(seen, ("container", container[1]), partial(_read_container, container[1], root))
         if target.startswith("socket:") and engine.cgroup.path not in ("", "/"):
-            return _once(seen, ("journal", engine.cgroup.path), partial(_read_journal, engine, root))
+            return _once(seen, ("journal", engine.cgroup.path), partial(_read_journal, engine, root, deadline_s))
         if target != "/dev/null" and unread is None:
             kind = "pipe" if target.startswith("pipe:") else "terminal" if stat.S_ISCHR(about.st_mode) else "socket"
             why = f"it goes to a {kind}. Save it to a file, and run: bedplate doctor --from FILE"
@@ -164,20 +182,49 @@ def _unwrap(line: str) -> str:
     return line[found.end() :] if found is not None else line
 
 
-def _read_journal(engine: EngineProcess, root: Path) -> _Log:
-    """The first lines that its control group wrote since the process started: journalctl is ended when it has given them."""
-    from bedplate.act.run import run
-
+def _read_journal(engine: EngineProcess, root: Path, deadline_s: float) -> _Log:
+    """The first lines that its control group wrote since the process started, and the last ones where those are not all."""
     source = f"journal of {engine.cgroup.path.rpartition('/')[2]}"
     try:
         since = _started(engine.pid, root)
     except (OSError, ValueError, IndexError) as error:
         return _Log(source=source, why=f"when it started is not known: {error}")
-    argv = ["sh", "-c", _JOURNAL, "sh", f"--since=@{since}", f"_SYSTEMD_CGROUP={engine.cgroup.path}", str(_END_BYTES)]
+    words = [
+        "journalctl",
+        "--no-pager",
+        "--quiet",
+        "--output=cat",
+        f"--since=@{since}",
+        f"_SYSTEMD_CGROUP={engine.cgroup.path}",
+    ]
     try:
-        return _Log(source=source, text=run(argv, timeout_s=_JOURNAL_S, split=True).output)
+        text, is_all = _first_lines(words, deadline_s)
+        if not is_all:
+            text += _first_lines([*words, f"--lines={_LAST_LINES}"], deadline_s)[0]
     except CommandError as error:
         return _Log(source=source, why=error.message)
+    return _Log(source=source, text=text)
+
+
+def _first_lines(words: Sequence[str], deadline_s: float) -> tuple[str, bool]:
+    """What a program prints, up to a limit, and whether that is all: beyond it the program is ended. Raises CommandError."""
+    from bedplate.act.run import run
+
+    lines: list[str] = []
+    left = _END_BYTES
+
+    def keep(line: str) -> None:
+        nonlocal left
+        lines.append(line)
+        left -= len(line) + 1
+        if left < 0:
+            raise _Enough
+
+    try:
+        run(words, timeout_s=max(deadline_s - time.monotonic(), 0.05), on_line=keep, split=True)
+    except _Enough:
+        return "\n".join(lines) + "\n", False
+    return "\n".join(lines) + "\n", True
 
 
 def _started(pid: int, root: Path) -> int:
@@ -189,36 +236,40 @@ def _started(pid: int, root: Path) -> int:
     return int(boot[1]) + ticks // os.sysconf("SC_CLK_TCK")
 
 
-def _preemptions(engines: Sequence[EngineProcess]) -> Iterator[EngineNote]:
-    """How often each vLLM that listens on this host took a request back, where it did."""
+def _vllm_ports(engines: Sequence[EngineProcess]) -> list[int]:
+    """Where each vLLM listens that can be asked on the loopback address, at most eight of them."""
     from bedplate.plan.engine_arguments import argument
 
-    asked: set[int] = set()
+    ports: dict[int, None] = {}
     for engine in engines:
         if engine.engine != "vllm" or not {"serve", "vllm.entrypoints.openai.api_server"} & set(engine.argv):
             continue
-        port = argument(engine, "--port") or str(_VLLM_PORT)
-        if not port.isdigit() or int(port) in asked or (argument(engine, "--host") or "") not in _HERE:
+        if argument(engine, "--uds") is not None or argument(engine, "--ssl-certfile") is not None:
             continue
-        asked.add(int(port))
-        count = _count_preemptions(int(port))
-        if count:
-            yield EngineNote(
-                kind=EngineNoteKind.KV_CACHE_FULL,
-                engine="vllm",
-                text=f"vllm:num_preemptions_total is {count}",
-                source=f"http://127.0.0.1:{port}/metrics",
-            )
+        if not _is_on_our_network(engine.pid):
+            continue
+        port = argument(engine, "--port") or str(_VLLM_PORT)
+        if re.fullmatch(r"[1-9]\d{0,4}", port) and (argument(engine, "--host") or "") in _HERE:
+            ports[int(port)] = None
+    return list(ports)[:_PORTS_MOST]
 
 
-def _count_preemptions(port: int) -> int:
-    """Of all models together; 0 where nothing answers in time."""
+def _is_on_our_network(pid: int) -> bool:
+    """False for a process that is known to have a network of its own, as in a container: its port is not ours."""
+    try:
+        return Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+    except OSError:
+        return True
+
+
+def _count_preemptions(port: int, timeout_s: float) -> int:
+    """Of all models together. Raises OSError, HTTPException or ValueError where nothing answers as it should, in time."""
     from bedplate.engines.client import Endpoint, fetch
 
-    try:
-        reply = fetch(Endpoint(host="127.0.0.1", port=port), "/metrics", timeout_s=_METRICS_S, limit_bytes=_METRICS_MOST)
-    except (OSError, http.client.HTTPException):
-        return 0
+    if timeout_s <= 0:
+        raise TimeoutError("no time was left for it")
+    endpoint = Endpoint(host="127.0.0.1", port=port)
+    reply = fetch(endpoint, "/metrics", timeout_s=timeout_s, limit_bytes=_METRICS_MOST)
     if reply.status != 200:
-        return 0
+        raise ValueError(f"it answers with status {reply.status}")
     return int(sum(float(value) for value in _PREEMPTED.findall(reply.body.decode(errors="replace"))))
