@@ -220,6 +220,7 @@ def _running() -> Iterator[Guest]:
             subprocess.run(up, env=environment, check=True, stdout=subprocess.DEVNULL)
             guest = Guest(paths, port)
             guest.shell("until systemctl is-active -q multi-user.target; do sleep 1; done")
+            guest.shell("until test -s /run/bedplate/supervised.json; do sleep 1; done")  # it starts after the first token
             yield guest
         finally:
             subprocess.run([*command, "down"], env=environment, check=False)
