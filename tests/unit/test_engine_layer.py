@@ -53,3 +53,27 @@ def test_a_damaged_record_is_none(tmp_path: Path, missing: str) -> None:
     record = {key: value for key, value in RECORD.items() if key != missing}
     layer_record_file(paths, "llamacpp").write_text(json.dumps(record))
     assert read_layer_record(paths, "llamacpp") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(RECORD | {"size_bytes": float("inf")}),
+        json.dumps(RECORD | {"size_bytes": True}),
+        json.dumps(RECORD | {"size_bytes": "5"}),
+        json.dumps(RECORD | {"architectures": "llama"}),
+        json.dumps(RECORD | {"architectures": [1]}),
+        json.dumps(RECORD | {"file": "../../etc/shadow"}),
+        json.dumps(RECORD | {"file": "/etc/shadow"}),
+        json.dumps(RECORD | {"file": ".."}),
+        json.dumps(RECORD | {"gpu": []}),
+        json.dumps([RECORD]),
+        "[" * 200_000,
+        "\udcff",
+    ],
+)
+def test_a_record_that_somebody_edited_is_none(tmp_path: Path, text: str) -> None:
+    paths = Paths(cache=tmp_path / "cache", state=tmp_path / "state")
+    paths.engines.mkdir(parents=True)
+    layer_record_file(paths, "llamacpp").write_bytes(text.encode(errors="surrogateescape"))
+    assert read_layer_record(paths, "llamacpp") is None

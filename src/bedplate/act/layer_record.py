@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bedplate.act.paths import Paths
+from bedplate.errors import ReadError
+from bedplate.host.root.jsontext import parse_json
 from bedplate.model.facts.stack import DeviceCode
 from bedplate.model.layer import GpuCode
 
@@ -36,17 +37,24 @@ def layer_record_file(paths: Paths, engine: str) -> Path:
 def read_layer_record(paths: Paths, engine: str) -> LayerRecord | None:
     """The record of the layer that was published last; None before the first build, and where the record is damaged."""
     try:
-        record = json.loads(layer_record_file(paths, engine).read_text())
-        return LayerRecord(
-            version=str(record["version"]),
-            digest=str(record["digest"]),
-            file=str(record["file"]),
-            size_bytes=int(record["size_bytes"]),
-            architectures=tuple(map(str, record["architectures"])),
-            gpu=read_gpu_code(engine, record),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        record = parse_json(layer_record_file(paths, engine).read_bytes(), "the record of a layer")
+        texts = tuple(record[key] for key in ("version", "digest", "file"))
+        size, architectures = record["size_bytes"], record["architectures"]
+        gpu = read_gpu_code(engine, record)
+    except (OSError, ReadError, KeyError, TypeError, AttributeError):
         return None
+    if type(size) is not int or size < 0 or not isinstance(architectures, list):
+        return None
+    if not all(isinstance(text, str) for text in (*texts, *architectures)) or not _is_bare_name(texts[2]):
+        return None
+    version, digest, file = texts
+    return LayerRecord(
+        version=version, digest=digest, file=file, size_bytes=size, architectures=tuple(architectures), gpu=gpu
+    )
+
+
+def _is_bare_name(file: str) -> bool:
+    return file not in ("", ".", "..") and "/" not in file and "\0" not in file
 
 
 def read_gpu_code(name: str, record: dict[str, Any]) -> GpuCode | None:

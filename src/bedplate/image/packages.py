@@ -19,6 +19,7 @@ from bedplate.act.files import digest_file, write_whole
 from bedplate.act.paths import Paths
 from bedplate.act.run import Completed, run
 from bedplate.errors import BuildError, CommandError, ReadError
+from bedplate.host.root.jsontext import parse_json
 from bedplate.host.system.buildhost import find_mirror_timeout
 from bedplate.image.mirror import HINT as MIRROR_HINT
 from bedplate.image.mirror import check_mirror, find_reason
@@ -290,13 +291,13 @@ def read_lock(file: Path, request: Request) -> Lock | None:
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text())
+        record = parse_json(file.read_bytes(), "the file")
         lock = Lock(
             request=record["request"],
             suite=record["suite"],
             packages=tuple(Package(**package) for package in record["packages"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ReadError, KeyError, TypeError) as error:
         raise ReadError(f"{file}: not a package lock: {error}", hint=f"Remove {file} and build again.") from error
     return lock if lock.request == request.digest else None
 

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from bedplate.act.files import write_whole
 from bedplate.errors import BuildError, DataError, ReadError
+from bedplate.host.root.jsontext import parse_json
 from bedplate.image.recipe import PythonPart
 
 WHEELS = "BEDPLATE_WHEELS"
@@ -125,9 +126,9 @@ def read_wheel_lock(file: Path, part: PythonPart) -> WheelLock | None:
     if not file.is_file():
         return None
     try:
-        record = json.loads(file.read_text())
+        record = parse_json(file.read_bytes(), "the file")
         lock = WheelLock(request=record["request"], wheels=tuple(Wheel(**wheel) for wheel in record["wheels"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ReadError, KeyError, TypeError) as error:
         raise ReadError(f"{file}: not a lock of wheels: {error}", hint=f"Remove {file} and build again.") from error
     return lock if lock.request == request_digest(part) else None
 
