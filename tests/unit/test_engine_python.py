@@ -127,3 +127,30 @@ def test_what_two_globs_find_is_removed_once(tmp_path: Path) -> None:
         (tmp_path / path).touch()
     remove_globs(tmp_path, ("**/tests", "**/*.h", "/b/*.py"))
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["a", "b"]
+
+
+def test_a_library_that_was_stripped_to_the_same_size_has_its_new_digest(site: Path) -> None:
+    (site / "engine/b.so").write_text("machine code and SYMBOLS")
+    write_records(site)
+    assert (
+        entry("engine/b.so", "machine code and SYMBOLS") in (site / "Engine-1.0.dist-info/RECORD").read_text().splitlines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (b"/etc/shadow,sha256=a,1\n", "'/etc/shadow' lies outside"),
+        (b"engine/../../x,sha256=a,1\n", "'engine/../../x' lies outside"),
+        (b"../../../bin/x,sha256=a,1\n", "lies outside"),
+        (b"engine/a.py,sha256=a\n", "got a line of 2 columns"),
+        (b"engine/\xff.py,sha256=a,1\n", "is no CSV in UTF-8"),
+        (b'"engine/a.py,' + b"a" * 200_000 + b"\n", "is no CSV in UTF-8"),
+    ],
+)
+def test_a_record_that_no_installer_writes_is_refused(site: Path, record: bytes, words: str) -> None:
+    (site / "Engine-1.0.dist-info/RECORD").write_bytes(record)
+    for use in (find_changed_wheel_files, write_records):
+        with pytest.raises(ReadError, match="RECORD: ") as caught:
+            use(site)
+        assert words in caught.value.message

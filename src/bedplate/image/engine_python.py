@@ -166,7 +166,7 @@ def write_records(site: Path) -> None:
             file = site / path
             if path == own or not file.is_file():
                 continue
-            if str(file.stat().st_size) != size:  # stripped, so of another size
+            if digest or str(file.stat().st_size) != size:  # stripped: mostly, but not always, of another size
                 digest, size = _hash(file), str(file.stat().st_size)
             lines.append((path, digest, size))
         with (directory / "RECORD").open("w", newline="") as handle:
@@ -262,12 +262,24 @@ def _write_stand_in(site: Path, part: PythonPart) -> None:
 
 
 def _read_record(directory: Path) -> list[tuple[str, str, str]]:
-    """(path, "sha256=...", size) of each file; the last two are "" for RECORD itself and for what an installer added."""
+    """(path, "sha256=...", size) of each file; the last two are "" for RECORD itself and for what an installer added.
+
+    Raises ReadError for one that is no CSV of three columns, and for a path that leaves the site: uv installs none.
+    """
+    where = f"{directory.name}/RECORD"
     try:
-        with (directory / "RECORD").open(newline="") as handle:
-            return [(row[0], row[1], row[2]) for row in csv.reader(handle) if len(row) == 3]
+        with (directory / "RECORD").open(newline="", encoding="utf-8") as handle:
+            rows = [row for row in csv.reader(handle) if row]
     except OSError as error:
-        raise ReadError(f"{directory.name}/RECORD: cannot read: {error.strerror}") from error
+        raise ReadError(f"{where}: cannot read: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ReadError(f"{where}: is no CSV in UTF-8: {error}") from error
+    for row in rows:
+        if len(row) != 3:
+            raise ReadError(f"{where}: got a line of {len(row)} columns, expected path, digest and size")
+        if row[0].startswith("/") or os.path.normpath(row[0]).split("/", 1)[0] == "..":
+            raise ReadError(f"{where}: {row[0]!r} lies outside of the directory that the wheel is unpacked into")
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def _hash(file: Path) -> str:
