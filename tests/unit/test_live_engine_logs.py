@@ -132,6 +132,17 @@ def test_an_engine_without_an_accelerator_is_no_fault_where_there_is_none(tmp_pa
     assert found.id == "engine.no-device"
 
 
+def test_logs_that_may_not_be_read_are_one_problem(tmp_path: Path) -> None:
+    """A user without rights looks at an engine of many workers; a path through a file fails for root, too."""
+    (tmp_path / "proc").mkdir()
+    for pid in (7, 8, 9):
+        (tmp_path / f"proc/{pid}").write_text("")
+    workers = tuple(facts_of(pid).engines[0] for pid in (7, 8, 9))
+    read = with_engine_logs(replace(make_facts(), engines=workers), tmp_path)
+    (problem,) = read.problems[len(make_facts().problems) :]
+    assert problem.message == "the log of vllm cannot be read: Not a directory"
+
+
 def test_a_process_that_has_ended_is_passed_over() -> None:
     assert with_engine_logs(facts_of(2**22 + 1)) == facts_of(2**22 + 1)
 

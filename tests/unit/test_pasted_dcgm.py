@@ -126,6 +126,13 @@ def test_the_json_of_a_diagnostic_says_the_same(tmp_path: Path) -> None:
     }
 
 
+def test_warnings_that_are_deeply_nested_are_read_without_an_end_of_the_stack(tmp_path: Path) -> None:
+    deep = "[" * 900 + "]" * 900
+    assert found(JSON.replace('"Row remapping failed for GPU 3."', deep), tmp_path) == {
+        Severity.HIGH: ["Page Retirement/Row Remap, GPU 3: Fail"]
+    }
+
+
 def test_what_passed_is_no_finding(tmp_path: Path) -> None:
     text = DIAG.replace("Fail ", "Pass ").replace("Warn ", "Pass ")
     assert found(text, tmp_path) == {}

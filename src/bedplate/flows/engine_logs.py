@@ -1,8 +1,8 @@
 """What the engines of this machine have written and counted, read once and bounded, for `doctor`.
 
 An engine's log is where its standard error or output goes: a file, the journal of its unit, or the file in which Docker or
-Podman keeps what a container writes. How an engine runs stands in its first lines; what went wrong later in its last ones,
-which only a file gives at once. vLLM counts the requests that it takes back; that is read of its own /metrics, on the
+Podman keeps what a container writes. How an engine runs stands in its first lines; what went wrong later in its last ones.
+vLLM counts the requests that it takes back; that is read of its own /metrics, on the
 loopback address. Sources: vllm/v1/metrics/loggers.py; systemd.journal-fields(7); Docker, "JSON File logging driver";
 conmon(8).
 """
@@ -117,7 +117,10 @@ def _find_log(engine: EngineProcess, root: Path, seen: set[tuple[str, object]], 
         try:
             target, about = str(source.readlink()), source.stat()
         except OSError as error:
-            return None if isinstance(error, FileNotFoundError) else _Log(source=str(source), why=str(error.strerror))
+            if isinstance(error, FileNotFoundError):
+                return None
+            unread = _Log(source=str(source), why=str(error.strerror))
+            break
         if stat.S_ISREG(about.st_mode):
             return _once(seen, ("file", (about.st_dev, about.st_ino)), partial(_read_file, source, target))
         if container is not None:

@@ -5,7 +5,6 @@ What passed or was skipped is not kept. Sources: NVIDIA DCGM documentation, dcgm
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from bedplate.host.accel.blank import make_accelerator
 from bedplate.host.formats.section import Section
 from bedplate.host.formats.unrecorded import empty_facts
 from bedplate.host.kernel.pcitree import parse_address
+from bedplate.host.root.jsontext import parse_json
 from bedplate.model.facts.host import HostFacts
 from bedplate.model.facts.pci import Accelerator
 from bedplate.model.facts.reading import Unknown, known
@@ -64,12 +64,8 @@ def parse_dcgm(section: Section) -> HostFacts:
 
 def parse_dcgm_json(section: Section) -> HostFacts:
     """Failures and warnings of `dcgmi diag -j`. Raises ReadError for what is no such document."""
-    try:
-        document = json.loads(section.text)
-    except (ValueError, RecursionError) as error:
-        raise ReadError(f"the JSON of dcgmi cannot be read: {error}") from error
     failures = []
-    for name, result in _results(document):
+    for name, result in _results(parse_json(section.text, "the text of dcgmi")):
         status = str(result.get("status", ""))
         if (found := _STATUS.match(status)) is None:
             continue
@@ -123,12 +119,13 @@ def _results(document: object) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def _words(value: object) -> str:
-    """A text, the "warning" or "info" of an object, or those of a list, behind each other."""
-    if isinstance(value, list):
-        return " ".join(filter(None, map(_words, value[:8])))
-    if isinstance(value, dict):
-        return _words(value.get("warning") or value.get("info") or value.get("error"))
-    return value if isinstance(value, str) else ""
+    """A text, the "warning", "info" or "error" of an object, or those of a list, behind each other."""
+    entries = value[:8] if isinstance(value, list) else [value]
+    texts = [
+        entry.get("warning") or entry.get("info") or entry.get("error") if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
+    return " ".join(text for text in texts if isinstance(text, str))
 
 
 def _listed(rows: list[tuple[str, str]], file: str) -> tuple[Accelerator, ...]:

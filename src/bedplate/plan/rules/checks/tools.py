@@ -15,6 +15,7 @@ from bedplate.plan.rules.terms import accelerators, device_of, is_virtual, name_
 
 _HABANA = "1da3"
 _CUDA = "CUDA"  # the source of what CUDA itself says; all else is said by nvidia-smi
+_SESSION = "Python session"  # the source of an answer that somebody asked PyTorch for
 _ERRORS_MOST = 4  # of one kind that are shown; the rest is counted
 _LINKED = ("NVLink", "XGMI")
 # Variables that take a path or a device away. Sources: NCCL User Guide, Environment Variables; CUDA C++ Programming Guide.
@@ -155,7 +156,7 @@ def check_cuda(facts: HostFacts) -> Iterator[Result]:
     version = versions.get("torch", "")
     torch = f"PyTorch {version}{' (a build for the CPU alone)' if version.endswith('+cpu') else ''}".rstrip()
     looked = [failure for failure in facts.failures if failure.kind is FailureKind.NO_DEVICES and failure.source != _CUDA]
-    asked = looked or told.source == "Python session"
+    asked = looked or told.source == _SESSION
     if told.value is False and not listed and asked:
         yield _no_cuda(
             (seen("CUDA available", told),), f"CUDA is not available to {torch}: an engine runs on the CPU or does not start"
